@@ -1,0 +1,127 @@
+"""Crucible Kitchen: write the post-training loop once; pick the backend by name.
+
+What this module names is the public API; everything else may change.
+"""
+
+from .errors import (
+    AdapterError,
+    AdapterLoadError,
+    AdapterNotFound,
+    AdapterTimeout,
+    AlreadyExists,
+    BindError,
+    ConfigurationError,
+    CrucibleError,
+    InvalidInput,
+    NotFound,
+    PortNotConfigured,
+    RateLimited,
+    SessionClosed,
+    SessionFailed,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+)
+from .hookspecs import helper, hookimpl
+from .kitchen import Kitchen, run
+from .losses import LOSS_FUNCTIONS, custom_loss, loss_config, validate_datums
+from .options import AdapterOptions, FromEnv
+from .ports import (
+    PORTS,
+    BlobStore,
+    Completer,
+    DatasetStore,
+    HubClient,
+    MetricsStore,
+    TrainingClient,
+)
+from .resources import Resource, resource
+from .streams import Stream
+from .telemetry import Event, Observer
+from .types import (
+    AdamParams,
+    Completion,
+    CompletionChunk,
+    Datum,
+    EncodedTextChunk,
+    ForwardBackwardResult,
+    Future,
+    ImageChunk,
+    LoraConfig,
+    Message,
+    MetricEntry,
+    ModelInput,
+    OptimStepResult,
+    Prompt,
+    SamplingParams,
+    SessionConfig,
+    Tokenizer,
+    Usage,
+)
+from .version import __version__
+
+__all__ = [
+    # the kitchen
+    "Kitchen",
+    "run",
+    # ports
+    "PORTS",
+    "TrainingClient",
+    "DatasetStore",
+    "BlobStore",
+    "HubClient",
+    "MetricsStore",
+    "Completer",
+    # for adapters
+    "AdapterOptions",
+    "FromEnv",
+    "Resource",
+    "helper",
+    "hookimpl",
+    "resource",
+    "validate_datums",
+    "loss_config",
+    # values
+    "AdamParams",
+    "Completion",
+    "CompletionChunk",
+    "Datum",
+    "EncodedTextChunk",
+    "Event",
+    "ForwardBackwardResult",
+    "Future",
+    "ImageChunk",
+    "LOSS_FUNCTIONS",
+    "LoraConfig",
+    "Message",
+    "MetricEntry",
+    "ModelInput",
+    "Observer",
+    "OptimStepResult",
+    "Prompt",
+    "SamplingParams",
+    "SessionConfig",
+    "Stream",
+    "Tokenizer",
+    "Usage",
+    "custom_loss",
+    # errors
+    "CrucibleError",
+    "ConfigurationError",
+    "PortNotConfigured",
+    "AdapterNotFound",
+    "AdapterLoadError",
+    "BindError",
+    "AdapterError",
+    "NotFound",
+    "AlreadyExists",
+    "InvalidInput",
+    "Unauthorized",
+    "RateLimited",
+    "AdapterTimeout",
+    "Unavailable",
+    "Unsupported",
+    "SessionClosed",
+    "SessionFailed",
+    "__version__",
+]

@@ -1,0 +1,302 @@
+"""How a call reaches an adapter: the base class of the six ports.
+
+Each port method in `ports.py` calls through its spec in `hookspecs.py`, so that a type checker
+holds the two together. From there a call goes to the adapter's callback, or, where a composing
+adapter left it out, through its `around` to `inner`. On the way out every exception becomes an
+`AdapterError` that says where it happened, and every stream becomes a `Stream`.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
+
+import pluggy
+from pydantic import GetCoreSchemaHandler, ValidationInfo
+from pydantic_core import PydanticCustomError, core_schema
+
+from .errors import AdapterError, Unsupported
+from .hookspecs import AdapterSpec, CallbackTraits
+from .options import AdapterOptions
+from .streams import Stream
+from .telemetry import Observers
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What an `around` callback is given. `call()` passes the call on.
+
+    Args:
+        port: the port's name.
+        name: the callback's.
+        arguments: by name, without `opts`.
+        repeatable: whether the contract allows to run it again with these arguments.
+    """
+
+    port: str
+    name: str
+    arguments: Mapping[str, Any]
+    repeatable: bool
+    _proceed: Callable[[], Any]
+    _depth: int
+
+    def __call__(self) -> Any:
+        return self._proceed()
+
+    def on(self, other: Port) -> Any:
+        """Run the same call on another adapter of the same port."""
+        return other._run(self.name, self.arguments, self._depth)
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """An adapter joined with its options; `binding.py` makes and checks it.
+
+    Args:
+        adapter: the module or object.
+        opts: its validated options.
+        label: the adapter's name in messages.
+        hooks: pluggy's callers, one for each callback of the port.
+        implemented: for each implemented callback, the arguments that it leaves out, with the
+            defaults at which leaving them out changes nothing.
+        inner: the adapter that serves what this one does not implement.
+        children: every adapter that was bound for an option of this one.
+        observers: told of each call.
+    """
+
+    adapter: Any
+    opts: AdapterOptions
+    label: str
+    hooks: pluggy.HookRelay
+    implemented: Mapping[str, Mapping[str, Any]]
+    inner: Port | None
+    children: tuple[Port, ...]
+    observers: Observers
+
+
+class Port:
+    """A bound adapter. Use one of the six subclasses in `crucible_kitchen.ports`."""
+
+    name: ClassVar[str]
+    """The port's name in configuration."""
+    spec: ClassVar[type]
+    """The class of its mandatory callbacks."""
+    optional: ClassVar[type]
+    """The class of its optional callbacks."""
+
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
+        self._hooks = binding.hooks
+        self._opts = binding.opts
+        self._implemented = binding.implemented
+        self._observers = binding.observers
+
+    def __repr__(self) -> str:
+        inner = f" around {self._binding.inner!r}" if self._binding.inner else ""
+        return f"<{self.name} {self._binding.label}{inner}>"
+
+    @property
+    def adapter(self) -> str:
+        """The name of the bound adapter."""
+        return self._binding.label
+
+    @property
+    def options(self) -> AdapterOptions:
+        """The options that the adapter was bound with."""
+        return self._opts
+
+    @property
+    def inner(self) -> Port | None:
+        """The adapter that this one wraps, if it wraps one."""
+        return self._binding.inner
+
+    def supports(self, callback: str) -> bool:
+        """Say whether a callback can be called, here or in the adapters that this one wraps."""
+        if callback in self._implemented:
+            return True
+        inner = self._binding.inner
+        return inner is not None and inner.supports(callback)
+
+    def helper(self, name: str) -> Callable[..., Any]:
+        """Return the adapter's helper of this name with its options bound.
+
+        Raises:
+            Unsupported: neither the adapter nor one that it wraps has such a helper.
+        """
+        function = getattr(self._binding.adapter, name, None)
+        if callable(function) and getattr(function, "crucible_helper", False):
+
+            @functools.wraps(function)
+            def bound(*args: Any, **kwargs: Any) -> Any:
+                try:
+                    return function(self._opts, *args, **kwargs)
+                except Exception as error:
+                    raise self._explain(error, name) from _cause(error)
+
+            return bound
+        if self._binding.inner is not None:
+            return self._binding.inner.helper(name)
+        raise self._explain(Unsupported(f"has no helper {name!r}"), name)
+
+    def close(self) -> None:
+        """Close the adapter, then every adapter that was bound for its options."""
+        try:
+            if "close" in self._implemented:
+                self._run("close", {})
+        finally:
+            for child in self._binding.children:
+                child.close()
+
+    # --- calls ---
+
+    def _call(
+        self, spec: Callable[Concatenate[Any, Any, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run the callback that `spec` declares, its arguments by keyword."""
+        return cast(T, self._run(spec.__name__, kwargs))
+
+    def _stream(
+        self,
+        spec: Callable[Concatenate[Any, Any, P], Iterable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Stream[T]:
+        """Run a callback that returns a stream."""
+        return cast("Stream[T]", self._run(spec.__name__, kwargs))
+
+    def _run(self, callback: str, arguments: Mapping[str, Any], depth: int = 0) -> Any:
+        left_out = self._implemented.get(callback)
+        if left_out is None:
+            inner = self._binding.inner
+            if inner is None or not inner.supports(callback):
+                raise self._explain(Unsupported(f"does not implement {callback}"), callback)
+            if "around" not in self._implemented:
+                return inner._run(callback, arguments, depth)
+            call = Call(
+                port=self.name,
+                name=callback,
+                arguments=arguments,
+                repeatable=self.traits(callback).repeatable(arguments),
+                _proceed=functools.partial(inner._run, callback, arguments, depth + 1),
+                _depth=depth + 1,
+            )
+            invoke = functools.partial(self._hooks.around, opts=self._opts, call=call)
+            if not self._observers:
+                return self._finish(callback, invoke, None)
+            return self._observed("adapter.around", callback, invoke, {"depth": depth})
+        for name, default in left_out.items():
+            value = arguments[name]
+            if not (value is default or (value == default) is True):
+                raise self._explain(Unsupported(f"takes no {name!r}"), callback)
+        invoke = functools.partial(getattr(self._hooks, callback), opts=self._opts, **arguments)
+        if not self._observers:
+            return self._finish(callback, invoke, None)
+        return self._observed("adapter.call", callback, invoke, {})
+
+    def _finish(
+        self,
+        callback: str,
+        invoke: Callable[[], Any],
+        ended: Callable[[Exception | None], None] | None,
+    ) -> Any:
+        try:
+            result = invoke()
+        except Exception as error:
+            raise self._explain(error, callback) from _cause(error)
+        if self.traits(callback).stream:
+            return Stream(result, functools.partial(self._explain, callback=callback), ended)
+        return result
+
+    def _observed(
+        self, event: str, callback: str, invoke: Callable[[], Any], extra: Mapping[str, Any]
+    ) -> Any:
+        started = time.perf_counter()
+
+        def tell(error: Exception | None) -> None:
+            self._observers.emit(
+                event,
+                port=self.name,
+                adapter=self.adapter,
+                callback=callback,
+                duration_s=time.perf_counter() - started,
+                error=type(error).__name__ if error else None,
+                **extra,
+            )
+
+        try:
+            result = self._finish(callback, invoke, tell)
+        except Exception as error:
+            tell(error)
+            raise
+        if not isinstance(result, Stream):  # a stream tells when it ends
+            tell(None)
+        return result
+
+    def _explain(self, error: Exception, callback: str) -> AdapterError:
+        """Say where an error happened; make it an `AdapterError` if it is none."""
+        if not isinstance(error, AdapterError):
+            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            error = AdapterError(text)
+        if error.port is None:
+            error.port, error.adapter, error.callback = self.name, self.adapter, callback
+        return error
+
+    @classmethod
+    def traits(cls, callback: str) -> CallbackTraits:
+        """Return what the contract says about a callback beside its signature."""
+        return cls.callbacks()[callback].crucible_traits  # type: ignore[attr-defined, no-any-return]
+
+    @classmethod
+    @functools.cache
+    def callbacks(cls) -> Mapping[str, Callable[..., Any]]:
+        """Return the spec of every callback of the port by name, the mandatory ones first."""
+        return {
+            name: function
+            for spec in (cls.spec, cls.optional, AdapterSpec)
+            for name, function in vars(spec).items()
+            if hasattr(function, "crucible_traits")
+        }
+
+    @classmethod
+    def mandatory(cls) -> frozenset[str]:
+        """Return the names of the callbacks that an adapter must implement."""
+        return frozenset(n for n, f in vars(cls.spec).items() if hasattr(f, "crucible_traits"))
+
+    # --- options that hold a port ---
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        def build(value: Any, info: ValidationInfo) -> Port:
+            if isinstance(value, cls):
+                return value
+            bind = (info.context or {}).get("bind")
+            if bind is None:
+                raise PydanticCustomError(
+                    "no_kitchen",
+                    "an adapter is bound by a Kitchen; here, pass a port that is bound already",
+                )
+            return cast(Port, bind(cls, value))
+
+        return core_schema.with_info_plain_validator_function(
+            build,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda port: port.describe()
+            ),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return the adapter and its options as plain data, secrets masked."""
+        return {"use": self.adapter, **self._opts.model_dump(mode="json")}
+
+
+def _cause(error: Exception) -> Exception | None:
+    """Keep a foreign exception as the cause; an AdapterError speaks for itself."""
+    return error.__cause__ if isinstance(error, AdapterError) else error  # type: ignore[return-value]

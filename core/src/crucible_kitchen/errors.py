@@ -1,0 +1,155 @@
+"""What can go wrong, as exceptions.
+
+Two families share the root `CrucibleError`:
+
+- mistakes in configuration and installation (`ConfigurationError`, `PortNotConfigured`,
+  `AdapterNotFound`, `AdapterLoadError`, `BindError`): found before any work starts; the
+  command line prints them and exits with 2;
+- `AdapterError` and its subclasses: a call to an adapter failed. Each subclass is also the
+  builtin exception that people expect, so `except LookupError` catches `NotFound`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class CrucibleError(Exception):
+    """The root of every exception that Crucible Kitchen raises on purpose."""
+
+
+class ConfigurationError(CrucibleError):
+    """A setting is wrong. The message names the key, where it came from and what to do."""
+
+
+class PortNotConfigured(ConfigurationError):
+    """A workflow asked for a port for which no adapter was chosen."""
+
+
+class AdapterNotFound(ConfigurationError):
+    """No installed adapter, or more than one, answers to the chosen name."""
+
+
+class AdapterLoadError(ConfigurationError):
+    """The chosen adapter is installed but cannot be imported, or needs another core."""
+
+
+class BindError(ConfigurationError):
+    """The chosen adapter does not implement its port as the hookspecs say."""
+
+
+class AdapterError(CrucibleError):
+    """A call to an adapter failed.
+
+    Args:
+        reason: what happened, for a human, without secrets.
+        retryable: whether the same call may succeed later. Default: the class's own.
+        no_effect: whether the adapter knows that the call changed nothing.
+        details: anything that helps a program to react, picklable.
+
+    The port through which the call went fills in `port`, `adapter` and `callback`.
+    Instances pickle with all their fields (Ray carries errors between processes).
+    """
+
+    retryable: bool = False
+    no_effect: bool = False
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        retryable: bool | None = None,
+        no_effect: bool | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        if retryable is not None:
+            self.retryable = retryable
+        if no_effect is not None:
+            self.no_effect = no_effect
+        self.details: dict[str, Any] = dict(details or {})
+        self.port: str | None = None
+        self.adapter: str | None = None
+        self.callback: str | None = None
+
+    def __str__(self) -> str:
+        if self.port is None:
+            return self.reason
+        return f"{self.port}.{self.adapter}.{self.callback}: {self.reason}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default would call cls(reason) and lose the keyword arguments; a subclass that is
+        # an OSError too would even pickle OSError's idea of its arguments.
+        return (_rebuild, (type(self), self.reason, self.__dict__.copy()))
+
+
+def _rebuild(cls: type[AdapterError], reason: str, state: dict[str, Any]) -> AdapterError:
+    error = cls(reason)
+    error.__dict__.update(state)
+    return error
+
+
+class NotFound(AdapterError, LookupError):
+    """The named thing does not exist: a blob, a split, a model, a revision, a checkpoint."""
+
+
+class AlreadyExists(AdapterError, FileExistsError):
+    """The thing exists and the call promises never to replace it."""
+
+
+class InvalidInput(AdapterError, ValueError):
+    """An argument is wrong, whatever the backend. Nothing was done, a repeat fails again."""
+
+    no_effect = True
+
+
+class Unauthorized(AdapterError, PermissionError):
+    """The backend refused the credentials, or these credentials may not do this."""
+
+    no_effect = True
+
+
+class RateLimited(AdapterError):
+    """The backend refused the call for now. `retry_after` is in seconds, if it said."""
+
+    retryable = True
+    no_effect = True
+
+    def __init__(self, reason: str, *, retry_after: float | None = None, **fields: Any) -> None:
+        super().__init__(reason, **fields)
+        self.retry_after = retry_after
+
+
+class AdapterTimeout(AdapterError, TimeoutError):
+    """No answer within the time allowed. The operation may still be running."""
+
+    retryable = True
+
+
+class Unavailable(AdapterError, ConnectionError):
+    """The backend cannot be reached, or answered that it cannot serve at present."""
+
+    retryable = True
+
+
+class Unsupported(AdapterError, NotImplementedError):
+    """The adapter does not offer this callback, argument or field."""
+
+    no_effect = True
+
+
+class SessionClosed(AdapterError, RuntimeError):
+    """The session was closed; start another."""
+
+    no_effect = True
+
+
+class SessionFailed(AdapterError, RuntimeError):
+    """An earlier operation of this session failed, so its weights cannot be trusted.
+
+    Only `load_checkpoint` (which revives it) and `close_session` are still accepted.
+    """
+
+    no_effect = True

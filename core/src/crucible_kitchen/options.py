@@ -1,0 +1,77 @@
+"""Options: what a user may set about an adapter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_validator
+
+
+@dataclass(frozen=True, slots=True)
+class FromEnv:
+    """Take an option's default from an environment variable that the ecosystem already uses.
+
+        api_key: Annotated[SecretStr, FromEnv("OPENAI_API_KEY")]
+
+    It is a default, so every layer of configuration goes before it.
+    """
+
+    variable: str
+
+
+class AdapterOptions(BaseModel):
+    """The base of an adapter's `Options`: frozen, no unknown keys, documented by docstrings.
+
+        class Options(AdapterOptions):
+            bucket: str
+            \"\"\"Bucket that holds every blob.\"\"\"
+            api_key: Annotated[SecretStr, FromEnv("ACME_API_KEY")]
+            \"\"\"Key of the Acme account.\"\"\"
+
+    An option annotated with a port (`inner: TrainingClient`, `stores: list[MetricsStore]`) is
+    another adapter, given by name or as a table, and arrives bound. Secrets are `SecretStr`.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+    )
+
+    # Resources live with the options object that they were made for; see resources.py.
+    _resources: dict[Any, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_from_environment(cls, data: Any, info: ValidationInfo) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        environ: Mapping[str, str] = (info.context or {}).get("environ", os.environ)
+        found = {
+            name: environ[source.variable]
+            for name, field in cls.model_fields.items()
+            for source in field.metadata
+            if isinstance(source, FromEnv) and name not in data and environ.get(source.variable)
+        }
+        return {**data, **found}
+
+    # A copy, or an options object that travelled to another process, starts without resources.
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._resources = {}
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return type(self).model_validate(dict(self))
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = dict(super().__getstate__())
+        state["__pydantic_private__"] = {"_resources": {}}
+        return state

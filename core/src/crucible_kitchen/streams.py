@@ -1,0 +1,84 @@
+"""Streams: iterators that a caller may leave early without leaking what is behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Stream(Generic[T], Iterator[T]):
+    """What `BlobStore.stream`, `DatasetStore.stream` and `Completer.stream_complete` return.
+
+    Iterate, call `close()`, or use `with`. Closing also closes the adapter's own iterator, even
+    one that was never advanced: a generator wrapped around another would not do that, since a
+    generator that never started runs none of its `finally` blocks.
+
+    Args:
+        source: the adapter's iterable.
+        translate: makes the exception that a caller sees out of one that the source raised.
+        ended: told once that the stream is over, with the error that ended it, if any.
+    """
+
+    def __init__(
+        self,
+        source: Iterable[T],
+        translate: Callable[[Exception], Exception],
+        ended: Callable[[Exception | None], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._translate = translate
+        self._ended = ended
+        self._open = True
+        try:
+            self._iterator = iter(source)
+        except Exception as error:
+            self._open = False
+            raise translate(error) from error
+
+    def __next__(self) -> T:
+        if not self._open:
+            raise StopIteration
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            self.close()
+            raise
+        except Exception as error:
+            translated = self._translate(error)
+            self._finish(translated)
+            raise translated from (None if translated is error else error)
+
+    def close(self) -> None:
+        """Free what the stream holds. Closing twice is fine."""
+        self._finish(None)
+
+    def _finish(self, error: Exception | None) -> None:
+        if not self._open:
+            return
+        self._open = False
+        try:
+            for part in (self._iterator, self._source):
+                close = getattr(part, "close", None)
+                if callable(close):
+                    close()
+        except Exception as failure:
+            if error is None:
+                error = self._translate(failure)
+                raise error from failure
+        finally:
+            if self._ended is not None:
+                self._ended(error)
+
+    def __enter__(self) -> Stream[T]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

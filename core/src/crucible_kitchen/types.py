@@ -1,0 +1,382 @@
+"""The values that travel through the ports.
+
+Frozen, slotted dataclasses; tensors are NumPy arrays. A class whose fields hold arrays
+compares by identity (`eq=False`), because `==` on arrays has no single truth value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypedDict, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import InvalidInput
+
+T_co = TypeVar("T_co", covariant=True)
+
+IntArray: TypeAlias = NDArray[np.int64]
+FloatArray: TypeAlias = NDArray[np.float32]
+Array: TypeAlias = NDArray[Any]
+
+
+class Future(Generic[T_co]):
+    """What a training operation returns at once: hand it to `TrainingClient.await_`.
+
+    Only type checkers see this class. An adapter returns any object it likes.
+    """
+
+
+# --- model input -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedTextChunk:
+    """A run of token ids.
+
+    Args:
+        tokens: int64, shape `(n,)`; any sequence of integers is converted.
+    """
+
+    tokens: IntArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", _int64(self.tokens, "tokens"))
+
+    @property
+    def length(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageChunk:
+    """An encoded image inside a prompt.
+
+    Args:
+        data: the bytes of the image file.
+        format: its encoding.
+        expected_tokens: how many positions it takes in the model's input.
+    """
+
+    data: bytes
+    format: Literal["png", "jpeg", "webp"]
+    expected_tokens: int
+
+    @property
+    def length(self) -> int:
+        return self.expected_tokens
+
+
+Chunk: TypeAlias = EncodedTextChunk | ImageChunk
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelInput:
+    """What a model reads: chunks of text and images, in order."""
+
+    chunks: tuple[Chunk, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "chunks", tuple(self.chunks))
+
+    @classmethod
+    def from_ints(cls, tokens: ArrayLike) -> ModelInput:
+        """Make an input of text alone from token ids."""
+        return cls((EncodedTextChunk(_int64(tokens, "tokens")),))
+
+    def to_ints(self) -> list[int]:
+        """Return the token ids.
+
+        Raises:
+            InvalidInput: there is an image, which has no token ids.
+        """
+        ids: list[int] = []
+        for chunk in self.chunks:
+            if not isinstance(chunk, EncodedTextChunk):
+                raise InvalidInput("this input holds an image, which has no token ids")
+            ids.extend(chunk.tokens.tolist())
+        return ids
+
+    @property
+    def length(self) -> int:
+        """The number of positions, images counted with their `expected_tokens`."""
+        return sum(chunk.length for chunk in self.chunks)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Datum:
+    """One training example.
+
+    Args:
+        model_input: the N positions that the model reads, `sequence[:-1]`.
+        loss_fn_inputs: per-token arrays of shape `(N,)`, image positions counted (weight 0).
+            `target_tokens` (integers) is `sequence[1:]`; `weights` (float32) is 0 where a token
+            does not count, and may be negative. Only the inputs that the loss function names
+            may be present: see `crucible_kitchen.losses`.
+    """
+
+    model_input: ModelInput
+    loss_fn_inputs: Mapping[str, Array]
+
+
+# --- training ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LoraConfig:
+    """Low-rank adaptation, Hu et al. 2021 (arXiv 2106.09685).
+
+    Args:
+        rank: the inner dimension r of each update.
+        alpha: the update is scaled by `alpha / rank`.
+        dropout: probability of dropping an input of an update while training.
+        targets: which projections are adapted: "attn", "mlp", "unembed".
+    """
+
+    rank: int = 32
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ("attn", "mlp")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", tuple(self.targets))
+        if self.rank < 1:
+            raise InvalidInput(f"lora rank must be at least 1, not {self.rank}")
+        if not 0 <= self.dropout < 1:
+            raise InvalidInput(f"lora dropout must be in [0, 1), not {self.dropout}")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """What to train.
+
+    Args:
+        model: a name or path that the adapter knows.
+        revision: a branch, tag or commit of the model; None is the adapter's default.
+        lora: train a low-rank update; None trains every weight.
+        seed: of everything random in the session: new weights, dropout.
+        from_checkpoint: a reference from `save_checkpoint` to start from.
+        with_optimizer: take the optimizer's state from that checkpoint, too.
+        trainable: False for a model that is only evaluated (a reference, a teacher).
+        max_length: the longest input in tokens; None is the model's own limit.
+    """
+
+    model: str
+    revision: str | None = None
+    lora: LoraConfig | None = None
+    seed: int = 0
+    from_checkpoint: str | None = None
+    with_optimizer: bool = False
+    trainable: bool = True
+    max_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdamParams:
+    """AdamW, Loshchilov and Hutter 2019 (arXiv 1711.05101). Sent whole with every step,
+    because the defaults of backends differ.
+
+    Args:
+        beta1, beta2: decay of the first and second moment.
+        eps: added to the root of the second moment.
+        weight_decay: decoupled: each step multiplies the weights by `1 - lr * weight_decay`.
+        grad_clip_norm: the gradient's largest L2 norm over all parameters; 0 turns it off.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    grad_clip_norm: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ForwardBackwardResult:
+    """The outcome of `forward_backward` and `forward`.
+
+    Args:
+        loss: the **sum** over the tokens of all datums, never a mean.
+        outputs: one mapping a datum, in order; `logprobs` is float32 of shape `(N_i,)`, in nats.
+        metrics: further numbers that the backend reports.
+    """
+
+    loss: float
+    outputs: Sequence[Mapping[str, Array]]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OptimStepResult:
+    """The outcome of `optim_step`.
+
+    Args:
+        grad_norm: the L2 norm of the accumulated gradient before clipping, if it is known.
+        metrics: further numbers that the backend reports.
+    """
+
+    grad_norm: float | None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Tokenizer(Protocol):
+    """What `helper("get_tokenizer")(session)` returns: a part of Hugging Face's protocol."""
+
+    @property
+    def eos_token_id(self) -> int | None: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]: ...
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str: ...
+
+    def apply_chat_template(self, messages: Sequence[Message], **kwargs: Any) -> list[int]:
+        """Return the token ids of a conversation.
+
+        `add_generation_prompt=True` appends what the model sees before its own answer.
+        """
+        ...
+
+
+# --- completion ----------------------------------------------------------------------------
+
+
+class Message(TypedDict):
+    """One turn of a conversation. `content` is text."""
+
+    role: str
+    content: str
+
+
+Prompt: TypeAlias = "Sequence[Message] | Sequence[int] | ModelInput"
+"""A conversation, token ids, or a `ModelInput`. Token ids in, token ids out: they are
+never turned into text and back."""
+
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to sample.
+
+    Args:
+        max_tokens: the most tokens to generate, at least 1.
+        temperature: 0 is greedy.
+        top_p: sample from the smallest set of tokens that holds this probability, in (0, 1].
+        top_k: sample from this many most likely tokens; -1 is all.
+        stop: strings or token ids, not mixed. None stops at the model's end token only, ()
+            at nothing.
+        seed: completion k of a call is sampled with `seed + k`; None is unpredictable.
+        n: completions per prompt.
+        logprobs: whether to return the log probability, in nats, of each generated token.
+        model: which weights; None is the adapter's default.
+
+    Raises:
+        InvalidInput: a value is out of its range.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+    stop: tuple[str, ...] | tuple[int, ...] | None = None
+    seed: int | None = None
+    n: int = 1
+    logprobs: bool = False
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        stop: Any = self.stop
+        if stop is not None:  # one string, or a list, is what people write
+            stop = (stop,) if isinstance(stop, str) else tuple(stop)
+            object.__setattr__(self, "stop", stop)
+        for ok, problem in (
+            (self.max_tokens >= 1, f"max_tokens must be at least 1, not {self.max_tokens}"),
+            (self.temperature >= 0, f"temperature must not be negative: {self.temperature}"),
+            (0 < self.top_p <= 1, f"top_p must be in (0, 1], not {self.top_p}"),
+            (self.top_k == -1 or self.top_k >= 1, f"top_k must be -1 or positive: {self.top_k}"),
+            (self.n >= 1, f"n must be at least 1, not {self.n}"),
+            (
+                len({isinstance(s, str) for s in self.stop or ()}) < 2,
+                "stop mixes strings and token ids",
+            ),
+            (all(s != "" for s in self.stop or ()), "stop holds an empty string"),
+        ):
+            if not ok:
+                raise InvalidInput(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How many tokens a completion read and wrote."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Completion:
+    """One sampled answer.
+
+    Args:
+        text: what was generated, without the stop string and without special tokens.
+        tokens: int64 `(n,)`, the stop token included, or None where the server gives none.
+        logprobs: float32 `(n,)`, nats, of the same length; None if they were not asked for.
+        finish_reason: why it ended.
+        usage: token counts, if known.
+    """
+
+    text: str
+    tokens: IntArray | None
+    logprobs: FloatArray | None
+    finish_reason: FinishReason
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompletionChunk:
+    """A piece of a streamed answer. The last one carries `finish_reason`."""
+
+    text: str
+    tokens: IntArray | None = None
+    logprobs: FloatArray | None = None
+    finish_reason: FinishReason | None = None
+
+
+# --- metrics -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MetricEntry:
+    """One recorded number.
+
+    Args:
+        run_id: the run that it belongs to.
+        metric: its name, such as `train_mean_nll`.
+        value: any float; NaN and infinities are values like others.
+        step: the training step, or None for a number outside of the steps.
+        timestamp: when it was recorded; aware, UTC.
+        metadata: anything JSON can hold.
+    """
+
+    run_id: str
+    metric: str
+    value: float
+    step: int | None
+    timestamp: datetime
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _int64(values: ArrayLike | Iterable[int], what: str) -> IntArray:
+    array = np.asarray(values)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InvalidInput(
+            f"{what} must be a flat sequence of integers, not {array.dtype} of shape {array.shape}"
+        )
+    return array.astype(np.int64, copy=False)
