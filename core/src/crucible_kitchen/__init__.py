@@ -23,7 +23,7 @@ from .errors import (
     Unsupported,
 )
 from .hookspecs import helper, hookimpl
-from .kitchen import Kitchen, run
+from .kitchen import Kitchen
 from .losses import LOSS_FUNCTIONS, custom_loss, loss_config, validate_datums
 from .options import AdapterOptions, FromEnv
 from .ports import (
@@ -59,10 +59,12 @@ from .types import (
     Usage,
 )
 from .version import __version__
+from .workflows import WorkflowConfig, run
 
 __all__ = [
     # the kitchen
     "Kitchen",
+    "WorkflowConfig",
     "run",
     # ports
     "PORTS",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, Literal, Protocol, TypeAlias, TypedDict, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -136,6 +136,8 @@ class LoraConfig:
         targets: which projections are adapted: "attn", "mlp", "unembed".
     """
 
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # where a configuration holds it
+
     rank: int = 32
     alpha: float = 32.0
     dropout: float = 0.0
@@ -185,6 +187,8 @@ class AdamParams:
         weight_decay: decoupled: each step multiplies the weights by `1 - lr * weight_decay`.
         grad_clip_norm: the gradient's largest L2 norm over all parameters; 0 turns it off.
     """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # where a configuration holds it
 
     beta1: float = 0.9
     beta2: float = 0.95

@@ -1,0 +1,199 @@
+"""An adapter and its options become a port.
+
+Everything that can be wrong with an adapter is found here, when it is bound, not at the first
+call: pluggy lets most of these mistakes pass, and they would fail later or never say a word.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import pluggy
+from pydantic import BaseModel
+
+from .dispatch import Binding, Port
+from .errors import BindError
+from .hookspecs import PROJECT, AdapterSpec
+from .options import AdapterOptions
+from .telemetry import Observers
+
+PortT = TypeVar("PortT", bound=Port)
+
+# pluggy's HookimplMarker leaves the options of `@hookimpl(...)` in this attribute.
+_MARK = f"{PROJECT}_impl"
+
+
+def options_class(adapter: Any, label: str) -> type[AdapterOptions]:
+    """Return the adapter's `Options`, or the empty ones.
+
+    Raises:
+        BindError: `Options` is not a class derived from `AdapterOptions`.
+    """
+    options = getattr(adapter, "Options", AdapterOptions)
+    if not (isinstance(options, type) and issubclass(options, AdapterOptions)):
+        raise BindError(
+            f"adapter {label!r}: Options must be a class derived from "
+            f"crucible_kitchen.AdapterOptions, it is {options!r}"
+        )
+    return options
+
+
+def bind(
+    port: type[PortT],
+    adapter: Any,
+    opts: AdapterOptions,
+    label: str,
+    observers: Observers | None = None,
+) -> PortT:
+    """Join an adapter with its options.
+
+    Args:
+        port: one of the six classes of `crucible_kitchen.ports`.
+        adapter: a module, or an object.
+        opts: its validated options. A field named `inner` that holds a port of the same kind
+            serves whatever the adapter does not implement.
+        label: the adapter's name in messages.
+        observers: told of each call.
+
+    Raises:
+        BindError: the adapter breaks the contract; the message lists every way in which it does.
+    """
+    inner = getattr(opts, "inner", None)
+    if not isinstance(inner, port):
+        inner = None
+    problems = list(_problems(port, adapter, composes=inner is not None))
+    if problems:
+        listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {p}" for p in problems)
+        raise BindError(f"{label!r} is no {port.name} adapter: {listed}")
+
+    manager = pluggy.PluginManager(PROJECT)
+    for spec in (port.spec, port.optional, AdapterSpec):
+        manager.add_hookspecs(spec)
+    manager.register(adapter, name=label)
+    return port(
+        Binding(
+            adapter=adapter,
+            opts=opts,
+            label=label,
+            hooks=manager.hook,
+            implemented={
+                name: _left_out(port, name, function) for name, function in marked(adapter).items()
+            },
+            inner=inner,
+            children=tuple(ports_in(opts)),
+            observers=observers if observers is not None else Observers(),
+        )
+    )
+
+
+def marked(adapter: Any) -> dict[str, Any]:
+    """Return whatever the adapter marks with `@hookimpl`, by name."""
+    return {
+        name: value
+        for name in dir(adapter)
+        if not name.startswith("__")
+        and isinstance(getattr(value := getattr(adapter, name, None), _MARK, None), dict)
+    }
+
+
+def _problems(port: type[Port], adapter: Any, *, composes: bool) -> Iterator[str]:
+    if isinstance(adapter, type):
+        yield f"it is the class {adapter.__name__}; give an instance, or a module"
+        return
+    implementations = marked(adapter)
+    for name, function in implementations.items():
+        yield from _problems_of(port, name, function)
+    for name in port.callbacks():
+        if name not in implementations and _forgotten(adapter, name):
+            yield f"{name} lacks @hookimpl"
+    if not composes:
+        for name in sorted(port.mandatory()):
+            if name not in implementations and not _forgotten(adapter, name):
+                yield f"it does not implement {name}, which every {port.name} must"
+
+
+def _forgotten(adapter: Any, name: str) -> bool:
+    """Say whether the adapter defines an unmarked function named as a callback.
+
+    One that a module only imported is somebody else's.
+    """
+    value = getattr(adapter, name, None)
+    if hasattr(value, _MARK):
+        return False
+    if inspect.isfunction(value):
+        return value.__module__ == getattr(adapter, "__name__", None)
+    return inspect.ismethod(value)
+
+
+def _problems_of(port: type[Port], name: str, function: Any) -> Iterator[str]:
+    if name not in port.callbacks():
+        yield f"{port.name} has no callback {name!r}{_near(name, port.callbacks())}"
+        return
+    if not inspect.isroutine(function):
+        yield f"{name} is marked @hookimpl but is a {type(function).__name__}, not a function"
+        return
+    if any(getattr(function, _MARK).values()):
+        yield f"{name}: @hookimpl takes no options here; a wrapper implements `around` instead"
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        yield f"{name} is async; callbacks are plain functions, called from any thread"
+    spec = _parameters(port.callbacks()[name])
+    defaults = _defaults(port, name)
+    parameters = inspect.signature(function).parameters
+    for parameter in parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            yield f"{name}: {parameter} would swallow arguments; name each one"
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            yield f"{name}: {parameter.name!r} is keyword-only, and pluggy would never pass it"
+        elif parameter.name not in spec:
+            yield f"{name} has no argument {parameter.name!r}{_near(parameter.name, spec)}"
+    for argument in spec:
+        if argument not in parameters and argument != "opts" and argument not in defaults:
+            yield f"{name} leaves out the argument {argument!r}, which has no default"
+
+
+def _left_out(port: type[Port], name: str, function: Any) -> Mapping[str, Any]:
+    accepted = inspect.signature(function).parameters
+    return {
+        argument: default
+        for argument, default in _defaults(port, name).items()
+        if argument not in accepted
+    }
+
+
+def _defaults(port: type[Port], callback: str) -> dict[str, Any]:
+    """Return the arguments that callers may omit: the facade in `ports.py` holds the defaults."""
+    method = getattr(port, callback, None)
+    if method is None:
+        return {}
+    return {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(method).parameters.values()
+        if parameter.default is not parameter.empty
+    }
+
+
+def _parameters(spec: Callable[..., Any]) -> list[str]:
+    return [name for name in inspect.signature(spec).parameters if name != "self"]
+
+
+def _near(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+
+
+def ports_in(value: Any) -> Iterator[Port]:
+    """Find the adapters that were bound for options, wherever a field holds them."""
+    if isinstance(value, Port):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from ports_in(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from ports_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from ports_in(item)

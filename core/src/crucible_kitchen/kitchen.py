@@ -1,0 +1,350 @@
+"""The kitchen: the bound set of active adapters, one for each configured port."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from .binding import PortT, bind, options_class, ports_in
+from .discovery import KNOWN_ADAPTERS, Catalog, catalog
+from .dispatch import Port
+from .errors import (
+    AdapterLoadError,
+    AdapterNotFound,
+    BindError,
+    ConfigurationError,
+    CrucibleError,
+    PortNotConfigured,
+)
+from .ports import (
+    PORTS,
+    BlobStore,
+    Completer,
+    DatasetStore,
+    HubClient,
+    MetricsStore,
+    TrainingClient,
+)
+from .settings import Key, Settings, in_code, load
+from .telemetry import Observer, Observers
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class Kitchen:
+    """The adapters of one program, by port.
+
+        with Kitchen(adapters={"blob_store": {"use": "fsspec", "url": "runs"}}) as kitchen:
+            kitchen.blob_store.write("greeting", b"hello")
+
+    Made in code it reads no file; `Kitchen.load()` reads `crucible.toml` and the environment.
+    An adapter is imported and bound when its port is first used. Safe to use from any thread.
+
+    Args:
+        adapters: for each port a name, a module or object, or a table whose `use` is one of
+            these and whose other keys are the adapter's options.
+
+    Raises:
+        ConfigurationError: a port that does not exist.
+    """
+
+    def __init__(self, adapters: Mapping[str, Any] | None = None) -> None:
+        self._setup(in_code({"adapters": adapters or {}}), None)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | None = None,
+        *,
+        profile: str | None = None,
+        arguments: Sequence[str] = (),
+        adapters: Mapping[str, Any] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Kitchen:
+        """Make a kitchen of everything the user configured; see `crucible_kitchen.settings`.
+
+        Args:
+            path: the file; None looks for `crucible.toml`.
+            profile: the `[profile.<name>]` to lay over the file.
+            arguments: `key.path=value`, as on the command line.
+            adapters: as in `Kitchen(...)`, above every other layer.
+            environ: the environment; None is the process's.
+        """
+        code = {"adapters": adapters} if adapters else None
+        settings = load(path, profile=profile, arguments=arguments, code=code, environ=environ)
+        return cls.from_settings(settings, environ=environ)
+
+    @classmethod
+    def from_settings(
+        cls, settings: Settings, *, environ: Mapping[str, str] | None = None
+    ) -> Kitchen:
+        """Make a kitchen of settings that are merged already."""
+        kitchen = cls.__new__(cls)
+        kitchen._setup(settings, environ)
+        return kitchen
+
+    def _setup(self, settings: Settings, environ: Mapping[str, str] | None) -> None:
+        self.settings = settings
+        self.observers = Observers()
+        self._environ = os.environ if environ is None else environ
+        self._lock = threading.RLock()
+        self._ports: dict[str, Port] = {}
+        self._extra: list[Port] = []
+        self._catalog: Catalog | None = None
+
+    def __repr__(self) -> str:
+        return f"<Kitchen {', '.join(self.configured) or 'without adapters'}>"
+
+    # --- ports ---
+
+    @property
+    def training_client(self) -> TrainingClient:
+        return self.port(TrainingClient)
+
+    @property
+    def dataset_store(self) -> DatasetStore:
+        return self.port(DatasetStore)
+
+    @property
+    def blob_store(self) -> BlobStore:
+        return self.port(BlobStore)
+
+    @property
+    def hub_client(self) -> HubClient:
+        return self.port(HubClient)
+
+    @property
+    def metrics_store(self) -> MetricsStore:
+        return self.port(MetricsStore)
+
+    @property
+    def completer(self) -> Completer:
+        return self.port(Completer)
+
+    @property
+    def configured(self) -> tuple[str, ...]:
+        """The names of the ports for which an adapter was chosen."""
+        return tuple(name for name in PORTS if name in self.settings.values.get("adapters", {}))
+
+    def port(self, port: type[PortT]) -> PortT:
+        """Return the adapter of a port, bound on first use.
+
+        Raises:
+            PortNotConfigured: no adapter was chosen. There is no silent default.
+            ConfigurationError: its options are wrong, or its subclasses `AdapterNotFound`,
+                `AdapterLoadError` and `BindError`.
+        """
+        with self._lock:
+            if port.name not in self._ports:
+                if port.name not in self.configured:
+                    raise PortNotConfigured(self._not_configured(port.name))
+                self._ports[port.name] = self._bind_at(
+                    port, self.settings.values["adapters"][port.name], ("adapters", port.name)
+                )
+            return cast(PortT, self._ports[port.name])
+
+    def bind(self, ports: Iterable[str]) -> None:
+        """Bind these ports now, so that a mistake shows before any work starts."""
+        for name in ports:
+            self.port(PORTS[name])
+
+    def _not_configured(self, name: str) -> str:
+        installed = sorted({e.name for e in self._entries().entries if e.port == name})
+        example = next((n for n in installed if n != "noop"), None) or KNOWN_ADAPTERS[name][-1]
+        text = (
+            f"no adapter is chosen for the port {name}; add to crucible.toml\n\n"
+            f'    [adapters]\n    {name} = "{example}"\n\n'
+            f"installed for it: {', '.join(installed) or 'none'}"
+        )
+        if example not in installed:
+            text += f"; get one with `pip install crucible-adapter-{example}`"
+        return text
+
+    # --- configuration ---
+
+    def configure(self, model: type[ModelT], table: Mapping[str, Any], at: Key) -> ModelT:
+        """Validate a table against its class, which may name adapters, too.
+
+        Args:
+            model: the class, such as a workflow's configuration.
+            table: the values.
+            at: where the table is in the settings, to name keys and sources in errors.
+
+        Raises:
+            ConfigurationError: values that the class does not accept. The message names each
+                key's full path, the place it came from, and the nearest spelling.
+        """
+        try:
+            configured = validate(model, table, self._context(), ".".join(at))
+        except ValidationError as error:
+            raise self._explain(error, at) from _cause(error)
+        with self._lock:
+            self._extra.extend(ports_in(configured))
+        return configured
+
+    def _context(self) -> dict[str, Any]:
+        context: dict[str, Any] = {"environ": self._environ}
+        context["bind"] = lambda port, value: self._bind(port, value, context)
+        return context
+
+    def _bind_at(self, port: type[PortT], value: Any, at: Key) -> PortT:
+        try:
+            return TypeAdapter(port).validate_python(value, context=self._context())
+        except ValidationError as error:
+            raise self._explain(error, at) from _cause(error)
+
+    def _bind(self, port: type[PortT], value: Any, context: dict[str, Any]) -> PortT:
+        """Bind one adapter. Mistakes leave as a ValidationError, to which pydantic adds where."""
+        table = dict(value) if isinstance(value, Mapping) else {"use": value}
+        use = table.pop("use", None)
+        if use is None or use == "":
+            raise PydanticCustomError("no_use", 'name the adapter: use = "<name>"')
+        try:
+            if isinstance(use, str):
+                adapter, label = self._entries().find(port.name, use).load(), use
+            else:
+                adapter = use
+                label = getattr(use, "__name__", type(use).__name__)
+            options = options_class(adapter, label)
+        except CrucibleError as error:
+            raise _carried(error) from error
+        opts = validate(options, table, context, label)
+        try:
+            return bind(port, adapter, opts, label, self.observers)
+        except BindError as error:
+            raise _carried(error) from error
+
+    def _entries(self) -> Catalog:
+        if self._catalog is None:
+            self._catalog = catalog()
+        return self._catalog
+
+    def _explain(self, error: ValidationError, at: Key) -> ConfigurationError:
+        lines = []
+        kind: type[ConfigurationError] = ConfigurationError
+        for problem in error.errors(include_input=False, include_url=False):
+            key = (*at, *map(str, problem["loc"]))
+            lines.append(f"{'.'.join(key)}: {problem['msg']} (from {self.settings.source_of(key)})")
+            kind = _KINDS.get(problem["type"], kind)
+        return kind("\n".join(lines))
+
+    # --- the whole ---
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Tell `observer` of every adapter call and workflow event; return what stops it."""
+        return self.observers.add(observer)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the adapters that are bound and their options as plain data, secrets masked."""
+        return {name: self._ports[name].describe() for name in PORTS if name in self._ports}
+
+    def packages(self) -> dict[str, str]:
+        """Return the versions of the packages that serve the configured ports."""
+        return {
+            entry.package: entry.version
+            for name in self.configured
+            for entry in self._entries().entries
+            if entry.port == name and name in self._ports
+            if self._ports[name].adapter in (entry.name, f"{entry.package}/{entry.name}")
+        }
+
+    def close(self) -> None:
+        """Close every adapter that was bound. A later use binds anew."""
+        with self._lock:
+            ports = [*self._extra, *self._ports.values()]
+            self._ports, self._extra = {}, []
+        errors = []
+        for port in ports:
+            try:
+                port.close()
+            except Exception as error:  # the others must still be closed
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def __enter__(self) -> Kitchen:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except Exception:
+            if error is None:  # never hide the first failure behind one of closing
+                raise
+
+
+def validate(
+    model: type[ModelT], table: Mapping[str, Any], context: dict[str, Any], label: str
+) -> ModelT:
+    """Validate, and add the nearest spelling to what was misspelt.
+
+    Raises:
+        ValidationError: without any input in it, for an input may be a secret.
+    """
+    try:
+        return model.model_validate(dict(table), context=context)
+    except ValidationError as error:
+        lines: list[InitErrorDetails] = []
+        for problem in error.errors(include_url=False, include_input=False):
+            said = problem.get("ctx", {})
+            message = problem["msg"]
+            if "message" in said:  # by this function already, about an inner adapter
+                pass
+            elif problem["type"] == "extra_forbidden":
+                message = _no_such_key(model, problem["loc"], label)
+            elif problem["type"] == "missing":
+                message = "is required" + _documented(model, problem["loc"])
+            kind = PydanticCustomError(
+                cast(Any, problem["type"]), "{message}", {**_error_of(problem), "message": message}
+            )
+            lines.append({"type": kind, "loc": problem["loc"], "input": None})
+        raise ValidationError.from_exception_data(label, lines, hide_input=True) from None
+
+
+def _no_such_key(model: type[BaseModel], loc: tuple[int | str, ...], label: str) -> str:
+    if len(loc) > 1:
+        return "there is no such key"
+    near = difflib.get_close_matches(str(loc[0]), model.model_fields, 1)
+    if near:
+        return f"{label} has no such key; did you mean {near[0]!r}?"
+    return f"{label} has no such key; it has {', '.join(model.model_fields) or 'none'}"
+
+
+def _documented(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    field = model.model_fields.get(str(loc[0])) if len(loc) == 1 else None
+    return f": {field.description}" if field is not None and field.description else ""
+
+
+_KINDS = {kind.__name__: kind for kind in (AdapterNotFound, AdapterLoadError, BindError)}
+
+
+def _carried(error: CrucibleError) -> PydanticCustomError:
+    """Put an error of ours through pydantic, which knows where in the options it happened."""
+    return PydanticCustomError(
+        cast(Any, type(error).__name__), "{message}", {"message": str(error), "error": error}
+    )
+
+
+def _error_of(problem: Any) -> dict[str, Any]:
+    error = problem.get("ctx", {}).get("error")
+    return {"error": error} if isinstance(error, CrucibleError) else {}
+
+
+def _cause(error: ValidationError) -> BaseException | None:
+    for problem in error.errors(include_input=False, include_url=False):
+        if carried := _error_of(problem).get("error"):
+            return cast("BaseException | None", carried.__cause__)
+    return None

@@ -1,0 +1,74 @@
+"""How good a model is on examples that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import AdapterError, InvalidInput
+from ..ports import Completer, TrainingClient
+from ..types import SamplingParams
+from .rendering import Example
+
+
+def mean_nll(
+    client: TrainingClient, session: Any, examples: Sequence[Example], batch_size: int
+) -> float:
+    """Return the mean negative log likelihood of the weighted tokens, in nats.
+
+    The sum of -w p over every token of every example, divided by the sum of w. All batches are
+    submitted before the first is awaited.
+    """
+    futures = [
+        client.forward(session, [example.datum() for example in batch])
+        for batch in _batches(examples, batch_size)
+    ]
+    loss = sum(client.await_(future).loss for future in futures)
+    return loss / sum(example.weight for example in examples)
+
+
+def exact_match(
+    completer: Completer,
+    model: str,
+    examples: Sequence[Example],
+    *,
+    max_tokens: int | None,
+    batch_size: int,
+) -> float:
+    """Return the share of examples whose greedy completion is their answer.
+
+    Prompts travel as the token ids that were trained on. White space around both is ignored.
+
+    Args:
+        completer: where to sample.
+        model: a reference from `save_weights_for_sampler`.
+        examples: those without an answer are passed over.
+        max_tokens: the longest completion; None is that of the longest answer.
+        batch_size: prompts in one call.
+
+    Raises:
+        InvalidInput: no example has an answer.
+        AdapterError: a completion failed; a share of the rest would be another figure.
+    """
+    asked = [example for example in examples if example.prompt_length is not None]
+    if not asked:
+        raise InvalidInput("exact match needs rows with an answer: prompt and completion, or chat")
+    longest = max(len(example.tokens) - (example.prompt_length or 0) for example in asked)
+    params = SamplingParams(max_tokens or longest, temperature=0.0, model=model)
+    right = 0
+    for batch in _batches(asked, batch_size):
+        prompts = [example.tokens[: example.prompt_length].tolist() for example in batch]
+        for example, result in zip(batch, completer.complete_batch(prompts, params), strict=True):
+            if isinstance(result, AdapterError):
+                raise result
+            right += result.text.strip() == (example.answer or "").strip()
+    return right / len(asked)
+
+
+def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
+    # Like lengths together waste the least on padding; the order of the results is no one's.
+    order = np.argsort([len(example.tokens) for example in examples], kind="stable")
+    for start in range(0, len(order), size):
+        yield [examples[index] for index in order[start : start + size]]

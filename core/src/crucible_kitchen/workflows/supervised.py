@@ -1,0 +1,431 @@
+"""Supervised fine-tuning: learn to continue prompts as the data set does."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ..errors import AdapterError, ConfigurationError, SessionFailed
+from ..kitchen import Kitchen
+from ..types import (
+    AdamParams,
+    ForwardBackwardResult,
+    Future,
+    LoraConfig,
+    OptimStepResult,
+    SessionConfig,
+)
+from . import WorkflowConfig
+from .evaluation import exact_match, mean_nll
+from .rendering import Example, Renderer, TooLong, TrainOn
+from .runs import Run
+from .schedules import ScheduleName, lr_factor
+
+
+class SupervisedConfig(WorkflowConfig):
+    """What to train, on which rows, and how."""
+
+    model: str
+    """Model to train: a name, hub id or path that the training client knows."""
+    revision: str | None = None
+    """Branch, tag or commit of the model."""
+    lora: LoraConfig | None = None
+    """Train a low-rank update, such as { rank = 32 }, instead of every weight."""
+
+    dataset: str
+    """Data set to train on: a file, folder or hub id that the dataset store knows."""
+    dataset_name: str | None = None
+    """Configuration within the data set, where it has several."""
+    dataset_revision: str | None = None
+    """Branch, tag or commit of the data set."""
+    split: str | None = "train"
+    """Split to train on."""
+    test_dataset: str | None = None
+    """Data set to evaluate on; left out, it is `dataset` if a `test_split` is given."""
+    test_split: str | None = None
+    """Split to evaluate on; a `test_dataset` without it gives its only split."""
+    test_size: int | None = Field(default=None, ge=1)
+    """Evaluate on the first rows only, as many as this."""
+
+    prompt: str = "{prompt}"
+    """Template of the prompt, over the fields of a row."""
+    completion: str = "{completion}"
+    """Template of the completion, which ends with the end-of-sequence token."""
+    messages_field: str = "messages"
+    """Field that holds a conversation: rows that have it are rendered as chat."""
+    text_field: str = "text"
+    """Field that holds plain text, for rows that have neither of the above."""
+    train_on: TrainOn = "all_assistant_messages"
+    """Which tokens count; a completion counts as an assistant message, plain text counts whole."""
+    max_length: int | None = Field(default=None, ge=1)
+    """Longest input in tokens; left out, it is the model's own limit."""
+    too_long: TooLong = "error"
+    """What to do with longer rows."""
+
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the training rows."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Number of optimizer steps; goes before `epochs`."""
+    batch_size: int = Field(default=32, ge=1)
+    """Rows in an optimizer step."""
+    learning_rate: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
+    """Peak learning rate."""
+    lr_schedule: ScheduleName = "linear"
+    """Shape of its decay."""
+    warmup_ratio: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the steps over which it rises first."""
+    min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
+    """Where it ends, relative to the peak."""
+    adam: AdamParams = AdamParams()
+    """AdamW: beta1, beta2, eps, weight_decay, grad_clip_norm."""
+    loss_reduction: Literal["token_mean", "sequence_mean", "sum"] = "token_mean"
+    """What a step's loss is: a mean over the batch's tokens, over its rows, or a sum."""
+    seed: int = Field(default=0, ge=0)
+    """Of the new weights, the order of the rows, and dropout."""
+
+    eval_every: int = Field(default=0, ge=0)
+    """Evaluate after every so many steps, and at the end; 0 is at the end only."""
+    eval_batch_size: int = Field(default=256, ge=1)
+    """Rows in a call while evaluating."""
+    exact_match: bool = False
+    """Whether to complete the held-out prompts, and count how many answers are exactly right."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Longest completion while evaluating; left out, that of the longest answer."""
+
+    run_id: str | None = Field(default=None, min_length=1)
+    """Id of the run; that of an interrupted run continues it. Left out, a new one is made."""
+    save_every: int = Field(default=0, ge=0)
+    """Save a checkpoint after every so many steps, and at the end; 0 is at the end only."""
+    keep_checkpoints: int = Field(default=1, ge=1)
+    """How many checkpoints to keep."""
+    max_restarts: int = Field(default=0, ge=0)
+    """How often a session that fails is set back to the last checkpoint and goes on."""
+    submit_ahead: int = Field(default=1, ge=0)
+    """Steps to submit before the oldest one is awaited, so that a backend is never idle."""
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is anything to evaluate on."""
+        return self.test_dataset is not None or self.test_split is not None
+
+    @model_validator(mode="after")
+    def _exact_match_needs_rows(self) -> SupervisedConfig:
+        if self.exact_match and not self.evaluates:
+            raise ValueError("exact_match needs test_dataset or test_split")
+        return self
+
+    def required_ports(self) -> tuple[str, ...]:
+        ports = ("training_client", "dataset_store", "blob_store", "metrics_store")
+        return (*ports, "completer") if self.exact_match else ports
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisedResult:
+    """How a run ended.
+
+    Args:
+        run_id: its id.
+        steps: how many optimizer steps it took.
+        metrics: the last value of every metric.
+        checkpoint: the reference of the last checkpoint.
+        weights: a model reference of the final weights, where the training client offers one.
+    """
+
+    run_id: str
+    steps: int
+    metrics: Mapping[str, float]
+    checkpoint: str | None
+    weights: str | None
+
+
+def supervised(kitchen: Kitchen, config: SupervisedConfig) -> SupervisedResult:
+    """Fine-tune a model on prompts with completions, conversations, or plain text.
+
+    Metrics, one row a step: `train_mean_nll` (nats per trained token), `num_tokens` (trained),
+    `learning_rate`, `grad_norm`, `progress` (share of the run, 0 to 1), `time/step` (seconds),
+    `tokens_per_second`; at evaluations `test/nll` (nats per trained token) and
+    `test/exact_match` (a share).
+
+    A run killed at any instant and started again under its `run_id` ends with the same weights,
+    bit for bit where the backend is deterministic, and the same rows of metrics.
+
+    Raises:
+        ConfigurationError: the kitchen's adapters cannot do what the configuration asks for.
+        InvalidInput: a row that cannot be rendered.
+        AdapterError: a call failed, and restarts are used up.
+    """
+    _check_capabilities(kitchen, config)
+    plain = config.model_dump(mode="json", exclude={"run_id"})
+    run = Run(kitchen, "supervised", plain, config.run_id)
+    emit = kitchen.observers.emit
+    emit("workflow.start", workflow="supervised", run_id=run.id, resumed_at=run.step)
+    if run.done:
+        emit("workflow.stop", workflow="supervised", run_id=run.id)
+        return _result(run)
+    try:
+        run.start()
+        _Training(kitchen, config, run).complete()
+    except BaseException as error:
+        with contextlib.suppress(AdapterError):  # never hide the first failure behind another
+            run.fail(error)
+        emit(
+            "workflow.exception",
+            workflow="supervised",
+            run_id=run.id,
+            step=run.step,
+            error=type(error).__name__,
+        )
+        raise
+    emit("workflow.stop", workflow="supervised", run_id=run.id)
+    return _result(run)
+
+
+def _check_capabilities(kitchen: Kitchen, config: SupervisedConfig) -> None:
+    client = kitchen.training_client
+    if config.evaluates and not client.supports("forward"):
+        raise ConfigurationError(
+            f"workflow.test_dataset: the training client {client.adapter!r} has no forward, "
+            "so nothing can be evaluated; leave out test_dataset and test_split"
+        )
+    if config.exact_match and not client.supports("save_weights_for_sampler"):
+        raise ConfigurationError(
+            f"workflow.exact_match: the training client {client.adapter!r} has no "
+            "save_weights_for_sampler, so the completer cannot use the weights"
+        )
+
+
+def _result(run: Run) -> SupervisedResult:
+    record = run.record
+    metrics = {name: float(value) for name, value in record["metrics"].items()}
+    return SupervisedResult(run.id, run.step, metrics, run.checkpoint, record.get("weights"))
+
+
+@dataclass(slots=True)
+class _Step:
+    """A step that was submitted and not yet awaited."""
+
+    index: int
+    batch: Sequence[Example]
+    learning_rate: float
+    loss: Future[ForwardBackwardResult]
+    update: Future[OptimStepResult]
+
+
+@dataclass(slots=True)
+class _Training:
+    kitchen: Kitchen
+    config: SupervisedConfig
+    run: Run
+    session: Any = None
+    train: list[Example] = field(default_factory=list)
+    test: list[Example] = field(default_factory=list)
+    total: int = 0
+    restarts: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+    last: float = 0.0
+
+    def complete(self) -> None:
+        """Train from the last checkpoint to the end."""
+        client = self.kitchen.training_client
+        self.session = client.start_session(self._session_config())
+        try:
+            self._load_rows()
+            if self.run.checkpoint is not None:
+                client.load_checkpoint(self.session, self.run.checkpoint)
+            while True:
+                try:
+                    self._steps(self.run.step)
+                    break
+                except AdapterError as error:
+                    self._restart(error)
+            self._finish()
+        finally:
+            with contextlib.suppress(AdapterError):
+                client.close_session(self.session)
+
+    def _session_config(self) -> SessionConfig:
+        return SessionConfig(
+            self.config.model,
+            revision=self.config.revision,
+            lora=self.config.lora,
+            seed=self.config.seed,
+            max_length=self.config.max_length,
+        )
+
+    # --- rows ---
+
+    def _load_rows(self) -> None:
+        config = self.config
+        tokenizer = self.kitchen.training_client.helper("get_tokenizer")(self.session)
+        renderer = Renderer(
+            tokenizer,
+            config.prompt,
+            config.completion,
+            config.messages_field,
+            config.text_field,
+            config.train_on,
+            config.max_length,
+            config.too_long,
+        )
+        self.train = self._render(renderer, config.dataset, config.split, None)
+        if config.evaluates:
+            dataset = config.test_dataset or config.dataset
+            self.test = self._render(renderer, dataset, config.test_split, config.test_size)
+        per_epoch = math.ceil(len(self.train) / config.batch_size)
+        self.total = config.max_steps or math.ceil(per_epoch * config.epochs)
+
+    def _render(
+        self, renderer: Renderer, dataset: str, split: str | None, size: int | None
+    ) -> list[Example]:
+        store, config = self.kitchen.dataset_store, self.config
+        handle = store.load_dataset(dataset, split, config.dataset_name, config.dataset_revision)
+        if size is not None:
+            handle = store.take(handle, size)
+        rows = store.to_list(handle)
+        what = f"{dataset} [{split}]" if split else dataset
+        self.kitchen.observers.emit("dataset.load", dataset=dataset, split=split, rows=len(rows))
+        return renderer.render(rows, what)
+
+    def _batches(self, start: int) -> Iterator[tuple[int, list[Example]]]:
+        """Yield every step from `start` with its batch: a function of (seed, step) alone."""
+        size = self.config.batch_size
+        per_epoch = math.ceil(len(self.train) / size)
+        epoch, order = -1, np.empty(0, np.int64)
+        for step in range(start, self.total):
+            if step // per_epoch != epoch:
+                epoch = step // per_epoch
+                generator = np.random.default_rng((self.config.seed, epoch))
+                order = generator.permutation(len(self.train))
+                self.kitchen.observers.emit("training.epoch", run_id=self.run.id, epoch=epoch)
+            at = step % per_epoch * size
+            yield step, [self.train[index] for index in order[at : at + size]]
+
+    # --- steps ---
+
+    def _steps(self, start: int) -> None:
+        """Take every step from `start`, at most `submit_ahead` in flight beside the awaited."""
+        flying: deque[_Step] = deque()
+        self.last = time.perf_counter()
+        for index, batch in self._batches(start):
+            flying.append(self._submit(index, batch))
+            pause = self._pauses_after(index + 1)
+            while flying and (pause or len(flying) > self.config.submit_ahead):
+                self._await(flying.popleft())
+            if pause:
+                self._pause(index + 1)
+        for step in flying:
+            self._await(step)
+
+    def _submit(self, index: int, batch: list[Example]) -> _Step:
+        config, client = self.config, self.kitchen.training_client
+        scale = {
+            "token_mean": 1.0 / sum(example.weight for example in batch),
+            "sequence_mean": 1.0 / len(batch),
+            "sum": 1.0,
+        }[config.loss_reduction]
+        learning_rate = config.learning_rate * lr_factor(
+            config.lr_schedule,
+            index,
+            self.total,
+            warmup=math.ceil(config.warmup_ratio * self.total),
+            min_ratio=config.min_lr_ratio,
+        )
+        per_row = config.loss_reduction == "sequence_mean"
+        datums = [e.datum(scale / e.weight if per_row else scale) for e in batch]
+        loss = client.forward_backward(self.session, datums)
+        update = client.optim_step(self.session, learning_rate, config.adam)
+        return _Step(index, batch, learning_rate, loss, update)
+
+    def _await(self, step: _Step) -> None:
+        client = self.kitchen.training_client
+        outputs = client.await_(step.loss).outputs
+        update = client.await_(step.update)
+        now = time.perf_counter()
+        seconds, self.last = now - self.last, now
+        # From the logprobs, not from `loss`: that one is in units of `loss_reduction`.
+        tokens = sum(example.weight for example in step.batch)
+        nll = -sum(
+            float(np.dot(example.weights[1:], output["logprobs"]))
+            for example, output in zip(step.batch, outputs, strict=True)
+        )
+        metrics = {
+            "train_mean_nll": nll / tokens,
+            "num_tokens": tokens,
+            "learning_rate": step.learning_rate,
+            "progress": (step.index + 1) / self.total,
+            "time/step": seconds,
+            "tokens_per_second": tokens / max(seconds, 1e-9),
+        }
+        if update.grad_norm is not None:
+            metrics["grad_norm"] = update.grad_norm
+        self._record("training.step", metrics, step.index + 1)
+
+    def _record(self, event: str, metrics: dict[str, float], step: int) -> None:
+        self.figures |= metrics
+        self.kitchen.metrics_store.record_many(self.run.id, metrics, step)
+        self.kitchen.observers.emit(
+            event, run_id=self.run.id, step=step, total=self.total, metrics=metrics
+        )
+
+    def _restart(self, error: AdapterError) -> None:
+        """Set a failed session back to the last checkpoint, or raise."""
+        client = self.kitchen.training_client
+        # Whatever had no effect is wrong with the call; a repeat would fail again.
+        if self.restarts >= self.config.max_restarts or (
+            error.no_effect and not isinstance(error, SessionFailed)
+        ):
+            raise error
+        self.restarts += 1
+        if self.run.checkpoint is not None:
+            client.load_checkpoint(self.session, self.run.checkpoint)
+            return
+        client.close_session(self.session)
+        self.session = client.start_session(self._session_config())
+
+    # --- pauses ---
+
+    def _pauses_after(self, step: int) -> bool:
+        """Say whether something happens after `step` steps that needs a quiet session."""
+        return self._due(self.config.eval_every, step) or self._due(self.config.save_every, step)
+
+    def _due(self, every: int, step: int) -> bool:
+        return step < self.total and every > 0 and step % every == 0
+
+    def _pause(self, step: int) -> None:
+        if self._due(self.config.eval_every, step):
+            self._evaluate(step)
+        if self._due(self.config.save_every, step):
+            self.run.save(self.session, step, self.config.keep_checkpoints, self.figures)
+        self.last = time.perf_counter()  # a pause is no part of the next step's time
+
+    def _evaluate(self, step: int) -> None:
+        if not self.test:
+            return
+        config, client = self.config, self.kitchen.training_client
+        metrics = {"test/nll": mean_nll(client, self.session, self.test, config.eval_batch_size)}
+        if config.exact_match:
+            metrics["test/exact_match"] = exact_match(
+                self.kitchen.completer,
+                client.save_weights_for_sampler(self.session),
+                self.test,
+                max_tokens=config.max_tokens,
+                batch_size=config.eval_batch_size,
+            )
+        self._record("training.eval", metrics, step)
+
+    def _finish(self) -> None:
+        client = self.kitchen.training_client
+        self._evaluate(self.total)
+        self.run.save(self.session, self.total, self.config.keep_checkpoints, self.figures)
+        weights = None
+        if client.supports("save_weights_for_sampler"):
+            weights = client.save_weights_for_sampler(self.session, self.run.id)
+        self.run.finish(weights, self.figures)

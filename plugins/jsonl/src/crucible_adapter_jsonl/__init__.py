@@ -1,0 +1,1 @@
+"""Metrics of Crucible Kitchen in JSON Lines files."""
