@@ -64,9 +64,9 @@ def bind(
     inner = getattr(opts, "inner", None)
     if not isinstance(inner, port):
         inner = None
-    problems = list(_problems(port, adapter, composes=inner is not None))
-    if problems:
-        listed = problems[0] if len(problems) == 1 else "".join(f"\n  - {p}" for p in problems)
+    found = list(problems(port, adapter, composes=inner is not None))
+    if found:
+        listed = found[0] if len(found) == 1 else "".join(f"\n  - {p}" for p in found)
         raise BindError(f"{label!r} is no {port.name} adapter: {listed}")
 
     manager = pluggy.PluginManager(PROJECT)
@@ -99,7 +99,14 @@ def marked(adapter: Any) -> dict[str, Any]:
     }
 
 
-def _problems(port: type[Port], adapter: Any, *, composes: bool) -> Iterator[str]:
+def problems(port: type[Port], adapter: Any, *, composes: bool) -> Iterator[str]:
+    """Yield every way in which an adapter breaks the contract of its port.
+
+    Args:
+        port: the port.
+        adapter: a module, or an object.
+        composes: whether its option `inner` serves what it does not implement.
+    """
     if isinstance(adapter, type):
         yield f"it is the class {adapter.__name__}; give an instance, or a module"
         return

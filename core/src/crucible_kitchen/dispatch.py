@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from .errors import AdapterError, Unsupported
 from .hookspecs import AdapterSpec, CallbackTraits
-from .options import AdapterOptions
+from .options import AdapterOptions, visible
 from .streams import Stream
 from .telemetry import Observers
 
@@ -294,7 +294,7 @@ class Port:
 
     def describe(self) -> dict[str, Any]:
         """Return the adapter and its options as plain data, secrets masked."""
-        return {"use": self.adapter, **self._opts.model_dump(mode="json")}
+        return {"use": self.adapter, **visible(self._opts)}
 
 
 def _cause(error: Exception) -> Exception | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_validator
 
@@ -75,3 +75,25 @@ class AdapterOptions(BaseModel):
         state = dict(super().__getstate__())
         state["__pydantic_private__"] = {"_resources": {}}
         return state
+
+
+def visible(model: BaseModel) -> dict[str, Any]:
+    """Return the fields of a model as plain data that may be shown: secrets are masked.
+
+    A field whose type can hold a secret is masked whatever it holds.
+    """
+    shown = model.model_dump(mode="json", fallback=str)
+    for name, field in type(model).model_fields.items():
+        if name in shown and shown[name] is not None and is_secret(field.annotation):
+            shown[name] = MASK
+    return shown
+
+
+MASK = "**********"
+
+
+def is_secret(annotation: Any) -> bool:
+    """Say whether a type is a secret, or can hold one."""
+    if isinstance(annotation, type) and hasattr(annotation, "get_secret_value"):
+        return True
+    return any(is_secret(argument) for argument in get_args(annotation))

@@ -21,7 +21,9 @@ from typing import Any
 
 from ..errors import ConfigurationError, NotFound
 from ..kitchen import Kitchen
+from ..options import visible
 from ..version import __version__
+from . import WorkflowConfig
 
 
 class Run:
@@ -30,7 +32,7 @@ class Run:
     Args:
         kitchen: its adapters; blob store, metrics store and training client are used.
         workflow: the name of the workflow.
-        config: its resolved configuration, as plain data without secrets.
+        config: its resolved configuration.
         run_id: None makes a new id. An id that exists continues that run.
 
     Raises:
@@ -38,7 +40,7 @@ class Run:
     """
 
     def __init__(
-        self, kitchen: Kitchen, workflow: str, config: Mapping[str, Any], run_id: str | None
+        self, kitchen: Kitchen, workflow: str, config: WorkflowConfig, run_id: str | None
     ) -> None:
         self._kitchen = kitchen
         self.id = run_id or f"{workflow}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
@@ -53,12 +55,12 @@ class Run:
             "checkpoints": [],
             "metrics": {},
         }
-        config = json.loads(json.dumps(config, default=str))
+        plain = {name: value for name, value in visible(config).items() if name != "run_id"}
         if previous is not None:
-            _check_same(self.id, previous["config"], config)
+            _check_same(self.id, previous["config"], plain)
         self.record |= {
             "status": previous["status"] if previous else "running",
-            "config": config,
+            "config": plain,
             "adapters": kitchen.describe(),
             "packages": {"crucible-kitchen": __version__, **kitchen.packages()},
             "git_commit": _git_commit(),

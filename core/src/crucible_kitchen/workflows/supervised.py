@@ -163,8 +163,7 @@ def supervised(kitchen: Kitchen, config: SupervisedConfig) -> SupervisedResult:
         AdapterError: a call failed, and restarts are used up.
     """
     _check_capabilities(kitchen, config)
-    plain = config.model_dump(mode="json", exclude={"run_id"})
-    run = Run(kitchen, "supervised", plain, config.run_id)
+    run = Run(kitchen, "supervised", config, config.run_id)
     emit = kitchen.observers.emit
     emit("workflow.start", workflow="supervised", run_id=run.id, resumed_at=run.step)
     if run.done:

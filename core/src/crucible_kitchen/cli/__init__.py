@@ -1,0 +1,65 @@
+"""The `crucible` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from ..errors import AdapterError, ConfigurationError, CrucibleError
+from ..version import __version__
+from . import adapters, config, doctor, init, run
+from .console import fail
+
+app = typer.Typer(
+    name="crucible",
+    help="Write the post-training loop once; pick the backend by name.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.add_typer(adapters.app, name="adapters")
+app.command("config")(config.config)
+app.command("doctor")(doctor.doctor)
+app.command("init")(init.init)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"crucible-kitchen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def crucible(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command. A mistake of the user is a message and exit code 2, never a traceback.
+
+    Exit codes: 0 done, 1 an adapter failed, 2 a mistake in the configuration, 130 interrupted.
+    """
+    try:
+        app()
+    except ConfigurationError as error:
+        fail(str(error))
+        sys.exit(2)
+    except AdapterError as error:
+        fail(str(error))
+        sys.exit(1)
+    except CrucibleError as error:
+        fail(str(error))
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of our pipe has left, as `| head` does. Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

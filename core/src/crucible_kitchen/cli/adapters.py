@@ -1,0 +1,127 @@
+"""`crucible adapters`: what is installed, and what one adapter offers."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from typing import Annotated, Any
+
+import typer
+from pydantic_core import PydanticUndefined
+from rich.text import Text
+
+from ..binding import marked, options_class
+from ..discovery import Installed, catalog
+from ..dispatch import Port
+from ..errors import AdapterNotFound
+from ..options import AdapterOptions, FromEnv, is_secret
+from ..ports import PORTS
+from .console import console, note, table
+
+app = typer.Typer(help="List the installed adapters, or show one.", rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def adapters(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_()
+
+
+@app.command("list")
+def list_() -> None:
+    """List the installed adapters. None is imported."""
+    found = catalog()
+    if not found.entries:
+        note("no adapter is installed; try `pip install crucible-adapter-noop`")
+    else:
+        rows = [(e.port, e.name, e.package, e.version) for e in found.entries]
+        table(("port", "name", "package", "version"), rows)
+    if found.problems:
+        note(f"{len(found.problems)} package(s) passed over; `crucible doctor` says why")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="<port>.<name>, or <name> for all of its ports.")],
+) -> None:
+    """Show what an adapter is, its options and its callbacks."""
+    for index, entry in enumerate(_matching(name)):
+        if index:
+            print()
+        _show(entry, entry.load())
+
+
+def _matching(name: str) -> list[Installed]:
+    found = catalog()
+    port, _, rest = name.partition(".")
+    if port in PORTS and rest:
+        return [found.find(port, rest)]
+    package, slash, short = name.rpartition("/")
+    matching = [e for e in found.entries if e.name == short and (not slash or e.package == package)]
+    if not matching:
+        known = {n for e in found.entries for n in (e.name, f"{e.port}.{e.name}")}
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "`crucible adapters` lists what is"
+        raise AdapterNotFound(f"no adapter named {name!r} is installed; {hint}")
+    return matching
+
+
+def _show(entry: Installed, adapter: Any) -> None:
+    port = PORTS[entry.port]
+    options = options_class(adapter, entry.name)
+    out = console()
+    out.print(Text(f"{entry.port}.{entry.name}", style="bold"))
+    out.print(Text(f"{entry.package} {entry.version}, {entry.entry_point.value}"))
+    if documentation := inspect.getdoc(adapter):
+        out.print(Text(f"\n{documentation}"))
+    print()
+    if options.model_fields:
+        table(("option", "type", "default", "meaning"), _options(options))
+    else:
+        print("no options")
+    print()
+    table(("callback", "", ""), _callbacks(port, adapter))
+
+
+def _options(options: type[AdapterOptions]) -> list[tuple[str, str, str, str]]:
+    return [
+        (name, _type_name(field.annotation), _default(field), field.description or "")
+        for name, field in options.model_fields.items()
+    ]
+
+
+def _type_name(annotation: Any) -> str:
+    if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
+        return annotation.__name__
+    return re.sub(r"\b[a-z_.]+\.(?=[A-Za-z])", "", str(annotation))
+
+
+def _default(field: Any) -> str:
+    variables = [f"${m.variable}" for m in field.metadata if isinstance(m, FromEnv)]
+    if field.default_factory is not None:
+        default = repr(field.get_default(call_default_factory=True))
+    elif field.default is PydanticUndefined:
+        default = "required"
+    elif isinstance(field.default, str):
+        default = f'"{field.default}"'
+    else:
+        default = "" if field.default is None else str(field.default)
+    if is_secret(field.annotation) and default not in ("", "required"):
+        default = "(secret)"
+    return ", else ".join([*variables, *([default] if default else [])])
+
+
+def _callbacks(port: type[Port], adapter: Any) -> list[tuple[str, str, str]]:
+    implemented = marked(adapter)
+    rows = []
+    for name, spec in port.callbacks().items():
+        summary = (inspect.getdoc(spec) or "").split("\n\n")[0].replace("\n", " ")
+        kind = "yes" if name in implemented else "no"
+        rows.append((name, kind, summary))
+    rows += [
+        (name, "helper", (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " "))
+        for name, value in inspect.getmembers(adapter)
+        if getattr(value, "crucible_helper", False) is True
+    ]
+    return rows

@@ -1,0 +1,49 @@
+"""Where the command writes: tables and messages, on a terminal or in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console for this moment's streams. In a pipe nothing is cut to a width."""
+    file = sys.stderr if stderr else sys.stdout
+    width = None if file.isatty() else 10_000
+    return Console(file=file, width=width, highlight=False, soft_wrap=not file.isatty())
+
+
+def fail(message: str) -> None:
+    """Say what went wrong, on standard error."""
+    out = console(stderr=True)
+    out.print(Text("error: ", style="bold red"), Text(message), sep="")
+
+
+def note(message: str) -> None:
+    """Say something beside the result, on standard error."""
+    console(stderr=True).print(Text(message))
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+    """Print rows under headings: a table on a terminal, plain columns in a pipe."""
+    out = console()
+    terminal = out.is_terminal
+    grid = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD if terminal else None,
+        pad_edge=False,
+        header_style="bold",
+    )
+    for index, heading in enumerate(headings):
+        last = index == len(headings) - 1
+        grid.add_column(heading, overflow="fold", no_wrap=index == 0 or not (terminal or last))
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    out.print(grid)

@@ -1,0 +1,123 @@
+"""What a run shows while it trains: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.text import Text
+
+from ..kitchen import Kitchen
+from ..telemetry import Event
+from .console import console, table
+
+LINES = 20
+"""How many lines about steps a whole run prints where there is no terminal."""
+
+
+class Progress:
+    """Observes one run, from its start to its summary."""
+
+    def __init__(self, kitchen: Kitchen) -> None:
+        self._kitchen = kitchen
+        self._console = console()
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._started = time.monotonic()
+        self._run_id: str | None = None
+
+    def __enter__(self) -> Progress:
+        self._forget = self._kitchen.observe(self._event)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._forget()
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar off the screen's live part; its last state stays."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _event(self, event: Event) -> None:
+        about = event.attributes
+        match event.name:
+            case "workflow.start":
+                self._run_id = about["run_id"]
+                resumed = about.get("resumed_at")
+                more = f", continued after step {resumed}" if resumed else ""
+                self._line(f"{about['workflow']} run {self._run_id}{more}")
+                for name in self._kitchen.configured:
+                    if name in self._kitchen.describe():
+                        self._line(f"  {name}: {self._kitchen.describe()[name]['use']}")
+            case "dataset.load":
+                split = f" [{about['split']}]" if about.get("split") else ""
+                self._line(f"  {about['dataset']}{split}: {about['rows']:,} rows")
+            case "training.step":
+                self._step(about["step"], about["total"], about["metrics"])
+            case "training.eval":
+                figures = ", ".join(f"{k} {_figure(v)}" for k, v in about["metrics"].items())
+                self._line(f"step {about['step']}: {figures}")
+
+    def _step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        loss = metrics.get("train_mean_nll", float("nan"))
+        speed = metrics.get("tokens_per_second", 0.0)
+        if self._console.is_terminal:
+            if self._bar is None:
+                self._bar = Bar(
+                    BarColumn(bar_width=None),
+                    MofNCompleteColumn(),
+                    TextColumn("loss {task.fields[loss]:.4f}"),
+                    TextColumn("{task.fields[speed]:,.0f} tok/s"),
+                    TimeRemainingColumn(),
+                    console=self._console,
+                    expand=True,
+                )
+                self._task = self._bar.add_task("train", total=total, loss=loss, speed=speed)
+                self._bar.start()
+            assert self._task is not None
+            self._bar.update(self._task, completed=step, loss=loss, speed=speed)
+        elif step == 1 or step == total or step * LINES // total > (step - 1) * LINES // total:
+            self._line(f"step {step}/{total}  loss {loss:.4f}  {speed:,.0f} tokens/s")
+
+    def _line(self, text: str) -> None:
+        (self._bar.console if self._bar else self._console).print(Text(text))
+        self._console.file.flush()
+
+    def result(self, result: Any) -> None:
+        """Print how the run ended."""
+        self.stop()
+        if result is None:
+            return
+        fields: dict[str, Any] = {}
+        if dataclasses.is_dataclass(result) and not isinstance(result, type):
+            fields = dataclasses.asdict(result)
+        metrics = fields.pop("metrics", {})
+        rows = [(name, str(value)) for name, value in fields.items() if value is not None]
+        rows += [(name, _figure(value)) for name, value in sorted(metrics.items())]
+        rows.append(("time", f"{time.monotonic() - self._started:.1f} s"))
+        table(("summary", ""), rows)
+
+    def interrupted(self, arguments: list[str]) -> str:
+        """Return what to tell someone who pressed Ctrl-C."""
+        if self._run_id is None:
+            return "interrupted before the run began"
+        given = [a for a in arguments if not a.startswith("workflow.run_id=")]
+        command = shlex.join(["crucible", "run", *given, f"workflow.run_id={self._run_id}"])
+        return f"interrupted; continue from the last checkpoint with\n\n    {command}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4g}"

@@ -1,0 +1,62 @@
+"""`crucible run`: a workflow, on the adapters that the configuration names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import ConfigurationError
+from ..kitchen import Kitchen
+from ..settings import Settings, load
+from ..workflows import run_in
+from .console import fail
+from .progress import Progress
+
+ARGUMENTS = typer.Argument(
+    metavar="[FILE] [KEY=VALUE]...",
+    help="A crucible.toml, and settings that go before it, such as workflow.epochs=3 "
+    "or adapters.training_client=noop.",
+    show_default=False,
+)
+PROFILE = typer.Option("--profile", "-p", help="Lay [profile.NAME] over the file.")
+
+
+def run(
+    arguments: Annotated[list[str] | None, ARGUMENTS] = None,
+    profile: Annotated[str | None, PROFILE] = None,
+) -> None:
+    """Run the workflow that a crucible.toml describes.
+
+    Without a FILE, reads crucible.toml in the current folder.
+    """
+    settings = read(arguments or [], profile)
+    name, table = workflow_of(settings)
+    with Kitchen.from_settings(settings) as kitchen, Progress(kitchen) as progress:
+        try:
+            progress.result(run_in(kitchen, name, table))
+        except KeyboardInterrupt:
+            progress.stop()
+            fail(progress.interrupted(arguments or []))
+            raise typer.Exit(130) from None
+
+
+def read(arguments: list[str], profile: str | None) -> Settings:
+    """Read every layer; the first argument that is no setting is the file."""
+    file = None
+    if arguments and "=" not in arguments[0]:
+        file, *arguments = arguments
+    return load(file, profile=profile, arguments=arguments)
+
+
+def workflow_of(settings: Settings) -> tuple[str, dict[str, Any]]:
+    """Return the name of the chosen workflow and its table."""
+    table = dict(settings.values.get("workflow", {}))
+    name = table.pop("use", None)
+    if not isinstance(name, str) or not name:
+        where = settings.files[0] if settings.files else "crucible.toml"
+        raise ConfigurationError(
+            f'no workflow is chosen; add to {where}\n\n    [workflow]\n    use = "supervised"\n\n'
+            "or run `crucible init` to get a file to start from"
+        )
+    return name, table
