@@ -9,7 +9,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-
 from crucible_kitchen import BlobStore, InvalidInput, Kitchen, NotFound, Unsupported
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, get_args
+from typing import Any, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_validator
 
@@ -20,6 +20,15 @@ class FromEnv:
     """
 
     variable: str
+
+
+class Kept(dict[Any, Any]):
+    """The resources of an options object; no part of its value, so never a difference."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Kept)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class AdapterOptions(BaseModel):
@@ -45,7 +54,7 @@ class AdapterOptions(BaseModel):
     )
 
     # Resources live with the options object that they were made for; see resources.py.
-    _resources: dict[Any, Any] = PrivateAttr(default_factory=dict)
+    _resources: Kept = PrivateAttr(default_factory=lambda: Kept())
 
     @model_validator(mode="before")
     @classmethod
@@ -65,7 +74,7 @@ class AdapterOptions(BaseModel):
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._resources = {}
+        copied._resources = Kept()
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
@@ -73,7 +82,7 @@ class AdapterOptions(BaseModel):
 
     def __getstate__(self) -> dict[Any, Any]:
         state = dict(super().__getstate__())
-        state["__pydantic_private__"] = {"_resources": {}}
+        state["__pydantic_private__"] = {"_resources": Kept()}
         return state
 
 
@@ -94,6 +103,6 @@ MASK = "**********"
 
 def is_secret(annotation: Any) -> bool:
     """Say whether a type is a secret, or can hold one."""
-    if isinstance(annotation, type) and hasattr(annotation, "get_secret_value"):
+    if hasattr(get_origin(annotation) or annotation, "get_secret_value"):
         return True
     return any(is_secret(argument) for argument in get_args(annotation))

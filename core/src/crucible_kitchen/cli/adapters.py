@@ -81,7 +81,7 @@ def _show(entry: Installed, adapter: Any) -> None:
     else:
         print("no options")
     print()
-    table(("callback", "", ""), _callbacks(port, adapter))
+    table(("callback", "offered", "what it does"), _callbacks(port, adapter))
 
 
 def _options(options: type[AdapterOptions]) -> list[tuple[str, str, str, str]]:

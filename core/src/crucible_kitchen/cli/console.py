@@ -29,21 +29,19 @@ def note(message: str) -> None:
     console(stderr=True).print(Text(message))
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-    """Print rows under headings: a table on a terminal, plain columns in a pipe."""
-    out = console()
-    terminal = out.is_terminal
-    grid = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD if terminal else None,
-        pad_edge=False,
-        header_style="bold",
-    )
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under headings: a table on a terminal, aligned columns in a pipe."""
+    out, rows = console(), list(rows)
+    if not out.is_terminal:
+        columns = list(zip(headings, *rows, strict=True))
+        widths = [max(map(len, column)) for column in columns]
+        for row in (headings, *rows):
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            print("  ".join(cells).rstrip())
+        return
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for index, heading in enumerate(headings):
-        last = index == len(headings) - 1
-        grid.add_column(heading, overflow="fold", no_wrap=index == 0 or not (terminal or last))
+        grid.add_column(heading, overflow="fold", no_wrap=index == 0)
     for row in rows:
         grid.add_row(*map(Text, row))
     out.print(grid)

@@ -1,0 +1,403 @@
+"""Calls: to the adapter, through `around` to `inner`, and errors on the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from crucible_kitchen import (
+    AdapterError,
+    AdapterOptions,
+    BlobStore,
+    Event,
+    InvalidInput,
+    Kitchen,
+    MetricsStore,
+    NotFound,
+    SamplingParams,
+    Stream,
+    Unsupported,
+    helper,
+    hookimpl,
+)
+from crucible_kitchen.ports import PORTS
+
+
+def module(name: str, **members: Any) -> ModuleType:
+    made = ModuleType(name)
+    for key, value in members.items():
+        if callable(value) and not isinstance(value, type):
+            value.__module__, value.__name__ = name, key
+        setattr(made, key, value)
+    return made
+
+
+def memory(**changed: Callable[..., Any]) -> ModuleType:
+    blobs: dict[str, bytes] = {}
+
+    def read(path: str) -> bytes:
+        if path not in blobs:
+            raise NotFound(f"no blob {path!r}")
+        return blobs[path]
+
+    def stream(path: str, chunk_size: int) -> Iterable[bytes]:
+        yield read(path)
+
+    def write(path: str, data: bytes) -> None:
+        blobs[path] = data
+
+    def exists(path: str) -> bool:
+        return path in blobs
+
+    callbacks = {"read": read, "stream": stream, "write": write, "exists": exists, **changed}
+    return module("memory", **{name: hookimpl(f) for name, f in callbacks.items()})
+
+
+class Wraps(AdapterOptions):
+    inner: BlobStore
+
+
+def wrapper(around: Callable[..., Any] | None = None, **own: Any) -> ModuleType:
+    return module(
+        "wrapper", Options=Wraps, **({"around": hookimpl(around)} if around else {}), **own
+    )
+
+
+def stacked(outer: ModuleType, inner: ModuleType | None = None) -> Kitchen:
+    return Kitchen({"blob_store": {"use": outer, "inner": {"use": inner or memory()}}})
+
+
+# --- errors ---
+
+
+def test_an_error_says_port_adapter_and_callback() -> None:
+    with pytest.raises(NotFound) as caught:
+        Kitchen({"blob_store": memory()}).blob_store.read("a")
+    error = caught.value
+    assert (error.port, error.adapter, error.callback) == ("blob_store", "memory", "read")
+    assert error.__cause__ is None
+
+
+def test_whatever_else_escapes_is_wrapped_with_its_cause() -> None:
+    def read(path: str) -> bytes:
+        raise KeyError(path)
+
+    with pytest.raises(AdapterError, match=r"blob_store\.memory\.read: KeyError: 'a'") as caught:
+        Kitchen({"blob_store": memory(read=read)}).blob_store.read("a")
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_an_error_inside_a_stream_is_wrapped_too() -> None:
+    def stream(path: str, chunk_size: int) -> Iterable[bytes]:
+        yield b"1"
+        raise OSError("cut")
+
+    items = Kitchen({"blob_store": memory(stream=stream)}).blob_store.stream("a")
+    assert isinstance(items, Stream)
+    assert next(items) == b"1"
+    with pytest.raises(AdapterError, match="OSError: cut") as caught:
+        next(items)
+    assert caught.value.callback == "stream"
+
+
+def test_a_keyboard_interrupt_is_never_wrapped() -> None:
+    def read(path: str) -> bytes:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Kitchen({"blob_store": memory(read=read)}).blob_store.read("a")
+
+
+def test_an_absent_optional_callback_is_unsupported_and_says_so_before() -> None:
+    store = Kitchen({"blob_store": memory()}).blob_store
+    assert store.supports("read")
+    assert not store.supports("list")
+    with pytest.raises(Unsupported, match="does not implement list"):
+        store.list()
+
+
+def test_errors_inside_a_batch_carry_the_same_fields() -> None:
+    completer = module(
+        "model",
+        complete=hookimpl(lambda prompt, params: None),
+        complete_batch=hookimpl(lambda prompts, params: [InvalidInput("too long"), KeyError("x")]),
+    )
+    results = Kitchen({"completer": completer}).completer.complete_batch([], SamplingParams(1))
+    assert [type(result) for result in results] == [InvalidInput, AdapterError]
+    assert {(r.port, r.adapter, r.callback) for r in results if isinstance(r, AdapterError)} == {
+        ("completer", "model", "complete_batch")
+    }
+
+
+def test_complete_returns_one_completion() -> None:
+    completer = module(
+        "model",
+        complete=hookimpl(lambda prompt, params: None),
+        complete_batch=hookimpl(lambda prompts, params: []),
+    )
+    with pytest.raises(InvalidInput, match=r"params\.n is 2"):
+        Kitchen({"completer": completer}).completer.complete([1], SamplingParams(1, n=2))
+
+
+# --- composition ---
+
+
+def test_what_a_wrapper_does_not_implement_goes_to_inner() -> None:
+    def list(prefix: str) -> list[str]:
+        return ["a"]
+
+    store = stacked(wrapper(), memory(list=list)).blob_store
+    assert store.supports("list")
+    assert not store.supports("read_range")
+    assert store.list() == ["a"]
+
+
+def test_around_sees_every_call_that_goes_to_inner() -> None:
+    seen = []
+
+    def around(call: Any) -> Any:
+        seen.append((call.port, call.name, call.arguments, call.repeatable))
+        return call()
+
+    store = stacked(wrapper(around)).blob_store
+    store.write("a", b"1")
+    assert store.read("a") == b"1"
+    store.write("a", [b"1"])
+    assert seen == [
+        ("blob_store", "write", {"path": "a", "data": b"1"}, True),
+        ("blob_store", "read", {"path": "a"}, True),
+        ("blob_store", "write", {"path": "a", "data": [b"1"]}, False),
+    ]
+
+
+def test_around_may_repeat_a_call() -> None:
+    failures = [NotFound("not yet"), NotFound("not yet")]
+
+    def read(path: str) -> bytes:
+        if failures:
+            raise failures.pop()
+        return b"1"
+
+    def around(call: Any) -> Any:
+        while True:
+            try:
+                return call()
+            except NotFound:
+                continue
+
+    assert stacked(wrapper(around), memory(read=read)).blob_store.read("a") == b"1"
+
+
+def test_around_may_run_a_call_on_another_port() -> None:
+    class Options(AdapterOptions):
+        inner: BlobStore
+        second: BlobStore
+
+    def around(opts: Options, call: Any) -> Any:
+        try:
+            return call()
+        except NotFound:
+            return call.on(opts.second)
+
+    second = memory(read=lambda path: b"second")
+    fallback = module("fallback", Options=Options, around=hookimpl(around))
+    kitchen = Kitchen({"blob_store": {"use": fallback, "inner": memory(), "second": second}})
+    assert kitchen.blob_store.read("a") == b"second"
+
+
+def test_a_stream_through_a_wrapper_is_one_stream() -> None:
+    store = stacked(wrapper(lambda call: call())).blob_store
+    store.write("a", b"1")
+    with store.stream("a") as items:
+        assert list(items) == [b"1"]
+
+
+def test_an_argument_that_inner_leaves_out_is_refused_through_the_stack() -> None:
+    store = stacked(wrapper(), memory(stream=lambda path: [b"1"])).blob_store
+    assert list(store.stream("a")) == [b"1"]
+    with pytest.raises(Unsupported, match="chunk_size"):
+        store.stream("a", 5)
+
+
+def test_helpers_are_found_through_the_stack() -> None:
+    @helper
+    def where(opts: AdapterOptions, path: str) -> str:
+        return f"disk:{path}"
+
+    inner = memory()
+    inner.where = where  # type: ignore[attr-defined]
+    assert stacked(wrapper(), inner).blob_store.helper("where")("a") == "disk:a"
+    with pytest.raises(Unsupported, match="no helper 'nowhere'"):
+        stacked(wrapper(), inner).blob_store.helper("nowhere")
+
+
+def test_an_option_may_hold_several_adapters_in_a_list() -> None:
+    class Options(AdapterOptions):
+        stores: list[MetricsStore]
+
+    rows: list[str] = []
+
+    def store(name: str) -> ModuleType:
+        return module(
+            name,
+            record=hookimpl(lambda run_id, metric, value, step, metadata: rows.append(name)),
+            flush=hookimpl(lambda run_id: None),
+            read=hookimpl(lambda run_id: []),
+        )
+
+    def record(opts: Options, run_id: str, metric: str, value: float, step: Any, metadata: Any):
+        for each in opts.stores:
+            each.record(run_id, metric, value, step, metadata)
+
+    tee = module(
+        "tee",
+        Options=Options,
+        record=hookimpl(record),
+        flush=hookimpl(lambda run_id: None),
+        read=hookimpl(lambda run_id: []),
+    )
+    kitchen = Kitchen({"metrics_store": {"use": tee, "stores": [store("a"), {"use": store("b")}]}})
+    kitchen.metrics_store.record("run", "loss", 1.0)
+    assert rows == ["a", "b"]
+
+
+def test_closing_a_kitchen_closes_every_adapter_outermost_first() -> None:
+    closed: list[str] = []
+    inner = memory(close=lambda: closed.append("inner"))
+    outer = wrapper(close=hookimpl(lambda opts: closed.append("outer")))
+    with stacked(outer, inner) as kitchen:
+        _ = kitchen.blob_store
+    assert closed == ["outer", "inner"]
+
+
+def test_an_adapter_that_fails_to_close_keeps_no_other_open() -> None:
+    closed = []
+
+    def close() -> None:
+        raise OSError("stuck")
+
+    kitchen = Kitchen(
+        {
+            "blob_store": memory(close=close),
+            "metrics_store": module(
+                "rows",
+                record=hookimpl(lambda run_id, metric, value, step, metadata: None),
+                flush=hookimpl(lambda run_id: None),
+                read=hookimpl(lambda run_id: []),
+                close=hookimpl(lambda: closed.append(True)),
+            ),
+        }
+    )
+    kitchen.bind(kitchen.configured)
+    with pytest.raises(AdapterError, match="stuck"):
+        kitchen.close()
+    assert closed == [True]
+
+
+# --- observers ---
+
+
+def observed(kitchen: Kitchen) -> list[Event]:
+    events: list[Event] = []
+    kitchen.observe(events.append)
+    return events
+
+
+def test_a_call_through_a_stack_is_told_once_by_the_adapter_that_serves_it() -> None:
+    kitchen = stacked(wrapper(lambda call: call()))
+    events = observed(kitchen)
+    kitchen.blob_store.write("a", b"1")
+    assert [(e.name, e.attributes["adapter"], e.attributes.get("depth")) for e in events] == [
+        ("adapter.call", "memory", None),
+        ("adapter.around", "wrapper", 0),
+    ]
+    assert events[0].attributes["error"] is None
+    assert events[0].attributes["duration_s"] >= 0
+
+
+def test_the_event_of_a_failed_call_names_the_type_of_the_error() -> None:
+    kitchen = Kitchen({"blob_store": memory()})
+    events = observed(kitchen)
+    with pytest.raises(NotFound):
+        kitchen.blob_store.read("a secret path")
+    assert [e.attributes["error"] for e in events] == ["NotFound"]
+    assert "secret" not in repr(events)
+
+
+def test_the_event_of_a_stream_comes_at_its_end() -> None:
+    kitchen = Kitchen({"blob_store": memory(stream=lambda path, chunk_size: iter([b"1", b"2"]))})
+    events = observed(kitchen)
+    items = kitchen.blob_store.stream("a")
+    next(items)
+    assert events == []
+    items.close()
+    assert [e.attributes["callback"] for e in events] == ["stream"]
+
+
+def test_a_failing_observer_is_reported_once_and_stops_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kitchen = Kitchen({"blob_store": memory()})
+
+    def broken(event: Event) -> None:
+        raise RuntimeError("observer down")
+
+    kitchen.observe(broken)
+    events = observed(kitchen)
+    kitchen.blob_store.write("a", b"1")
+    kitchen.blob_store.write("b", b"1")
+    assert len(events) == 2
+    assert capsys.readouterr().err.count("observer down") == 1
+
+
+def test_an_observer_can_be_stopped() -> None:
+    kitchen = Kitchen({"blob_store": memory()})
+    events: list[Event] = []
+    stop = kitchen.observe(events.append)
+    kitchen.blob_store.exists("a")
+    stop()
+    stop()
+    kitchen.blob_store.exists("a")
+    assert len(events) == 1
+
+
+# --- the contract itself ---
+
+
+@pytest.mark.parametrize("port", PORTS.values(), ids=PORTS.keys())
+def test_each_port_method_takes_the_arguments_of_its_spec(port: type) -> None:
+    import inspect
+
+    for name, spec in port.callbacks().items():  # type: ignore[attr-defined]
+        if name == "around":
+            continue
+        arguments = [p for p in inspect.signature(spec).parameters if p not in ("self", "opts")]
+        method = inspect.signature(getattr(port, name))
+        assert [p for p in method.parameters if p != "self"] == arguments, name
+        assert inspect.getdoc(spec), name
+
+
+@pytest.mark.parametrize(
+    ("port", "callback", "arguments", "repeatable"),
+    [
+        ("training_client", "forward_backward", {}, False),
+        ("training_client", "optim_step", {}, False),
+        ("training_client", "start_session", {}, False),
+        ("training_client", "save_checkpoint", {}, False),
+        ("training_client", "await_", {}, True),
+        ("training_client", "load_checkpoint", {}, True),
+        ("training_client", "close_session", {}, True),
+        ("training_client", "forward", {}, True),
+        ("blob_store", "write", {"data": b""}, True),
+        ("blob_store", "write", {"data": iter([b""])}, False),
+        ("hub_client", "upload", {}, False),
+        ("metrics_store", "record", {}, True),
+        ("completer", "complete", {}, True),
+    ],
+)
+def test_the_contract_says_what_may_be_repeated(
+    port: str, callback: str, arguments: dict[str, Any], repeatable: bool
+) -> None:
+    assert PORTS[port].traits(callback).repeatable(arguments) is repeatable

@@ -1,0 +1,87 @@
+"""Options: frozen, strict, with defaults from the ecosystem's variables and masked secrets."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Annotated
+
+import pytest
+from crucible_kitchen import AdapterOptions, FromEnv, resource
+from crucible_kitchen.options import MASK, is_secret, visible
+from pydantic import Secret, SecretStr, ValidationError
+
+
+class Options(AdapterOptions):
+    """Of an adapter."""
+
+    bucket: str = "runs"
+    """Bucket that holds every blob."""
+    key: Annotated[SecretStr | None, FromEnv("ACME_KEY")] = None
+    """Key of the account."""
+    headers: Secret[dict[str, str]] | None = None
+    """Sent with each request."""
+
+
+@resource
+def made(opts: Options) -> object:
+    return object()
+
+
+def test_options_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Options().bucket = "other"  # type: ignore[misc]
+
+
+def test_unknown_keys_are_refused_without_repeating_the_value() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Options(bukcet="hunter2")  # type: ignore[call-arg]
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_docstring_of_a_field_is_its_description() -> None:
+    assert Options.model_fields["bucket"].description == "Bucket that holds every blob."
+
+
+def test_an_environment_variable_is_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACME_KEY", "from-env")
+    key = Options().key
+    assert key is not None
+    assert key.get_secret_value() == "from-env"
+    given = Options(key=SecretStr("given")).key
+    assert given is not None
+    assert given.get_secret_value() == "given"
+
+
+def test_secrets_are_masked_wherever_options_are_shown() -> None:
+    opts = Options(key=SecretStr("hunter2"), headers=Secret({"auth": "hunter2"}))
+    assert visible(opts) == {"bucket": "runs", "key": MASK, "headers": MASK}
+    assert "hunter2" not in f"{opts!r} {opts}"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "secret"),
+    [
+        (str, False),
+        (SecretStr, True),
+        (SecretStr | None, True),
+        (dict[str, SecretStr], True),
+        (Secret[dict[str, str]], True),
+        (list[str] | None, False),
+    ],
+)
+def test_a_type_that_can_hold_a_secret_is_one(annotation, secret: bool) -> None:
+    assert is_secret(annotation) is secret
+
+
+@pytest.mark.parametrize(
+    "travel", [copy.copy, copy.deepcopy, lambda opts: pickle.loads(pickle.dumps(opts))]
+)
+def test_a_copy_of_options_starts_without_resources(travel) -> None:
+    opts = Options(bucket="b")
+    original = made(opts)
+    arrived = travel(opts)
+    assert arrived == opts
+    assert made.peek(arrived) is None
+    assert made(arrived) is not original
+    assert made(opts) is original

@@ -1,0 +1,139 @@
+"""Settings: layers are merged key by key, and each leaf knows where it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from crucible_kitchen import ConfigurationError
+from crucible_kitchen.settings import Layer, load, merge
+from hypothesis import given
+from hypothesis import strategies as st
+
+PORTS = ("blob_store", "metrics_store")
+
+
+def test_a_bare_name_is_short_for_a_table() -> None:
+    settings = merge([Layer("file", {"adapters": {"blob_store": "acme"}})])
+    assert settings.values == {"adapters": {"blob_store": {"use": "acme"}}}
+    assert settings.source_of(("adapters", "blob_store", "use")) == "file"
+
+
+def test_a_higher_layer_that_names_another_adapter_drops_the_options_of_the_lower() -> None:
+    low = Layer("low", {"adapters": {"blob_store": {"use": "acme", "bucket": "b"}}})
+    high = Layer("high", {"adapters": {"blob_store": "disk"}})
+    settings = merge([low, high])
+    assert settings.values["adapters"]["blob_store"] == {"use": "disk"}
+    assert settings.sources == {
+        ("adapters",): "high",
+        ("adapters", "blob_store"): "high",
+        ("adapters", "blob_store", "use"): "high",
+    }
+
+
+def test_the_rule_holds_for_inner_adapters_too() -> None:
+    low = {"use": "retry", "max_attempts": 5, "inner": {"use": "acme", "bucket": "b"}}
+    settings = merge(
+        [
+            Layer("low", {"adapters": {"blob_store": low}}),
+            Layer("high", {"adapters": {"blob_store": {"inner": "disk"}}}),
+        ]
+    )
+    assert settings.values["adapters"]["blob_store"] == {
+        "use": "retry",
+        "max_attempts": 5,
+        "inner": {"use": "disk"},
+    }
+
+
+def test_options_above_a_bare_inner_name_are_added_to_it() -> None:
+    settings = merge(
+        [
+            Layer("low", {"adapters": {"blob_store": {"use": "retry", "inner": "acme"}}}),
+            Layer("high", {"adapters": {"blob_store": {"inner": {"bucket": "b"}}}}),
+        ]
+    )
+    inner = ("adapters", "blob_store", "inner")
+    assert settings.values["adapters"]["blob_store"]["inner"] == {"use": "acme", "bucket": "b"}
+    assert settings.source_of((*inner, "use")) == "low"
+    assert settings.source_of((*inner, "bucket")) == "high"
+
+
+def test_options_in_a_layer_below_the_name_are_kept() -> None:
+    settings = merge(
+        [
+            Layer("env", {"adapters": {"blob_store": {"bucket": "b"}}}),
+            Layer("cli", {"adapters": {"blob_store": "acme"}}),
+        ]
+    )
+    assert settings.values["adapters"]["blob_store"] == {"use": "acme", "bucket": "b"}
+
+
+def test_a_list_replaces_a_list() -> None:
+    settings = merge(
+        [Layer("a", {"workflow": {"x": [1, 2]}}), Layer("b", {"workflow": {"x": [3]}})]
+    )
+    assert settings.values == {"workflow": {"x": [3]}}
+
+
+values = st.recursive(
+    st.integers() | st.booleans(),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=6,
+)
+tables = st.fixed_dictionaries(
+    {"workflow": st.dictionaries(st.sampled_from("abc"), values, max_size=3)}
+)
+
+
+@given(st.lists(tables, min_size=1, max_size=4))
+def test_every_leaf_is_as_the_highest_layer_that_sets_it_says(layers: list[dict]) -> None:
+    named = [Layer(str(index), table) for index, table in enumerate(layers)]
+    settings = merge(named)
+    for key, value in settings.leaves():
+        source = int(settings.source_of(key))
+        at = layers[source]
+        for part in key:
+            if not isinstance(at, dict) or part not in at:
+                at = value if value == {} else None
+                break
+            at = at[part]
+        assert at == value or value == {}
+        for above in layers[source + 1 :]:  # nobody above sets it, or a table around it to a leaf
+            for part in key:
+                above = above.get(part) if isinstance(above, dict) else None
+                if above is None:
+                    break
+            assert above is None or isinstance(above, dict)
+
+
+def test_merging_changes_no_layer() -> None:
+    low = {"adapters": {"blob_store": {"use": "acme", "tags": {"a": 1}}}}
+    before = repr(low)
+    merge([Layer("low", low), Layer("high", {"adapters": {"blob_store": {"tags": {"b": 2}}}})])
+    assert repr(low) == before
+
+
+def test_reserved_variables_set_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("[profile.p.workflow]\nx = 1")
+    settings = load(environ={"CRUCIBLE_CONFIG": str(file), "CRUCIBLE_PROFILE": "p"})
+    assert settings.values == {"workflow": {"x": 1}}
+
+
+def test_json_is_read_and_what_only_begins_like_json_stays_text() -> None:
+    arguments = ['workflow.a=["x", 1]', 'workflow.b={"c": 2}', "workflow.p={question}"]
+    settings = load(environ={}, arguments=arguments)
+    assert settings.values["workflow"] == {"a": ["x", 1], "b": {"c": 2}, "p": "{question}"}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_name_and_an_option_are_one_table_in_any_order(order: int) -> None:
+    arguments = ["adapters.blob_store=acme", "adapters.blob_store.bucket=b"][::order]
+    settings = load(environ={}, arguments=arguments)
+    assert settings.values["adapters"]["blob_store"] == {"use": "acme", "bucket": "b"}
+
+
+def test_a_value_below_a_list_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"workflow\.a is set to"):
+        load(environ={}, arguments=["workflow.a=[1]", "workflow.a.b=2"])

@@ -1,0 +1,91 @@
+"""Streams: left early, they free what is behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from crucible_kitchen import Stream
+
+
+class Source:
+    """An adapter's iterator that holds something until it is closed."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        self.closed = 0
+        self.at = 0
+        self.fails_at = fails_at
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        if self.at == self.fails_at:
+            raise OSError("cut")
+        if self.at == 3:
+            raise StopIteration
+        self.at += 1
+        return self.at
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Wrapped(Exception):
+    pass
+
+
+def stream(source, ended=None) -> Stream[int]:
+    return Stream(source, lambda error: Wrapped(str(error)), ended)
+
+
+def test_it_gives_what_the_source_gives_and_closes_it_at_the_end() -> None:
+    source = Source()
+    assert list(stream(source)) == [1, 2, 3]
+    assert source.closed
+
+
+def test_closing_before_the_first_item_closes_the_source() -> None:
+    source = Source()
+    stream(source).close()
+    assert source.closed
+
+
+def test_leaving_a_with_block_closes_the_source() -> None:
+    source = Source()
+    with stream(source) as items:
+        assert next(items) == 1
+    assert source.closed
+    assert list(items) == []
+
+
+def test_a_generator_that_never_started_still_frees_its_source() -> None:
+    source = Source()
+
+    def generator() -> Iterator[int]:
+        yield from source
+
+    outer = generator()
+    stream(outer).close()
+    assert outer.gi_frame is None
+
+
+def test_an_error_inside_is_translated_and_ends_the_stream() -> None:
+    source, ends = Source(fails_at=1), []
+    items = stream(source, ends.append)
+    assert next(items) == 1
+    with pytest.raises(Wrapped, match="cut") as caught:
+        next(items)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert source.closed
+    assert list(items) == []
+    assert [type(end) for end in ends] == [Wrapped]
+
+
+def test_the_end_is_told_once() -> None:
+    ends: list = []
+    items = stream(Source(), ends.append)
+    list(items)
+    items.close()
+    items.close()
+    assert ends == [None]

@@ -1,0 +1,82 @@
+"""Values: converted and checked where they are made."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from crucible_kitchen import (
+    EncodedTextChunk,
+    ImageChunk,
+    InvalidInput,
+    LoraConfig,
+    ModelInput,
+    SamplingParams,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+IMAGE = ImageChunk(b"...", "png", expected_tokens=4)
+
+
+@given(st.lists(st.integers(0, 2**31 - 1)))
+def test_token_ids_come_back_as_they_went_in(ids: list[int]) -> None:
+    made = ModelInput.from_ints(ids)
+    assert made.to_ints() == ids
+    assert made.length == len(ids)
+
+
+def test_the_length_counts_the_positions_of_images() -> None:
+    made = ModelInput([EncodedTextChunk([1, 2]), IMAGE, EncodedTextChunk([3])])
+    assert made.length == 7
+
+
+def test_an_image_has_no_token_ids() -> None:
+    with pytest.raises(InvalidInput, match="image"):
+        ModelInput([IMAGE]).to_ints()
+
+
+@pytest.mark.parametrize("tokens", [[1.5], [[1, 2]], ["a"], [True]])
+def test_tokens_that_are_no_flat_integers_are_refused(tokens) -> None:
+    with pytest.raises(InvalidInput, match="flat sequence of integers"):
+        EncodedTextChunk(tokens)
+
+
+def test_values_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        LoraConfig().rank = 3  # type: ignore[misc]
+
+
+def test_tokens_are_int64() -> None:
+    assert EncodedTextChunk(np.array([1, 2], np.uint8)).tokens.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_tokens": 0},
+        {"temperature": -0.1},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"top_k": 0},
+        {"n": 0},
+        {"stop": ("a", 1)},
+        {"stop": ("",)},
+    ],
+)
+def test_sampling_parameters_out_of_range_are_refused(wrong) -> None:
+    with pytest.raises(InvalidInput):
+        SamplingParams(**{"max_tokens": 1, **wrong})
+
+
+def test_one_stop_string_is_a_tuple_of_one() -> None:
+    assert SamplingParams(1, stop="ab").stop == ("ab",)  # type: ignore[arg-type]
+    assert SamplingParams(1, stop=()).stop == ()
+    assert SamplingParams(1).stop is None
+
+
+@pytest.mark.parametrize("wrong", [{"rank": 0}, {"dropout": 1.0}])
+def test_lora_settings_out_of_range_are_refused(wrong) -> None:
+    with pytest.raises(InvalidInput):
+        LoraConfig(**wrong)

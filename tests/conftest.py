@@ -1,0 +1,96 @@
+"""A folder of really installed packages, and the `crucible` command that finds them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from broken_packages import PACKAGES, Package
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which every package of `broken_packages` was installed by pip."""
+    sources, wheels, site = (tmp_path_factory.mktemp(n) for n in ("sources", "wheels", "site"))
+    for package in PACKAGES:
+        _build(package, sources / package.name, wheels)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    offline = ["--no-deps", "--no-index", "--no-compile", "--target", str(site)]
+    subprocess.run([*pip, *offline, *map(str, wheels.iterdir())], check=True)
+    for package in PACKAGES:
+        if package.broken_metadata is not None:  # what a full disk or an editor leaves behind
+            name = f"{package.name.replace('-', '_')}-{package.version}.dist-info"
+            (site / name / "entry_points.txt").write_text(package.broken_metadata)
+    return site
+
+
+def _build(package: Package, source: Path, wheels: Path) -> None:
+    source.mkdir()
+    for name, text in package.modules.items():
+        (source / f"{name}.py").write_text(text + "\n")
+    points = "\n".join(f'"{name}" = "{value}"' for name, value in package.entry_points.items())
+    (source / "pyproject.toml").write_text(
+        f"""
+        [build-system]
+        requires = ["hatchling"]
+        build-backend = "hatchling.build"
+        [project]
+        name = "{package.name}"
+        version = "{package.version}"
+        dependencies = {list(package.requires)}
+        [project.entry-points."{package.group}"]
+        {points}
+        [tool.hatch.build.targets.wheel]
+        include = ["*.py"]
+        """
+    )
+    build = "import sys, hatchling.build; hatchling.build.build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, str(wheels)], cwd=source, check=True)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+Crucible = Callable[..., Outcome]
+
+
+@pytest.fixture
+def crucible(site: Path, tmp_path: Path) -> Crucible:
+    """Run the command in an empty folder, with the packages of `site` installed."""
+
+    def run(*arguments: str, timeout: float = 120, **environ: str) -> Outcome:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("CRUCIBLE_")}
+        done = subprocess.run(
+            [sys.executable, "-c", "from crucible_kitchen.cli import main; main()", *arguments],
+            cwd=tmp_path,
+            env={**kept, "PYTHONPATH": str(site), "COLUMNS": "80", **environ},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def mistake(crucible: Crucible) -> Callable[..., str]:
+    """Run the command, check that it calls the mistake the user's, and return what it said."""
+
+    def run(*arguments: str, **environ: str) -> str:
+        outcome = crucible(*arguments, **environ)
+        assert outcome.code == 2, outcome
+        assert "Traceback" not in outcome.err + outcome.out
+        assert outcome.err.startswith("error: ")
+        return outcome.err
+
+    return run

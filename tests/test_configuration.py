@@ -1,0 +1,281 @@
+"""Where settings come from, which goes first, and what is said of a mistake in one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Crucible
+
+Mistake = Callable[..., str]
+
+FILE = """
+[adapters]
+blob_store = { use = "acme", bucket = "from-file", timeout = 5 }
+
+[profile.prod.adapters.blob_store]
+bucket = "from-profile"
+
+[profile.twin.adapters]
+blob_store = "twin-one/twin"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "crucible.toml"
+    path.write_text(FILE)
+    return path
+
+
+def resolved(crucible: Crucible, *arguments: str, **environ: str) -> dict[str, tuple[str, str]]:
+    """Return value and source of each key that `crucible config` shows."""
+    outcome = crucible("config", *arguments, **environ)
+    assert outcome.code == 0, outcome
+    rows = [line.split(None, 2) for line in outcome.out.splitlines()[1:]]
+    return {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
+
+
+BUCKET = "adapters.blob_store.bucket"
+
+
+@pytest.mark.usefixtures("file")
+class TestPrecedence:
+    def test_a_default_is_shown_as_one(self, crucible: Crucible) -> None:
+        assert resolved(crucible)["adapters.blob_store.tags"] == ("[]", "default")
+
+    def test_the_file_goes_before_defaults(self, crucible: Crucible) -> None:
+        assert resolved(crucible)[BUCKET] == ('"from-file"', "crucible.toml")
+
+    def test_the_profile_goes_before_the_file(self, crucible: Crucible) -> None:
+        rows = resolved(crucible, "--profile", "prod")
+        assert rows[BUCKET] == ('"from-profile"', "crucible.toml [profile.prod]")
+        assert rows["adapters.blob_store.timeout"] == ("5.0", "crucible.toml")
+
+    def test_a_profile_can_be_chosen_by_the_environment(self, crucible: Crucible) -> None:
+        assert resolved(crucible, CRUCIBLE_PROFILE="prod")[BUCKET][0] == '"from-profile"'
+
+    def test_the_environment_goes_before_the_profile(self, crucible: Crucible) -> None:
+        name = "CRUCIBLE_ADAPTERS__BLOB_STORE__BUCKET"
+        rows = resolved(crucible, "--profile", "prod", **{name: "from-env"})
+        assert rows[BUCKET] == ('"from-env"', f"environment variable {name}")
+
+    def test_the_command_line_goes_before_the_environment(self, crucible: Crucible) -> None:
+        name = "CRUCIBLE_ADAPTERS__BLOB_STORE__BUCKET"
+        rows = resolved(crucible, f"{BUCKET}=from-cli", **{name: "from-env"})
+        assert rows[BUCKET] == ('"from-cli"', f"argument {BUCKET}=")
+
+    def test_a_file_can_be_named(self, crucible: Crucible, tmp_path: Path) -> None:
+        (tmp_path / "other.toml").write_text('adapters.blob_store = "acme"')
+        assert resolved(crucible, "other.toml")[BUCKET] == ('"runs"', "default")
+
+    def test_another_adapter_in_a_higher_layer_leaves_the_options_of_the_first_behind(
+        self, crucible: Crucible
+    ) -> None:
+        rows = resolved(crucible, "--profile", "twin")
+        assert rows[BUCKET] == ('"runs"', "default")
+        assert rows["adapters.blob_store.timeout"] == ("30.0", "default")
+
+    def test_the_same_adapter_in_a_higher_layer_keeps_the_options(self, crucible: Crucible) -> None:
+        rows = resolved(crucible, CRUCIBLE_ADAPTERS__BLOB_STORE="acme")
+        assert rows[BUCKET] == ('"from-file"', "crucible.toml")
+
+    def test_a_name_and_options_in_the_environment_belong_together(
+        self, crucible: Crucible
+    ) -> None:
+        rows = resolved(
+            crucible,
+            CRUCIBLE_ADAPTERS__BLOB_STORE="twin-one/twin",
+            CRUCIBLE_ADAPTERS__BLOB_STORE__BUCKET="b",
+        )
+        assert rows[BUCKET][0] == '"b"'
+        assert rows["adapters.blob_store.use"] == (
+            '"twin-one/twin"',
+            "environment variable CRUCIBLE_ADAPTERS__BLOB_STORE",
+        )
+
+    def test_lists_are_given_as_json_and_other_text_stays_text(self, crucible: Crucible) -> None:
+        rows = resolved(crucible, 'adapters.blob_store.tags=["x"]', f"{BUCKET}=007")
+        assert rows["adapters.blob_store.tags"][0] == '["x"]'
+        assert rows[BUCKET][0] == '"007"'
+
+
+def test_pyproject_is_read_where_there_is_no_crucible_toml(
+    crucible: Crucible, tmp_path: Path
+) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.crucible.adapters]\nblob_store = "acme"')
+    assert resolved(crucible)["adapters.blob_store.use"] == ('"acme"', "pyproject.toml")
+    (tmp_path / "crucible.toml").write_text("[adapters]")
+    assert resolved(crucible) == {}
+
+
+class TestMistakes:
+    @pytest.fixture(autouse=True)
+    def _in_a_folder_with_a_file(self, file: Path) -> None: ...
+
+    def test_an_unknown_option_gets_path_source_and_nearest_spelling(
+        self, mistake: Mistake, file: Path
+    ) -> None:
+        file.write_text('adapters.blob_store = { use = "acme", buckt = "b" }')
+        said = mistake("config")
+        assert (
+            "adapters.blob_store.buckt: acme has no such key; did you mean 'bucket'? "
+            "(from crucible.toml)" in said
+        )
+
+    def test_a_wrong_value_gets_path_and_source(self, mistake: Mistake) -> None:
+        said = mistake("config", CRUCIBLE_ADAPTERS__BLOB_STORE__TIMEOUT="soon")
+        assert "adapters.blob_store.timeout: Input should be a valid number" in said
+        assert "(from environment variable CRUCIBLE_ADAPTERS__BLOB_STORE__TIMEOUT)" in said
+        assert "soon" not in said  # a mistyped value may be a secret
+
+    def test_an_unknown_option_of_an_inner_adapter_gets_its_full_path(
+        self, mistake: Mistake
+    ) -> None:
+        said = mistake(
+            "config",
+            "adapters.blob_store=counting",
+            "adapters.blob_store.inner.use=acme",
+            "adapters.blob_store.inner.buckt=b",
+        )
+        assert (
+            "adapters.blob_store.inner.buckt: acme has no such key; did you mean 'bucket'" in said
+        )
+        assert "(from argument adapters.blob_store.inner.buckt=)" in said
+
+    def test_a_required_option_that_is_missing_is_named_with_its_meaning(
+        self, mistake: Mistake
+    ) -> None:
+        said = mistake("config", "adapters.blob_store=counting")
+        assert "adapters.blob_store.inner: is required: Where the calls go." in said
+
+    def test_a_table_that_names_no_adapter(self, mistake: Mistake, file: Path) -> None:
+        file.write_text('adapters.blob_store = { bucket = "b" }')
+        assert 'adapters.blob_store: name the adapter: use = "<name>"' in mistake("config")
+
+    def test_a_misspelt_environment_variable(self, mistake: Mistake) -> None:
+        said = mistake("config", CRUCIBLE_ADAPTRES__BLOB_STORE="acme")
+        assert "environment variable CRUCIBLE_ADAPTRES__BLOB_STORE" in said
+        assert "did you mean 'adapters'?" in said
+
+    def test_an_environment_variable_of_an_unknown_port(self, mistake: Mistake) -> None:
+        said = mistake("config", CRUCIBLE_ADAPTERS__BLOBSTORE="acme")
+        assert "'adapters.blobstore'; did you mean 'blob_store'?" in said
+
+    def test_an_unknown_table_in_the_file(self, mistake: Mistake, file: Path) -> None:
+        file.write_text('[adapter]\nblob_store = "acme"')
+        said = mistake("config")
+        assert "crucible.toml: there is no 'adapter'; did you mean 'adapters'?" in said
+
+    def test_an_unknown_port_in_the_file(self, mistake: Mistake, file: Path) -> None:
+        file.write_text('[adapters]\nblobs = "acme"')
+        said = mistake("config")
+        assert "crucible.toml: there is no 'adapters.blobs'; did you mean 'blob_store'?" in said
+
+    def test_an_unknown_key_in_a_profile_that_is_not_chosen(
+        self, mistake: Mistake, file: Path
+    ) -> None:
+        file.write_text('[profile.prod.adapter]\nblob_store = "acme"')
+        assert "crucible.toml [profile.prod]: there is no 'adapter'" in mistake("config")
+
+    def test_an_unknown_profile(self, mistake: Mistake) -> None:
+        said = mistake("config", "--profile", "prd")
+        assert "no [profile.prd] in crucible.toml; did you mean 'prod'?" in said
+
+    def test_a_file_that_is_no_toml(self, mistake: Mistake, file: Path) -> None:
+        file.write_text("[adapters\n")
+        said = mistake("config")
+        assert "crucible.toml is not valid TOML" in said
+        assert "line 1" in said
+
+    def test_a_file_that_does_not_exist(self, mistake: Mistake) -> None:
+        assert "there is no file 'nowhere.toml'" in mistake("run", "nowhere.toml")
+
+    def test_an_argument_without_a_value(self, mistake: Mistake, file: Path) -> None:
+        said = mistake("run", "crucible.toml", "workflow.epochs")
+        assert "'workflow.epochs': settings are written key=value" in said
+
+    def test_an_argument_for_an_unknown_setting(self, mistake: Mistake) -> None:
+        said = mistake("run", "workflw.epochs=3")
+        assert "there is no setting 'workflw.epochs'; did you mean 'workflow'?" in said
+
+    def test_an_unknown_workflow(self, mistake: Mistake) -> None:
+        said = mistake("run", "workflow.use=supervise")
+        assert "no workflow is named 'supervise'; did you mean 'supervised'?" in said
+
+    def test_an_unknown_key_of_the_workflow(self, mistake: Mistake) -> None:
+        said = mistake(
+            "run",
+            *("workflow.use=supervised", "workflow.model=m", "workflow.dataset=d"),
+            "workflow.learning_rat=1",
+        )
+        assert "workflow.learning_rat: workflow has no such key" in said
+        assert "did you mean 'learning_rate'?" in said
+
+    def test_a_port_that_is_not_configured_gets_the_line_to_add(self, mistake: Mistake) -> None:
+        said = mistake("run", "workflow.use=supervised", "workflow.model=m", "workflow.dataset=d")
+        assert "no adapter is chosen for the port training_client" in said
+        assert "[adapters]\n    training_client = " in said
+
+    def test_no_workflow(self, mistake: Mistake) -> None:
+        assert 'use = "supervised"' in mistake("run")
+
+
+class TestSecrets:
+    SECRET = "hunter2-do-not-tell"
+
+    @pytest.fixture(autouse=True)
+    def _in_a_folder_with_a_file(self, file: Path) -> None: ...
+
+    def test_the_ecosystems_variable_is_a_default_and_masked(self, crucible: Crucible) -> None:
+        rows = resolved(crucible, ACME_API_KEY=self.SECRET)
+        assert rows["adapters.blob_store.api_key"] == (
+            '"**********"',
+            "environment variable ACME_API_KEY",
+        )
+
+    def test_every_layer_goes_before_the_ecosystems_variable(self, crucible: Crucible) -> None:
+        rows = resolved(crucible, "adapters.blob_store.api_key=x", ACME_API_KEY=self.SECRET)
+        assert rows["adapters.blob_store.api_key"][1] == "argument adapters.blob_store.api_key="
+
+    @pytest.mark.parametrize(
+        "argument",
+        [
+            "adapters.blob_store.api_kye={}",  # declared by no field
+            "adapters.blob_store.timeout={}",  # of another type
+            "adapters.blob_store.api_key=[{}",  # almost JSON
+            "adapters.blob_stor.api_key={}",
+            "adapters.hub_client.token={}",
+        ],
+    )
+    def test_a_secret_in_the_wrong_place_is_not_repeated(
+        self, crucible: Crucible, argument: str
+    ) -> None:
+        for command in ("config", "run"):
+            outcome = crucible(command, argument.format(self.SECRET))
+            assert self.SECRET not in outcome.out + outcome.err
+
+    def test_values_of_an_adapter_that_cannot_be_loaded_are_not_shown(
+        self, crucible: Crucible
+    ) -> None:
+        outcome = crucible(
+            "config", "adapters.blob_store=explodes", f"adapters.blob_store.token={self.SECRET}"
+        )
+        assert self.SECRET not in outcome.out + outcome.err
+        assert "(not shown)" in outcome.out
+
+
+def test_init_writes_a_file_that_config_accepts(crucible: Crucible, tmp_path: Path) -> None:
+    assert crucible("init").code == 0
+    text = (tmp_path / "crucible.toml").read_text()
+    assert "# Rows in an optimizer step.\n# batch_size = 32" in text
+
+
+def test_init_replaces_no_file_unless_told(
+    crucible: Crucible, mistake: Mistake, file: Path
+) -> None:
+    assert "crucible.toml exists" in mistake("init")
+    assert file.read_text() == FILE
+    assert crucible("init", "--force").code == 0
+    assert file.read_text() != FILE

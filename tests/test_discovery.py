@@ -1,0 +1,179 @@
+"""Which adapters are found, and what is said of those that cannot be used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Crucible
+
+Mistake = Callable[..., str]
+
+
+def test_the_list_shows_port_name_package_and_version(crucible: Crucible) -> None:
+    outcome = crucible("adapters")
+    assert outcome.code == 0
+    rows = [line.split() for line in outcome.out.splitlines()]
+    assert rows[0] == ["port", "name", "package", "version"]
+    assert ["blob_store", "acme", "crucible-adapter-acme", "1.2.3"] in rows
+    assert ["training_client", "noop", "crucible-adapter-noop", "0.1.0"] in rows
+
+
+def test_the_list_imports_no_adapter(site: Path) -> None:
+    program = """
+import sys
+sys.argv = ["crucible", "adapters"]
+from crucible_kitchen.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+from crucible_kitchen.discovery import catalog
+modules = {e.entry_point.module for e in catalog().entries}
+assert len(modules) > 10, modules
+loaded = {m for m in modules if m in sys.modules or m.partition(".")[0] in sys.modules}
+print("loaded", sorted(loaded), file=sys.stderr)
+for heavy in ("torch", "datasets", "transformers", "fsspec", "pandas"):
+    assert heavy not in sys.modules, heavy
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "loaded []"
+    assert "explodes" in done.stdout
+
+
+def test_a_selected_adapter_that_fails_to_import_is_named_with_its_package(
+    mistake: Mistake,
+) -> None:
+    said = mistake("config", "adapters.blob_store=explodes")
+    for part in (
+        "blob_store.explodes",
+        "crucible-adapter-mistakes 1.2.3",
+        "mistake_explodes",
+        "RuntimeError: the licence server is on fire",
+        "from argument adapters.blob_store=",
+    ):
+        assert part in said
+
+
+def test_broken_packages_that_are_not_selected_break_no_command(crucible: Crucible) -> None:
+    for command in (("adapters",), ("config", "adapters.blob_store=acme"), ("init",)):
+        outcome = crucible(*command)
+        assert (outcome.code, "Traceback" in outcome.err) == (0, False), outcome
+
+
+def test_the_doctor_shows_what_is_wrong_with_packages_that_are_not_selected(
+    crucible: Crucible,
+) -> None:
+    outcome = crucible("doctor")
+    assert outcome.code == 1
+    lines = outcome.out.splitlines()
+
+    def about(name: str) -> str:
+        return next(line for line in lines if line.startswith(name))
+
+    assert "FAIL" in about("blob_store.explodes")
+    assert "the licence server is on fire" in about("blob_store.explodes")
+    assert "it does not implement exists" in about("blob_store.missing")
+    assert "needs crucible-kitchen >=99" in about("blob_store.future")
+    assert "metadata cannot be read" in about("malformed")
+    assert "'blobstore.acme' is not <port>.<name>; did you mean blob_store.acme?" in about(
+        "misnamed"
+    )
+    assert "twin-one and twin-two both provide it" in outcome.out
+    assert about("blob_store.acme").split()[1] == "ok"
+
+
+def test_two_packages_with_one_name_are_both_listed(crucible: Crucible) -> None:
+    listed = [line.split() for line in crucible("adapters").out.splitlines()]
+    assert [row for row in listed if row[1] == "twin"] == [
+        ["blob_store", "twin", "twin-one", "1.0"],
+        ["blob_store", "twin", "twin-two", "2.0"],
+    ]
+
+
+def test_selecting_a_name_that_two_packages_claim_names_both(mistake: Mistake) -> None:
+    said = mistake("config", "adapters.blob_store=twin")
+    assert "twin-one 1.0" in said
+    assert "twin-two 2.0" in said
+    assert 'use = "twin-one/twin" or use = "twin-two/twin"' in said
+
+
+def test_package_slash_name_picks_one_of_two(crucible: Crucible) -> None:
+    outcome = crucible("config", "adapters.blob_store=twin-two/twin")
+    assert outcome.code == 0
+    assert '"twin-two/twin"' in outcome.out
+
+
+def test_an_unknown_name_gets_the_nearest_spelling_and_what_is_installed(mistake: Mistake) -> None:
+    said = mistake("config", "adapters.blob_store=acmee")
+    assert "no blob_store adapter is named 'acmee'; did you mean 'acme'?" in said
+    assert "installed: a_class, acme, " in said
+
+
+def test_a_known_adapter_that_is_not_installed_gets_its_pip_line(mistake: Mistake) -> None:
+    said = mistake("config", "adapters.training_client=tinker")
+    assert "pip install crucible-adapter-tinker" in said
+
+
+def test_an_adapter_that_needs_another_core_is_not_imported(mistake: Mistake) -> None:
+    said = mistake("config", "adapters.blob_store=future")
+    assert "needs crucible-kitchen >=99, this is crucible-kitchen " in said
+    assert "imported in spite of" not in said
+
+
+@pytest.mark.parametrize("running", ["99", "99.dev3", "99.1.dev0+local"])
+def test_a_development_build_of_the_core_counts_as_its_release(site: Path, running: str) -> None:
+    program = f"""
+import crucible_kitchen.discovery as discovery
+discovery.__version__ = {running!r}
+try:
+    discovery.catalog().find("blob_store", "future").load()
+except discovery.AdapterLoadError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "imported in spite of its requirements" in done.stdout
+
+
+def test_one_package_with_malformed_metadata_hides_no_other(crucible: Crucible) -> None:
+    outcome = crucible("adapters")
+    assert "crucible-adapter-acme" in outcome.out
+    assert "passed over; `crucible doctor` says why" in outcome.err
+
+
+def test_showing_an_adapter_gives_options_defaults_meaning_and_callbacks(
+    crucible: Crucible,
+) -> None:
+    outcome = crucible("adapters", "show", "blob_store.acme", ACME_API_KEY="hunter2")
+    assert outcome.code == 0
+    for part in (
+        "crucible-adapter-acme 1.2.3",
+        "Keep blobs in a dictionary.",
+        "Seconds to wait for one request.",
+        "30.0",
+        "$ACME_API_KEY",
+    ):
+        assert part in outcome.out
+    rows = [line.split() for line in outcome.out.splitlines()]
+    offered = {row[0]: row[1] for row in rows if len(row) > 1}
+    assert (offered["read"], offered["read_range"]) == ("yes", "no")
+    assert "hunter2" not in outcome.out
+
+
+def test_showing_an_adapter_that_is_misspelt_names_the_nearest(mistake: Mistake) -> None:
+    assert "did you mean 'acme'?" in mistake("adapters", "show", "acmee")
