@@ -28,7 +28,7 @@ class Kept(dict[Any, Any]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Kept)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 class AdapterOptions(BaseModel):

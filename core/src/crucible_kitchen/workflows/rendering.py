@@ -193,15 +193,15 @@ def chat_tokens(
     if getattr(tokenizer, "chat_template", True):
         return list(tokenizer.apply_chat_template(messages, add_generation_prompt=generate))
     tokens: list[int] = []
-    for message in messages:
-        tokens += tokenizer.encode(f"{message['role']}:", add_special_tokens=False)
+    for index, message in enumerate(messages):
+        role = f"\n{message['role']}:" if index else f"{message['role']}:"
+        tokens += tokenizer.encode(role, add_special_tokens=False)
         tokens += tokenizer.encode(f" {message['content']}", add_special_tokens=False)
         eos = tokenizer.eos_token_id
         if message["role"] == "assistant" and eos is not None:
             tokens.append(eos)
-        tokens += tokenizer.encode("\n", add_special_tokens=False)
     if generate:
-        tokens += tokenizer.encode("assistant:", add_special_tokens=False)
+        tokens += tokenizer.encode("\nassistant:", add_special_tokens=False)
     return tokens
 
 

@@ -1,0 +1,326 @@
+"""The supervised workflow, on noops: what it submits, records, saves, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from crucible_kitchen import (
+    AdapterError,
+    ConfigurationError,
+    Event,
+    InvalidInput,
+    Kitchen,
+    SessionFailed,
+)
+from crucible_kitchen.workflows import run_in
+from crucible_kitchen.workflows.supervised import SupervisedConfig, SupervisedResult
+
+import kitchen_noop
+
+CONFIG = {
+    "model": "any",
+    "dataset": "rows",
+    "test_dataset": "rows",
+    "test_split": "test",
+    "test_size": 20,
+    "batch_size": 8,
+    "max_steps": 12,
+    "learning_rate": 0.01,
+    "warmup_ratio": 0.25,
+}
+
+
+@pytest.fixture
+def kitchen() -> Iterator[Kitchen]:
+    with Kitchen(noops()) as made:
+        yield made
+
+
+def noops(**training_client: Any) -> dict[str, Any]:
+    quick = {name: {**table, "latency_scale": 0} for name, table in kitchen_noop.ADAPTERS.items()}
+    quick["training_client"] |= training_client
+    return quick
+
+
+def train(kitchen: Kitchen, **changed: Any) -> SupervisedResult:
+    result = run_in(kitchen, "supervised", {**CONFIG, **changed})
+    assert isinstance(result, SupervisedResult)
+    return result
+
+
+def calls(kitchen: Kitchen) -> list[str]:
+    """Return the callbacks of the training client from now on, as they are told."""
+    names: list[str] = []
+
+    def observer(event: Event) -> None:
+        if event.name == "adapter.call" and event.attributes["port"] == "training_client":
+            names.append(event.attributes["callback"])
+
+    kitchen.observe(observer)
+    return names
+
+
+def rows(kitchen: Kitchen, run_id: str) -> dict[tuple[str, int | None], float]:
+    entries = kitchen.metrics_store.read(run_id)
+    made = {(entry.metric, entry.step): entry.value for entry in entries}
+    assert len(made) == len(entries), "a row was recorded twice"
+    return made
+
+
+def record(kitchen: Kitchen, run_id: str) -> dict[str, Any]:
+    return dict(json.loads(kitchen.blob_store.read(f"{run_id}/run.json")))
+
+
+TIMES = ("time/step", "tokens_per_second")
+
+
+def test_each_step_has_one_row_of_each_metric_under_the_fields_names(kitchen: Kitchen) -> None:
+    result = train(kitchen)
+    recorded = rows(kitchen, result.run_id)
+    for name in (
+        "train_mean_nll",
+        "num_tokens",
+        "learning_rate",
+        "progress",
+        "grad_norm",
+        *TIMES,
+    ):
+        assert [step for metric, step in recorded if metric == name] == list(range(1, 13)), name
+    assert [step for metric, step in recorded if metric == "test/nll"] == [12]
+    assert recorded["progress", 12] == 1.0
+    assert recorded["learning_rate", 1] == pytest.approx(0.01 / 3)
+    assert result.metrics["test/nll"] == recorded["test/nll", 12]
+
+
+def test_steps_are_submitted_before_the_last_one_is_awaited(kitchen: Kitchen) -> None:
+    told = calls(kitchen)
+    train(kitchen, test_dataset=None, test_split=None, max_steps=3, submit_ahead=1)
+    submitted = [name for name in told if name in ("forward_backward", "optim_step", "await_")]
+    step, wait = ["forward_backward", "optim_step"], ["await_", "await_"]
+    assert submitted == [*step, *step, *wait, *step, *wait, *wait]
+
+
+def test_the_batches_cover_every_row_once_an_epoch_in_an_order_of_the_seed(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def batches(**changed: Any) -> list[list[str]]:
+        seen: list[list[str]] = []
+        client = kitchen.training_client
+        submit = client.forward_backward
+
+        def spy(session: Any, datums: Any, *rest: Any) -> Any:
+            seen.append([str(d.model_input.to_ints()) for d in datums])
+            return submit(session, datums, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "forward_backward", spy)
+            train(kitchen, max_steps=None, epochs=2, batch_size=300, **changed)
+        return seen
+
+    first, second = batches(seed=1), batches(seed=2)
+    assert [len(batch) for batch in first] == [300, 300, 300, 100] * 2
+    one, two = (Counter(row for batch in first[i : i + 4] for row in batch) for i in (0, 4))
+    assert one == two
+    assert first[:4] != first[4:]
+    assert first != second
+    assert first == batches(seed=1)
+
+
+@pytest.mark.parametrize(
+    ("reduction", "total"), [("token_mean", 1.0), ("sequence_mean", 1.0), ("sum", None)]
+)
+def test_the_weights_of_a_step_make_its_loss_what_was_asked_for(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch, reduction: str, total: float | None
+) -> None:
+    sums = []
+    client = kitchen.training_client
+    submit = client.forward_backward
+
+    def spy(session: Any, datums: Any, *rest: Any) -> Any:
+        sums.append([d.loss_fn_inputs["weights"].sum() for d in datums])
+        return submit(session, datums, *rest)
+
+    monkeypatch.setattr(client, "forward_backward", spy)
+    train(kitchen, max_steps=2, loss_reduction=reduction)
+    for weights in sums:
+        if total is None:
+            assert all(weight >= 1 and weight == int(weight) for weight in weights)
+        else:
+            assert sum(weights) == pytest.approx(total)
+        if reduction == "sequence_mean":
+            assert weights == pytest.approx([1 / 8] * 8)
+
+
+def test_exact_match_asks_the_completer_with_the_weights_of_the_moment(kitchen: Kitchen) -> None:
+    told = calls(kitchen)
+    result = train(kitchen, exact_match=True, eval_every=6)
+    assert told.count("save_weights_for_sampler") == 3  # twice to evaluate, once to keep
+    recorded = rows(kitchen, result.run_id)
+    assert [s for m, s in recorded if m == "test/exact_match"] == [6, 12]
+
+
+def test_the_record_tells_what_ran_and_how_it_ended(kitchen: Kitchen) -> None:
+    result = train(kitchen, save_every=5, keep_checkpoints=2)
+    kept = record(kitchen, result.run_id)
+    assert kept["status"] == "done"
+    assert kept["state"] == {"step": 12, "checkpoint": result.checkpoint}
+    assert kept["config"]["batch_size"] == 8
+    assert kept["config"]["seed"] == 0
+    assert kept["adapters"]["training_client"]["use"] == "kitchen_noop.training_client"
+    assert "crucible-kitchen" in kept["packages"]
+    assert kept["metrics"]["test/nll"] == result.metrics["test/nll"]
+    assert kept["weights"] == result.weights
+    assert list(kitchen.training_client.list_checkpoints()) == kept["checkpoints"]
+    assert len(kept["checkpoints"]) == 2
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+INSTANTS = [
+    ("training_client", "forward_backward"),
+    ("training_client", "optim_step"),
+    ("training_client", "await_"),
+    ("metrics_store", "record_many"),
+    ("metrics_store", "flush"),
+    ("training_client", "save_checkpoint"),
+    ("blob_store", "write"),
+    ("training_client", "delete_checkpoint"),
+    ("training_client", "save_weights_for_sampler"),
+]
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize(("port", "callback"), INSTANTS)
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_at_any_instant_and_resumed_equals_uninterrupted(
+    kitchen: Kitchen, port: str, callback: str, after: bool, nth: int
+) -> None:
+    settings: dict[str, Any] = {"save_every": 4, "eval_every": 6, "run_id": "same"}
+    with Kitchen(noops()) as other:
+        whole = train(other, **settings)
+        expected = rows(other, "same")
+
+    bound = getattr(kitchen, port)
+    original, count = getattr(bound, callback), 0
+
+    def dies(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == nth and not after:
+            raise Killed
+        result = original(*args, **kwargs)
+        if count == nth:
+            raise Killed
+        return result
+
+    setattr(bound, callback, dies)
+    try:
+        train(kitchen, **settings)
+    except Killed:
+        assert record(kitchen, "same")["status"] in ("interrupted", "done") or callback == "write"
+    finally:
+        delattr(bound, callback)
+    resumed = train(kitchen, **settings)
+
+    assert resumed.steps == whole.steps == 12
+    actual = rows(kitchen, "same")
+    assert actual.keys() == expected.keys()
+    for key, value in expected.items():
+        if key[0] not in TIMES:
+            assert actual[key] == value, key
+    left = kitchen.training_client.list_checkpoints()
+    assert list(left) == record(kitchen, "same")["checkpoints"]
+    assert len(left) == 1
+
+
+def test_a_run_that_is_done_is_not_run_again(kitchen: Kitchen) -> None:
+    first = train(kitchen, run_id="one")
+    told = calls(kitchen)
+    assert train(kitchen, run_id="one") == first
+    assert told == []
+
+
+def test_a_run_cannot_be_continued_with_another_configuration(kitchen: Kitchen) -> None:
+    train(kitchen, run_id="one")
+    with pytest.raises(ConfigurationError, match=r"workflow\.batch_size was 8 and is 9"):
+        train(kitchen, run_id="one", batch_size=9)
+
+
+def test_a_failed_session_is_set_back_and_goes_on() -> None:
+    with Kitchen(noops()) as calm:
+        expected = rows(calm, train(calm, save_every=2, run_id="r").run_id)
+    with Kitchen(noops(failure_rate=0.05, seed=3)) as stormy:
+        told = calls(stormy)
+        train(stormy, save_every=2, run_id="r", max_restarts=50)
+        assert told.count("load_checkpoint") + told.count("start_session") > 1
+        actual = rows(stormy, "r")
+    assert actual.keys() == expected.keys()
+    assert all(actual[key] == value for key, value in expected.items() if key[0] not in TIMES)
+
+
+def test_a_failed_session_without_restarts_left_fails_the_run() -> None:
+    with Kitchen(noops(failure_rate=1.0)) as stormy:
+        with pytest.raises(AdapterError):
+            train(stormy, run_id="r", max_restarts=2)
+        assert record(stormy, "r")["status"] == "failed"
+
+
+def test_wrong_input_is_not_tried_again(kitchen: Kitchen) -> None:
+    told = calls(kitchen)
+    with pytest.raises(InvalidInput):
+        train(kitchen, max_length=2, max_restarts=5)
+    assert told.count("start_session") == 1
+    assert not issubclass(InvalidInput, SessionFailed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"learning_rat": 1}, "did you mean 'learning_rate'"),
+        ({"batch_size": 0}, "workflow.batch_size: Input should be greater than or equal to 1"),
+        ({"adam": {"beta3": 1}}, r"workflow\.adam\.beta3"),
+        ({"lora": {"rnk": 1}}, r"workflow\.lora\.rnk"),
+        ({"exact_match": True, "test_dataset": None, "test_split": None}, "exact_match needs"),
+        ({"train_on": "everything"}, r"workflow\.train_on"),
+    ],
+)
+def test_mistakes_in_the_configuration_are_named_with_their_path(
+    kitchen: Kitchen, changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        train(kitchen, **changed)
+
+
+def test_events_tell_the_whole_run(kitchen: Kitchen) -> None:
+    events: list[Event] = []
+    kitchen.observe(events.append)
+    train(kitchen, eval_every=6, save_every=6)
+    told = Counter(event.name for event in events)
+    assert told["workflow.start"] == told["workflow.stop"] == 1
+    assert told["dataset.load"] == 2
+    assert told["training.step"] == 12
+    assert told["training.eval"] == told["training.checkpoint"] == 2
+    assert told["training.epoch"] == 1
+
+
+def test_the_ports_are_bound_before_anything_runs() -> None:
+    adapters = noops()
+    del adapters["metrics_store"]
+    with Kitchen(adapters) as kitchen:
+        told = calls(kitchen)
+        with pytest.raises(ConfigurationError, match="metrics_store"):
+            train(kitchen)
+        assert told == []
+
+
+def test_only_exact_match_needs_a_completer() -> None:
+    plain = SupervisedConfig(model="m", dataset="d")
+    asks = SupervisedConfig(model="m", dataset="d", test_split="test", exact_match=True)
+    assert "completer" not in plain.required_ports()
+    assert "completer" in asks.required_ports()
