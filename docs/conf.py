@@ -19,8 +19,7 @@ myst_heading_anchors = 3
 
 default_role = "code"  # docstrings put code in single backquotes
 autodoc_member_order = "bysource"
-autodoc_class_signature = "separated"
-autodoc_typehints = "none"
+autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
 
@@ -29,7 +28,7 @@ def as_restructuredtext(
 ) -> None:
     """Turn the Markdown of a docstring that reStructuredText reads otherwise into its own."""
     text = "\n".join(lines)
-    text = re.sub(r":\n\n(?= {4}\S)", "::\n\n", text)
+    text = re.sub(r"^(\S.*)\n\n(?= {4}\S)", r"\1\n\n::\n\n", text, flags=re.MULTILINE)
     text = re.sub(r"(`[^`\n]+`)(?=\w)", r"\1\\ ", text)  # `AdapterError`s
     text = re.sub(r"(?:^\|.*\|$\n?)+", _list_table, text, flags=re.MULTILINE)
     lines[:] = text.split("\n")

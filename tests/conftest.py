@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,21 +66,27 @@ Crucible = Callable[..., Outcome]
 
 @pytest.fixture
 def crucible(site: Path, tmp_path: Path) -> Crucible:
-    """Run the command in an empty folder, with the packages of `site` installed."""
+    """The command, in an empty folder, with the packages of `site` beside the installed ones."""
+    return partial(_run, tmp_path, PYTHONPATH=str(site))
 
-    def run(*arguments: str, timeout: float = 120, **environ: str) -> Outcome:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("CRUCIBLE_")}
-        done = subprocess.run(
-            [sys.executable, "-c", "from crucible_kitchen.cli import main; main()", *arguments],
-            cwd=tmp_path,
-            env={**kept, "PYTHONPATH": str(site), "COLUMNS": "80", **environ},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        return Outcome(done.returncode, done.stdout, done.stderr)
 
-    return run
+@pytest.fixture
+def plain_crucible(tmp_path: Path) -> Crucible:
+    """The command, in an empty folder, with the packages that are installed."""
+    return partial(_run, tmp_path)
+
+
+def _run(folder: Path, *arguments: str, timeout: float = 120, **environ: str) -> Outcome:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("CRUCIBLE_")}
+    done = subprocess.run(
+        [sys.executable, "-c", "from crucible_kitchen.cli import main; main()", *arguments],
+        cwd=folder,
+        env={**kept, "COLUMNS": "80", **environ},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture

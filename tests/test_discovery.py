@@ -153,7 +153,7 @@ except discovery.AdapterLoadError as error:
 def test_one_package_with_malformed_metadata_hides_no_other(crucible: Crucible) -> None:
     outcome = crucible("adapters")
     assert "crucible-adapter-acme" in outcome.out
-    assert "passed over; `crucible doctor` says why" in outcome.err
+    assert "have malformed metadata; `crucible doctor` says which" in outcome.err
 
 
 def test_showing_an_adapter_gives_options_defaults_meaning_and_callbacks(

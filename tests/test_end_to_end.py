@@ -14,6 +14,7 @@ import pytest
 from conftest import Crucible
 from crucible_kitchen import Kitchen, SessionConfig
 from crucible_kitchen.workflows import run_in
+from crucible_kitchen.workflows.supervised import permutation
 
 ROOT = Path(__file__).resolve().parent.parent
 GSM8K = ROOT.parent / "shared" / "data" / "gsm8k"
@@ -42,8 +43,8 @@ def summary(out: str) -> dict[str, str]:
     return dict(line.split(None, 1) for line in lines if len(line.split(None, 1)) == 2)
 
 
-def test_the_example_runs_on_noops_as_it_is(crucible: Crucible, clone: Path) -> None:
-    outcome = crucible("run", "docs/examples/arithmetic.toml", *NOOPS)
+def test_the_example_runs_on_noops_as_it_is(plain_crucible: Crucible, clone: Path) -> None:
+    outcome = plain_crucible("run", "docs/examples/arithmetic.toml", *NOOPS)
     assert outcome.code == 0, outcome.err
     assert outcome.err == ""
     assert "step 1000/1000" in outcome.out
@@ -52,14 +53,14 @@ def test_the_example_runs_on_noops_as_it_is(crucible: Crucible, clone: Path) -> 
     assert {"test/nll", "test/exact_match", "train_mean_nll", "run_id"} <= figures.keys()
     record = json.loads((clone / "runs" / figures["run_id"] / "run.json").read_text())
     assert record["status"] == "done"
-    metrics = (clone / "runs" / "metrics").glob("*.jsonl")
-    rows = [json.loads(line) for file in metrics for line in file.read_text().splitlines()]
-    assert sum(row["metric"] == "train_mean_nll" for row in rows) == 1000
+    with Kitchen({"metrics_store": {"use": "jsonl", "path": str(clone / "runs/metrics")}}) as again:
+        rows = again.metrics_store.read(figures["run_id"])
+    assert sum(row.metric == "train_mean_nll" for row in rows) == 1000
 
 
-def test_every_port_can_be_a_noop(crucible: Crucible, clone: Path) -> None:
+def test_every_port_can_be_a_noop(plain_crucible: Crucible, clone: Path) -> None:
     ports = ("training_client", "dataset_store", "blob_store", "metrics_store", "completer")
-    outcome = crucible(
+    outcome = plain_crucible(
         "run",
         "docs/examples/arithmetic.toml",
         *(f"adapters.{port}=noop" for port in ports),
@@ -69,8 +70,10 @@ def test_every_port_can_be_a_noop(crucible: Crucible, clone: Path) -> None:
     assert not (clone / "runs").exists()
 
 
-def test_a_data_set_that_does_not_exist_is_one_plain_line(crucible: Crucible, clone: Path) -> None:
-    outcome = crucible(
+def test_a_data_set_that_does_not_exist_is_one_plain_line(
+    plain_crucible: Crucible, clone: Path
+) -> None:
+    outcome = plain_crucible(
         "run", "docs/examples/arithmetic.toml", *NOOPS, "workflow.dataset=docs/nowhere.jsonl"
     )
     assert outcome.code == 1
@@ -80,8 +83,8 @@ def test_a_data_set_that_does_not_exist_is_one_plain_line(crucible: Crucible, cl
 
 @needs_torch
 @pytest.mark.slow
-def test_the_example_learns_to_add(crucible: Crucible, clone: Path) -> None:
-    outcome = crucible("run", "docs/examples/arithmetic.toml", timeout=900)
+def test_the_example_learns_to_add(plain_crucible: Crucible, clone: Path) -> None:
+    outcome = plain_crucible("run", "docs/examples/arithmetic.toml", timeout=900)
     assert outcome.code == 0, outcome.err
     assert outcome.err == ""
     assert float(summary(outcome.out)["test/exact_match"]) >= 0.95
@@ -177,7 +180,7 @@ def raw_pytorch_loop(weights: str, steps: int, seed: int) -> tuple[list[float], 
     lines = Path(config["dataset"]).read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     end = 256
-    order = np.random.default_rng((seed, 0)).permutation(len(rows))
+    order = permutation(len(rows), seed, epoch=0)
     losses, norms = [], []
     for step in range(steps):
         batch = [rows[i] for i in order[step * 8 : step * 8 + 8]]

@@ -3,8 +3,8 @@
 import importlib.util
 import re
 import sys
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -109,15 +109,12 @@ def test_the_helper_gives_space_back(store: BlobStore, tmp_path: Path) -> None:
 
 def test_threads_share_one_store(store: BlobStore) -> None:
     def work(number: int) -> None:
-        for step in range(20):
+        for step in range(50):
             store.write(f"{number}/{step}", b"%d" % step)
 
-    threads = [threading.Thread(target=work, args=[number]) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(store.read(f"{n}/{s}") == b"%d" % s for n in range(4) for s in range(20))
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+    assert all(store.read(f"{n}/{s}") == b"%d" % s for n in range(4) for s in range(50))
 
 
 def test_callbacks_are_plain_functions(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_an_image_has_no_token_ids() -> None:
         ModelInput([IMAGE]).to_ints()
 
 
-@pytest.mark.parametrize("tokens", [[1.5], [[1, 2]], ["a"], [True]])
+@pytest.mark.parametrize("tokens", [[1.5], [[1, 2]], ["a"], [True], [[1], [2, 3]]])
 def test_tokens_that_are_no_flat_integers_are_refused(tokens) -> None:
     with pytest.raises(InvalidInput, match="flat sequence of integers"):
         EncodedTextChunk(tokens)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from crucible_kitchen import AdapterOptions, InvalidInput, NotFound, helper, hookimpl, resource
 
@@ -20,21 +21,36 @@ class Options(AdapterOptions):
 # --- what lives between calls ---
 
 
+class Database:
+    """One connection. Callbacks come from any thread, and statements must not overlap."""
+
+    def __init__(self, opts: Options) -> None:
+        # Without an isolation level every statement is a transaction of its own.
+        self._connection = sqlite3.connect(
+            opts.file, timeout=opts.timeout, isolation_level=None, check_same_thread=False
+        )
+        self._lock = threading.Lock()
+        self.run("PRAGMA journal_mode = WAL")  # readers and a writer do not wait
+        self.run("CREATE TABLE IF NOT EXISTS blobs (path TEXT PRIMARY KEY, data BLOB)")
+
+    def run(self, statement: str, *values: str | bytes) -> list[Any]:
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+
 @resource
-def database(opts: Options) -> sqlite3.Connection:
-    # Callbacks come from any thread; SQLite's own lock keeps them apart.
-    connection = sqlite3.connect(
-        opts.file, timeout=opts.timeout, isolation_level=None, check_same_thread=False
-    )
-    connection.execute("PRAGMA journal_mode = WAL")  # readers and a writer do not wait
-    connection.execute("CREATE TABLE IF NOT EXISTS blobs (path TEXT PRIMARY KEY, data BLOB)")
-    return connection
+def database(opts: Options) -> Database:
+    return Database(opts)
 
 
 @hookimpl
 def close(opts: Options) -> None:
-    if (connection := database.pop(opts)) is not None:
-        connection.close()
+    if (made := database.pop(opts)) is not None:
+        made.close()
 
 
 # --- the mandatory callbacks ---
@@ -42,10 +58,9 @@ def close(opts: Options) -> None:
 
 @hookimpl
 def read(opts: Options, path: str) -> bytes:
-    row = database(opts).execute("SELECT data FROM blobs WHERE path = ?", [key(path)]).fetchone()
-    if row is None:
-        raise NotFound(f"no blob {path!r} in {opts.file}")
-    return bytes(row[0])
+    for (data,) in database(opts).run("SELECT data FROM blobs WHERE path = ?", key(path)):
+        return bytes(data)
+    raise NotFound(f"no blob {path!r} in {opts.file}")
 
 
 @hookimpl
@@ -69,13 +84,12 @@ def stream(opts: Options, path: str, chunk_size: int) -> Iterator[bytes]:
 def write(opts: Options, path: str, data: bytes | Iterable[bytes] | BinaryIO) -> None:
     # All or nothing: the data is complete before the one statement that stores it.
     content = data if isinstance(data, bytes) else b"".join(data)
-    database(opts).execute("REPLACE INTO blobs VALUES (?, ?)", [key(path), content])
+    database(opts).run("REPLACE INTO blobs VALUES (?, ?)", key(path), content)
 
 
 @hookimpl
 def exists(opts: Options, path: str) -> bool:
-    query = "SELECT 1 FROM blobs WHERE path = ?"
-    return database(opts).execute(query, [key(path)]).fetchone() is not None
+    return bool(database(opts).run("SELECT 1 FROM blobs WHERE path = ?", key(path)))
 
 
 # --- an optional one, and a helper ---
@@ -83,13 +97,13 @@ def exists(opts: Options, path: str) -> bool:
 
 @hookimpl
 def delete(opts: Options, path: str) -> None:
-    database(opts).execute("DELETE FROM blobs WHERE path = ?", [key(path)])
+    database(opts).run("DELETE FROM blobs WHERE path = ?", key(path))
 
 
 @helper
 def vacuum(opts: Options) -> None:
     """Give the space of deleted blobs back to the file system."""
-    database(opts).execute("VACUUM")
+    database(opts).run("VACUUM")
 
 
 def key(path: str) -> str:
@@ -102,7 +116,6 @@ def key(path: str) -> str:
 
 if TYPE_CHECKING:
     import sqlite_blob_store as this_module
-
     from crucible_kitchen.hookspecs import BlobStoreSpec
 
     _: BlobStoreSpec[Options] = this_module

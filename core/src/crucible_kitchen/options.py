@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,12 @@ class FromEnv:
     """
 
     variable: str
+
+
+# The first model that is made has pydantic ask every installed package for plugins, where one
+# package with malformed metadata makes it fail (measured, 2.14). It asks only once.
+with contextlib.suppress(Exception):
+    type("First", (BaseModel,), {})
 
 
 class Kept(dict[Any, Any]):

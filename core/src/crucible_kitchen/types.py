@@ -272,8 +272,8 @@ class SamplingParams:
         temperature: 0 is greedy.
         top_p: sample from the smallest set of tokens that holds this probability, in (0, 1].
         top_k: sample from this many most likely tokens; -1 is all.
-        stop: strings or token ids, not mixed. None stops at the model's end token only, ()
-            at nothing.
+        stop: strings or token ids, not mixed, at which to stop beside the model's end token.
+            None stops at that token alone, () at nothing, not even there.
         seed: completion k of a call is sampled with `seed + k`; None is unpredictable.
         n: completions per prompt.
         logprobs: whether to return the log probability, in nats, of each generated token.
@@ -376,7 +376,10 @@ class MetricEntry:
 
 
 def _int64(values: ArrayLike | Iterable[int], what: str) -> IntArray:
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        raise InvalidInput(f"{what} must be a flat sequence of integers") from None
     if array.size == 0:
         array = array.astype(np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":

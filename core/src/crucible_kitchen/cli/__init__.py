@@ -7,10 +7,11 @@ import sys
 
 import typer
 
-from ..errors import AdapterError, ConfigurationError, CrucibleError
+from ..discovery import catalog
+from ..errors import ConfigurationError, CrucibleError
 from ..version import __version__
 from . import adapters, config, doctor, init, run
-from .console import fail
+from .console import fail, note
 
 app = typer.Typer(
     name="crucible",
@@ -50,15 +51,12 @@ def main() -> None:
     """
     try:
         app()
-    except ConfigurationError as error:
-        fail(str(error))
-        sys.exit(2)
-    except AdapterError as error:
-        fail(str(error))
-        sys.exit(1)
     except CrucibleError as error:
         fail(str(error))
-        sys.exit(1)
+        # A library that reads entry points fails where a neighbour's are malformed.
+        if found := catalog().problems:
+            note(f"{len(found)} package(s) have malformed metadata; `crucible doctor` says which")
+        sys.exit(2 if isinstance(error, ConfigurationError) else 1)
     except BrokenPipeError:
         # The reader of our pipe has left, as `| head` does. Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -38,7 +38,9 @@ def list_() -> None:
         rows = [(e.port, e.name, e.package, e.version) for e in found.entries]
         table(("port", "name", "package", "version"), rows)
     if found.problems:
-        note(f"{len(found.problems)} package(s) passed over; `crucible doctor` says why")
+        note(
+            f"{len(found.problems)} package(s) have malformed metadata; `crucible doctor` says which"
+        )
 
 
 @app.command()

@@ -19,6 +19,7 @@ from ..types import (
     AdamParams,
     ForwardBackwardResult,
     Future,
+    IntArray,
     LoraConfig,
     OptimStepResult,
     SessionConfig,
@@ -301,8 +302,7 @@ class _Training:
         for step in range(start, self.total):
             if step // per_epoch != epoch:
                 epoch = step // per_epoch
-                generator = np.random.default_rng((self.config.seed, epoch))
-                order = generator.permutation(len(self.train))
+                order = permutation(len(self.train), self.config.seed, epoch)
                 self.kitchen.observers.emit("training.epoch", run_id=self.run.id, epoch=epoch)
             at = step % per_epoch * size
             yield step, [self.train[index] for index in order[at : at + size]]
@@ -428,3 +428,13 @@ class _Training:
         if client.supports("save_weights_for_sampler"):
             weights = client.save_weights_for_sampler(self.session, self.run.id)
         self.run.finish(weights, self.figures)
+
+
+def permutation(count: int, seed: int, epoch: int) -> IntArray:
+    """Return the order of an epoch's rows, int64 `(count,)`: a function of the arguments alone.
+
+    The order of the keys that PCG64 gives, since NumPy keeps the stream of a bit generator, but not
+    what `Generator.permutation` makes of it (NEP 19).
+    """
+    keys = np.random.PCG64(np.random.SeedSequence([seed, epoch])).random_raw(count)
+    return np.argsort(keys, kind="stable")

@@ -100,8 +100,9 @@ def _entries(file: Path) -> Iterator[MetricEntry]:
 
 
 if TYPE_CHECKING:
-    import crucible_adapter_jsonl.metrics_store as this_module
     from crucible_kitchen.hookspecs import MetricsStoreOptionalSpec, MetricsStoreSpec
+
+    import crucible_adapter_jsonl.metrics_store as this_module
 
     _: MetricsStoreSpec[Options] = this_module
     _optional: MetricsStoreOptionalSpec[Options] = this_module

@@ -1,0 +1,170 @@
+"""Data sets of made-up sums, under any name.
+
+A row has every shape that workflows read: `prompt` and `completion`, `text`, and `messages`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from crucible_kitchen import InvalidInput, NotFound, hookimpl
+from crucible_kitchen.types import IntArray
+from pydantic import Field, NonNegativeInt
+
+from .conditions import Conditions, round_trip
+
+# Seconds.
+LOAD_LATENCY = 0.02
+READ_LATENCY = 0.001
+
+
+class Options(Conditions):
+    rows: dict[str, NonNegativeInt] = Field(default={"train": 1000, "test": 100}, min_length=1)
+    """The number of rows of each split that there is."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """A handle: rows of a split, by their numbers in the split's stored order.
+
+    Args:
+        dataset_id, name, revision: what was loaded.
+        split: None if it was not chosen yet.
+        indices: int64 `(n,)`, never written to.
+    """
+
+    dataset_id: str
+    name: str | None
+    revision: str | None
+    split: str | None
+    indices: IntArray
+
+
+@hookimpl
+def load_dataset(
+    opts: Options,
+    dataset_id: str,
+    split: str | None,
+    name: str | None,
+    revision: str | None,
+    streaming: bool,
+) -> Dataset:
+    round_trip(opts, LOAD_LATENCY)
+    # A single file has one split, elsewhere too, so a configuration for files runs as it is.
+    if split is None and (len(opts.rows) == 1 or PurePath(dataset_id).suffix):
+        split = next(iter(opts.rows))
+    whole = Dataset(dataset_id, name, revision, None, np.arange(0))
+    return whole if split is None else _split(opts, whole, split)
+
+
+@hookimpl
+def get_split(opts: Options, handle: Dataset, split: str) -> Dataset:
+    round_trip(opts, 0.0)
+    return _split(opts, handle, split)
+
+
+@hookimpl
+def shuffle(opts: Options, handle: Dataset, seed: int, buffer_size: int | None) -> Dataset:
+    if buffer_size is not None and buffer_size < 1:
+        raise InvalidInput(f"buffer_size must be at least 1, not {buffer_size}")
+    indices = _indices(opts, handle)
+    # NumPy promises the raw numbers of a bit generator for ever, but no permutation of them.
+    keys = np.random.PCG64(seed % 2**64).random_raw(len(indices))
+    return replace(handle, indices=indices[np.argsort(keys, kind="stable")])
+
+
+@hookimpl
+def take(opts: Options, handle: Dataset, count: int) -> Dataset:
+    return replace(handle, indices=_indices(opts, handle)[: _count(count)])
+
+
+@hookimpl
+def skip(opts: Options, handle: Dataset, count: int) -> Dataset:
+    return replace(handle, indices=_indices(opts, handle)[_count(count) :])
+
+
+@hookimpl
+def select(opts: Options, handle: Dataset, selection: range | Sequence[int]) -> Dataset:
+    indices = _indices(opts, handle)
+    chosen = np.asarray(selection, dtype=None if len(selection) else np.int64)
+    if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
+        raise InvalidInput(f"select takes a flat sequence of integers, not {selection!r}")
+    if chosen.size and not (chosen.min() >= 0 and chosen.max() < len(indices)):
+        raise InvalidInput(
+            f"rows {chosen.min()} to {chosen.max()} were selected; there are 0 to "
+            f"{len(indices) - 1}"
+        )
+    return replace(handle, indices=indices[chosen])
+
+
+@hookimpl
+def to_list(opts: Options, handle: Dataset) -> list[dict[str, Any]]:
+    indices = _indices(opts, handle)
+    round_trip(opts, READ_LATENCY)
+    return _rows(handle, indices)
+
+
+@hookimpl
+def stream(opts: Options, handle: Dataset, batch_size: int) -> Iterator[list[dict[str, Any]]]:
+    if batch_size < 1:
+        raise InvalidInput(f"batch_size must be at least 1, not {batch_size}")
+    indices = _indices(opts, handle)
+    for start in range(0, len(indices), batch_size):
+        round_trip(opts, READ_LATENCY)
+        yield _rows(handle, indices[start : start + batch_size])
+
+
+def _split(opts: Options, handle: Dataset, split: str) -> Dataset:
+    if split not in opts.rows:
+        raise NotFound(
+            f"{handle.dataset_id!r} has no split {split!r}; there are {', '.join(opts.rows)}"
+        )
+    return replace(handle, split=split, indices=np.arange(opts.rows[split]))
+
+
+def _indices(opts: Options, handle: Dataset) -> IntArray:
+    if handle.split is None:
+        raise InvalidInput(
+            f"{handle.dataset_id!r} has the splits {', '.join(opts.rows)}; choose one by get_split"
+        )
+    return handle.indices
+
+
+def _count(count: int) -> int:
+    if count < 0:
+        raise InvalidInput(f"a number of rows is not negative: {count}")
+    return count
+
+
+def _rows(handle: Dataset, indices: IntArray) -> list[dict[str, Any]]:
+    return [_row(handle, index) for index in indices.tolist()]
+
+
+def _row(handle: Dataset, index: int) -> dict[str, Any]:
+    """Make a row. It is a function of the data set, its configuration, the split and the index."""
+    generator = random.Random(f"{handle.dataset_id}/{handle.name}/{handle.split}/{index}")
+    a, b = (10 + int(90 * generator.random()) for _ in range(2))
+    prompt, completion = f"What is {a} + {b}?", str(a + b)
+    return {
+        "prompt": prompt,
+        "completion": completion,
+        "text": f"{prompt} {completion}",
+        "messages": [
+            {"role": "user", "content": prompt},
+            {"role": "assistant", "content": completion},
+        ],
+    }
+
+
+if TYPE_CHECKING:
+    from crucible_kitchen.hookspecs import DatasetStoreOptionalSpec, DatasetStoreSpec
+
+    import kitchen_noop.dataset_store as this_module
+
+    _: DatasetStoreSpec[Options, Dataset] = this_module
+    _optional: DatasetStoreOptionalSpec[Options, Dataset] = this_module

@@ -1,0 +1,112 @@
+"""Keep metrics in memory."""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from crucible_kitchen import InvalidInput, MetricEntry, hookimpl, resource
+
+from .conditions import Conditions, round_trip
+
+# Seconds. Records are held back until the flush, as most backends do.
+FLUSH_LATENCY = 0.001
+READ_LATENCY = 0.001
+
+
+class Options(Conditions):
+    """Nothing but the conditions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """For each run its entries, by metric and step, in the order of their first record."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    runs: dict[str, dict[Hashable, MetricEntry]] = field(default_factory=dict)
+
+
+@resource
+def rows(opts: Options) -> Rows:
+    return Rows()
+
+
+@hookimpl
+def record(
+    opts: Options,
+    run_id: str,
+    metric: str,
+    value: float,
+    step: int | None,
+    metadata: Mapping[str, Any] | None,
+) -> None:
+    record_many(opts, run_id, {metric: value}, step, metadata)
+
+
+@hookimpl
+def record_many(
+    opts: Options,
+    run_id: str,
+    metrics: Mapping[str, float],
+    step: int | None,
+    metadata: Mapping[str, Any] | None,
+) -> None:
+    round_trip(opts, 0.0)
+    now = datetime.now(UTC)
+    kept = _as_json(metadata)
+    entries = [
+        MetricEntry(run_id, metric, float(value), step, now, kept)
+        for metric, value in metrics.items()
+    ]
+    store = rows(opts)
+    with store.lock:
+        run = store.runs.setdefault(run_id, {})
+        for entry in entries:
+            # Without a step every record is a row of its own.
+            key = (entry.metric, object() if step is None else step)
+            run[key] = entry
+
+
+@hookimpl
+def flush(opts: Options, run_id: str) -> None:
+    round_trip(opts, FLUSH_LATENCY)
+
+
+@hookimpl
+def read(opts: Options, run_id: str) -> list[MetricEntry]:
+    round_trip(opts, READ_LATENCY)
+    store = rows(opts)
+    with store.lock:
+        entries = list(store.runs.get(run_id, {}).values())
+    return [replace(entry, metadata=copy.deepcopy(entry.metadata)) for entry in entries]
+
+
+@hookimpl
+def runs(opts: Options) -> list[str]:
+    round_trip(opts, READ_LATENCY)
+    store = rows(opts)
+    with store.lock:
+        return sorted(store.runs)
+
+
+def _as_json(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return metadata as a store that keeps JSON gives it back."""
+    try:
+        kept: dict[str, Any] = json.loads(json.dumps(dict(metadata or {})))
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"metadata must be what JSON can hold: {error}") from None
+    return kept
+
+
+if TYPE_CHECKING:
+    from crucible_kitchen.hookspecs import MetricsStoreOptionalSpec, MetricsStoreSpec
+
+    import kitchen_noop.metrics_store as this_module
+
+    _: MetricsStoreSpec[Options] = this_module
+    _optional: MetricsStoreOptionalSpec[Options] = this_module

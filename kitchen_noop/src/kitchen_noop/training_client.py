@@ -1,0 +1,361 @@
+"""Train nothing, with a loss that falls.
+
+Sessions run on the formula of `kitchen_noop.language_model`. They check what they are given, keep
+the order of operations, and fail, close and resume as a real backend's do. The outcome of an
+operation is settled when it is submitted, and told when its time has come.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import quote
+
+import numpy as np
+from crucible_kitchen import (
+    AdamParams,
+    AdapterError,
+    AdapterTimeout,
+    Datum,
+    ForwardBackwardResult,
+    InvalidInput,
+    NotFound,
+    OptimStepResult,
+    SessionClosed,
+    SessionConfig,
+    SessionFailed,
+    Unavailable,
+    helper,
+    hookimpl,
+    resource,
+    validate_datums,
+)
+from pydantic import Field
+
+from . import published
+from .conditions import Conditions, fault, pause
+from .language_model import Weights, gradient_norm, logprobs
+from .loss_formulas import loss_and_gradient
+from .tokenizer import TOKENIZER, CharTokenizer
+
+# Seconds. Small beside a real backend's, so that a thousand steps are a matter of seconds.
+START_LATENCY = 0.05
+FORWARD_LATENCY = 0.001
+FORWARD_BACKWARD_LATENCY = 0.003
+OPTIM_LATENCY = 0.001
+CHECKPOINT_LATENCY = 0.005
+
+# Any model is accepted, so any token that is not negative is in its vocabulary.
+VOCABULARY = 2**63 - 1
+
+Result: TypeAlias = ForwardBackwardResult | OptimStepResult
+
+
+class Options(Conditions):
+    failure_rate: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a submitted operation fails, and its session with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a checkpoint holds: the weights, and how many steps Adam's moments have seen."""
+
+    weights: Weights
+    moments: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """A future: the outcome can be had from `ready_at` on, in seconds of `time.monotonic`."""
+
+    ready_at: float
+    outcome: Result | AdapterError
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A handle. Everything but `config` is read and changed under its lock."""
+
+    config: SessionConfig
+    state: State
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    gradient: float | None = None
+    """The sum of |d loss / d logprob| since the last step; None if nothing was accumulated."""
+    idle_at: float = 0.0
+    """When everything queued is done."""
+    failed: Operation | None = None
+    ephemeral: published.Published | None = None
+    closed: bool = False
+
+    def check(self) -> None:
+        """Raise if the session can no longer be used, as far as anyone can know by now."""
+        if self.closed:
+            raise SessionClosed(f"the session of {self.config.model!r} was closed; start another")
+        if self.failed is not None and self.failed.ready_at <= time.monotonic():
+            raise self.failure()
+
+    def failure(self) -> SessionFailed:
+        assert self.failed is not None
+        return SessionFailed(
+            f"an earlier operation of this session failed: {self.failed.outcome}; load a "
+            "checkpoint to go on"
+        )
+
+
+# --- checkpoints: one memory for each options object ---
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    saved: dict[str, tuple[str, State]] = field(default_factory=dict)
+    """Label and state by reference, oldest first."""
+
+    def state(self, reference: str) -> State:
+        with self.lock:
+            try:
+                return self.saved[reference][1]
+            except KeyError:
+                raise NotFound(
+                    f"no checkpoint {reference!r}; noop keeps them in memory, for one kitchen"
+                ) from None
+
+
+@resource
+def checkpoints(opts: Options) -> Checkpoints:
+    return Checkpoints()
+
+
+# --- sessions ---
+
+
+@hookimpl
+def start_session(opts: Options, config: SessionConfig) -> Session:
+    pause(opts, START_LATENCY)
+    if config.from_checkpoint is None:
+        return Session(config, State(Weights(config.model, config.seed)))
+    state = checkpoints(opts).state(config.from_checkpoint)
+    return Session(config, state if config.with_optimizer else State(state.weights))
+
+
+@hookimpl
+def close_session(opts: Options, session: Session) -> None:
+    with session.lock:
+        session.closed = True
+        session.ephemeral = None
+
+
+@helper
+def get_tokenizer(opts: Options, session: Session) -> CharTokenizer:
+    """Return the tokenizer of every noop model."""
+    return TOKENIZER
+
+
+# --- operations ---
+
+
+@hookimpl
+def forward_backward(
+    opts: Options,
+    session: Session,
+    datums: Sequence[Datum],
+    loss_fn: str,
+    loss_fn_config: Mapping[str, float] | None,
+) -> Operation:
+    config = _validate(session, datums, loss_fn, loss_fn_config)
+    with session.lock:
+        session.check()
+        _check_trainable(session)
+
+        def run() -> ForwardBackwardResult:
+            result, gradient = _evaluate(session, datums, loss_fn, config)
+            session.gradient = (session.gradient or 0.0) + gradient
+            return result
+
+        return _submit(opts, session, FORWARD_BACKWARD_LATENCY, run)
+
+
+@hookimpl
+def forward(
+    opts: Options,
+    session: Session,
+    datums: Sequence[Datum],
+    loss_fn: str,
+    loss_fn_config: Mapping[str, float] | None,
+) -> Operation:
+    config = _validate(session, datums, loss_fn, loss_fn_config, require_weights=False)
+    with session.lock:
+        session.check()
+        return _submit(
+            opts, session, FORWARD_LATENCY, lambda: _evaluate(session, datums, loss_fn, config)[0]
+        )
+
+
+@hookimpl
+def optim_step(
+    opts: Options, session: Session, learning_rate: float, adam: AdamParams
+) -> Operation:
+    if not (math.isfinite(learning_rate) and learning_rate >= 0):
+        raise InvalidInput(f"learning_rate must be a number from 0 on, not {learning_rate}")
+    with session.lock:
+        session.check()
+        _check_trainable(session)
+        if session.gradient is None and session.failed is None:
+            raise InvalidInput("no gradient was accumulated; submit forward_backward first")
+
+        def run() -> OptimStepResult:
+            assert session.gradient is not None
+            norm = session.gradient * gradient_norm(session.state.weights)
+            if not math.isfinite(norm):
+                raise AdapterError("the gradient is not finite; the weights were left alone")
+            weights, moments = session.state.weights, session.state.moments + 1
+            if learning_rate > 0:
+                weights = replace(weights, steps=weights.steps + 1)
+            session.state, session.gradient = State(weights, moments), None
+            return OptimStepResult(norm, {"optimizer_steps": moments})
+
+        return _submit(opts, session, OPTIM_LATENCY, run)
+
+
+@hookimpl
+def await_(opts: Options, future: Operation, timeout: float | None) -> Result:
+    remaining = max(future.ready_at - time.monotonic(), 0.0)
+    if timeout is not None and remaining > timeout:
+        time.sleep(max(timeout, 0.0))
+        raise AdapterTimeout(f"the operation was not done within {timeout} s; it goes on")
+    time.sleep(remaining)
+    if isinstance(future.outcome, AdapterError):
+        raise copy.copy(future.outcome)  # each caller, in any thread, gets its own traceback
+    return future.outcome
+
+
+def _submit(
+    opts: Options, session: Session, seconds: float, run: Callable[[], Result]
+) -> Operation:
+    """Queue an operation; the caller holds the session's lock."""
+    session.idle_at = max(session.idle_at, time.monotonic()) + seconds * opts.latency_scale
+    if session.failed is not None:
+        return Operation(session.idle_at, session.failure())
+    try:
+        if failure := fault(opts):
+            # Whoever waits for it again learns the same, and the session has failed.
+            raise Unavailable(failure.reason, retryable=False)
+        return Operation(session.idle_at, run())
+    except AdapterError as error:
+        session.failed = Operation(session.idle_at, error)
+        return session.failed
+
+
+def _evaluate(
+    session: Session, datums: Sequence[Datum], loss_fn: str, config: Mapping[str, float]
+) -> tuple[ForwardBackwardResult, float]:
+    """Return the result and the sum of |d loss / d logprob|."""
+    loss, gradient, outputs = 0.0, 0.0, []
+    for datum in datums:
+        targets = datum.loss_fn_inputs["target_tokens"]
+        p = logprobs(session.state.weights, targets, start=1)
+        part, slope = loss_and_gradient(loss_fn, config, p, datum.loss_fn_inputs)
+        loss += part
+        gradient += float(np.abs(slope).sum())
+        outputs.append({"logprobs": p})
+    return ForwardBackwardResult(loss, outputs), gradient
+
+
+def _validate(
+    session: Session,
+    datums: Sequence[Datum],
+    loss_fn: str,
+    loss_fn_config: Mapping[str, float] | None,
+    *,
+    require_weights: bool = True,
+) -> dict[str, float]:
+    return validate_datums(
+        datums,
+        loss_fn,
+        loss_fn_config,
+        vocab_size=VOCABULARY,
+        max_length=session.config.max_length,
+        require_weights=require_weights,
+    )
+
+
+def _check_trainable(session: Session) -> None:
+    if not session.config.trainable:
+        raise InvalidInput("this session was started with trainable=False: it only evaluates")
+
+
+# --- checkpoints and published weights ---
+
+
+@hookimpl
+def save_checkpoint(opts: Options, session: Session, path: str) -> str:
+    _drain(session)
+    pause(opts, CHECKPOINT_LATENCY)
+    memory = checkpoints(opts)
+    reference = f"noop://checkpoint/{uuid.uuid4().hex}/{quote(path, safe='')}"
+    with session.lock, memory.lock:
+        session.check()
+        if session.gradient is not None:
+            raise InvalidInput(
+                "gradients are pending, and a checkpoint would lose them; run optim_step first"
+            )
+        memory.saved[reference] = (path, session.state)
+    return reference
+
+
+@hookimpl
+def load_checkpoint(opts: Options, session: Session, path: str, with_optimizer: bool) -> None:
+    _drain(session)
+    pause(opts, CHECKPOINT_LATENCY)
+    with session.lock:
+        if session.closed:
+            session.check()
+        state = checkpoints(opts).state(path)
+        session.state = state if with_optimizer else State(state.weights)
+        session.gradient = session.failed = None
+
+
+@hookimpl
+def save_weights_for_sampler(opts: Options, session: Session, name: str | None) -> str:
+    _drain(session)
+    pause(opts, CHECKPOINT_LATENCY)
+    with session.lock:
+        session.check()
+        weights = published.publish(session.state.weights, name)
+        if name is None:
+            session.ephemeral = weights
+    return weights.reference
+
+
+@hookimpl
+def list_checkpoints(opts: Options, prefix: str) -> list[str]:
+    memory = checkpoints(opts)
+    with memory.lock:
+        return [ref for ref, (label, _) in memory.saved.items() if label.startswith(prefix)]
+
+
+@hookimpl
+def delete_checkpoint(opts: Options, path: str) -> None:
+    memory = checkpoints(opts)
+    with memory.lock:
+        memory.saved.pop(path, None)
+
+
+def _drain(session: Session) -> None:
+    """Wait until everything queued is done."""
+    time.sleep(max(session.idle_at - time.monotonic(), 0.0))
+
+
+if TYPE_CHECKING:
+    from crucible_kitchen.hookspecs import TrainingClientOptionalSpec, TrainingClientSpec
+
+    import kitchen_noop.training_client as this_module
+
+    _: TrainingClientSpec[Options, Session, Operation] = this_module
+    _optional: TrainingClientOptionalSpec[Options, Session, Operation] = this_module

@@ -1,0 +1,1 @@
+"""Blobs of Crucible Kitchen on any file system that fsspec reaches."""

@@ -1,0 +1,102 @@
+"""Keep blobs on local disk, in S3, or on any other file system that fsspec reaches."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crucible_kitchen import AdapterOptions, InvalidInput, hookimpl, resource
+from pydantic import Secret
+
+from .data import Data
+
+if TYPE_CHECKING:
+    from .local import LocalFolder
+    from .remote import RemoteFolder
+
+
+class Options(AdapterOptions):
+    url: str
+    """The root of every blob: a folder such as `runs`, or `s3://bucket/prefix`, `memory://runs`."""
+    storage_options: Secret[dict[str, Any]] = Secret({})
+    """What the file system takes as arguments, such as `key` and `secret` of S3. Never shown."""
+
+
+@resource
+def folder(opts: Options) -> LocalFolder | RemoteFolder:
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    from .local import LocalFolder
+    from .remote import MemoryFolder, RemoteFolder
+
+    try:
+        fs, root = fsspec.url_to_fs(
+            opts.url,
+            # Without these, it would list what was there earlier, and share connections with
+            # other kitchens and, after a fork, with other processes.
+            use_listings_cache=False,
+            skip_instance_cache=True,
+            **opts.storage_options.get_secret_value(),
+        )
+    except (ImportError, ValueError) as error:  # a protocol without its package, or without any
+        raise InvalidInput(f"cannot open {opts.url!r}: {error}") from error
+    if isinstance(fs, LocalFileSystem):
+        return LocalFolder(Path(root))
+    return (MemoryFolder if isinstance(fs, MemoryFileSystem) else RemoteFolder)(fs, root)
+
+
+@hookimpl
+def read(opts: Options, path: str) -> bytes:
+    return folder(opts).read(path)
+
+
+@hookimpl
+def stream(opts: Options, path: str, chunk_size: int) -> Iterator[bytes]:
+    if chunk_size < 1:
+        raise InvalidInput(f"chunk_size must be at least 1, not {chunk_size}")
+    return folder(opts).stream(path, chunk_size)
+
+
+@hookimpl
+def write(opts: Options, path: str, data: Data) -> None:
+    folder(opts).write(path, data)
+
+
+@hookimpl
+def exists(opts: Options, path: str) -> bool:
+    return folder(opts).exists(path)
+
+
+@hookimpl
+def delete(opts: Options, path: str) -> None:
+    folder(opts).delete(path)
+
+
+@hookimpl
+def list(opts: Options, prefix: str) -> builtins.list[str]:
+    return folder(opts).list(prefix)
+
+
+@hookimpl
+def read_range(opts: Options, path: str, start: int, end: int | None) -> bytes:
+    if start < 0 or (end is not None and end < 0):
+        raise InvalidInput(f"a range must not be negative: {start} to {end}")
+    return folder(opts).read(path, start, end)
+
+
+@hookimpl
+def close(opts: Options) -> None:
+    folder.pop(opts)
+
+
+if TYPE_CHECKING:
+    from crucible_kitchen.hookspecs import BlobStoreOptionalSpec, BlobStoreSpec
+
+    import crucible_adapter_fsspec.blob_store as this_module
+
+    _: BlobStoreSpec[Options] = this_module
+    _optional: BlobStoreOptionalSpec[Options] = this_module

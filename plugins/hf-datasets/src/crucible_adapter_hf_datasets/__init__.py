@@ -1,0 +1,1 @@
+"""Data sets of Crucible Kitchen from local files and the Hugging Face Hub."""

@@ -1,0 +1,147 @@
+"""Load data sets from local files and the Hugging Face Hub, with the `datasets` library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from crucible_kitchen import (
+    AdapterOptions,
+    FromEnv,
+    InvalidInput,
+    NotFound,
+    Unsupported,
+    hookimpl,
+)
+from pydantic import SecretStr
+
+from .loading import load, view_of
+from .sources import Source, find
+from .views import Row, Selection, View
+
+
+class Options(AdapterOptions):
+    cache_dir: Path | None = None
+    """Folder of downloaded and converted data; the library's own if not set."""
+    token: Annotated[SecretStr | None, FromEnv("HF_TOKEN")] = None
+    """Access token of the Hub; without one, the login of `hf auth login` is used."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Handle:
+    """A data set.
+
+    Args:
+        source: where it comes from.
+        splits: all its splits.
+        view: the rows of one of them; None where none was chosen yet.
+    """
+
+    source: Source
+    splits: Mapping[str, Any]
+    view: View | None = None
+
+
+@hookimpl
+def load_dataset(
+    opts: Options,
+    dataset_id: str,
+    split: str | None,
+    name: str | None,
+    revision: str | None,
+    streaming: bool,
+) -> Handle:
+    source = find(dataset_id)
+    if source.local and revision is not None:
+        raise Unsupported(f"{source.label}: has no revisions, {revision!r} was asked for")
+    if source.files and name is not None:
+        raise Unsupported(f"{source.label}: has no configurations, {name!r} was asked for")
+    splits = load(
+        source,
+        name=name,
+        revision=revision,
+        streaming=streaming,
+        cache_dir=opts.cache_dir,
+        token=opts.token.get_secret_value() if opts.token else None,
+    )
+    handle = Handle(source, splits)
+    if split is None and len(splits) == 1:
+        [split] = splits
+    return handle if split is None else _choose(handle, split)
+
+
+@hookimpl
+def get_split(opts: Options, handle: Handle, split: str) -> Handle:
+    return _choose(handle, split)
+
+
+@hookimpl
+def shuffle(opts: Options, handle: Handle, seed: int, buffer_size: int | None) -> Handle:
+    if buffer_size is not None and buffer_size < 1:
+        raise InvalidInput(f"buffer_size must be at least 1, not {buffer_size}")
+    return _changed(handle, lambda view: view.shuffle(seed, buffer_size))
+
+
+@hookimpl
+def take(opts: Options, handle: Handle, count: int) -> Handle:
+    _check_count(count)
+    return _changed(handle, lambda view: view.take(count))
+
+
+@hookimpl
+def skip(opts: Options, handle: Handle, count: int) -> Handle:
+    _check_count(count)
+    return _changed(handle, lambda view: view.skip(count))
+
+
+@hookimpl
+def select(opts: Options, handle: Handle, selection: Selection) -> Handle:
+    return _changed(handle, lambda view: view.select(selection))
+
+
+@hookimpl
+def to_list(opts: Options, handle: Handle) -> list[Row]:
+    return [row for rows in _view(handle).rows(1000) for row in rows]
+
+
+@hookimpl
+def stream(opts: Options, handle: Handle, batch_size: int) -> Iterator[list[Row]]:
+    if batch_size < 1:
+        raise InvalidInput(f"batch_size must be at least 1, not {batch_size}")
+    return _view(handle).rows(batch_size)
+
+
+def _choose(handle: Handle, split: str) -> Handle:
+    if split not in handle.splits:
+        raise NotFound(
+            f"{handle.source.label}: has no split {split!r}; it has {', '.join(handle.splits)}"
+        )
+    return replace(handle, view=view_of(handle.source, handle.splits[split]))
+
+
+def _view(handle: Handle) -> View:
+    if handle.view is None:
+        raise InvalidInput(
+            f"{handle.source.label}: choose a split first: {', '.join(handle.splits)}"
+        )
+    return handle.view
+
+
+def _changed(handle: Handle, change: Callable[[View], View]) -> Handle:
+    return replace(handle, view=change(_view(handle)))
+
+
+def _check_count(count: int) -> None:
+    if count < 0:
+        raise InvalidInput(f"a number of rows must not be negative: {count}")
+
+
+if TYPE_CHECKING:
+    from crucible_kitchen.hookspecs import DatasetStoreOptionalSpec, DatasetStoreSpec
+
+    import crucible_adapter_hf_datasets.dataset_store as this_module
+
+    _: DatasetStoreSpec[Options, Handle] = this_module
+    _optional: DatasetStoreOptionalSpec[Options, Handle] = this_module

@@ -1,0 +1,465 @@
+"""What the JSON Lines metrics store promises."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource as rlimit
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import crucible_adapter_jsonl.metrics_store as jsonl
+import pytest
+from crucible_adapter_jsonl.files import RunFiles, file_name
+from crucible_kitchen import InvalidInput, Kitchen, MetricsStore, Unauthorized, Unavailable
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+any_text = st.text(st.characters(exclude_categories=()), max_size=30)  # lone surrogates, too
+ODD_IDS = ["", ".", "..", "a/b", "../x", "x" * 5000, "\ud800", "\udfff", "?"]
+one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "metrics"
+
+
+@pytest.fixture
+def store(folder: Path) -> Iterator[MetricsStore]:
+    with Kitchen(adapters={"metrics_store": {"use": jsonl, "path": folder}}) as kitchen:
+        yield kitchen.metrics_store
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that were synced so far."""
+    paths: list[str] = []
+    fsync = os.fsync
+
+    def watched(fd: int) -> None:
+        paths.append(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    return paths
+
+
+def another(folder: Path) -> Kitchen:
+    return Kitchen(adapters={"metrics_store": {"use": jsonl, "path": folder}})
+
+
+def values(store: MetricsStore, run_id: str = "run") -> list[float]:
+    return [entry.value for entry in store.read(run_id)]
+
+
+def the_file(folder: Path) -> Path:
+    [file] = folder.iterdir()
+    return file
+
+
+# --- rows ---
+
+
+def test_a_row_comes_back_with_everything_it_was_given(store: MetricsStore) -> None:
+    before = datetime.now(UTC)
+    store.record("run", "nll", 2.5, step=3, metadata={"lr": 1e-3, "tags": ["a", None]})
+    [entry] = store.read("run")
+    assert (entry.run_id, entry.metric, entry.value, entry.step) == ("run", "nll", 2.5, 3)
+    assert entry.metadata == {"lr": 1e-3, "tags": ["a", None]}
+    assert before <= entry.timestamp <= datetime.now(UTC)
+    assert entry.timestamp.utcoffset() == UTC.utcoffset(None)
+
+
+def test_metadata_is_empty_where_none_was_given(store: MetricsStore) -> None:
+    store.record("run", "nll", 1.0)
+    assert store.read("run")[0].metadata == {}
+
+
+@one_folder
+@given(value=st.floats())
+def test_every_float_comes_back_to_the_bit(tmp_path: Path, value: float) -> None:
+    opts = jsonl.Options(path=tmp_path)
+    jsonl.record(opts, "run", "x", value, 0, None)
+    [entry] = jsonl.read(opts, "run")
+    jsonl.close(opts)
+    if math.isnan(value):
+        assert math.isnan(entry.value)
+    else:
+        assert entry.value.hex() == value.hex()  # tells -0.0 from 0.0
+
+
+def test_recording_a_step_again_replaces_its_row_in_its_place(store: MetricsStore) -> None:
+    for step in (0, 1, 2):
+        store.record("run", "nll", float(step), step=step)
+    store.record("run", "nll", 10.0, step=1, metadata={"again": True})
+    assert values(store) == [0.0, 10.0, 2.0]
+    assert store.read("run")[1].metadata == {"again": True}
+
+
+def test_the_same_step_of_another_metric_is_another_row(store: MetricsStore) -> None:
+    store.record("run", "a", 1.0, step=0)
+    store.record("run", "b", 2.0, step=0)
+    assert values(store) == [1.0, 2.0]
+
+
+def test_without_a_step_every_call_is_a_row_of_its_own(store: MetricsStore) -> None:
+    for value in (1.0, 2.0, 1.0):
+        store.record("run", "nll", value)
+    assert values(store) == [1.0, 2.0, 1.0]
+
+
+def test_steps_may_come_late_and_go_backwards(store: MetricsStore) -> None:
+    for step in (5, 3, -1, 10**12):
+        store.record("run", "nll", 0.0, step=step)
+    assert [entry.step for entry in store.read("run")] == [5, 3, -1, 10**12]
+
+
+def test_an_unknown_run_has_no_rows_and_asking_makes_no_file(
+    store: MetricsStore, folder: Path
+) -> None:
+    assert store.read("nobody") == []
+    assert list(store.runs()) == []
+    store.flush("nobody")
+    assert not folder.exists()
+
+
+def test_a_row_is_seen_by_other_processes_before_it_is_flushed(
+    store: MetricsStore, folder: Path
+) -> None:
+    store.record("run", "nll", 1.0)
+    with another(folder) as other:
+        assert values(other.metrics_store) == [1.0]
+
+
+def test_a_run_goes_on_in_another_kitchen(folder: Path) -> None:
+    for value in (1.0, 2.0):
+        with another(folder) as kitchen:
+            kitchen.metrics_store.record("run", "nll", value)
+    with another(folder) as kitchen:
+        assert values(kitchen.metrics_store) == [1.0, 2.0]
+
+
+def test_record_many_is_one_row_a_metric_of_one_step_in_one_write(
+    store: MetricsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[bytes] = []
+    append = RunFiles.append
+
+    def watched(self: RunFiles, run_id: str, rows: bytes) -> None:
+        writes.append(rows)
+        append(self, run_id, rows)
+
+    monkeypatch.setattr(RunFiles, "append", watched)
+    store.record_many("run", {"a": 1.0, "b": math.inf}, step=4, metadata={"k": 1})
+    assert len(writes) == 1
+    assert [(e.metric, e.value, e.step, dict(e.metadata)) for e in store.read("run")] == [
+        ("a", 1.0, 4, {"k": 1}),
+        ("b", math.inf, 4, {"k": 1}),
+    ]
+
+
+def test_record_many_of_nothing_is_nothing(store: MetricsStore, folder: Path) -> None:
+    store.record_many("run", {})
+    assert not folder.exists()
+
+
+def test_the_file_is_strict_json_on_every_line(store: MetricsStore, folder: Path) -> None:
+    store.record_many("run", {"a": math.nan, "b": -math.inf, "line\nbreak\u2028": 1.0})
+    _, *rows = the_file(folder).read_text(encoding="ascii").split("\n")
+
+    def no_constant(text: str) -> None:
+        raise AssertionError(f"{text} is not JSON")
+
+    assert [json.loads(row, parse_constant=no_constant)["value"] for row in rows] == [
+        "NaN",
+        "-Infinity",
+        1.0,
+    ]
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, math.nan, b"", {"nested": object()}])
+def test_metadata_that_is_not_json_is_refused_by_its_key_and_nothing_is_written(
+    store: MetricsStore, folder: Path, value: object
+) -> None:
+    with pytest.raises(InvalidInput, match=r"metadata\['culprit'\]"):
+        store.record_many("run", {"a": 1.0, "b": 2.0}, metadata={"fine": 1, "culprit": value})
+    assert not folder.exists()
+
+
+def test_a_metadata_key_that_is_no_string_is_refused(store: MetricsStore) -> None:
+    with pytest.raises(InvalidInput, match="must be strings, not 1"):
+        store.record("run", "a", 1.0, metadata={1: "x"})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("value", [None, "1.0", 10**400])
+def test_a_value_that_is_no_float_is_refused_by_its_metric(
+    store: MetricsStore, value: float
+) -> None:
+    with pytest.raises(InvalidInput, match="'nll'"):
+        store.record("run", "nll", value)
+
+
+def test_a_step_that_is_no_integer_is_refused(store: MetricsStore) -> None:
+    with pytest.raises(InvalidInput, match="step of 'nll'"):
+        store.record("run", "nll", 1.0, step=1.5)  # type: ignore[arg-type]
+
+
+def test_a_folder_that_may_not_be_written_is_unauthorized(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    user = os.geteuid()
+    with another(tmp_path / "metrics") as kitchen:
+        store = kitchen.metrics_store
+        os.seteuid(user or 65534)  # root may write anywhere
+        try:
+            with pytest.raises(Unauthorized, match="metrics"):
+                store.record("run", "nll", 1.0)
+        finally:
+            os.seteuid(user)
+
+
+# --- runs and their files ---
+
+
+def test_runs_are_listed_sorted(store: MetricsStore) -> None:
+    for run_id in ("b", "a", "B", "ä"):
+        store.record(run_id, "nll", 0.0)
+    assert list(store.runs()) == ["B", "a", "b", "ä"]
+
+
+@settings(one_folder, max_examples=50)
+@given(run_ids=st.sets(any_text | st.sampled_from(ODD_IDS)))
+def test_any_text_is_a_run_id_and_different_ids_never_share_rows(
+    tmp_path_factory: pytest.TempPathFactory, run_ids: set[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("metrics")
+    opts = jsonl.Options(path=folder)
+    for number, run_id in enumerate(sorted(run_ids)):
+        jsonl.record(opts, run_id, "nll", float(number), 0, None)
+    assert jsonl.runs(opts) == sorted(run_ids)
+    for number, run_id in enumerate(sorted(run_ids)):
+        assert [entry.value for entry in jsonl.read(opts, run_id)] == [float(number)]
+    jsonl.close(opts)
+    assert len(list(folder.iterdir())) == len(run_ids)  # nothing landed elsewhere
+
+
+@given(a=any_text, b=any_text)
+def test_names_of_files_differ_on_a_disk_that_ignores_case(a: str, b: str) -> None:
+    names = {file_name(run_id).casefold() for run_id in (a, b, a.upper(), a * 100)}
+    assert len(names) == len({a, b, a.upper(), a * 100})
+    assert all(len(name) < 255 and "/" not in name for name in names)
+
+
+def test_files_of_others_in_the_folder_are_no_runs(store: MetricsStore, folder: Path) -> None:
+    store.record("run", "nll", 0.0)
+    (folder / "data.jsonl").write_text('{"text": "hello"}\n[1]\n"x"\n')
+    assert list(store.runs()) == ["run"]
+
+
+def test_more_runs_than_files_that_may_be_open(store: MetricsStore) -> None:
+    for _ in range(2):
+        for number in range(150):
+            store.record(f"run-{number}", "nll", float(number))
+    assert values(store, "run-0") == [0.0, 0.0]
+    assert len(store.runs()) == 150
+    assert len(os.listdir("/proc/self/fd")) < 130
+
+
+# --- durability ---
+
+
+def test_a_line_torn_anywhere_costs_that_row_and_never_the_next(folder: Path) -> None:
+    with another(folder) as kitchen:
+        kitchen.metrics_store.record("run", "nll", 1.0)
+        one_row = the_file(folder).stat().st_size
+        kitchen.metrics_store.record("run", "nll", 2.0)
+    whole = the_file(folder).read_bytes()
+    for size in range(one_row, len(whole)):
+        the_file(folder).write_bytes(whole[:size])
+        with another(folder) as kitchen:
+            assert values(kitchen.metrics_store) == [1.0]
+            kitchen.metrics_store.record("run", "nll", 3.0)
+            assert values(kitchen.metrics_store) == [1.0, 3.0]
+
+
+def test_a_torn_line_costs_nothing_to_a_process_that_had_the_file_open(
+    store: MetricsStore, folder: Path
+) -> None:
+    store.record("run", "nll", 1.0)
+    with the_file(folder).open("ab") as other:  # another process, killed in mid-line
+        other.write(b'\n{"run_id":"run","metric":"nl')
+    store.record("run", "nll", 2.0)
+    assert values(store) == [1.0, 2.0]
+
+
+def test_flush_syncs_the_file_and_its_first_use_syncs_every_new_folder(
+    tmp_path: Path, synced: list[str]
+) -> None:
+    folder = tmp_path / "new" / "metrics"
+    with another(folder) as kitchen:
+        kitchen.metrics_store.record("run", "nll", 1.0)
+        assert set(synced) == {str(tmp_path), str(folder.parent), str(folder)}
+        synced.clear()
+        kitchen.metrics_store.flush("run")
+        assert synced == [str(the_file(folder))]
+
+
+def test_flush_covers_rows_of_an_earlier_kitchen(
+    store: MetricsStore, folder: Path, synced: list[str]
+) -> None:
+    with another(folder) as kitchen:
+        kitchen.metrics_store.record("run", "nll", 1.0)
+    store.flush("run")
+    assert str(the_file(folder)) in synced
+
+
+WRITER = """
+import sys
+import crucible_adapter_jsonl.metrics_store as jsonl
+opts = jsonl.Options(path=sys.argv[1])
+for step in range(100):
+    jsonl.record(opts, "run", "nll", float(step), step, None)
+jsonl.flush(opts, "run")
+print("flushed", flush=True)
+step = 100
+while True:
+    jsonl.record(opts, "run", "nll", float(step), step, {"filler": "x" * 20_000})
+    step += 1
+"""
+
+
+def test_a_writer_killed_after_flush_keeps_every_row(store: MetricsStore, folder: Path) -> None:
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE
+        ) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"flushed\n"
+            child.send_signal(signal.SIGKILL)
+        found = values(store)
+        assert found[:100] == [float(step) for step in range(100)]
+        assert found == [float(step) for step in range(len(found))]
+        store.record("after", "nll", 1.0)
+
+
+def test_a_disk_that_takes_only_a_part_of_a_row_is_unavailable(
+    store: MetricsStore, folder: Path
+) -> None:
+    store.record("run", "nll", 1.0)
+    limits = rlimit.getrlimit(rlimit.RLIMIT_FSIZE)
+    rlimit.setrlimit(rlimit.RLIMIT_FSIZE, (the_file(folder).stat().st_size + 10, limits[1]))
+    try:
+        with pytest.raises(Unavailable, match="only 10 of"):
+            store.record("run", "nll", 2.0)
+    finally:
+        rlimit.setrlimit(rlimit.RLIMIT_FSIZE, limits)
+    store.record("run", "nll", 3.0)
+    assert values(store) == [1.0, 3.0]
+
+
+# --- several at once ---
+
+
+ONE_OF_MANY = """
+import sys
+import crucible_adapter_jsonl.metrics_store as jsonl
+opts = jsonl.Options(path=sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for step in range(500):
+    jsonl.record(opts, "run", f"metric-{sys.argv[2]}", float(step), step, {"filler": "x" * 9000})
+jsonl.close(opts)
+"""
+
+
+def test_processes_that_write_at_once_lose_nothing_and_readers_see_whole_rows(
+    store: MetricsStore, folder: Path
+) -> None:
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", ONE_OF_MANY, str(folder), str(n)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for n in range(4)
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write(b"go\n")
+        writer.stdin.flush()
+    while any(writer.poll() is None for writer in writers):
+        for entry in store.read("run"):
+            assert entry.value == entry.step
+    for writer in writers:
+        writer.communicate()
+        assert writer.returncode == 0
+    entries = store.read("run")
+    assert len(entries) == 2000
+    for n in range(4):
+        mine = [entry.value for entry in entries if entry.metric == f"metric-{n}"]
+        assert mine == [float(step) for step in range(500)]
+
+
+def test_threads_that_write_at_once_lose_nothing(store: MetricsStore) -> None:
+    def write(thread: int) -> None:
+        for step in range(100):
+            store.record("run", f"metric-{thread}", float(step), step=step)
+            store.record(f"run-{thread}-{step}", "nll", 0.0)  # makes others' files close
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store.read("run")) == 400
+    assert len(store.runs()) == 401
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_opens_files_of_its_own(store: MetricsStore) -> None:
+    store.record("run", "nll", 1.0)
+    assert isinstance(store.options, jsonl.Options)
+    mine = jsonl.run_files(store.options)
+    child = os.fork()
+    if child == 0:  # no assertion may leave this branch
+        status = 1
+        try:
+            store.record("run", "nll", 2.0)
+            store.flush("run")
+            status = int(jsonl.run_files(store.options) is mine)
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    store.record("run", "nll", 3.0)
+    assert values(store) == [1.0, 2.0, 3.0]
+
+
+def test_close_closes_the_files_and_a_later_use_opens_them_anew(folder: Path) -> None:
+    opts = jsonl.Options(path=folder)
+    jsonl.record(opts, "run", "nll", 1.0, None, None)
+    fd = jsonl.run_files(opts)._open["run"].fileno()
+    jsonl.close(opts)
+    jsonl.close(opts)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    jsonl.record(opts, "run", "nll", 2.0, None, None)
+    assert [entry.value for entry in jsonl.read(opts, "run")] == [1.0, 2.0]
+    jsonl.close(opts)
+
+
+def test_the_package_offers_the_adapter_by_name(folder: Path) -> None:
+    with Kitchen(adapters={"metrics_store": {"use": "jsonl", "path": str(folder)}}) as kitchen:
+        kitchen.metrics_store.record("run", "nll", 1.0)
+        assert kitchen.metrics_store.supports("runs")

@@ -1,0 +1,238 @@
+"""Sampling, many answers at a time, with a cache of keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from crucible_kitchen import AdapterError, Completion, InvalidInput, SamplingParams, Usage
+from torch import Tensor
+from transformers import DynamicCache
+
+from .batches import IntArray
+from .detokenizer import Detokenizer
+from .models import LanguageModel
+
+
+class Answer:
+    """One answer while it is sampled. Its random numbers are its own, whatever batch it is in.
+
+    Args:
+        model: what answers.
+        prompt: token ids, `(n,)`.
+        params: how to sample.
+        seed: of its random numbers; None is unpredictable.
+        shown: whether `text_shown` will be read while it grows.
+
+    Raises:
+        InvalidInput: the prompt is empty, holds an unknown token, or fills the context.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        prompt: IntArray,
+        params: SamplingParams,
+        seed: int | None,
+        shown: bool = False,
+    ) -> None:
+        check_tokens(model, prompt)
+        room = params.max_tokens if model.context is None else model.context - len(prompt)
+        if room < 1:
+            raise InvalidInput(
+                f"the prompt has {len(prompt)} tokens and the model's context is "
+                f"{model.context}: there is no room for an answer"
+            )
+        self.prompt = prompt
+        self.limit = min(params.max_tokens, room)
+        self.random = np.random.default_rng(None if seed is None else seed % 2**64)
+        self.tokens: list[int] = []
+        self.logprobs: list[float] = []
+        self.finish_reason: Literal["stop", "length"] | None = None
+        stop = params.stop
+        strings = [s for s in stop or () if isinstance(s, str)]
+        # Strings and ids end an answer beside the model's own end; only `()` switches that off.
+        ends = frozenset[int]() if stop == () else model.end_tokens
+        self._stop_tokens = ends | {s for s in stop or () if isinstance(s, int)}
+        self._tokenizer = model.tokenizer
+        self._text = Detokenizer(model.tokenizer, strings) if strings or shown else None
+
+    def take(self, token: int, logprob: float) -> None:
+        """Append a token and see whether it was the last."""
+        self.tokens.append(token)
+        self.logprobs.append(logprob)
+        if token in self._stop_tokens or (self._text is not None and self._text.add(token)):
+            self.finish_reason = "stop"
+        elif len(self.tokens) == self.limit:
+            self.finish_reason = "length"
+
+    @property
+    def text_shown(self) -> str:
+        """The text that no later token can change; all of it at the end."""
+        if self._text is not None:
+            return self._text.shown if self.finish_reason is None else self._text.text
+        ended = self.finish_reason == "stop"
+        tokens = self.tokens[:-1] if ended else self.tokens
+        return self._tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def completion(self, logprobs: bool) -> Completion:
+        """Return the finished answer."""
+        assert self.finish_reason is not None
+        return Completion(
+            text=self.text_shown,
+            tokens=np.array(self.tokens, np.int64),
+            logprobs=np.array(self.logprobs, np.float32) if logprobs else None,
+            finish_reason=self.finish_reason,
+            usage=Usage(len(self.prompt), len(self.tokens)),
+        )
+
+
+def check_tokens(model: LanguageModel, tokens: IntArray) -> None:
+    """Raise `InvalidInput` if there are no tokens, or one that the model does not know."""
+    if len(tokens) == 0:
+        raise InvalidInput("the prompt has no tokens")
+    if tokens.min() < 0 or tokens.max() >= model.vocab_size:
+        raise InvalidInput(
+            f"the prompt holds tokens {tokens.min()} to {tokens.max()}; the vocabulary is 0 to "
+            f"{model.vocab_size - 1}"
+        )
+
+
+def batched(answers: Sequence[Answer], budget: int) -> Iterator[list[Answer]]:
+    """Group answers of like prompt lengths, each group within a budget of padded tokens, one
+    answer at least.
+    """
+    batch: list[Answer] = []
+    for answer in sorted(answers, key=lambda answer: len(answer.prompt)):
+        room = max(a.limit for a in (*batch, answer)) + len(answer.prompt)
+        if batch and (len(batch) + 1) * room > budget:
+            yield batch
+            batch = []
+        batch.append(answer)
+    if batch:
+        yield batch
+
+
+def generate(
+    model: LanguageModel, answers: Sequence[Answer], params: SamplingParams
+) -> Iterator[None]:
+    """Finish the answers, one token of each at every step of the iterator.
+
+    Logprobs are those of the model itself: temperature, top_p and top_k do not change them.
+
+    Raises:
+        AdapterError: the model's output is not finite.
+    """
+    active = list(answers)
+    state = _State(model, [answer.prompt for answer in active])
+    while True:
+        logits = state.advance()
+        tokens, logprobs = sample(
+            logits, params, np.array([answer.random.random() for answer in active])
+        )
+        if not torch.isfinite(logprobs).all():
+            raise AdapterError("the model's output is not finite; its weights have diverged")
+        for answer, token, logprob in zip(active, tokens.tolist(), logprobs.tolist(), strict=True):
+            if answer.finish_reason is None:
+                answer.take(token, logprob)
+        yield
+        going = [i for i, answer in enumerate(active) if answer.finish_reason is None]
+        if not going:
+            return
+        if 2 * len(going) <= len(active):  # else it costs more than it saves
+            active = [active[i] for i in going]
+            tokens = state.keep(going, tokens)
+        state.append(tokens)
+
+
+class _State:
+    """What the model has read: the cache, and the next tokens of each row to read.
+
+    Rows are padded on the left; without padding there is no mask, which is faster.
+    """
+
+    def __init__(self, model: LanguageModel, prompts: Sequence[IntArray]) -> None:
+        self._model = model
+        self._cache = DynamicCache(config=model.model.config)
+        width = max(map(len, prompts))
+        ids = np.zeros((len(prompts), width), np.int64)
+        mask = np.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = prompt
+            mask[row, width - len(prompt) :] = 1
+        self._ids = torch.from_numpy(ids).to(model.device)
+        self._mask: Tensor | None = None
+        self._positions: Tensor | None = None
+        if not mask.all():
+            self._mask = torch.from_numpy(mask).to(model.device)
+            self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
+
+    @torch.inference_mode()
+    def advance(self) -> Tensor:
+        """Read the next tokens; return the logits after them, float32 `(B, V)`."""
+        inputs: dict[str, Any] = {"input_ids": self._ids}
+        if self._mask is not None:
+            inputs |= {"attention_mask": self._mask, "position_ids": self._positions}
+        model = self._model
+        with model.lock, model.autocast():
+            logits = model.model(
+                **inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=1
+            ).logits
+        return logits[:, -1].float()  # type: ignore[no-any-return]
+
+    def keep(self, rows: list[int], tokens: Tensor) -> Tensor:
+        """Forget all but these rows; return their tokens."""
+        index = torch.tensor(rows, device=tokens.device)
+        self._cache.batch_select_indices(index)
+        if self._mask is not None and self._positions is not None:
+            self._mask, self._positions = self._mask[index], self._positions[index]
+        return tokens[index]
+
+    def append(self, tokens: Tensor) -> None:
+        """Make these, `(B,)`, the next tokens to read."""
+        self._ids = tokens[:, None]
+        if self._mask is not None and self._positions is not None:
+            ones = torch.ones_like(self._ids)
+            self._mask = torch.cat([self._mask, ones], dim=1)
+            # A row that is finished but still computed must not leave the context.
+            last = (self._model.context or 2**31) - 1
+            self._positions = (self._positions[:, -1:] + 1).clamp(max=last)
+
+
+@torch.inference_mode()
+def sample(
+    logits: Tensor, params: SamplingParams, uniforms: np.ndarray[Any, Any]
+) -> tuple[Tensor, Tensor]:
+    """Choose a token for each row.
+
+    Args:
+        logits: float32 `(B, V)`.
+        params: temperature, top_k, then top_p of what top_k left.
+        uniforms: `(B,)` in [0, 1): the choice is where the cumulative distribution passes it.
+
+    Returns:
+        The tokens `(B,)` and their log probabilities under the unchanged logits `(B,)`.
+    """
+    if params.temperature == 0:
+        tokens = logits.argmax(-1)
+    else:
+        precise = logits if logits.device.type == "mps" else logits.double()
+        # The largest logit becomes 0, so that no temperature can overflow.
+        scaled = (precise - precise.amax(-1, keepdim=True)) / params.temperature
+        chances = scaled.softmax(-1)
+        order = None
+        if params.top_k != -1 or params.top_p < 1:
+            chances, order = chances.sort(descending=True, stable=True)
+            if params.top_k != -1:
+                chances[:, params.top_k :] = 0
+            before = chances.cumsum(-1) - chances
+            chances[before >= params.top_p * chances.sum(-1, keepdim=True)] = 0
+        cumulative = chances.cumsum(-1)
+        thresholds = torch.from_numpy(uniforms).to(cumulative) * cumulative[:, -1]
+        places = torch.searchsorted(cumulative, thresholds[:, None], right=True)
+        places = places.clamp(max=logits.shape[-1] - 1)
+        tokens = (places if order is None else order.gather(1, places))[:, 0]
+    chosen = logits.gather(1, tokens[:, None])[:, 0]
+    return tokens, chosen - logits.logsumexp(-1)

@@ -1,0 +1,44 @@
+"""Weights that a training client publishes for the completers of the same process."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+from crucible_kitchen import NotFound
+
+from .models import LanguageModel
+
+PREFIX = "torch-live:"
+
+_published: dict[str, LanguageModel] = {}
+_lock = threading.Lock()
+
+
+def publish(model: LanguageModel) -> str:
+    """Offer a model that nobody changes any more; return its reference, never used before."""
+    reference = f"{PREFIX}{uuid.uuid4().hex}"
+    with _lock:
+        _published[reference] = model
+    return reference
+
+
+def withdraw(reference: str | None) -> None:
+    """Take it back. Whoever is sampling from it at the moment may finish."""
+    with _lock:
+        _published.pop(reference or "", None)
+
+
+def find(reference: str) -> LanguageModel:
+    """Return a published model.
+
+    Raises:
+        NotFound: it was withdrawn, or it was published in another process.
+    """
+    with _lock:
+        if reference in _published:
+            return _published[reference]
+    raise NotFound(
+        f"no weights {reference!r}: they are valid in the process that saved them, until its "
+        "session saves the next ones or is closed; save them with a name to keep them"
+    )

@@ -1,0 +1,199 @@
+"""A training session: what a caller may submit, and when."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from crucible_kitchen import (
+    LOSS_FUNCTIONS,
+    AdamParams,
+    Datum,
+    ForwardBackwardResult,
+    InvalidInput,
+    OptimStepResult,
+    SessionConfig,
+    validate_datums,
+)
+
+from . import checkpoints, live_weights, models
+from .batches import Piece, datum_pieces
+from .checkpoints import Checkpoint
+from .engine import Engine
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from .training_client import Options
+
+
+class Session:
+    """The handle of a training session. Callbacks of the training client are its methods.
+
+    Raises:
+        NotFound, Unauthorized, Unavailable, InvalidInput, Unsupported: see `models.load`; also
+            for a checkpoint to start from.
+    """
+
+    def __init__(self, opts: Options, config: SessionConfig) -> None:
+        models.use_threads(opts.threads)
+        if opts.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+            torch.use_deterministic_algorithms(True)
+        language = models.load(
+            opts, config.model, revision=config.revision, seed=config.seed, precise=True
+        )
+        limits = [limit for limit in (config.max_length, language.context) if limit is not None]
+        self.config = config
+        self.commit = language.commit
+        self.tokenizer = language.tokenizer
+        self._vocab_size = language.vocab_size
+        self._max_length = min(limits, default=None)
+        self._budget = opts.micro_batch_tokens
+        self._folder = opts.checkpoint_dir
+        self._engine = Engine(language, config)
+        if config.from_checkpoint is not None:
+            path = checkpoints.find(self._folder, config.from_checkpoint)
+            self._restore(path, config.with_optimizer)
+        self._published: str | None = None
+        self._accumulated = 0  # forward_backward operations submitted since the last optim_step
+        self._submitting = threading.RLock()
+        self._worker = Worker(functools.partial(models.use_threads, opts.threads))
+
+    # --- operations ---
+
+    def forward_backward(
+        self, datums: Sequence[Datum], loss_fn: str, loss_fn_config: Mapping[str, float] | None
+    ) -> Future[ForwardBackwardResult]:
+        if not self.config.trainable:
+            raise InvalidInput("the session was started with trainable=False")
+        batch, config = self._prepare(datums, loss_fn, loss_fn_config, require_weights=True)
+        with self._submitting:
+            future = self._worker.submit(
+                lambda: self._engine.forward_backward(batch, loss_fn, config)
+            )
+            self._accumulated += 1
+        return future
+
+    def forward(
+        self, datums: Sequence[Datum], loss_fn: str, loss_fn_config: Mapping[str, float] | None
+    ) -> Future[ForwardBackwardResult]:
+        batch, config = self._prepare(datums, loss_fn, loss_fn_config, require_weights=False)
+        return self._worker.submit(lambda: self._engine.forward(batch, loss_fn, config))
+
+    def optim_step(self, learning_rate: float, adam: AdamParams) -> Future[OptimStepResult]:
+        self._worker.check()
+        _check_step(learning_rate, adam)
+        with self._submitting:
+            if not self._accumulated:
+                raise InvalidInput("no gradient: run forward_backward before optim_step")
+            future = self._worker.submit(lambda: self._engine.optim_step(learning_rate, adam))
+            self._accumulated = 0
+        return future
+
+    def _prepare(
+        self,
+        datums: Sequence[Datum],
+        loss_fn: str,
+        loss_fn_config: Mapping[str, float] | None,
+        require_weights: bool,
+    ) -> tuple[list[Piece], dict[str, float]]:
+        """Check the datums and copy them, since the caller may reuse the arrays at once."""
+        self._worker.check()
+        config = validate_datums(
+            datums,
+            loss_fn,
+            loss_fn_config,
+            vocab_size=self._vocab_size,
+            max_length=self._max_length,
+            require_weights=require_weights,
+        )
+        return datum_pieces(datums, LOSS_FUNCTIONS[loss_fn].inputs, self._budget), config
+
+    # --- state ---
+
+    def save_checkpoint(self, label: str) -> str:
+        with self._submitting:
+            self._worker.check()
+            if self._accumulated:
+                raise InvalidInput(
+                    "gradients are pending, and a checkpoint does not hold them; run optim_step "
+                    "before save_checkpoint"
+                )
+            return self._worker.submit(lambda: self._save(label), "inquiry").result()
+
+    def load_checkpoint(self, reference: str, with_optimizer: bool) -> None:
+        self._worker.check("rescue")
+        path = checkpoints.find(self._folder, reference)
+        with self._submitting:
+            self._worker.submit(lambda: self._restore(path, with_optimizer), "rescue").result()
+            self._accumulated = 0
+
+    def publish(self, name: str | None) -> str:
+        with self._submitting:
+            if name is not None:
+                return self._worker.submit(lambda: self._export(name), "inquiry").result()
+            snapshot = self._worker.submit(lambda: self._engine.snapshot(), "inquiry").result()
+            live_weights.withdraw(self._published)
+            self._published = live_weights.publish(snapshot)
+            return self._published
+
+    def close(self) -> None:
+        self._worker.close()
+        live_weights.withdraw(self._published)
+        self.__dict__.pop("_engine", None)  # free the model, whoever still holds the handle
+
+    def _save(self, label: str) -> str:
+        engine = self._engine
+        facts: dict[str, Any] = {
+            "randomness": engine.randomness(),
+            "base": engine.base,
+            "model": self.config.model,
+            "commit": self.commit,
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
+        return checkpoints.save(
+            self._folder, label, Checkpoint(engine.weights, engine.moments(), facts)
+        )
+
+    def _restore(self, path: Path, with_optimizer: bool) -> None:
+        checkpoint = checkpoints.read(path, with_moments=with_optimizer)
+        if checkpoint.facts["base"] != self._engine.base:
+            raise InvalidInput(
+                f"checkpoint {path.name!r} holds a low-rank update of other weights "
+                f"(model {checkpoint.facts['model']!r}): a session needs the same model, seed of "
+                "its random weights and lora configuration"
+            )
+        fresh = {"seed": self.config.seed, "passes": 0}
+        self._engine.restore(
+            checkpoint.weights,
+            checkpoint.moments,
+            checkpoint.facts["randomness"] if with_optimizer else fresh,
+        )
+
+    def _export(self, name: str) -> str:
+        snapshot = self._engine.snapshot()
+        with checkpoints.new_folder(self._folder / "sampler", name) as (partial, final):
+            snapshot.model.save_pretrained(partial)
+            snapshot.tokenizer.tokenizer.save_pretrained(partial)
+        return str(final.absolute())
+
+
+def _check_step(learning_rate: float, adam: AdamParams) -> None:
+    for name, value, ok in (
+        ("learning_rate", learning_rate, learning_rate >= 0),
+        ("beta1", adam.beta1, 0 <= adam.beta1 < 1),
+        ("beta2", adam.beta2, 0 <= adam.beta2 < 1),
+        ("eps", adam.eps, adam.eps >= 0),
+        ("weight_decay", adam.weight_decay, adam.weight_decay >= 0),
+        ("grad_clip_norm", adam.grad_clip_norm, adam.grad_clip_norm >= 0),
+    ):
+        if not (ok and math.isfinite(value)):
+            raise InvalidInput(f"{name} is out of its range: {value}")

@@ -1,0 +1,204 @@
+"""Models are made here or loaded, and what is wrong with a name is said at once."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+import torch
+from crucible_adapter_torch.options import ModelOptions
+from crucible_adapter_torch.training_client import Options
+from crucible_kitchen import (
+    AdapterError,
+    InvalidInput,
+    NotFound,
+    SessionConfig,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+)
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+def test_importing_the_adapters_does_not_import_pytorch():
+    code = (
+        "import sys, crucible_adapter_torch.completer, crucible_adapter_torch.training_client\n"
+        "print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
+
+
+# --- made here ---
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "problem"),
+    [
+        ({"hiden_size": 8}, InvalidInput, "no 'hiden_size'; did you mean 'hidden_size'"),
+        ({"model_type": "lama"}, NotFound, "no model_type 'lama'; did you mean 'llama'"),
+        ({"hidden_size": 7, "num_attention_heads": 2}, InvalidInput, "multiple of"),
+        ({"vocab_size": 100}, InvalidInput, "257 in all"),
+    ],
+)
+def test_a_mistake_in_the_sizes_is_named(make_kitchen, model, kind, problem):
+    client = make_kitchen(models={"mine": model}).training_client
+    with pytest.raises(kind, match=f"models.mine: .*{problem}"):
+        client.start_session(SessionConfig("mine"))
+
+
+def test_sizes_are_those_asked_for(client):
+    config = client.start_session(SessionConfig("gpt2"))._engine.model.config
+    assert (config.n_embd, config.n_head, config.n_positions) == (16, 2, 32)
+    assert (config.vocab_size, config.eos_token_id) == (257, 256)
+
+
+def test_a_model_made_here_has_no_revision(client):
+    with pytest.raises(Unsupported, match="no revision 'main'"):
+        client.start_session(SessionConfig("tiny", revision="main"))
+
+
+# --- loaded ---
+
+
+@pytest.fixture
+def folder(client):
+    session = client.start_session(SessionConfig("deep", seed=4))
+    return Path(client.save_weights_for_sampler(session, "a name/ö"))
+
+
+def test_weights_saved_with_a_name_are_a_hugging_face_folder(folder, completer):
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[1, 2]])).logits[0].log_softmax(-1)
+    [score] = completer.score([[1, 2, 3]], str(folder))
+    np.testing.assert_allclose(score, [logits[0, 2], logits[1, 3]], atol=1e-5)
+    assert tokenizer.decode(tokenizer.encode("héllo")) == "héllo"
+    assert model.generation_config.eos_token_id == 256
+    assert not list(folder.parent.glob(".partial*"))
+
+
+def test_a_session_starts_from_a_folder(client, folder, completer):
+    session = client.start_session(SessionConfig(str(folder)))
+    reference = client.save_weights_for_sampler(session)
+    rows = [[1, 2, 3, 4]]
+    np.testing.assert_array_equal(
+        completer.score(rows, reference)[0], completer.score(rows, str(folder))[0]
+    )
+    with pytest.raises(Unsupported, match="revision"):
+        client.start_session(SessionConfig(str(folder), revision="main"))
+
+
+def test_weights_that_are_pickles_are_not_loaded(client, folder):
+    state = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    with pytest.raises(NotFound, match="safetensors"):
+        client.start_session(SessionConfig(str(folder)))
+
+
+def test_an_empty_folder_is_not_found(client, tmp_path):
+    with pytest.raises(NotFound):
+        client.start_session(SessionConfig(str(tmp_path)))
+
+
+# --- the hub ---
+
+
+@pytest.fixture
+def hub(monkeypatch) -> Iterator[dict[str, object]]:
+    """A hub on loopback that answers every request with `answer`: a status and a code."""
+    answer: dict[str, object] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(int(str(answer["status"])))
+            self.send_header("X-Error-Code", str(answer.get("code", "")))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_HEAD  # noqa: N815
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    use_hub(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+    yield answer
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def use_hub(monkeypatch, url):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (404, "RepoNotFound", NotFound),
+        (404, "RevisionNotFound", NotFound),
+        (401, "GatedRepo", Unauthorized),
+        (403, "", Unauthorized),
+    ],
+)
+def test_what_the_hub_refuses_has_its_own_error(client, hub, status, code, kind):
+    hub.update(status=status, code=code)
+    with pytest.raises(AdapterError) as error:
+        client.start_session(SessionConfig("acme/model", revision="v1"))
+    assert type(error.value) is kind, error.value
+
+
+def test_a_hub_that_may_not_be_asked_is_unavailable(client, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(Unavailable, match="cannot be reached for model 'acme/model'"):
+        client.start_session(SessionConfig("acme/model"))
+
+
+def test_an_unknown_name_says_which_models_are_made_here(client):
+    with pytest.raises(NotFound, match=r"made here: tiny, deep.* did you mean 'tiny'"):
+        client.start_session(SessionConfig("tiny/"))
+
+
+# --- device and precision ---
+
+
+def test_an_unknown_device_is_invalid_input(make_kitchen):
+    with pytest.raises(InvalidInput, match="no device 'gpu9'"):
+        make_kitchen(device="gpu9").training_client.start_session(SessionConfig("tiny"))
+
+
+def test_weights_and_moments_stay_float32_in_bfloat16(make_kitchen, datums):
+    client = make_kitchen(dtype="bfloat16").training_client
+    exact, session = (
+        c.start_session(SessionConfig("tiny")) for c in (make_kitchen().training_client, client)
+    )
+    expected = make_kitchen().training_client
+    loss = client.await_(client.forward_backward(session, datums)).loss
+    client.await_(client.optim_step(session, 1e-2))
+    reference = expected.await_(expected.forward(exact, datums)).loss
+    assert loss != reference
+    assert loss == pytest.approx(reference, rel=1e-2)
+    engine = session._engine
+    assert {w.dtype for w in engine.weights.values()} == {torch.float32}
+    assert {m.dtype for m in engine.moments().values()} == {torch.float32}
+
+
+def test_options_know_their_defaults():
+    assert (Options().device, Options().threads, Options().micro_batch_tokens) == ("auto", 1, 4096)
+    assert ModelOptions().models == {}
