@@ -37,10 +37,8 @@ def list_() -> None:
     else:
         rows = [(e.port, e.name, e.package, e.version) for e in found.entries]
         table(("port", "name", "package", "version"), rows)
-    if found.problems:
-        note(
-            f"{len(found.problems)} package(s) have malformed metadata; `crucible doctor` says which"
-        )
+    if many := len(found.problems):
+        note(f"{many} package(s) have malformed metadata; `crucible doctor` says which")
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from crucible_kitchen import (
 from huggingface_hub import errors as hub_errors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import logging
 
 from .byte_tokenizer import VOCAB_SIZE, byte_tokenizer
 from .options import ModelOptions, RandomModel
@@ -114,9 +116,10 @@ def load(
             source = {"revision": revision, "trust_remote_code": opts.trust_remote_code}
             tokenizer = AutoTokenizer.from_pretrained(name, **source)
             # Weights as pickles could run code; safetensors cannot.
-            model = AutoModelForCausalLM.from_pretrained(
-                name, dtype=weights, use_safetensors=True, **source
-            )
+            with no_progress_bars():
+                model = AutoModelForCausalLM.from_pretrained(
+                    name, dtype=weights, use_safetensors=True, **source
+                )
         except (OSError, ValueError, hub_errors.HfHubHTTPError) as error:
             raise _explain(error, opts, name, revision) from error
     return LanguageModel(
@@ -147,6 +150,18 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if fast else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+@contextlib.contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep Transformers' progress bars out of the caller's terminal and logs."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def use_threads(count: int) -> None:

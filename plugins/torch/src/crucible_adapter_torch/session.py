@@ -181,7 +181,8 @@ class Session:
     def _export(self, name: str) -> str:
         snapshot = self._engine.snapshot()
         with checkpoints.new_folder(self._folder / "sampler", name) as (partial, final):
-            snapshot.model.save_pretrained(partial)
+            with models.no_progress_bars():
+                snapshot.model.save_pretrained(partial)
             snapshot.tokenizer.tokenizer.save_pretrained(partial)
         return str(final.absolute())
 
