@@ -100,7 +100,7 @@ def score(opts: Options, sequences: Sequence[Prompt], model: str | None) -> list
     weights = find(model or opts.model)
     round_trip(opts, REQUEST_LATENCY)
     tokens = [np.asarray(_read(sequence).to_ints(), np.int64) for sequence in sequences]
-    return [logprobs(weights, sequence[1:], start=1) for sequence in tokens]
+    return [logprobs(weights, ids[1:], np.arange(1, len(ids))) for ids in tokens]
 
 
 def _complete(opts: Options, prompt: Prompt, params: SamplingParams, seed: int) -> Completion:
@@ -138,10 +138,11 @@ def _until_stop(
             finish_reason = "stop"
             break
     ids = np.asarray(tokens, np.int64)
+    positions = np.arange(prompt.length, prompt.length + len(ids))
     return Completion(
         text=text,
         tokens=ids,
-        logprobs=logprobs(weights, ids, start=prompt.length) if params.logprobs else None,
+        logprobs=logprobs(weights, ids, positions) if params.logprobs else None,
         finish_reason=finish_reason,
         usage=Usage(prompt_tokens=prompt.length, completion_tokens=len(tokens)),
     )

@@ -46,15 +46,14 @@ def gradient_norm(weights: Weights) -> float:
     return 0.1 + 1.9 * _learning_curve(weights)
 
 
-def logprobs(weights: Weights, tokens: IntArray, start: int) -> FloatArray:
+def logprobs(weights: Weights, tokens: IntArray, positions: IntArray) -> FloatArray:
     """Return the log probability of each token, in nats, float32, shape `(n,)`.
 
     Args:
         weights: the model.
-        tokens: int64 `(n,)`, consecutive tokens of a sequence.
-        start: the position of the first of them in the whole sequence.
+        tokens: int64 `(n,)`.
+        positions: int64 `(n,)`, the place of each token in its sequence.
     """
-    positions = np.arange(start, start + len(tokens))
     difficulty = 0.5 + _uniform(weights.key, tokens, positions)  # 1 on average
     return (-mean_nll(weights) * difficulty).astype(np.float32)
 

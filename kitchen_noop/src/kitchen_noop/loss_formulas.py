@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 def loss_and_gradient(
     loss_fn: str, config: Mapping[str, float], logprobs: FloatArray, inputs: Mapping[str, Array]
 ) -> tuple[float, NDArray[np.float64]]:
-    """Return a datum's loss, a sum over tokens, and its derivative by each logprob.
+    """Return a loss, a sum over tokens, and its derivative by each logprob.
 
     Args:
         loss_fn: a name from `LOSS_FUNCTIONS`.
         config: its config, complete.
         logprobs: float32 `(N,)`, nats.
-        inputs: its per-token inputs, `(N,)`. Missing weights are ones.
+        inputs: the per-token inputs, `(N,)`.
     """
     p = logprobs.astype(np.float64)
     if loss_fn == "cross_entropy":
-        weights = inputs.get("weights", np.ones_like(p))
-        return float(-(weights * p).sum()), -weights.astype(np.float64)
+        weights = inputs["weights"].astype(np.float64)
+        return float(-(weights * p).sum()), -weights
     advantages = inputs["advantages"].astype(np.float64)
     with np.errstate(over="ignore"):  # an infinite ratio fails the optimizer step, as it should
         ratio = np.exp(p - inputs["logprobs"])

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import numpy as np
 from crucible_kitchen import (
+    LOSS_FUNCTIONS,
     AdamParams,
     AdapterError,
     AdapterTimeout,
@@ -36,6 +37,7 @@ from crucible_kitchen import (
     resource,
     validate_datums,
 )
+from crucible_kitchen.types import Array
 from pydantic import Field
 
 from . import published
@@ -256,15 +258,24 @@ def _evaluate(
     session: Session, datums: Sequence[Datum], loss_fn: str, config: Mapping[str, float]
 ) -> tuple[ForwardBackwardResult, float]:
     """Return the result and the sum of |d loss / d logprob|."""
-    loss, gradient, outputs = 0.0, 0.0, []
-    for datum in datums:
-        targets = datum.loss_fn_inputs["target_tokens"]
-        p = logprobs(session.state.weights, targets, start=1)
-        part, slope = loss_and_gradient(loss_fn, config, p, datum.loss_fn_inputs)
-        loss += part
-        gradient += float(np.abs(slope).sum())
-        outputs.append({"logprobs": p})
-    return ForwardBackwardResult(loss, outputs), gradient
+    # All datums at once: a workflow's small batches would otherwise be mostly NumPy's overhead.
+    lengths = [datum.model_input.length for datum in datums]
+    positions = np.concatenate([np.arange(1, length + 1) for length in lengths])
+    inputs = {
+        name: np.concatenate([_input(datum, name) for datum in datums])
+        for name in ("target_tokens", *LOSS_FUNCTIONS[loss_fn].inputs)
+    }
+    p = logprobs(session.state.weights, inputs["target_tokens"], positions)
+    loss, slope = loss_and_gradient(loss_fn, config, p, inputs)
+    outputs = [{"logprobs": part} for part in np.split(p, np.cumsum(lengths)[:-1])]
+    return ForwardBackwardResult(loss, outputs), float(np.abs(slope).sum())
+
+
+def _input(datum: Datum, name: str) -> Array:
+    """Return a per-token input; where it may be missing, missing weights are ones."""
+    if name in datum.loss_fn_inputs:
+        return datum.loss_fn_inputs[name]
+    return np.ones(datum.model_input.length, np.float32)
 
 
 def _validate(

@@ -30,6 +30,7 @@ class Progress:
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._started = time.monotonic()
+        self._tokens = self._seconds = 0.0
         self._run_id: str | None = None
 
     def __enter__(self) -> Progress:
@@ -73,7 +74,9 @@ class Progress:
 
     def _step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         loss = metrics.get("train_mean_nll", float("nan"))
-        speed = metrics.get("tokens_per_second", 0.0)
+        self._tokens += metrics.get("num_tokens", 0.0)
+        self._seconds += metrics.get("time/step", 0.0)
+        speed = self._tokens / max(self._seconds, 1e-9)  # of the whole run: a step's own jumps
         if self._console.is_terminal:
             if self._bar is None:
                 self._bar = Bar(
@@ -120,4 +123,4 @@ class Progress:
 
 
 def _figure(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
