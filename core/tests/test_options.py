@@ -59,6 +59,14 @@ def test_secrets_are_masked_wherever_options_are_shown() -> None:
     assert "hunter2" not in f"{opts!r} {opts}"
 
 
+def test_a_field_that_can_hold_a_secret_is_masked_whatever_it_holds() -> None:
+    class Either(AdapterOptions):
+        key: str | SecretStr
+        """pydantic keeps a str as a str."""
+
+    assert visible(Either(key="hunter2")) == {"key": MASK}
+
+
 @pytest.mark.parametrize(
     ("annotation", "secret"),
     [

@@ -50,6 +50,18 @@ class Forgetful(Characters):
         return super().apply_chat_template(kept, **kwargs)
 
 
+class Hiding(Characters):
+    """Its template shows an answer only where it is the last turn."""
+
+    def apply_chat_template(self, messages: Sequence[Any], **kwargs: Any) -> list[int]:
+        earlier = [{**m, "content": ""} for m in messages[:-1] if m["role"] == "assistant"]
+        kept = [
+            earlier.pop(0) if m["role"] == "assistant" and i < len(messages) - 1 else m
+            for i, m in enumerate(messages)
+        ]
+        return super().apply_chat_template(kept, **kwargs)
+
+
 def renderer(tokenizer: Characters | None = None, **changed: Any) -> Renderer:
     settings = {
         "prompt": "{prompt}",
@@ -112,9 +124,10 @@ def test_without_a_chat_template_turns_are_lines_and_answers_end_with_eos() -> N
     assert shown == "user: hi\nassistant: yo$\nuser: 1?\nassistant:"
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
+@pytest.mark.parametrize("tokenizer", [Forgetful(), Hiding()])
+def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Characters) -> None:
     with pytest.raises(InvalidInput, match='train_on = "all_tokens"'):
-        trained({"messages": CHAT}, Forgetful())
+        trained({"messages": CHAT}, tokenizer)
 
 
 @given(st.text(max_size=20), st.text(max_size=20))

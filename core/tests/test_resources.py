@@ -37,10 +37,13 @@ def test_equal_options_share_nothing() -> None:
 
 def test_threads_make_it_once() -> None:
     opts, calls, barrier = Options(), [], threading.Barrier(16)
+    second = threading.Event()
 
     @resource
     def slow(opts: Options) -> object:
         calls.append(1)
+        # Time for another thread to come in, if it could.
+        second.set() if len(calls) > 1 else second.wait(0.1)
         return object()
 
     def use() -> object:

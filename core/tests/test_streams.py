@@ -70,6 +70,18 @@ def test_a_generator_that_never_started_still_frees_its_source() -> None:
     assert outer.gi_frame is None
 
 
+def test_what_the_source_iterates_with_is_closed_not_only_the_source() -> None:
+    inside = Source()
+
+    class Response:
+        def __iter__(self) -> Iterator[int]:
+            return inside
+
+    with stream(Response()) as items:
+        next(items)
+    assert inside.closed
+
+
 def test_an_error_inside_is_translated_and_ends_the_stream() -> None:
     source, ends = Source(fails_at=1), []
     items = stream(source, ends.append)

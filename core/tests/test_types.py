@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from crucible_kitchen import (
+    AdamParams,
     EncodedTextChunk,
     ImageChunk,
     InvalidInput,
@@ -74,6 +75,21 @@ def test_one_stop_string_is_a_tuple_of_one() -> None:
     assert SamplingParams(1, stop="ab").stop == ("ab",)  # type: ignore[arg-type]
     assert SamplingParams(1, stop=()).stop == ()
     assert SamplingParams(1).stop is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"beta1": 1.0},
+        {"beta2": -0.1},
+        {"eps": -1e-8},
+        {"weight_decay": float("nan")},
+        {"grad_clip_norm": float("inf")},
+    ],
+)
+def test_adam_parameters_out_of_range_are_refused(wrong) -> None:
+    with pytest.raises(InvalidInput, match=next(iter(wrong))):
+        AdamParams(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"rank": 0}, {"dropout": 1.0}])

@@ -6,6 +6,7 @@ compares by identity (`eq=False`), because `==` on arrays has no single truth va
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -186,6 +187,9 @@ class AdamParams:
         eps: added to the root of the second moment.
         weight_decay: decoupled: each step multiplies the weights by `1 - lr * weight_decay`.
         grad_clip_norm: the gradient's largest L2 norm over all parameters; 0 turns it off.
+
+    Raises:
+        InvalidInput: a value is out of its range.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # where a configuration holds it
@@ -195,6 +199,15 @@ class AdamParams:
     eps: float = 1e-8
     weight_decay: float = 0.0
     grad_clip_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InvalidInput(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        for name in ("eps", "weight_decay", "grad_clip_norm"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise InvalidInput(f"{name} must be finite and not negative, not {value}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -33,14 +33,12 @@ def folder(opts: Options) -> LocalFolder | RemoteFolder:
     from .local import LocalFolder
     from .remote import MemoryFolder, RemoteFolder
 
+    # A listing must not be one of earlier; connections must not be shared with other kitchens
+    # nor, after a fork, with other processes.
+    no_caches = {"use_listings_cache": False, "skip_instance_cache": True}
     try:
         fs, root = fsspec.url_to_fs(
-            opts.url,
-            # Without these, it would list what was there earlier, and share connections with
-            # other kitchens and, after a fork, with other processes.
-            use_listings_cache=False,
-            skip_instance_cache=True,
-            **opts.storage_options.get_secret_value(),
+            opts.url, **{**opts.storage_options.get_secret_value(), **no_caches}
         )
     except (ImportError, ValueError) as error:  # a protocol without its package, or without any
         raise InvalidInput(f"cannot open {opts.url!r}: {error}") from error

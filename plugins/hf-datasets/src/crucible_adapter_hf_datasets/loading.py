@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -87,8 +88,12 @@ def view_of(source: Source, dataset: Any) -> View:
     if not isinstance(dataset, IterableDataset):
         return Table(dataset, range(len(dataset)))
 
+    # A stream of `datasets` keeps its position in itself: of two readers at once, one may get no
+    # rows at all. So each reads a copy of its own, made as for the workers of a DataLoader.
+    unread = pickle.dumps(dataset)
+
     def batches(size: int) -> Iterator[Mapping[str, Sequence[Any]]]:
-        iterator = dataset.iter(size)
+        iterator = pickle.loads(unread).iter(size)
         while True:
             with _explained(source):
                 batch = next(iterator, None)
