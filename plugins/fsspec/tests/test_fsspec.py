@@ -309,7 +309,7 @@ def test_a_link_out_of_the_root_is_refused_and_not_listed(
     (root / "file").symlink_to(tmp_path / "outside" / "secret")
     (root / "up").symlink_to("..")
     (root / "loop").symlink_to("loop")
-    for path in ("folder/secret", "folder/new", "file", "up/outside/secret", "loop"):
+    for path in ("folder/secret", "folder/new", "file", "up/outside/secret", "loop", "loop/x"):
         for call in (local.read, local.exists, local.delete, lambda path: local.write(path, b"")):
             with pytest.raises(InvalidInput, match="blob path"):
                 call(path)

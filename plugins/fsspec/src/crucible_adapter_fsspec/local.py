@@ -93,7 +93,7 @@ class LocalFolder:
     def _locate(self, path: str) -> Path:
         target = self._root.joinpath(*parts_of(path))
         try:
-            real = target.resolve()
+            real = _resolve(target)
         except (OSError, RuntimeError) as error:  # a loop of links, or a name that is too long
             raise InvalidInput(f"blob path {path!r}: {error}") from error
         if not real.is_relative_to(self._root):
@@ -166,6 +166,18 @@ class LocalFolder:
             while folder != self._root:
                 folder.rmdir()
                 folder = folder.parent
+
+
+def _resolve(path: Path) -> Path:
+    """Follow links, also where what they lead to is missing.
+
+    Raises:
+        OSError, RuntimeError: a loop of links, or a name that is too long.
+    """
+    try:
+        return path.resolve(strict=True)  # else Python 3.13 says nothing about a loop
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return path.resolve()
 
 
 def _sync_folder(folder: Path) -> None:
