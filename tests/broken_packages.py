@@ -102,12 +102,32 @@ def around(opts, call):
     return call()
 '''
 
+REMOTE = blob_store(
+    ping=dedent(
+        """
+        @hookimpl
+        def ping(opts: Options) -> None:
+            import socket
+
+            from crucible_kitchen import Unavailable
+
+            host, port = opts.bucket.split(":")
+            try:
+                socket.create_connection((host, int(port)), opts.timeout).close()
+            except OSError as error:
+                secret = opts.api_key.get_secret_value()
+                raise Unavailable(f"{opts.bucket} with key {secret}: {error}") from error
+        """
+    ).strip()
+)
+
 PACKAGES = [
     Package(
         "crucible-adapter-acme",
         {
             "acme": blob_store(),
             "acme_counting": COMPOSING,
+            "acme_remote": REMOTE,
             "acme_partial": blob_store(
                 stream="@hookimpl\ndef stream(opts, path):\n    yield kept(opts)[path]"
             ),
@@ -115,6 +135,7 @@ PACKAGES = [
         {
             "blob_store.acme": "acme",
             "blob_store.counting": "acme_counting",
+            "blob_store.remote": "acme_remote",
             "blob_store.partial": "acme_partial",
         },
     ),

@@ -67,7 +67,8 @@ Crucible = Callable[..., Outcome]
 @pytest.fixture
 def crucible(site: Path, tmp_path: Path) -> Crucible:
     """The command, in an empty folder, with the packages of `site` beside the installed ones."""
-    return partial(_run, tmp_path, PYTHONPATH=str(site))
+    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return partial(_run, tmp_path, PYTHONPATH=path)
 
 
 @pytest.fixture

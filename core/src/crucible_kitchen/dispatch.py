@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from .errors import AdapterError, Unsupported
 from .hookspecs import AdapterSpec, CallbackTraits
-from .options import AdapterOptions, visible
+from .options import AdapterOptions, redacted, visible
 from .streams import Stream
 from .telemetry import Observers
 
@@ -144,6 +144,10 @@ class Port:
             return self._binding.inner.helper(name)
         raise self._explain(Unsupported(f"has no helper {name!r}"), name)
 
+    def ping(self) -> None:
+        """Return if the adapter's backend can be reached, else raise; see `AdapterSpec.ping`."""
+        self._run("ping", {})
+
     def close(self) -> None:
         """Close the adapter, then every adapter that was bound for its options."""
         try:
@@ -245,6 +249,7 @@ class Port:
             error = AdapterError(text)
         if error.port is None:
             error.port, error.adapter, error.callback = self.name, self.adapter, callback
+            error.reason = redacted(error.reason, self._opts)
         return error
 
     @classmethod

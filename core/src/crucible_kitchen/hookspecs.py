@@ -116,6 +116,16 @@ class AdapterSpec(Protocol[OptsT]):
         """
         ...
 
+    @_callback(repeatable=True)
+    def ping(self, opts: OptsT) -> None:
+        """Ask the backend for a sign of life under these options, credentials included.
+
+        Return if it answered, change nothing, and give up within seconds. `Unavailable` and
+        `AdapterTimeout` say that it cannot be reached, `Unauthorized` that it refuses. An adapter
+        with nothing to reach leaves it out. `crucible doctor` calls it.
+        """
+        ...
+
     @_callback()
     def around(self, opts: OptsT, call: Any) -> Any:
         """Run in place of every callback that this adapter leaves to its option `inner`.

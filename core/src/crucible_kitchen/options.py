@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, get_args, get_origin
 
@@ -104,6 +104,34 @@ def visible(model: BaseModel) -> dict[str, Any]:
             shown[name] = MASK
     return shown
 
+
+def redacted(text: str, model: BaseModel) -> str:
+    """Return the text with every secret that the model holds masked, for messages of others."""
+    for secret in sorted(_secrets(model, False), key=len, reverse=True):
+        if len(secret) >= SHORTEST:
+            text = text.replace(secret, MASK)
+    return text
+
+
+def _secrets(value: Any, inside: bool) -> Iterator[str]:
+    """Yield every text that is a secret, or, `inside` one, part of it."""
+    if hasattr(value, "get_secret_value"):
+        yield from _secrets(value.get_secret_value(), True)
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _secrets(getattr(value, name), inside)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _secrets(item, inside)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _secrets(item, inside)
+    elif inside and isinstance(value, str):
+        yield value
+
+
+SHORTEST = 4
+"""Characters that a secret must have to be looked for: a shorter one is part of many words."""
 
 MASK = "**********"
 

@@ -1,29 +1,35 @@
-"""`crucible doctor`: is everything that is installed in order?"""
+"""`crucible doctor`: is what is installed in order, and what is configured within reach?"""
 
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Iterator
+from typing import Annotated
 
 import typer
 
 from ..binding import options_class, problems
 from ..discovery import WORKFLOWS, Installed, catalog
+from ..dispatch import Port
 from ..errors import CrucibleError
 from ..kitchen import Kitchen
 from ..ports import PORTS
-from ..settings import load
 from ..version import __version__
 from ..workflows import config_class
 from .console import table
+from .run import ARGUMENTS, PROFILE, read
 
 Row = tuple[str, str, str]
 
 
-def doctor() -> None:
-    """Import and check every installed adapter and workflow, and the configuration."""
+def doctor(
+    arguments: Annotated[list[str] | None, ARGUMENTS] = None,
+    profile: Annotated[str | None, PROFILE] = None,
+) -> None:
+    """Import and check everything that is installed, and try to reach what is configured."""
     print(f"crucible-kitchen {__version__}, Python {platform.python_version()}")
-    rows = [*_packages(), *_configuration()]
+    rows = [*_packages(), *_configuration(arguments or [], profile)]
     table(
         ("what", "", ""),
         [(what, (problem and "FAIL") or "ok", detail) for what, problem, detail in rows],
@@ -64,20 +70,28 @@ def _check(entry: Installed) -> str:
         return str(error)
 
 
-def _configuration() -> Iterator[Row]:
+def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
     try:
-        settings = load()
+        settings = read(arguments, profile)
     except CrucibleError as error:
         yield "configuration", "problem", str(error)
         return
-    if not settings.files:
-        yield "configuration", "", "no crucible.toml here"
-        return
     with Kitchen.from_settings(settings) as kitchen:
+        if not kitchen.configured:
+            yield "configuration", "", "no adapter is chosen, so there is nothing to reach"
         for name in kitchen.configured:
             try:
-                port = kitchen.port(PORTS[name])
+                found = _reach(kitchen.port(PORTS[name]))
             except CrucibleError as error:
                 yield f"adapters.{name}", "problem", str(error)
             else:
-                yield f"adapters.{name}", "", f"{port.adapter} (from {settings.files[0]})"
+                yield f"adapters.{name}", "", found
+
+
+def _reach(port: Port) -> str:
+    """Say how an adapter was reached; raise what it raises."""
+    if not port.supports("ping"):
+        return f"{port.adapter}: bound, has nothing to reach"
+    started = time.perf_counter()
+    port.ping()
+    return f"{port.adapter}: reached in {time.perf_counter() - started:.2f} s"

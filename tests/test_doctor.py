@@ -1,0 +1,71 @@
+"""What `crucible doctor` says of the adapters that are configured."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Crucible
+
+SECRET = "do-not-show-me"
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """A port of this machine at which somebody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """A port of this machine at which nobody answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))  # taken, so that nobody else can answer there
+        yield server.getsockname()[1]
+
+
+def told(crucible: Crucible, *arguments: str) -> tuple[int, str]:
+    """Return the exit code that goes with a configuration, and the line about its blob store."""
+    outcome = crucible("doctor", *arguments, ACME_API_KEY=SECRET)
+    assert SECRET not in outcome.out + outcome.err
+    assert "Traceback" not in outcome.out + outcome.err
+    [line] = [x for x in outcome.out.splitlines() if x.startswith("adapters.blob_store ")]
+    return outcome.code, " ".join(line.split())
+
+
+def test_an_adapter_whose_backend_answers_was_reached(crucible: Crucible, listening: int) -> None:
+    _, line = told(
+        crucible, "adapters.blob_store=remote", f"adapters.blob_store.bucket=127.0.0.1:{listening}"
+    )
+    assert line.startswith("adapters.blob_store ok remote: reached in ")
+
+
+def test_an_adapter_whose_backend_is_silent_fails_without_its_secret(
+    crucible: Crucible, silent: int
+) -> None:
+    code, line = told(
+        crucible, "adapters.blob_store=remote", f"adapters.blob_store.bucket=127.0.0.1:{silent}"
+    )
+    assert code == 1
+    assert line.startswith("adapters.blob_store FAIL blob_store.remote.ping: 127.0.0.1")
+    assert "refused" in line
+
+
+def test_a_wrapper_reaches_what_it_wraps(crucible: Crucible, listening: int) -> None:
+    inner = f'{{"use": "remote", "bucket": "127.0.0.1:{listening}"}}'
+    _, line = told(crucible, "adapters.blob_store=counting", f"adapters.blob_store.inner={inner}")
+    assert line.startswith("adapters.blob_store ok counting: reached in ")
+
+
+def test_an_adapter_without_a_backend_has_nothing_to_reach(crucible: Crucible) -> None:
+    _, line = told(crucible, "adapters.blob_store=acme")
+    assert line == "adapters.blob_store ok acme: bound, has nothing to reach"
+
+
+def test_a_file_can_be_named_as_for_a_run(crucible: Crucible, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text('[adapters]\nblob_store = "acme"\n')
+    _, line = told(crucible, "other.toml")
+    assert line.startswith("adapters.blob_store ok acme")
