@@ -6,11 +6,23 @@ compares by identity (`eq=False`), because `==` on arrays has no single truth va
 
 from __future__ import annotations
 
+import json
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypedDict, TypeVar
+from datetime import UTC, datetime
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Protocol,
+    SupportsFloat,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+)
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -386,6 +398,46 @@ class MetricEntry:
     step: int | None
     timestamp: datetime
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def recorded(
+        cls,
+        run_id: str,
+        metric: str,
+        value: SupportsFloat,
+        step: int | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> MetricEntry:
+        """Make the entry of a number that is recorded now, checked as every store must.
+
+        Raises:
+            InvalidInput: a value that is no number, a step that is no integer, metadata that JSON
+                cannot hold.
+        """
+        if not isinstance(value, SupportsFloat):
+            raise InvalidInput(f"the value of {metric!r} must be a number, not {value!r}")
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidInput(f"the value of {metric!r} is no float: {error}") from error
+        try:
+            at = None if step is None else operator.index(step)
+        except TypeError:
+            raise InvalidInput(f"the step of {metric!r} must be an integer, not {step!r}") from None
+        return cls(run_id, metric, number, at, datetime.now(UTC), _json_object(metadata or {}))
+
+
+def _json_object(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of metadata as JSON keeps it."""
+    kept = {}
+    for key, value in metadata.items():
+        if not isinstance(key, str):
+            raise InvalidInput(f"metadata keys must be strings, not {key!r}")
+        try:
+            kept[key] = json.loads(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidInput(f"metadata[{key!r}] is not JSON: {error}") from error
+    return kept
 
 
 def _int64(values: ArrayLike | Iterable[int], what: str) -> IntArray:
