@@ -517,7 +517,7 @@ def test_a_kill_at_any_line_leaves_the_old_content_or_the_new(
 
         def work(opts: blobs.Options = opts, line: int = line) -> None:
             kill_at_line(line)
-            blobs.write(opts, "run/blob", as_pieces_of(new, 5000))
+            blobs.write(opts, "run/blob", as_pieces_of(new, 20_000))
 
         _, status = os.waitpid(in_a_fork(work), 0)
         assert (store.read("run/blob") if store.exists("run/blob") else None) in (old, new)
@@ -569,6 +569,21 @@ def test_a_writer_at_work_is_not_taken_for_a_killed_one(root: Path) -> None:
 
     store_at(root).write("blob", source())
     assert store_at(root).read("blob") == b"first second"
+
+
+def test_a_writer_about_to_rename_is_not_taken_for_a_killed_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def late_replace(source: str, target: str) -> None:
+        monkeypatch.undo()
+        store_at(root).write("other", b"")  # another process's first write to the folder
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", late_replace)
+    store_at(root).write("blob", b"content")
+    assert store_at(root).read("blob") == b"content"
 
 
 def test_two_writers_at_once_leave_the_content_of_one(store: BlobStore) -> None:
