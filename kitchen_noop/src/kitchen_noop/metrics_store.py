@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import operator
 import threading
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from crucible_kitchen import InvalidInput, MetricEntry, hookimpl, resource
 
@@ -60,7 +61,7 @@ def record_many(
     now = datetime.now(UTC)
     kept = _as_json(metadata)
     entries = [
-        MetricEntry(run_id, metric, float(value), step, now, kept)
+        MetricEntry(run_id, metric, _float(metric, value), _step(metric, step), now, kept)
         for metric, value in metrics.items()
     ]
     store = rows(opts)
@@ -68,7 +69,7 @@ def record_many(
         run = store.runs.setdefault(run_id, {})
         for entry in entries:
             # Without a step every record is a row of its own.
-            key = (entry.metric, object() if step is None else step)
+            key = (entry.metric, object() if entry.step is None else entry.step)
             run[key] = entry
 
 
@@ -94,10 +95,26 @@ def runs(opts: Options) -> list[str]:
         return sorted(store.runs)
 
 
+def _float(metric: str, value: SupportsFloat) -> float:
+    try:
+        if isinstance(value, SupportsFloat):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InvalidInput(f"the value of {metric!r} must be a float, not {value!r}")
+
+
+def _step(metric: str, step: int | None) -> int | None:
+    try:
+        return None if step is None else int(operator.index(step))
+    except TypeError:
+        raise InvalidInput(f"the step of {metric!r} must be an integer, not {step!r}") from None
+
+
 def _as_json(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return metadata as a store that keeps JSON gives it back."""
     try:
-        kept: dict[str, Any] = json.loads(json.dumps(dict(metadata or {})))
+        kept: dict[str, Any] = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"metadata must be what JSON can hold: {error}") from None
     return kept
