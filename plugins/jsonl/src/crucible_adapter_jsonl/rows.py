@@ -65,7 +65,7 @@ def _number(metric: str, value: SupportsFloat) -> float | str:
 
 def _step(metric: str, step: int) -> int:
     try:
-        return operator.index(step)
+        return int(operator.index(step))  # True is 1
     except TypeError:
         raise InvalidInput(f"the step of {metric!r} must be an integer, not {step!r}") from None
 
