@@ -1,5 +1,6 @@
 """Checkpoints: complete, unique, good in another process, and continued to the bit."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 import torch
 from crucible_adapter_torch import checkpoints
 from crucible_kitchen import InvalidInput, LoraConfig, NotFound, SessionConfig
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 CONFIGS = {
@@ -133,7 +134,7 @@ def test_an_unknown_checkpoint_is_not_found_and_changes_nothing(client, datums, 
     session = client.start_session(CONFIGS["full"])
     (tmp_path / "state.json").write_text("{}")
     client.forward_backward(session, datums)
-    for reference in ("nothing", "", ".", "..", str(tmp_path), "a/b"):
+    for reference in ("nothing", "", ".", "..", str(tmp_path), "a/b", "x" * 300, "\0"):
         with pytest.raises(NotFound, match="no checkpoint"):
             client.load_checkpoint(session, reference)
     client.await_(client.optim_step(session, 1e-2))  # the gradients are still there
@@ -195,8 +196,24 @@ def test_deleting_removes_one_and_again_is_fine(client):
         client.load_checkpoint(session, first)
 
 
+def test_a_checkpoint_deleted_during_a_listing_is_left_out(client, monkeypatch):
+    session = client.start_session(SessionConfig("tiny"))
+    for _ in range(2):
+        client.save_checkpoint(session, "x")
+    read = checkpoints._facts
+
+    def read_late(path):
+        client.delete_checkpoint(path.name)
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_facts", read_late)
+        assert client.list_checkpoints() == []
+
+
 @settings(deadline=None)
 @given(label=st.text(max_size=300))
+@example(label="half a character: \udc80")
 def test_any_text_is_a_label(label, tmp_path_factory):
     folder = tmp_path_factory.mktemp("labels")
     weights = {"w": torch.arange(3.0)}
@@ -245,6 +262,25 @@ def test_nothing_in_a_checkpoint_is_a_pickle(client, datums, tmp_path):
     reference = client.save_checkpoint(session, "x")
     names = sorted(os.listdir(tmp_path / "ckpt" / reference))
     assert names == ["moments.safetensors", "state.json", "weights.safetensors"]
+
+
+def test_a_checkpoint_of_another_format_is_invalid_input(client, tmp_path):
+    session = client.start_session(SessionConfig("tiny"))
+    reference = client.save_checkpoint(session, "x")
+    state = tmp_path / "ckpt" / reference / "state.json"
+    state.write_text(state.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(InvalidInput, match="has format 2, this version reads 1"):
+        client.load_checkpoint(session, reference)
+
+
+def test_a_checkpoint_records_what_it_needs_to_continue_to_the_bit(client, tmp_path):
+    session = client.start_session(SessionConfig("tiny"))
+    session.commit = "0123abc"  # as of a model of the hub
+    reference = client.save_checkpoint(session, "x")
+    facts = json.loads((tmp_path / "ckpt" / reference / "state.json").read_text())
+    assert facts["commit"] == "0123abc"
+    assert facts["threads"] == 1
+    assert facts["torch"] == torch.__version__
 
 
 def test_a_checkpoint_is_good_for_another_kitchen_of_the_same_options(make_kitchen, datums):
