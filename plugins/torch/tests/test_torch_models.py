@@ -1,5 +1,6 @@
 """Models are made here or loaded, and what is wrong with a name is said at once."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,17 +11,22 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
+from crucible_adapter_torch import completer as completer_module
+from crucible_adapter_torch import live_weights
+from crucible_adapter_torch.models import choose_device, choose_dtype
 from crucible_adapter_torch.options import ModelOptions
 from crucible_adapter_torch.training_client import Options
 from crucible_kitchen import (
     AdapterError,
     InvalidInput,
     NotFound,
+    SamplingParams,
     SessionConfig,
     Unauthorized,
     Unavailable,
     Unsupported,
 )
+from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
@@ -183,6 +189,66 @@ def test_an_unknown_device_is_invalid_input(make_kitchen):
         make_kitchen(device="gpu9").training_client.start_session(SessionConfig("tiny"))
 
 
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_an_automatic_device_is_the_first_there_is(monkeypatch, cuda, mps, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert choose_device("auto").type == expected
+
+
+def test_an_automatic_precision_is_bfloat16_where_the_device_is_fast_at_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **kwargs: True)
+    assert choose_dtype("auto", torch.device("cuda")) is torch.bfloat16
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **kwargs: False)
+    assert choose_dtype("auto", torch.device("cuda")) is torch.float32
+    assert choose_dtype("auto", torch.device("cpu")) is torch.float32
+
+
+@pytest.fixture
+def two_threads() -> Iterator[dict[str, int]]:
+    yield {"threads": 2}
+    torch.set_num_threads(1)
+
+
+def test_training_uses_the_threads_that_were_asked_for(make_kitchen, datums, two_threads):
+    client = make_kitchen(**two_threads).training_client
+    session = client.start_session(SessionConfig("tiny"))
+    torch.set_num_threads(1)  # the caller's own thread has no say
+    found = threads_of(session._engine.model)
+    client.await_(client.forward(session, datums))
+    assert found == [2]
+
+
+def test_sampling_uses_the_threads_that_were_asked_for(client, two_threads):
+    session = client.start_session(SessionConfig("tiny"))
+    reference = client.save_weights_for_sampler(session)
+    found = threads_of(live_weights.find(reference).model)
+    opts = completer_module.Options(model=reference, **two_threads)
+    completer_module.complete(opts, [1], SamplingParams(1))
+    assert found == [2]
+
+
+def threads_of(model):
+    found = []
+    model.register_forward_pre_hook(lambda *_: found.append(torch.get_num_threads()))
+    return found
+
+
+def test_deterministic_algorithms_are_used_on_demand(make_kitchen, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    client = make_kitchen(deterministic=True).training_client
+    try:
+        client.start_session(SessionConfig("tiny"))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_weights_and_moments_stay_float32_in_bfloat16(make_kitchen, datums):
     client = make_kitchen(dtype="bfloat16").training_client
     exact, session = (
@@ -197,6 +263,11 @@ def test_weights_and_moments_stay_float32_in_bfloat16(make_kitchen, datums):
     engine = session._engine
     assert {w.dtype for w in engine.weights.values()} == {torch.float32}
     assert {m.dtype for m in engine.moments().values()} == {torch.float32}
+
+
+def test_no_threads_are_refused_with_the_options():
+    with pytest.raises(ValidationError, match="threads"):
+        Options(threads=0)
 
 
 def test_options_know_their_defaults():
