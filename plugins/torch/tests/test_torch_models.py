@@ -1,6 +1,8 @@
 """Models are made here or loaded, and what is wrong with a name is said at once."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,6 +110,16 @@ def test_weights_that_are_pickles_are_not_loaded(client, folder):
         client.start_session(SessionConfig(str(folder)))
 
 
+def test_code_that_comes_with_a_model_is_not_run(client, folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(InvalidInput, match="trust_remote_code = true"):
+        client.start_session(SessionConfig(str(folder)))
+    assert not (tmp_path / "ran").exists()
+
+
 def test_an_empty_folder_is_not_found(client, tmp_path):
     with pytest.raises(NotFound):
         client.start_session(SessionConfig(str(tmp_path)))
@@ -119,10 +131,12 @@ def test_an_empty_folder_is_not_found(client, tmp_path):
 @pytest.fixture
 def hub(monkeypatch) -> Iterator[dict[str, object]]:
     """A hub on loopback that answers every request with `answer`: a status and a code."""
-    answer: dict[str, object] = {}
+    asked: list[str] = []
+    answer: dict[str, object] = {"asked": asked}
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
+            asked.append(self.path)
             self.send_response(int(str(answer["status"])))
             self.send_header("X-Error-Code", str(answer.get("code", "")))
             self.send_header("Content-Length", "0")
@@ -168,12 +182,33 @@ def test_what_the_hub_refuses_has_its_own_error(client, hub, status, code, kind)
     assert type(error.value) is kind, error.value
 
 
+def test_the_hub_is_asked_for_the_revision_of_the_session(client, hub):
+    hub.update(status=404, code="RevisionNotFound")
+    with pytest.raises(NotFound):
+        client.start_session(SessionConfig("acme/model", revision="v1"))
+    assert hub["asked"]
+    assert all("/v1/" in path for path in hub["asked"])
+
+
 def test_a_hub_that_may_not_be_asked_is_unavailable(client, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(Unavailable, match="cannot be reached for model 'acme/model'"):
         client.start_session(SessionConfig("acme/model"))
+
+
+def test_the_commit_of_a_model_is_known(client, folder, monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "hub" / "models--acme--model"
+    shutil.copytree(folder, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cached.parent))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert client.start_session(SessionConfig("acme/model")).commit == commit
 
 
 def test_an_unknown_name_says_which_models_are_made_here(client):
