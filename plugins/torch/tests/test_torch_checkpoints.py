@@ -95,6 +95,15 @@ with Kitchen(adapters={"training_client": options}) as kitchen:
     assert_equal_to_the_bit(state(other), state(straight))
 
 
+def test_training_continues_to_the_bit_whatever_the_seed_of_the_other_session(client, datums):
+    straight, other = (client.start_session(SessionConfig("drops", seed=s)) for s in (3, 8))
+    train(client, straight, datums)
+    client.load_checkpoint(other, client.save_checkpoint(straight, "half"))
+    for session in (straight, other):
+        train(client, session, datums)
+    assert_equal_to_the_bit(state(other), state(straight))
+
+
 def test_loading_puts_the_same_session_back(client, datums):
     session = client.start_session(CONFIGS["full"])
     train(client, session, datums)
@@ -114,8 +123,9 @@ def test_without_the_optimizer_its_state_starts_afresh(client, datums):
     started = client.start_session(
         SessionConfig("drops", seed=9, from_checkpoint=reference)  # the default is without
     )
-    for each in (session, started):
+    for each, seed in ((session, 3), (started, 9)):
         assert each._engine.moments() == {}
+        assert each._engine.randomness() == {"seed": seed, "passes": 0}
         for name, weight in each._engine.weights.items():
             assert torch.equal(weight, before[name])
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from crucible_adapter_torch import completer as torch_completer
+from crucible_adapter_torch import live_weights
 from crucible_adapter_torch.generation import sample
 from crucible_kitchen import (
     AdapterError,
@@ -109,6 +110,7 @@ def test_an_empty_stop_stops_at_nothing(completer, alphabet):
     result = completer.complete(list(b"ab"), greedy(alphabet, stop=()))
     assert result.tokens[4] == 256
     assert (len(result.tokens), result.finish_reason) == (10, "length")
+    assert "<|endoftext|>" not in result.text
 
 
 def test_a_token_id_stops(completer, alphabet):
@@ -215,12 +217,14 @@ def test_an_image_is_unsupported(completer):
 # --- batches ---
 
 
-def test_a_batch_is_prompt_major_and_result_k_has_seed_plus_k(completer):
-    params = replace(PARAMS, n=3, seed=7)
+@pytest.mark.parametrize("stop", [(), tuple(range(60))])
+def test_a_batch_is_prompt_major_and_result_k_has_seed_plus_k(completer, stop):
+    one = replace(PARAMS, max_tokens=10, stop=stop)  # with a stop, answers end at any time
+    params = replace(one, n=3, seed=7)
     results = completer.complete_batch(PROMPTS, params)
     assert len(results) == 18
     for k, result in enumerate(results):
-        alone = completer.complete(PROMPTS[k // 3], replace(PARAMS, seed=7 + k))
+        alone = completer.complete(PROMPTS[k // 3], replace(one, seed=7 + k))
         assert parts(result) == parts(alone)
         np.testing.assert_allclose(result.logprobs, alone.logprobs, atol=1e-5)
     assert len({tuple(r.tokens) for r in results[:3]}) == 3
@@ -232,6 +236,17 @@ def test_results_do_not_depend_on_the_batch_they_are_in(make_kitchen, completer)
     together = completer.complete_batch(PROMPTS, PARAMS)
     for left, right in zip(together, small.complete_batch(PROMPTS, PARAMS), strict=True):
         assert parts(left) == parts(right)
+
+
+def test_no_more_tokens_are_in_memory_than_the_options_allow(client, completer):
+    reference = client.save_weights_for_sampler(client.start_session(SessionConfig("tiny")))
+    rows = []
+    live_weights.find(reference).model.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    opts = completer.options.model_copy(update={"max_batch_tokens": 30})
+    torch_completer.complete_batch(opts, PROMPTS, replace(PARAMS, model=reference))
+    assert max(rows) == 3  # of 1, 2 and 3 tokens, and 6 each to come: 27; a fourth makes 36
 
 
 def test_answers_that_end_early_do_not_disturb_the_others(completer, alphabet):
@@ -346,7 +361,7 @@ def test_a_token_of_no_probability_is_never_drawn():
     assert tokens.tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("temperature", [1e-300, 1e-3])
+@pytest.mark.parametrize("temperature", [1e-308, 1e-3])
 def test_a_tiny_temperature_is_greedy(temperature):
     found, _, _ = frequencies(LOGITS, SamplingParams(1, temperature=temperature))
     assert found[1] == 1
@@ -384,8 +399,9 @@ def test_chunks_add_up_to_what_complete_returns(completer, seed, stop):
 
 
 def test_a_stream_holds_back_what_may_begin_a_stop_string(completer, alphabet):
-    chunks = completer.stream_complete(list(b"ab"), greedy(alphabet, stop="dex"))
+    chunks = list(completer.stream_complete(list(b"ab"), greedy(alphabet, stop="dex")))
     assert [chunk.text for chunk in chunks] == ["c", "", "", "def", ""]
+    assert all(chunk.logprobs is None for chunk in chunks)  # nobody asked for them
 
 
 def test_leaving_a_stream_early_frees_the_model(completer):

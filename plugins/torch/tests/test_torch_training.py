@@ -159,6 +159,13 @@ def test_forward_has_no_dropout_and_forward_backward_has(client, datums):
     assert same(logprobs(client, session, datums), before)
 
 
+def test_an_evaluation_in_between_does_not_change_the_dropout(client, datums):
+    first, second = (client.start_session(SessionConfig("drops")) for _ in range(2))
+    client.await_(client.forward(second, datums))
+    losses = [client.await_(client.forward_backward(s, datums)).loss for s in (first, second)]
+    assert losses[0] == losses[1]
+
+
 def test_dropout_is_a_function_of_the_seed_alone(client, datums):
     torch.manual_seed(1)  # the process's own generator has no say, and is left alone
     before = torch.get_rng_state()
@@ -330,6 +337,15 @@ def test_a_result_may_be_asked_for_again_from_another_thread(client, datums):
     thread.start()
     thread.join()
     assert found == [first]
+
+
+def test_an_operation_cannot_be_cancelled(client, datums):
+    session = client.start_session(TINY)
+    gate = Gate(session)
+    futures = [client.forward_backward(session, datums), client.optim_step(session, 1e-2)]
+    assert not any(future.cancel() for future in futures)
+    gate.open.set()
+    assert client.await_(futures[1]).grad_norm > 0
 
 
 def test_arrays_may_be_reused_as_soon_as_the_call_returns(client, make_datum):
