@@ -224,6 +224,7 @@ def test_a_checkpoint_deleted_during_a_listing_is_left_out(client, monkeypatch):
 @settings(deadline=None)
 @given(label=st.text(max_size=300))
 @example(label="half a character: \udc80")
+@example(label=".hidden")
 def test_any_text_is_a_label(label, tmp_path_factory):
     folder = tmp_path_factory.mktemp("labels")
     weights = {"w": torch.arange(3.0)}
