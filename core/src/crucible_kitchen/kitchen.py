@@ -15,7 +15,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from .binding import PortT, bind, options_class, ports_in
 from .discovery import KNOWN_ADAPTERS, Catalog, catalog
-from .dispatch import Port
+from .dispatch import Port, close_all
 from .errors import (
     AdapterLoadError,
     AdapterNotFound,
@@ -261,14 +261,7 @@ class Kitchen:
         with self._lock:
             ports = [*self._extra, *self._ports.values()]
             self._ports, self._extra = {}, []
-        errors = []
-        for port in ports:
-            try:
-                port.close()
-            except Exception as error:  # the others must still be closed
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        close_all(ports)
 
     def __enter__(self) -> Kitchen:
         return self
