@@ -47,7 +47,7 @@ class Layer:
     """
 
     name: str
-    table: Mapping[str, Any]
+    table: Mapping[str, Any] = field(repr=False)  # it may hold secrets
     labels: Mapping[Key, str] = field(default_factory=dict)
 
     def source(self, key: Key) -> str:
@@ -58,7 +58,7 @@ class Layer:
 class Settings:
     """The merged values, and the source of each leaf."""
 
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict, repr=False)  # they may hold secrets
     sources: dict[Key, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     profile: str | None = None
