@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from crucible_kitchen import (
+    AdamParams,
     AdapterError,
     ConfigurationError,
     Event,
     InvalidInput,
     Kitchen,
+    LoraConfig,
     RateLimited,
+    SessionConfig,
     Unavailable,
 )
 from crucible_kitchen.workflows import run_in
@@ -415,6 +420,65 @@ def test_mistakes_in_the_configuration_are_named_with_their_path(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         train(kitchen, **changed)
+
+
+def arguments_of(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch, port: str, callback: str
+) -> list[tuple[Any, ...]]:
+    """Return what a callback is called with from now on."""
+    bound, seen = getattr(kitchen, port), []
+    original = getattr(bound, callback)
+
+    def spy(*arguments: Any, **named: Any) -> Any:
+        seen.append((*arguments, *named.values()))
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(bound, callback, spy)
+    return seen
+
+
+def test_the_session_gets_what_the_configuration_says_of_it(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = arguments_of(kitchen, monkeypatch, "training_client", "start_session")
+    train(kitchen, revision="v1", lora={"rank": 4}, seed=5, max_length=2000, max_steps=1)
+    assert seen == [
+        (SessionConfig("any", revision="v1", lora=LoraConfig(rank=4), seed=5, max_length=2000),)
+    ]
+
+
+def test_adam_is_sent_whole_with_every_step_and_the_rate_follows_the_schedule(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = arguments_of(kitchen, monkeypatch, "training_client", "optim_step")
+    schedule = {"lr_schedule": "linear", "min_lr_ratio": 0.5, "warmup_ratio": 0}
+    train(kitchen, adam={"beta1": 0.8}, max_steps=4, **schedule)
+    assert {adam for _, _, adam in seen} == {AdamParams(beta1=0.8)}
+    assert [rate for _, rate, _ in seen] == pytest.approx([0.01, 0.00875, 0.0075, 0.00625])
+
+
+def test_rows_come_from_the_data_sets_that_the_configuration_names(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = arguments_of(kitchen, monkeypatch, "dataset_store", "load_dataset")
+    train(kitchen, dataset_name="main", dataset_revision="v2", test_dataset=None, max_steps=1)
+    assert seen == [("rows", "train", "main", "v2"), ("rows", "test", "main", "v2")]
+
+
+def test_the_record_names_the_packages_and_the_commit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    commit = ["commit", "-q", "--allow-empty", "--no-gpg-sign", "-m", "first"]
+    for command in (["git", "init", "-q"], [*git, *commit]):
+        subprocess.run(command, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    named = {name: {**table, "use": "noop"} for name, table in noops().items()}
+    with Kitchen(named) as kitchen:
+        kept = record(kitchen, train(kitchen, max_steps=1).run_id)
+    assert kept["packages"].keys() == {"crucible-kitchen", "crucible-adapter-noop"}
+    assert kept["git_commit"] == head.stdout.strip()
 
 
 def test_events_tell_the_whole_run(kitchen: Kitchen) -> None:

@@ -135,6 +135,16 @@ def test_an_error_in_a_helper_is_one_of_the_adapter() -> None:
     assert isinstance(caught.value.__cause__, OSError)
 
 
+def test_a_keyboard_interrupt_in_a_stream_is_never_wrapped() -> None:
+    def stream(path: str, chunk_size: int) -> Iterable[bytes]:
+        yield b"1"
+        raise KeyboardInterrupt
+
+    items = Kitchen({"blob_store": memory(stream=stream)}).blob_store.stream("a")
+    with pytest.raises(KeyboardInterrupt):
+        list(items)
+
+
 def test_a_keyboard_interrupt_is_never_wrapped() -> None:
     def read(path: str) -> bytes:
         raise KeyboardInterrupt
@@ -426,6 +436,55 @@ def test_a_call_through_a_stack_is_told_once_by_the_adapter_that_serves_it() -> 
     ]
     assert events[0].attributes["error"] is None
     assert events[0].attributes["duration_s"] >= 0
+
+
+def test_each_wrapper_adds_an_event_with_its_depth() -> None:
+    def passes(call: Any) -> Any:
+        return call()
+
+    class Options(AdapterOptions):
+        inner: BlobStore
+        second: BlobStore
+
+    fallback = module(
+        "fallback", Options=Options, around=hookimpl(lambda opts, call: call.on(opts.second))
+    )
+    second = {"use": wrapper(passes), "inner": memory()}
+    middle = {"use": fallback, "inner": memory(), "second": second}
+    kitchen = Kitchen({"blob_store": {"use": wrapper(passes), "inner": middle}})
+    events = observed(kitchen)
+    kitchen.blob_store.exists("a")
+    assert [(e.attributes["adapter"], e.attributes.get("depth")) for e in events] == [
+        ("memory", None),
+        ("wrapper", 2),
+        ("fallback", 1),
+        ("wrapper", 0),
+    ]
+
+
+def test_an_observer_may_stop_itself_and_the_others_are_still_told() -> None:
+    kitchen = Kitchen({"blob_store": memory()})
+    seen = []
+
+    def once(event: Event) -> None:
+        seen.append("once")
+        stop()
+
+    stop = kitchen.observe(once)
+    kitchen.observe(lambda event: seen.append("always"))
+    kitchen.blob_store.exists("a")
+    kitchen.blob_store.exists("a")
+    assert seen == ["once", "always", "always"]
+
+
+def test_without_an_observer_no_clock_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = stacked(wrapper(lambda call: call())).blob_store
+
+    def clock() -> float:
+        raise AssertionError("somebody measures for nobody")
+
+    monkeypatch.setattr("crucible_kitchen.dispatch.time.perf_counter", clock)
+    assert store.exists("a") is False
 
 
 def test_the_event_of_a_failed_call_names_the_type_of_the_error() -> None:

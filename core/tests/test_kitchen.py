@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import pytest
 from crucible_kitchen import (
     AdamParams,
+    AdapterError,
     AdapterOptions,
     BindError,
     BlobStore,
@@ -87,6 +88,50 @@ def test_a_port_is_bound_on_first_use_and_anew_after_close() -> None:
     kitchen.close()
     assert kitchen.describe() == {}
     assert kitchen.blob_store is not first
+
+
+class Closing(Store):
+    def __init__(self, log: list[str], name: str, error: Exception | None = None) -> None:
+        super().__init__()
+        self.log, self.name, self.error = log, name, error
+
+    @hookimpl
+    def close(self) -> None:
+        self.log.append(self.name)
+        if self.error:
+            raise self.error
+
+
+def test_adapters_of_a_workflow_and_in_lists_are_closed_with_the_kitchen() -> None:
+    class Config(WorkflowConfig):
+        teacher: BlobStore
+        others: list[BlobStore]
+        by_name: dict[str, BlobStore]
+
+    closed: list[str] = []
+    with Kitchen() as kitchen:
+        table = {
+            "teacher": Closing(closed, "teacher"),
+            "others": [Closing(closed, "first"), {"use": Closing(closed, "second")}],
+            "by_name": {"a": Closing(closed, "third")},
+        }
+        kitchen.configure(Config, table, ("workflow",))
+    assert closed == ["teacher", "first", "second", "third"]
+
+
+def test_a_failure_while_closing_hides_no_earlier_one() -> None:
+    stuck = Closing([], "stuck", OSError("stuck"))
+
+    def use(error: Exception | None) -> None:
+        with Kitchen({"blob_store": stuck}) as kitchen:
+            _ = kitchen.blob_store
+            if error:
+                raise error
+
+    with pytest.raises(KeyError, match="first"):
+        use(KeyError("first"))
+    with pytest.raises(AdapterError, match="stuck"):
+        use(None)
 
 
 def test_two_kitchens_with_equal_options_share_no_resource() -> None:

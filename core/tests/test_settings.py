@@ -170,6 +170,14 @@ def test_a_mistake_in_pyproject_is_one_plain_error(
         load(environ={})
 
 
+def test_an_argument_goes_before_a_variable_and_names_its_profile_first(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("profile.a.workflow.x = 1\nprofile.b.workflow.x = 2")
+    environ = {"CRUCIBLE_PROFILE": "a", "CRUCIBLE_WORKFLOW__Y": "variable"}
+    settings = load(file, profile="b", environ=environ, arguments=["workflow.y=argument"])
+    assert settings.values["workflow"] == {"x": 2, "y": "argument"}
+
+
 def test_a_pyproject_of_somebody_else_is_no_file_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -433,7 +433,7 @@ class _Training:
 def share(ratio: float, of: int) -> int:
     """Return `ratio * of` rounded up, the ratio taken as it is written.
 
-    In floating point 1.1 times 10 is a bit more than 11, which would be 12 steps.
+    In floating point 0.07 times 100 is a bit more than 7, which would be 8 steps.
     """
     return math.ceil(Fraction(repr(ratio)) * of)
 
