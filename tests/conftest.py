@@ -54,6 +54,11 @@ def _build(package: Package, source: Path, wheels: Path) -> None:
     subprocess.run([sys.executable, "-c", build, str(wheels)], cwd=source, check=True)
 
 
+def path_with(site: Path) -> str:
+    """Return a PYTHONPATH of these packages, and of what is on it already."""
+    return os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 @dataclass(frozen=True)
 class Outcome:
     code: int
@@ -67,7 +72,7 @@ Crucible = Callable[..., Outcome]
 @pytest.fixture
 def crucible(site: Path, tmp_path: Path) -> Crucible:
     """The command, in an empty folder, with the packages of `site` beside the installed ones."""
-    return partial(_run, tmp_path, PYTHONPATH=str(site))
+    return partial(_run, tmp_path, PYTHONPATH=path_with(site))
 
 
 @pytest.fixture

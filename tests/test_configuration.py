@@ -189,6 +189,21 @@ class TestMistakes:
         assert "crucible.toml is not valid TOML" in said
         assert "line 1" in said
 
+    def test_a_table_that_is_none(self, mistake: Mistake, file: Path) -> None:
+        file.write_text(f'adapters = "{TestSecrets.SECRET}"')
+        said = mistake("config")
+        assert "crucible.toml: adapters must be a table, not a text" in said
+        assert TestSecrets.SECRET not in said
+
+    def test_a_misspelt_workflow_key_is_found_by_the_doctor(
+        self, crucible: Crucible, file: Path
+    ) -> None:
+        file.write_text('[workflow]\nuse = "supervised"\nmodl = "m"')
+        outcome = crucible("doctor", CRUCIBLE_ADAPTERS__METRICS_STORE="noop")
+        assert "workflow.modl: workflow has no such key; did you mean 'model'?" in outcome.out
+        name = "CRUCIBLE_ADAPTERS__METRICS_STORE"
+        assert f"noop (from environment variable {name})" in outcome.out
+
     def test_a_file_that_does_not_exist(self, mistake: Mistake) -> None:
         assert "there is no file 'nowhere.toml'" in mistake("run", "nowhere.toml")
 

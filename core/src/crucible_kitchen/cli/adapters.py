@@ -15,7 +15,7 @@ from ..binding import marked, options_class
 from ..discovery import Installed, catalog
 from ..dispatch import Port
 from ..errors import AdapterNotFound
-from ..options import AdapterOptions, FromEnv, is_secret
+from ..options import AdapterOptions, is_secret, variables
 from ..ports import PORTS
 from .console import console, note, table
 
@@ -98,9 +98,10 @@ def _type_name(annotation: Any) -> str:
 
 
 def _default(field: Any) -> str:
-    variables = [f"${m.variable}" for m in field.metadata if isinstance(m, FromEnv)]
+    names = [f"${name}" for name in variables(field)]
     if field.default_factory is not None:
-        default = repr(field.get_default(call_default_factory=True))
+        takes_options = field.default_factory_takes_validated_data
+        default = "computed" if takes_options else repr(field.default_factory())
     elif field.default is PydanticUndefined:
         default = "required"
     elif isinstance(field.default, str):
@@ -109,7 +110,7 @@ def _default(field: Any) -> str:
         default = "" if field.default is None else str(field.default)
     if is_secret(field.annotation) and default not in ("", "required"):
         default = "(secret)"
-    return ", else ".join([*variables, *([default] if default else [])])
+    return ", else ".join([*names, *([default] if default else [])])
 
 
 def _callbacks(port: type[Port], adapter: Any) -> list[tuple[str, str, str]]:

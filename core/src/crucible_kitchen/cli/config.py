@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 from ..dispatch import Port
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
-from ..options import FromEnv, visible
+from ..options import variable_of, visible
 from ..ports import PORTS
 from ..settings import Key, Settings
 from ..workflows import config_class, find
@@ -80,9 +81,9 @@ def _model_rows(settings: Settings, at: Key, model: BaseModel) -> Iterator[Row]:
             continue
         source = _source(settings, key)
         if source is None:
-            variables = [m.variable for m in field.metadata if isinstance(m, FromEnv)]
             taken = name in model.model_fields_set
-            source = f"environment variable {variables[0]}" if variables and taken else "default"
+            variable = variable_of(field, os.environ) if taken else None
+            source = f"environment variable {variable}" if variable else "default"
         yield (".".join(key), _show(shown[name]), source)
 
 

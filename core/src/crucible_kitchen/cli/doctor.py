@@ -14,8 +14,9 @@ from ..kitchen import Kitchen
 from ..ports import PORTS
 from ..settings import load
 from ..version import __version__
-from ..workflows import config_class
+from ..workflows import config_class, find
 from .console import table
+from .run import workflow_of
 
 Row = tuple[str, str, str]
 
@@ -35,7 +36,7 @@ def doctor() -> None:
 
 def _packages() -> Iterator[Row]:
     adapters, workflows = catalog(), catalog(WORKFLOWS)
-    for problem in {*adapters.problems, *workflows.problems}:
+    for problem in dict.fromkeys((*adapters.problems, *workflows.problems)):
         yield problem.package, "problem", problem.message
     for entry in (*adapters.entries, *workflows.entries):
         found = _check(entry)
@@ -60,8 +61,10 @@ def _check(entry: Installed) -> str:
         options = options_class(loaded, entry.name)
         composes = "inner" in options.model_fields
         return "; ".join(problems(PORTS[entry.port], loaded, composes=composes))
-    except (CrucibleError, TypeError) as error:
+    except CrucibleError as error:
         return str(error)
+    except Exception as error:  # such as a property of an object that raises
+        return f"it cannot be checked: {type(error).__name__}: {error}"
 
 
 def _configuration() -> Iterator[Row]:
@@ -70,8 +73,8 @@ def _configuration() -> Iterator[Row]:
     except CrucibleError as error:
         yield "configuration", "problem", str(error)
         return
-    if not settings.files:
-        yield "configuration", "", "no crucible.toml here"
+    if not settings.values:
+        yield "configuration", "", "nothing is configured here"
         return
     with Kitchen.from_settings(settings) as kitchen:
         for name in kitchen.configured:
@@ -80,4 +83,17 @@ def _configuration() -> Iterator[Row]:
             except CrucibleError as error:
                 yield f"adapters.{name}", "problem", str(error)
             else:
-                yield f"adapters.{name}", "", f"{port.adapter} (from {settings.files[0]})"
+                yield (
+                    f"adapters.{name}",
+                    "",
+                    f"{port.adapter} (from {settings.source_of(('adapters', name, 'use'))})",
+                )
+        if "workflow" not in settings.values:
+            return
+        try:
+            name, given = workflow_of(settings)
+            kitchen.configure(config_class(find(name)), given, ("workflow",))
+        except CrucibleError as error:
+            yield "workflow", "problem", str(error)
+        else:
+            yield "workflow", "", f"{name} (from {settings.source_of(('workflow', 'use'))})"

@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 from ..binding import options_class
 from ..discovery import KNOWN_ADAPTERS, Catalog, catalog
 from ..errors import ConfigurationError, CrucibleError
-from ..options import FromEnv, is_secret
+from ..options import is_secret, variables
 from ..workflows import config_class, find
 from .console import note
 
@@ -79,14 +79,15 @@ def _fields(model: type[BaseModel], examples: dict[str, Any]) -> Iterator[str]:
     """Yield every key with its meaning: required ones to fill in, others commented out."""
     for name, field in model.model_fields.items():
         yield from _comment(field.description or "")
-        variables = [m.variable for m in field.metadata if isinstance(m, FromEnv)]
-        if is_secret(field.annotation) or variables:
-            source = f"${variables[0]}" if variables else "the environment"
+        names = variables(field)
+        if is_secret(field.annotation) or names:
+            source = f"${names[0]}" if names else "the environment"
             yield f"# {name}: a secret, better kept in {source} than here"
         elif field.is_required():
             yield f"{name} = {_toml(examples.get(name, '...'))}"
         else:
-            default = field.get_default(call_default_factory=True)
+            computed = field.default_factory_takes_validated_data
+            default = None if computed else field.get_default(call_default_factory=True)
             if default is None or default is PydanticUndefined:
                 yield f"# {name} = ..."
             else:

@@ -59,13 +59,19 @@ def config_class(workflow: Workflow) -> type[WorkflowConfig]:
     """Return the class that the second argument of a workflow is annotated with.
 
     Raises:
-        TypeError: it has no second argument, or that is not annotated with a `WorkflowConfig`.
+        AdapterLoadError: it has no second argument, or that is not annotated with a
+            `WorkflowConfig`.
     """
-    parameters = list(inspect.signature(workflow).parameters)
-    hints = typing.get_type_hints(workflow)
+    try:
+        parameters = list(inspect.signature(workflow).parameters)
+        hints = typing.get_type_hints(workflow)
+    except (TypeError, ValueError, NameError) as error:  # a class of C, an import for types only
+        raise AdapterLoadError(
+            f"the arguments of the workflow {workflow!r} cannot be found out: {error}"
+        ) from error
     config = hints.get(parameters[1]) if len(parameters) == 2 else None
     if not (isinstance(config, type) and issubclass(config, WorkflowConfig)):
-        raise TypeError(
+        raise AdapterLoadError(
             f"the workflow {workflow!r} must be a function of (kitchen, config), config annotated "
             "with a class derived from crucible_kitchen.WorkflowConfig"
         )

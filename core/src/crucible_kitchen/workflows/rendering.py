@@ -83,15 +83,16 @@ class Renderer:
         return examples
 
     def _example(self, row: Mapping[str, Any], where: str) -> Example:
-        if isinstance(row.get(self.messages_field), Sequence):
-            return self._conversation(row[self.messages_field], 0, where)
+        # A field without a value is a field that is not there: stores fill up uneven rows.
+        row = {name: value for name, value in row.items() if value is not None}
+        messages = row.get(self.messages_field)
+        if _is_conversation(messages):
+            return self._conversation(messages, 0, where)
         prompt, completion = row.get("prompt"), row.get("completion")
         if _is_conversation(prompt) and _is_conversation(completion):
             return self._conversation([*prompt, *completion], len(prompt), where)
         try:
-            return self._prompt_completion(
-                self.prompt.format_map(row), self.completion.format_map(row)
-            )
+            texts = self.prompt.format_map(row), self.completion.format_map(row)
         except KeyError as missing:
             if isinstance(text := row.get(self.text_field), str):
                 return self._text(text)
@@ -100,11 +101,21 @@ class Renderer:
                 f"{self.text_field!r}; it has {', '.join(map(repr, row))}. Set prompt and "
                 "completion to templates of its fields, or messages_field, or text_field"
             ) from None
-        except (IndexError, ValueError, AttributeError) as error:
+        except (IndexError, ValueError, AttributeError, TypeError) as error:
             raise InvalidInput(
                 f"{where}: the template {self.prompt!r} or {self.completion!r} does not fit: "
                 f"{error}"
             ) from None
+        for name, value, template in (
+            ("prompt", prompt, self.prompt),
+            ("completion", completion, self.completion),
+        ):
+            if _is_conversation(value) and f"{{{name}}}" in template:
+                raise InvalidInput(
+                    f"{where}: prompt and completion must both be texts, or both lists of "
+                    f"messages; only {name} is a list"
+                )
+        return self._prompt_completion(*texts)
 
     def _prompt_completion(self, prompt: str, completion: str) -> Example:
         # Tokenized apart, so that what is trained on is what generation will continue with.
@@ -117,9 +128,20 @@ class Renderer:
 
     def _conversation(self, messages: Sequence[Message], first: int, where: str) -> Example:
         """Render a conversation whose messages before `first` are never trained on."""
+        for message in messages:
+            if not (isinstance(message, Mapping) and {"role", "content"} <= message.keys()):
+                raise InvalidInput(f"{where}: each message needs a role and a content")
         answers = [i for i, m in enumerate(messages) if m["role"] == "assistant" and i >= first]
         if not answers and self.train_on != "all_tokens":
             raise InvalidInput(f"{where} has no assistant message to train on")
+        whole = chat_tokens(self.tokenizer, messages)
+        answer = messages[answers[-1]]["content"] if answers else None
+        if self.train_on == "all_tokens":
+            if answers:
+                before = chat_tokens(self.tokenizer, messages[: answers[-1]], generate=True)
+                if whole[: len(before)] == before:
+                    return self._pieces([(whole, True)], len(before), answer)
+            return self._pieces([(whole, True)], None, None)
         trained = answers[-1:] if self.train_on == "last_assistant_message" else answers
         pieces: list[tuple[list[int], bool]] = []
         done: list[int] = []
@@ -127,7 +149,11 @@ class Renderer:
         for index in answers:
             before = chat_tokens(self.tokenizer, messages[:index], generate=True)
             after = chat_tokens(self.tokenizer, messages[: index + 1])
-            if before[: len(done)] != done or after[: len(before)] != before:
+            if (
+                before[: len(done)] != done
+                or after[: len(before)] != before
+                or whole[: len(after)] != after
+            ):
                 raise InvalidInput(
                     f"{where}: the tokenizer's chat template writes earlier turns differently "
                     'later on, so answers cannot be told apart; use train_on = "all_tokens"'
@@ -135,8 +161,7 @@ class Renderer:
             pieces.append((before[len(done) :], False))
             pieces.append((after[len(before) :], index in trained))
             prompt_length, done = len(before), after
-        pieces.append((chat_tokens(self.tokenizer, messages)[len(done) :], False))
-        answer = messages[answers[-1]]["content"] if answers else None
+        pieces.append((whole[len(done) :], False))
         return self._pieces(pieces, prompt_length, answer)
 
     def _pieces(
