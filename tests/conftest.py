@@ -81,12 +81,20 @@ def plain_crucible(tmp_path: Path) -> Crucible:
     return partial(_run, tmp_path)
 
 
-def _run(folder: Path, *arguments: str, timeout: float = 120, **environ: str) -> Outcome:
+COMMAND = (sys.executable, "-c", "from crucible_kitchen.cli import main; main()")
+
+
+def clean_environ(**environ: str) -> dict[str, str]:
+    """Return this process's environment without settings, at 80 columns."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("CRUCIBLE_")}
+    return {**kept, "COLUMNS": "80", **environ}
+
+
+def _run(folder: Path, *arguments: str, timeout: float = 120, **environ: str) -> Outcome:
     done = subprocess.run(
-        [sys.executable, "-c", "from crucible_kitchen.cli import main; main()", *arguments],
+        [*COMMAND, *arguments],
         cwd=folder,
-        env={**kept, "COLUMNS": "80", **environ},
+        env=clean_environ(**environ),
         capture_output=True,
         text=True,
         timeout=timeout,

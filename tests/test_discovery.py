@@ -83,7 +83,10 @@ def test_a_workflow_of_another_package_runs_under_its_name(crucible: Crucible) -
         ("unannotated", "must be a function of (kitchen, config), config annotated with a class"),
         ("alone", "must be a function of (kitchen, config)"),
         ("imported_for_types", "name 'Config' is not defined"),
-        ("a_number", "a_number (acme-workflows 1.2.3) is no function: acme_workflows:a_number"),
+        (
+            "a_number",
+            "a_number (acme-workflows 1.2.3), acme_workflows:a_number, is no function, it is 5",
+        ),
     ],
 )
 def test_a_workflow_that_is_none_is_named(mistake: Mistake, workflow: str, message: str) -> None:

@@ -8,24 +8,32 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from crucible_kitchen import (
     AdamParams,
     AdapterError,
+    Completion,
     ConfigurationError,
     Event,
     InvalidInput,
     Kitchen,
     LoraConfig,
+    NotFound,
     RateLimited,
+    SamplingParams,
     SessionConfig,
     Unavailable,
+    hookimpl,
 )
 from crucible_kitchen.workflows import run_in
-from crucible_kitchen.workflows.supervised import SupervisedConfig, SupervisedResult
+from crucible_kitchen.workflows.supervised import (
+    SupervisedConfig,
+    SupervisedResult,
+    longest_input,
+)
 
 import kitchen_noop
 
@@ -166,9 +174,41 @@ def test_the_weights_of_a_step_make_its_loss_what_was_asked_for(
 def test_exact_match_asks_the_completer_with_the_weights_of_the_moment(kitchen: Kitchen) -> None:
     told = calls(kitchen)
     result = train(kitchen, exact_match=True, eval_every=6)
-    assert told.count("save_weights_for_sampler") == 3  # twice to evaluate, once to keep
+    # Once to try the completer before the first step, twice to evaluate, once to keep.
+    assert told.count("save_weights_for_sampler") == 4
+    assert told.index("save_weights_for_sampler") < told.index("forward_backward")
     recorded = rows(kitchen, result.run_id)
     assert [s for m, s in recorded if m == "test/exact_match"] == [6, 12]
+
+
+class Deaf:
+    """A completer that knows no model."""
+
+    @hookimpl
+    def complete(self, params: SamplingParams, prompt: Any) -> Completion:
+        raise NotFound(f"no model {params.model!r}")
+
+    @hookimpl
+    def complete_batch(self, params: SamplingParams, prompts: Any) -> list[Any]:
+        return [NotFound(f"no model {params.model!r}") for _ in prompts]
+
+
+def test_a_completer_that_cannot_read_the_weights_shows_before_the_first_step() -> None:
+    with Kitchen({**noops(), "completer": Deaf()}) as kitchen:
+        told = calls(kitchen)
+        with pytest.raises(NotFound, match="no model 'noop://"):
+            train(kitchen, exact_match=True)
+    assert "forward_backward" not in told
+
+
+@pytest.mark.parametrize(
+    ("told", "limit"),
+    [({}, None), ({"model_max_length": 64}, 64), ({"model_max_length": 10**30}, None)],
+)
+def test_the_longest_input_is_what_the_tokenizer_tells(
+    told: dict[str, int], limit: int | None
+) -> None:
+    assert longest_input(SimpleNamespace(**told)) == limit
 
 
 def test_the_record_tells_what_ran_and_how_it_ended(kitchen: Kitchen) -> None:

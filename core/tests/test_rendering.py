@@ -159,8 +159,18 @@ def test_a_field_without_a_value_is_a_field_that_is_not_there() -> None:
     [
         ({"prompt": CHAT[:1], "completion": "2"}, {}, "only prompt is a list"),
         ({"prompt": "1?", "completion": CHAT[1:2]}, {}, "only completion is a list"),
-        ({"messages": ["hi"]}, {}, "each message needs a role and a content"),
-        ({"messages": [{"role": "user"}]}, {}, "each message needs a role and a content"),
+        ({"messages": ["hi"]}, {}, "message 0 is a str, not a table of role and content"),
+        ({"messages": [{"role": "user"}]}, {}, "the content of message 0 is missing"),
+        (
+            {"messages": [{"from": "human", "value": "hi"}]},
+            {},
+            "the role of message 0 is missing, .* the message has 'from', 'value'",
+        ),
+        (
+            {"messages": [*CHAT, {"role": "user", "content": [{"type": "text"}]}]},
+            {},
+            "the content of message 4 is a list, it must be a text",
+        ),
         ({"messages": "hi"}, {}, "has no field 'prompt'"),
         ({"a": ["x"]}, {"prompt": "{a[b]}"}, r"the template '\{a\[b\]\}' or .* does not fit"),
         ({"a": "x"}, {"prompt": "{a"}, "does not fit"),
@@ -200,7 +210,7 @@ LONG = [{"text": "ab"}, {"text": "abcdef"}]
 
 
 def test_a_row_that_is_too_long_is_an_error_that_names_it() -> None:
-    with pytest.raises(InvalidInput, match="row 1 of rows has 6 tokens, max_length is 4"):
+    with pytest.raises(InvalidInput, match="row 1 of rows has 6 tokens, the longest input is 4"):
         renderer(max_length=4).render(LONG, "rows")
 
 

@@ -152,28 +152,41 @@ class Kitchen:
         with self._lock:
             if port.name not in self._ports:
                 if port.name not in self.configured:
-                    raise PortNotConfigured(self._not_configured(port.name))
+                    raise PortNotConfigured(self._not_configured([port.name]))
                 self._ports[port.name] = self._bind_at(
                     port, self.settings.values["adapters"][port.name], ("adapters", port.name)
                 )
             return cast(PortT, self._ports[port.name])
 
     def bind(self, ports: Iterable[str]) -> None:
-        """Bind these ports now, so that a mistake shows before any work starts."""
+        """Bind these ports now, so that a mistake shows before any work starts.
+
+        Raises:
+            PortNotConfigured: names every port without an adapter.
+            ConfigurationError: as `port` does.
+        """
+        ports = list(ports)
+        if missing := [name for name in ports if name not in self.configured]:
+            raise PortNotConfigured(self._not_configured(missing))
         for name in ports:
             self.port(PORTS[name])
 
-    def _not_configured(self, name: str) -> str:
-        installed = sorted({e.name for e in self._entries().entries if e.port == name})
-        example = next((n for n in installed if n != "noop"), None) or KNOWN_ADAPTERS[name][-1]
+    def _not_configured(self, missing: Sequence[str]) -> str:
+        """Say what to write, and what to install, for ports without an adapter."""
+        where = self.settings.files[0] if self.settings.files else "crucible.toml"
+        lines, installed_for, absent = [], [], []
+        for name in missing:
+            installed = sorted({e.name for e in self._entries().entries if e.port == name})
+            example = next((n for n in installed if n != "noop"), None) or KNOWN_ADAPTERS[name][-1]
+            lines.append(f'    {name} = "{example}"')
+            installed_for.append(f"installed for {name}: {', '.join(installed) or 'none'}")
+            if example not in installed:
+                absent.append(f"crucible-adapter-{example}")
         text = (
-            f"no adapter is chosen for the port {name}; add to crucible.toml\n\n"
-            f'    [adapters]\n    {name} = "{example}"\n\n'
-            f"installed for it: {', '.join(installed) or 'none'}"
+            f"no adapter is chosen for {', '.join(missing)}; add to {where}\n\n    [adapters]\n"
+            + "\n".join([*lines, "", *installed_for])
         )
-        if example not in installed:
-            text += f"; get one with `pip install crucible-adapter-{example}`"
-        return text
+        return text + (f"\nto get one: pip install {' '.join(absent)}" if absent else "")
 
     # --- configuration ---
 
@@ -315,6 +328,8 @@ def validate(
                 message = _no_such_key(model, problem["loc"], label)
             elif problem["type"] == "missing":
                 message = "is required" + _documented(model, problem["loc"])
+            elif problem["type"] == "value_error":  # raised by a validator; without the prefix
+                message = str(said["error"])
             more = _error_of(problem) | _source_of(problem, model, table, environ)
             kind = PydanticCustomError(
                 cast(Any, problem["type"]), "{message}", {**more, "message": message}

@@ -121,8 +121,10 @@ def visible(model: BaseModel) -> dict[str, Any]:
     """
     shown = model.model_dump(mode="json", fallback=str)
     for name, field in type(model).model_fields.items():
-        if name in shown and shown[name] is not None and is_secret(field.annotation):
-            shown[name] = MASK
+        if name in shown and is_secret(field.annotation):
+            value = getattr(model, name)
+            secret = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+            shown[name] = MASK if secret else secret  # that there is none is no secret
     return shown
 
 

@@ -347,7 +347,11 @@ def _check_path(label: str, path: Key) -> None:
     if path[0] not in TABLES[:2]:
         raise ConfigurationError(
             f"{label}: there is no setting {'.'.join(path)!r}; "
-            + (_near(path[0], TABLES[:2]) or "settings begin with adapters. or workflow.")
+            + (
+                _near(path[0], TABLES[:2])
+                or f"did you mean workflow.{'.'.join(path)}? Settings "
+                "begin with adapters. or workflow."
+            )
         )
     if path[0] == "adapters" and len(path) > 1 and path[1] not in PORTS:
         raise ConfigurationError(_no_such(label, f"adapters.{path[1]}", PORTS))

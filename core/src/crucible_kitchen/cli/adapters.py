@@ -73,8 +73,8 @@ def _show(entry: Installed, adapter: Any) -> None:
     out = console()
     out.print(Text(f"{entry.port}.{entry.name}", style="bold"))
     out.print(Text(f"{entry.package} {entry.version}, {entry.entry_point.value}"))
-    if documentation := inspect.getdoc(adapter):
-        out.print(Text(f"\n{documentation}"))
+    for paragraph in (inspect.getdoc(adapter) or "").split("\n\n"):
+        out.print(Text(f"\n{_in_one_line(paragraph)}"))
     print()
     if options.model_fields:
         table(("option", "type", "default", "meaning"), _options(options))
@@ -86,7 +86,7 @@ def _show(entry: Installed, adapter: Any) -> None:
 
 def _options(options: type[AdapterOptions]) -> list[tuple[str, str, str, str]]:
     return [
-        (name, _type_name(field.annotation), _default(field), field.description or "")
+        (name, _type_name(field.annotation), _default(field), _in_one_line(field.description))
         for name, field in options.model_fields.items()
     ]
 
@@ -117,12 +117,19 @@ def _callbacks(port: type[Port], adapter: Any) -> list[tuple[str, str, str]]:
     implemented = marked(adapter)
     rows = []
     for name, spec in port.callbacks().items():
-        summary = (inspect.getdoc(spec) or "").split("\n\n")[0].replace("\n", " ")
-        kind = "yes" if name in implemented else "no"
-        rows.append((name, kind, summary))
+        rows.append((name, "yes" if name in implemented else "no", _summary(spec)))
     rows += [
-        (name, "helper", (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " "))
+        (name, "helper", _summary(value))
         for name, value in inspect.getmembers(adapter)
         if getattr(value, "crucible_helper", False) is True
     ]
     return rows
+
+
+def _summary(function: Any) -> str:
+    return _in_one_line((inspect.getdoc(function) or "").split("\n\n")[0])
+
+
+def _in_one_line(text: str | None) -> str:
+    """Undo the line breaks of a source file; the screen has its own."""
+    return " ".join((text or "").split())

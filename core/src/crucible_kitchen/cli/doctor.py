@@ -22,11 +22,11 @@ Row = tuple[str, str, str]
 
 
 def doctor() -> None:
-    """Import and check every installed adapter and workflow, and the configuration."""
+    """Check what is installed and configured."""
     print(f"crucible-kitchen {__version__}, Python {platform.python_version()}")
     rows = [*_packages(), *_configuration()]
     table(
-        ("what", "", ""),
+        ("what", "state", "detail"),
         [(what, (problem and "FAIL") or "ok", detail) for what, problem, detail in rows],
     )
     failed = sum(bool(problem) for _, problem, _ in rows)

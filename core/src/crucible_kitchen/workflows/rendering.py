@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypeGuard
+from typing import Any, Literal, TypeAlias, TypeGuard, cast
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Renderer:
     messages_field: str
     text_field: str
     train_on: TrainOn
-    max_length: int | None
+    max_length: int | None  # the model's own, where the configuration has none
     too_long: TooLong
 
     def render(self, rows: Sequence[Mapping[str, Any]], what: str) -> list[Example]:
@@ -86,11 +86,12 @@ class Renderer:
         # A field without a value is a field that is not there: stores fill up uneven rows.
         row = {name: value for name, value in row.items() if value is not None}
         messages = row.get(self.messages_field)
-        if _is_conversation(messages):
-            return self._conversation(messages, 0, where)
+        if _is_list(messages):
+            return self._conversation(_messages(messages, where), 0, where)
         prompt, completion = row.get("prompt"), row.get("completion")
-        if _is_conversation(prompt) and _is_conversation(completion):
-            return self._conversation([*prompt, *completion], len(prompt), where)
+        if _is_list(prompt) and _is_list(completion):
+            whole = _messages([*prompt, *completion], where)
+            return self._conversation(whole, len(prompt), where)
         try:
             texts = self.prompt.format_map(row), self.completion.format_map(row)
         except KeyError as missing:
@@ -110,7 +111,7 @@ class Renderer:
             ("prompt", prompt, self.prompt),
             ("completion", completion, self.completion),
         ):
-            if _is_conversation(value) and f"{{{name}}}" in template:
+            if _is_list(value) and f"{{{name}}}" in template:
                 raise InvalidInput(
                     f"{where}: prompt and completion must both be texts, or both lists of "
                     f"messages; only {name} is a list"
@@ -128,9 +129,6 @@ class Renderer:
 
     def _conversation(self, messages: Sequence[Message], first: int, where: str) -> Example:
         """Render a conversation whose messages before `first` are never trained on."""
-        for message in messages:
-            if not (isinstance(message, Mapping) and {"role", "content"} <= message.keys()):
-                raise InvalidInput(f"{where}: each message needs a role and a content")
         answers = [i for i, m in enumerate(messages) if m["role"] == "assistant" and i >= first]
         if not answers and self.train_on != "all_tokens":
             raise InvalidInput(f"{where} has no assistant message to train on")
@@ -190,8 +188,8 @@ class Renderer:
             kept = slice(0, self.max_length + 1)
             return Example(example.tokens[kept], example.weights[kept], None, None)
         raise InvalidInput(
-            f"{where} has {length} tokens, max_length is {self.max_length}; raise it, or set "
-            'too_long to "truncate" or "drop"'
+            f"{where} has {length} tokens, the longest input is {self.max_length}; raise "
+            'max_length if the model can read more, or set too_long to "truncate" or "drop"'
         )
 
     def _encode(self, text: str, *, special: bool = False) -> list[int]:
@@ -230,5 +228,26 @@ def chat_tokens(
     return tokens
 
 
-def _is_conversation(value: Any) -> TypeGuard[Sequence[Message]]:
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _messages(values: Sequence[Any], where: str) -> list[Message]:
+    """Return the messages of a conversation, each with what it has a value for."""
+    messages = []
+    for index, value in enumerate(values):
+        if not isinstance(value, Mapping):
+            raise InvalidInput(
+                f"{where}: message {index} is a {type(value).__name__}, not a table of role and "
+                "content"
+            )
+        message = {name: item for name, item in value.items() if item is not None}
+        for name in ("role", "content"):
+            if not isinstance(message.get(name), str):
+                has = f"is a {type(message[name]).__name__}" if name in message else "is missing"
+                raise InvalidInput(
+                    f"{where}: the {name} of message {index} {has}, it must be a text; the message "
+                    f"has {', '.join(map(repr, message)) or 'nothing'}"
+                )
+        messages.append(message)
+    return cast("list[Message]", messages)

@@ -24,6 +24,7 @@ from ..types import (
     LoraConfig,
     OptimStepResult,
     SessionConfig,
+    Tokenizer,
 )
 from . import WorkflowConfig
 from .evaluation import exact_match, mean_nll
@@ -273,13 +274,15 @@ class _Training:
             config.messages_field,
             config.text_field,
             config.train_on,
-            config.max_length,
+            config.max_length or longest_input(tokenizer),
             config.too_long,
         )
         self.train = self._render(renderer, config.dataset, config.split, None)
         if config.evaluates:
             dataset = config.test_dataset or config.dataset
             self.test = self._render(renderer, dataset, config.test_split, config.test_size)
+        if config.exact_match:
+            self._try_completer()
         per_epoch = math.ceil(len(self.train) / config.batch_size)
         self.total = config.max_steps or share(config.epochs, per_epoch)
 
@@ -294,6 +297,16 @@ class _Training:
         what = f"{dataset} [{split}]" if split else dataset
         self.kitchen.observers.emit("dataset.load", dataset=dataset, split=split, rows=len(rows))
         return renderer.render(rows, what)
+
+    def _try_completer(self) -> None:
+        """Complete one prompt, so that a completer which cannot does not show after training."""
+        answered = [example for example in self.test if example.prompt_length is not None]
+        exact_match(
+            self.kitchen.completer, self._published(), answered[:1], max_tokens=1, batch_size=1
+        )
+
+    def _published(self) -> str:
+        return self.kitchen.training_client.save_weights_for_sampler(self.session)
 
     def _batches(self, start: int) -> Iterator[tuple[int, list[Example]]]:
         """Yield every step from `start` with its batch: a function of (seed, step) alone."""
@@ -413,7 +426,7 @@ class _Training:
         if config.exact_match:
             metrics["test/exact_match"] = exact_match(
                 self.kitchen.completer,
-                client.save_weights_for_sampler(self.session),
+                self._published(),
                 self.test,
                 max_tokens=config.max_tokens,
                 batch_size=config.eval_batch_size,
@@ -428,6 +441,15 @@ class _Training:
         if client.supports("save_weights_for_sampler"):
             weights = client.save_weights_for_sampler(self.session, self.run.id)
         self.run.finish(weights, self.figures)
+
+
+def longest_input(tokenizer: Tokenizer) -> int | None:
+    """Return the longest input of a model in tokens, where its tokenizer tells.
+
+    Transformers calls it `model_max_length`, and has a huge number where it is not known.
+    """
+    limit = getattr(tokenizer, "model_max_length", None)
+    return limit if limit is not None and limit < 2**31 else None
 
 
 def share(ratio: float, of: int) -> int:

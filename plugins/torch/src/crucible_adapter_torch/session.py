@@ -27,6 +27,7 @@ from . import checkpoints, live_weights, models
 from .batches import Piece, datum_pieces
 from .checkpoints import Checkpoint
 from .engine import Engine
+from .tokenizer import HuggingFaceTokenizer
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -52,9 +53,11 @@ class Session:
         limits = [limit for limit in (config.max_length, language.context) if limit is not None]
         self.config = config
         self.commit = language.commit
-        self.tokenizer = language.tokenizer
+        self.tokenizer = HuggingFaceTokenizer(
+            language.tokenizer.tokenizer, min(limits, default=None)
+        )
         self._vocab_size = language.vocab_size
-        self._max_length = min(limits, default=None)
+        self._max_length = self.tokenizer.model_max_length
         self._budget = opts.micro_batch_tokens
         self._folder = opts.checkpoint_dir
         self._engine = Engine(language, config)

@@ -13,10 +13,12 @@ class HuggingFaceTokenizer:
 
     Args:
         tokenizer: the Transformers tokenizer, also reachable as this attribute.
+        model_max_length: the longest input in tokens; None where there is no limit.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, model_max_length: int | None = None) -> None:
         self.tokenizer = tokenizer
+        self.model_max_length = model_max_length
 
     @property
     def eos_token_id(self) -> int | None:
