@@ -15,7 +15,7 @@ import pytest
 import torch
 from crucible_adapter_torch import completer as completer_module
 from crucible_adapter_torch import live_weights
-from crucible_adapter_torch.models import choose_device, choose_dtype
+from crucible_adapter_torch.models import choose_device, choose_dtype, load
 from crucible_adapter_torch.options import ModelOptions
 from crucible_adapter_torch.training_client import Options
 from crucible_kitchen import (
@@ -308,3 +308,14 @@ def test_no_threads_are_refused_with_the_options():
 def test_options_know_their_defaults():
     assert (Options().device, Options().threads, Options().micro_batch_tokens) == ("auto", 1, 4096)
     assert ModelOptions().models == {}
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere", "~/nowhere", "noop://ephemeral/1"])
+def test_what_cannot_be_a_name_on_a_hub_is_not_looked_up_there(name: str) -> None:
+    with pytest.raises(NotFound, match=f"there is no folder '{name}'"):
+        load(ModelOptions(), name)
+
+
+def test_an_unknown_device_is_answered_with_those_there_are() -> None:
+    with pytest.raises(InvalidInput, match="no device 'gpu' here; there is cpu, cuda, cuda:1, mps"):
+        choose_device("gpu")

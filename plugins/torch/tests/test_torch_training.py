@@ -596,3 +596,9 @@ client.forward(session, [Datum(ModelInput.from_ints(range(30)), inputs)])
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("asked", "told"), [(None, 32), (20, 20), (1000, 32)])
+def test_the_tokenizer_tells_the_longest_input(client, asked, told):
+    session = client.start_session(SessionConfig("tiny", max_length=asked))
+    assert client.helper("get_tokenizer")(session).model_max_length == told

@@ -123,7 +123,9 @@ class LocalFolder:
                 if target.is_dir():
                     raise InvalidInput(f"blob path {path!r}: it is a folder")
                 return self._create(target.parent)
-        raise Unavailable(f"blob path {path!r}: its folder goes as soon as it is made")
+        raise Unavailable(
+            f"blob path {path!r}: its folder {target.parent} cannot be made, or goes at once"
+        )
 
     def _make_folder(self, path: str, folder: Path) -> None:
         missing = [each for each in (folder, *folder.parents) if not each.is_dir()]

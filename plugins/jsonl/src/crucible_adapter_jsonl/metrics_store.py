@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible_kitchen import (
     AdapterOptions,
+    InvalidInput,
     MetricEntry,
     Unauthorized,
     Unavailable,
@@ -93,6 +94,10 @@ def _append(opts: Options, run_id: str, rows: bytes) -> None:
     except PermissionError as error:
         raise Unauthorized(
             f"may not write to {opts.path.absolute()}: {error.strerror}", no_effect=True
+        ) from error
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        raise InvalidInput(
+            f"cannot make the folder {opts.path.absolute()} (option path): {error.strerror}"
         ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

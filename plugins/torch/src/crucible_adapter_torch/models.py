@@ -109,6 +109,8 @@ def load(
     made_here = name in opts.models
     if revision is not None and (made_here or Path(name).is_dir()):
         raise Unsupported(f"model {name!r} is not on a hub, so it has no revision {revision!r}")
+    if not made_here and _is_no_hub_name(name) and not Path(name).is_dir():
+        raise NotFound(f"there is no folder {name!r}, and no repository of a hub is called that")
     commit = None
     if made_here:
         model = _make(name, opts.models[name], seed).to(weights)
@@ -137,6 +139,10 @@ def load(
     )
 
 
+def _is_no_hub_name(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or "://" in name
+
+
 def choose_device(name: str) -> torch.device:
     """Return the device of this name; see `ModelOptions.device`."""
     if name == "auto":
@@ -147,7 +153,10 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except Exception as error:
-        raise InvalidInput(f"no device {name!r} here: {error}") from error
+        reason = str(error).split("\n")[0].split(" device type at start")[0]
+        raise InvalidInput(
+            f"no device {name!r} here; there is cpu, cuda, cuda:1, mps and auto ({reason})"
+        ) from error
     return device
 
 

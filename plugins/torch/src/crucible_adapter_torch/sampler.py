@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from .completer import Options
 
 
+SCORED_TOKENS = 4096
+"""Tokens scored at a time at most: each has logits for the whole vocabulary, which a generated
+sequence has for its last token alone."""
+
+
 class Sampler:
     """The models that a completer has loaded, and what it does with them."""
 
@@ -94,7 +99,7 @@ class Sampler:
         batch = pieces(
             [tokens[index][:-1] for index in scored],
             [tokens[index][1:] for index in scored],
-            self._opts.max_batch_tokens,
+            min(self._opts.max_batch_tokens, SCORED_TOKENS),
         )
         flat = []
         for piece in batch:
