@@ -82,6 +82,7 @@ MISTAKES = {
         read="@hookimpl(tryfirst=True)\ndef read(opts, path):\n    return b''"
     ),
     "bad_options": blob_store(options="class Options:\n    bucket = 'runs'"),
+    "exits": "raise SystemExit('no licence')",
     "explodes": "raise RuntimeError('the licence server is on fire')",
     "a_class": blob_store()
     + "\n\n\nclass Store:\n    @hookimpl\n    def read(self, path):\n        ...",
@@ -120,8 +121,50 @@ REMOTE = blob_store(
         """
     ).strip()
 )
+WORKFLOWS = """
+from typing import TYPE_CHECKING
+
+from crucible_kitchen import Kitchen, WorkflowConfig
+
+if TYPE_CHECKING:
+    from nowhere import Config
+
+
+class CountConfig(WorkflowConfig):
+    path: str
+    "Blob to count the bytes of."
+
+    def required_ports(self):
+        return ("blob_store",)
+
+
+def count(kitchen: Kitchen, config: CountConfig) -> None:
+    kitchen.blob_store.write(config.path, b"four")
+    print(len(kitchen.blob_store.read(config.path)), "bytes")
+
+
+def unannotated(kitchen, config): ...
+
+
+def alone(kitchen: Kitchen): ...
+
+
+def imported_for_types(kitchen: Kitchen, config: "Config"): ...
+
+
+a_number = 5
+"""
 
 PACKAGES = [
+    Package(
+        "acme-workflows",
+        {"acme_workflows": WORKFLOWS},
+        {
+            name: f"acme_workflows:{name}"
+            for name in ("count", "unannotated", "alone", "imported_for_types", "a_number")
+        },
+        group="crucible.workflows",
+    ),
     Package(
         "crucible-adapter-acme",
         {

@@ -54,6 +54,11 @@ def _build(package: Package, source: Path, wheels: Path) -> None:
     subprocess.run([sys.executable, "-c", build, str(wheels)], cwd=source, check=True)
 
 
+def path_with(site: Path) -> str:
+    """Return a PYTHONPATH of these packages, and of what is on it already."""
+    return os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 @dataclass(frozen=True)
 class Outcome:
     code: int
@@ -67,8 +72,7 @@ Crucible = Callable[..., Outcome]
 @pytest.fixture
 def crucible(site: Path, tmp_path: Path) -> Crucible:
     """The command, in an empty folder, with the packages of `site` beside the installed ones."""
-    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return partial(_run, tmp_path, PYTHONPATH=path)
+    return partial(_run, tmp_path, PYTHONPATH=path_with(site))
 
 
 @pytest.fixture
@@ -77,12 +81,20 @@ def plain_crucible(tmp_path: Path) -> Crucible:
     return partial(_run, tmp_path)
 
 
-def _run(folder: Path, *arguments: str, timeout: float = 120, **environ: str) -> Outcome:
+COMMAND = (sys.executable, "-c", "from crucible_kitchen.cli import main; main()")
+
+
+def clean_environ(**environ: str) -> dict[str, str]:
+    """Return this process's environment without settings, at 80 columns."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("CRUCIBLE_")}
+    return {**kept, "COLUMNS": "80", **environ}
+
+
+def _run(folder: Path, *arguments: str, timeout: float = 120, **environ: str) -> Outcome:
     done = subprocess.run(
-        [sys.executable, "-c", "from crucible_kitchen.cli import main; main()", *arguments],
+        [*COMMAND, *arguments],
         cwd=folder,
-        env={**kept, "COLUMNS": "80", **environ},
+        env=clean_environ(**environ),
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Crucible
+from conftest import Crucible, path_with
 
 Mistake = Callable[..., str]
 
@@ -92,7 +92,7 @@ def test_a_mistake_in_an_inner_adapter_is_named_with_its_full_path(mistake: Mist
 def _run(site: Path, program: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={"PYTHONPATH": str(site)},
+        env={"PYTHONPATH": path_with(site)},
         capture_output=True,
         text=True,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,8 +35,14 @@ def resolved(crucible: Crucible, *arguments: str, **environ: str) -> dict[str, t
     """Return value and source of each key that `crucible config` shows."""
     outcome = crucible("config", *arguments, **environ)
     assert outcome.code == 0, outcome
-    rows = [line.split(None, 2) for line in outcome.out.splitlines()[1:]]
-    return {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
+    rows, table = {}, ""
+    for line in outcome.out.splitlines():
+        if line.startswith("["):
+            table = line.strip("[]")
+        elif found := re.fullmatch(r"(\w+) = (.*)  # (.*)", line):
+            rows[f"{table}.{found[1]}"] = (found[2], found[3])
+    tomllib.loads(outcome.out)  # what is shown is TOML
+    return rows
 
 
 BUCKET = "adapters.blob_store.bucket"
@@ -189,6 +197,21 @@ class TestMistakes:
         assert "crucible.toml is not valid TOML" in said
         assert "line 1" in said
 
+    def test_a_table_that_is_none(self, mistake: Mistake, file: Path) -> None:
+        file.write_text(f'adapters = "{TestSecrets.SECRET}"')
+        said = mistake("config")
+        assert "crucible.toml: adapters must be a table, not a text" in said
+        assert TestSecrets.SECRET not in said
+
+    def test_a_misspelt_workflow_key_is_found_by_the_doctor(
+        self, crucible: Crucible, file: Path
+    ) -> None:
+        file.write_text('[workflow]\nuse = "supervised"\nmodl = "m"')
+        outcome = crucible("doctor", CRUCIBLE_ADAPTERS__METRICS_STORE="noop")
+        assert "workflow.modl: workflow has no such key; did you mean 'model'?" in outcome.out
+        name = "CRUCIBLE_ADAPTERS__METRICS_STORE"
+        assert f"noop (from environment variable {name})" in outcome.out
+
     def test_a_file_that_does_not_exist(self, mistake: Mistake) -> None:
         assert "there is no file 'nowhere.toml'" in mistake("run", "nowhere.toml")
 
@@ -215,8 +238,9 @@ class TestMistakes:
 
     def test_a_port_that_is_not_configured_gets_the_line_to_add(self, mistake: Mistake) -> None:
         said = mistake("run", "workflow.use=supervised", "workflow.model=m", "workflow.dataset=d")
-        assert "no adapter is chosen for the port training_client" in said
-        assert "[adapters]\n    training_client = " in said
+        assert "no adapter is chosen for training_client, dataset_store, metrics_store;" in said
+        assert "add to crucible.toml\n\n    [adapters]\n    training_client = " in said
+        assert '\n    dataset_store = "' in said
 
     def test_no_workflow(self, mistake: Mistake) -> None:
         assert 'use = "supervised"' in mistake("run")
@@ -270,6 +294,20 @@ def test_init_writes_a_file_that_config_accepts(crucible: Crucible, tmp_path: Pa
     assert crucible("init").code == 0
     text = (tmp_path / "crucible.toml").read_text()
     assert "# Rows in an optimizer step.\n# batch_size = 32" in text
+
+
+def test_every_default_that_init_comments_out_may_be_set(
+    plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    assert plain_crucible("init").code == 0
+    written = (tmp_path / "crucible.toml").read_text()
+    active = [block for block in written.split("\n\n") if not block.startswith("# Not needed")]
+    default = re.compile(r"^# (\w+ = (?!.*\.\.\.).+)$", re.MULTILINE)
+    text = default.sub(r"\1", "\n\n".join(active))
+    assert "\nadam = { beta1 = 0.9" in text
+    (tmp_path / "crucible.toml").write_text(text)
+    outcome = plain_crucible("config")
+    assert (outcome.code, outcome.err) == (0, "")
 
 
 def test_init_replaces_no_file_unless_told(

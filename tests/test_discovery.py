@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Crucible
+from conftest import Crucible, path_with
 
 Mistake = Callable[..., str]
 
@@ -41,7 +41,7 @@ for heavy in ("torch", "datasets", "transformers", "fsspec", "pandas"):
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={"PYTHONPATH": str(site)},
+        env={"PYTHONPATH": path_with(site)},
         capture_output=True,
         text=True,
     )
@@ -62,6 +62,35 @@ def test_a_selected_adapter_that_fails_to_import_is_named_with_its_package(
         "from argument adapters.blob_store=",
     ):
         assert part in said
+
+
+def test_a_selected_adapter_that_ends_the_program_on_import_is_named_too(mistake: Mistake) -> None:
+    said = mistake("config", "adapters.blob_store=exits")
+    assert "blob_store.exits (crucible-adapter-mistakes 1.2.3) cannot be imported" in said
+    assert "SystemExit: no licence" in said
+
+
+def test_a_workflow_of_another_package_runs_under_its_name(crucible: Crucible) -> None:
+    outcome = crucible(
+        "run", "workflow.use=count", "workflow.path=a", "adapters.blob_store=twin-one/twin"
+    )
+    assert (outcome.code, outcome.out) == (0, "4 bytes\n"), outcome
+
+
+@pytest.mark.parametrize(
+    ("workflow", "message"),
+    [
+        ("unannotated", "must be a function of (kitchen, config), config annotated with a class"),
+        ("alone", "must be a function of (kitchen, config)"),
+        ("imported_for_types", "name 'Config' is not defined"),
+        (
+            "a_number",
+            "a_number (acme-workflows 1.2.3), acme_workflows:a_number, is no function, it is 5",
+        ),
+    ],
+)
+def test_a_workflow_that_is_none_is_named(mistake: Mistake, workflow: str, message: str) -> None:
+    assert message in mistake("run", f"workflow.use={workflow}")
 
 
 def test_broken_packages_that_are_not_selected_break_no_command(crucible: Crucible) -> None:
@@ -89,6 +118,10 @@ def test_the_doctor_shows_what_is_wrong_with_packages_that_are_not_selected(
         "misnamed"
     )
     assert "twin-one and twin-two both provide it" in outcome.out
+    assert "cannot be imported" in about("blob_store.exits")
+    assert about("workflow count").split()[2] == "ok"
+    for name in ("unannotated", "alone", "imported_for_types", "a_number"):
+        assert "FAIL" in about(f"workflow {name}")
     assert about("blob_store.acme").split()[1] == "ok"
 
 
@@ -142,7 +175,7 @@ except discovery.AdapterLoadError as error:
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={"PYTHONPATH": str(site)},
+        env={"PYTHONPATH": path_with(site)},
         capture_output=True,
         text=True,
         check=True,

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import json
+import math
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from crucible_kitchen import (
+    AdamParams,
     AdapterError,
+    Completion,
     ConfigurationError,
     Event,
     InvalidInput,
     Kitchen,
+    LoraConfig,
+    NotFound,
+    RateLimited,
+    SamplingParams,
+    SessionConfig,
+    Unavailable,
+    hookimpl,
 )
 from crucible_kitchen.workflows import run_in
-from crucible_kitchen.workflows.supervised import SupervisedConfig, SupervisedResult
+from crucible_kitchen.workflows.supervised import (
+    SupervisedConfig,
+    SupervisedResult,
+    longest_input,
+)
 
 import kitchen_noop
 
@@ -157,9 +174,41 @@ def test_the_weights_of_a_step_make_its_loss_what_was_asked_for(
 def test_exact_match_asks_the_completer_with_the_weights_of_the_moment(kitchen: Kitchen) -> None:
     told = calls(kitchen)
     result = train(kitchen, exact_match=True, eval_every=6)
-    assert told.count("save_weights_for_sampler") == 3  # twice to evaluate, once to keep
+    # Once to try the completer before the first step, twice to evaluate, once to keep.
+    assert told.count("save_weights_for_sampler") == 4
+    assert told.index("save_weights_for_sampler") < told.index("forward_backward")
     recorded = rows(kitchen, result.run_id)
     assert [s for m, s in recorded if m == "test/exact_match"] == [6, 12]
+
+
+class Deaf:
+    """A completer that knows no model."""
+
+    @hookimpl
+    def complete(self, params: SamplingParams, prompt: Any) -> Completion:
+        raise NotFound(f"no model {params.model!r}")
+
+    @hookimpl
+    def complete_batch(self, params: SamplingParams, prompts: Any) -> list[Any]:
+        return [NotFound(f"no model {params.model!r}") for _ in prompts]
+
+
+def test_a_completer_that_cannot_read_the_weights_shows_before_the_first_step() -> None:
+    with Kitchen({**noops(), "completer": Deaf()}) as kitchen:
+        told = calls(kitchen)
+        with pytest.raises(NotFound, match="no model 'noop://"):
+            train(kitchen, exact_match=True)
+    assert "forward_backward" not in told
+
+
+@pytest.mark.parametrize(
+    ("told", "limit"),
+    [({}, None), ({"model_max_length": 64}, 64), ({"model_max_length": 10**30}, None)],
+)
+def test_the_longest_input_is_what_the_tokenizer_tells(
+    told: dict[str, int], limit: int | None
+) -> None:
+    assert longest_input(SimpleNamespace(**told)) == limit
 
 
 def test_the_record_tells_what_ran_and_how_it_ended(kitchen: Kitchen) -> None:
@@ -279,6 +328,101 @@ def test_a_failed_session_is_set_back_and_goes_on() -> None:
     assert all(actual[key] == value for key, value in expected.items() if key[0] not in TIMES)
 
 
+def test_a_session_that_fails_at_the_very_end_is_set_back_too(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = rows(kitchen, train(kitchen, run_id="calm").run_id)
+    client = kitchen.training_client
+    forward, failures = client.forward, [Unavailable("the node went away")]
+
+    def once(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return forward(*arguments)
+
+    monkeypatch.setattr(client, "forward", once)
+    result = train(kitchen, run_id="stormy", max_restarts=1)
+    assert not failures
+    actual = rows(kitchen, "stormy")
+    assert all(actual[key] == value for key, value in expected.items() if key[0] not in TIMES)
+    assert list(client.list_checkpoints("stormy/")) == [result.checkpoint]
+
+
+def test_a_call_that_was_refused_for_now_is_worth_a_restart(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = kitchen.training_client
+    submit, refusals = client.optim_step, [RateLimited("slow down", retry_after=0)]
+
+    def once(*arguments: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return submit(*arguments)
+
+    monkeypatch.setattr(client, "optim_step", once)
+    assert train(kitchen, max_restarts=1).steps == 12
+
+
+def test_a_run_that_failed_and_was_continued_tells_no_old_failure(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def refuse(*arguments: Any) -> Any:
+            raise InvalidInput("this step is wrong")
+
+        patch.setattr(kitchen.training_client, "optim_step", refuse)
+        with pytest.raises(InvalidInput):
+            train(kitchen, run_id="r")
+    assert record(kitchen, "r")["error"] == "InvalidInput"
+    train(kitchen, run_id="r")
+    assert record(kitchen, "r")["status"] == "done"
+    assert "error" not in record(kitchen, "r")
+
+
+def test_an_adapters_option_may_be_infinite() -> None:
+    adapters = noops()
+    store = ModuleType("store")
+    vars(store).update(vars(adapters["blob_store"]["use"]))
+
+    class Options(vars(store)["Options"]):  # type: ignore[misc]
+        timeout: float = math.inf
+
+    store.Options = Options  # type: ignore[attr-defined]
+    adapters["blob_store"]["use"] = store
+    with Kitchen(adapters) as kitchen:
+        kept = record(kitchen, train(kitchen, max_steps=1).run_id)
+    assert kept["adapters"]["blob_store"]["timeout"] == "inf"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batch_size", "steps"),
+    [(1.1, 100, 11), (0.07, 10, 7), (0.001, 10, 1), (2.5, 1000, 3), (1, 5000, 1)],
+)
+def test_a_part_of_an_epoch_is_that_part_of_its_steps_rounded_up(
+    kitchen: Kitchen, epochs: float, batch_size: int, steps: int
+) -> None:
+    data = {"max_steps": None, "test_dataset": None, "test_split": None}
+    assert train(kitchen, epochs=epochs, batch_size=batch_size, **data).steps == steps
+
+
+def test_a_warm_up_takes_its_share_of_the_steps(kitchen: Kitchen) -> None:
+    recorded = rows(kitchen, train(kitchen, max_steps=10, warmup_ratio=0.7).run_id)
+    assert recorded["learning_rate", 7] == pytest.approx(0.01)
+    assert recorded["learning_rate", 1] == pytest.approx(0.01 / 7)
+    long = rows(kitchen, train(kitchen, max_steps=100, warmup_ratio=0.07).run_id)
+    assert long["learning_rate", 1] == pytest.approx(0.01 / 7)
+
+
+def test_a_test_size_beyond_the_data_evaluates_on_all_of_it(kitchen: Kitchen) -> None:
+    events: list[Event] = []
+    kitchen.observe(events.append)
+    train(kitchen, test_size=10**6, max_steps=1)
+    loaded = [event.attributes["rows"] for event in events if event.name == "dataset.load"]
+    assert len(loaded) == 2
+    assert 0 < loaded[1] < 10**6
+
+
 def test_a_failed_session_without_restarts_left_fails_the_run() -> None:
     with Kitchen(noops(failure_rate=1.0)) as stormy:
         with pytest.raises(AdapterError):
@@ -307,6 +451,7 @@ def test_wrong_input_is_not_tried_again(kitchen: Kitchen, monkeypatch: pytest.Mo
         ({"adam": {"beta3": 1}}, r"workflow\.adam\.beta3"),
         ({"lora": {"rnk": 1}}, r"workflow\.lora\.rnk"),
         ({"exact_match": True, "test_dataset": None, "test_split": None}, "exact_match needs"),
+        ({"epochs": float("inf"), "max_steps": None}, r"workflow\.epochs"),
         ({"train_on": "everything"}, r"workflow\.train_on"),
     ],
 )
@@ -315,6 +460,65 @@ def test_mistakes_in_the_configuration_are_named_with_their_path(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         train(kitchen, **changed)
+
+
+def arguments_of(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch, port: str, callback: str
+) -> list[tuple[Any, ...]]:
+    """Return what a callback is called with from now on."""
+    bound, seen = getattr(kitchen, port), []
+    original = getattr(bound, callback)
+
+    def spy(*arguments: Any, **named: Any) -> Any:
+        seen.append((*arguments, *named.values()))
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(bound, callback, spy)
+    return seen
+
+
+def test_the_session_gets_what_the_configuration_says_of_it(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = arguments_of(kitchen, monkeypatch, "training_client", "start_session")
+    train(kitchen, revision="v1", lora={"rank": 4}, seed=5, max_length=2000, max_steps=1)
+    assert seen == [
+        (SessionConfig("any", revision="v1", lora=LoraConfig(rank=4), seed=5, max_length=2000),)
+    ]
+
+
+def test_adam_is_sent_whole_with_every_step_and_the_rate_follows_the_schedule(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = arguments_of(kitchen, monkeypatch, "training_client", "optim_step")
+    schedule = {"lr_schedule": "linear", "min_lr_ratio": 0.5, "warmup_ratio": 0}
+    train(kitchen, adam={"beta1": 0.8}, max_steps=4, **schedule)
+    assert {adam for _, _, adam in seen} == {AdamParams(beta1=0.8)}
+    assert [rate for _, rate, _ in seen] == pytest.approx([0.01, 0.00875, 0.0075, 0.00625])
+
+
+def test_rows_come_from_the_data_sets_that_the_configuration_names(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = arguments_of(kitchen, monkeypatch, "dataset_store", "load_dataset")
+    train(kitchen, dataset_name="main", dataset_revision="v2", test_dataset=None, max_steps=1)
+    assert seen == [("rows", "train", "main", "v2"), ("rows", "test", "main", "v2")]
+
+
+def test_the_record_names_the_packages_and_the_commit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    commit = ["commit", "-q", "--allow-empty", "--no-gpg-sign", "-m", "first"]
+    for command in (["git", "init", "-q"], [*git, *commit]):
+        subprocess.run(command, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    named = {name: {**table, "use": "noop"} for name, table in noops().items()}
+    with Kitchen(named) as kitchen:
+        kept = record(kitchen, train(kitchen, max_steps=1).run_id)
+    assert kept["packages"].keys() == {"crucible-kitchen", "crucible-adapter-noop"}
+    assert kept["git_commit"] == head.stdout.strip()
 
 
 def test_events_tell_the_whole_run(kitchen: Kitchen) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from crucible_kitchen import (
     AdapterError,
     AdapterOptions,
     BlobStore,
+    Completer,
     Event,
     InvalidInput,
     Kitchen,
@@ -23,6 +25,7 @@ from crucible_kitchen import (
     hookimpl,
 )
 from crucible_kitchen.ports import PORTS
+from pydantic import Secret, SecretStr
 
 
 def module(name: str, **members: Any) -> ModuleType:
@@ -72,6 +75,26 @@ def stacked(outer: ModuleType, inner: ModuleType | None = None) -> Kitchen:
 # --- errors ---
 
 
+class Secrets(AdapterOptions):
+    inner: BlobStore | None = None
+    password: SecretStr = SecretStr("hunter22")
+    arguments: Secret[dict[str, Any]] = Secret({"url": "s3://key@host", "sizes": ["4096"], "n": 1})
+
+
+@pytest.mark.parametrize("kind", [NotFound, ValueError])
+def test_no_secret_of_the_options_is_in_a_message(kind: type[Exception]) -> None:
+    def read(path: str) -> bytes:
+        raise kind("hunter22 is wrong at s3://key@host for 4096 bytes")
+
+    store = memory(read=read)
+    store.Options = Secrets  # type: ignore[attr-defined]
+    with pytest.raises(AdapterError) as caught:
+        Kitchen({"blob_store": store}).blob_store.read("a")
+    said = str(caught.value)
+    assert said.endswith("********** is wrong at ********** for ********** bytes")
+    assert "hunter22" not in repr(caught.value)
+
+
 def test_an_error_says_port_adapter_and_callback() -> None:
     with pytest.raises(NotFound) as caught:
         Kitchen({"blob_store": memory()}).blob_store.read("a")
@@ -102,6 +125,47 @@ def test_an_error_inside_a_stream_is_wrapped_too() -> None:
     assert caught.value.callback == "stream"
 
 
+def test_an_error_of_the_adapter_keeps_the_cause_that_it_has_through_a_stack() -> None:
+    def read(path: str) -> bytes:
+        raise NotFound("gone") from KeyError(path)
+
+    def stream(path: str, chunk_size: int) -> Iterable[bytes]:
+        yield b"1"
+        raise OSError("cut")
+
+    inner = memory(read=read, stream=stream)
+    store = stacked(wrapper(lambda call: call()), inner).blob_store
+    with pytest.raises(NotFound) as caught:
+        store.read("a")
+    assert isinstance(caught.value.__cause__, KeyError)
+    with pytest.raises(AdapterError) as cut:
+        list(store.stream("a"))
+    assert isinstance(cut.value.__cause__, OSError)
+    assert cut.value.adapter == "memory"
+
+
+def test_an_error_in_a_helper_is_one_of_the_adapter() -> None:
+    @helper
+    def vacuum(opts: AdapterOptions) -> None:
+        raise OSError("locked")
+
+    inner = memory()
+    inner.vacuum = vacuum  # type: ignore[attr-defined]
+    with pytest.raises(AdapterError, match=r"blob_store\.memory\.vacuum: OSError") as caught:
+        Kitchen({"blob_store": inner}).blob_store.helper("vacuum")()
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_a_keyboard_interrupt_in_a_stream_is_never_wrapped() -> None:
+    def stream(path: str, chunk_size: int) -> Iterable[bytes]:
+        yield b"1"
+        raise KeyboardInterrupt
+
+    items = Kitchen({"blob_store": memory(stream=stream)}).blob_store.stream("a")
+    with pytest.raises(KeyboardInterrupt):
+        list(items)
+
+
 def test_a_keyboard_interrupt_is_never_wrapped() -> None:
     def read(path: str) -> bytes:
         raise KeyboardInterrupt
@@ -129,6 +193,30 @@ def test_errors_inside_a_batch_carry_the_same_fields() -> None:
     assert {(r.port, r.adapter, r.callback) for r in results if isinstance(r, AdapterError)} == {
         ("completer", "model", "complete_batch")
     }
+
+
+def test_errors_inside_a_batch_name_the_adapter_that_served_it_to_whoever_wraps_it() -> None:
+    class Options(AdapterOptions):
+        inner: Completer
+
+    model = module(
+        "model",
+        complete=hookimpl(lambda prompt, params: None),
+        complete_batch=hookimpl(lambda prompts, params: [KeyError("x")]),
+    )
+    seen = []
+
+    def around(call: Any) -> Any:
+        seen.extend(call())
+        return seen
+
+    outer = module("outer", Options=Options, around=hookimpl(around))
+    kitchen = Kitchen({"completer": {"use": outer, "inner": model}})
+    (error,) = kitchen.completer.complete_batch([], SamplingParams(1))
+    assert isinstance(error, AdapterError)
+    assert (error.adapter, error.callback) == ("model", "complete_batch")
+    assert isinstance(error.__cause__, KeyError)
+    assert seen == [error]
 
 
 def test_complete_returns_one_completion() -> None:
@@ -233,6 +321,33 @@ def test_helpers_are_found_through_the_stack() -> None:
         stacked(wrapper(), inner).blob_store.helper("nowhere")
 
 
+@pytest.mark.parametrize("value", [1 << 20, np.int64(1 << 20)])
+def test_the_default_of_an_argument_that_is_left_out_may_be_a_number_of_any_kind(value) -> None:
+    store = Kitchen({"blob_store": memory(stream=lambda path: [b"1"])}).blob_store
+    assert list(store.stream("a", value)) == [b"1"]
+
+
+@pytest.mark.parametrize("value", [[], np.arange(2), np.array([None])])
+def test_an_array_for_an_argument_that_is_left_out_is_refused(value: Any) -> None:
+    store = module(
+        "rows",
+        record=hookimpl(lambda run_id, metric, value, step: None),
+        flush=hookimpl(lambda run_id: None),
+        read=hookimpl(lambda run_id: []),
+    )
+    with pytest.raises(Unsupported, match="takes no 'metadata'"):
+        Kitchen({"metrics_store": store}).metrics_store.record("r", "m", 1.0, None, value)
+
+
+def test_a_default_of_the_implementations_own_never_goes_before_what_was_passed() -> None:
+    def stream(path: str, chunk_size: int = 5) -> Iterable[bytes]:
+        yield str(chunk_size).encode()
+
+    store = Kitchen({"blob_store": memory(stream=stream)}).blob_store
+    assert list(store.stream("a", 9)) == [b"9"]
+    assert list(store.stream("a")) == [b"1048576"]
+
+
 def test_an_option_may_hold_several_adapters_in_a_list() -> None:
     class Options(AdapterOptions):
         stores: list[MetricsStore]
@@ -296,6 +411,33 @@ def test_an_adapter_that_fails_to_close_keeps_no_other_open() -> None:
     assert closed == [True]
 
 
+def test_an_inner_adapter_that_fails_to_close_keeps_no_other_open() -> None:
+    class Options(AdapterOptions):
+        inner: BlobStore
+        second: BlobStore
+
+    closed: list[str] = []
+
+    def stuck() -> None:
+        closed.append("first")
+        raise OSError("stuck")
+
+    second = memory(close=lambda: closed.append("second"))
+    kitchen = Kitchen(
+        {
+            "blob_store": {
+                "use": module("pair", Options=Options, around=hookimpl(lambda call: call())),
+                "inner": memory(close=stuck),
+                "second": second,
+            }
+        }
+    )
+    _ = kitchen.blob_store
+    with pytest.raises(AdapterError, match="stuck"):
+        kitchen.close()
+    assert closed == ["first", "second"]
+
+
 # --- observers ---
 
 
@@ -315,6 +457,55 @@ def test_a_call_through_a_stack_is_told_once_by_the_adapter_that_serves_it() -> 
     ]
     assert events[0].attributes["error"] is None
     assert events[0].attributes["duration_s"] >= 0
+
+
+def test_each_wrapper_adds_an_event_with_its_depth() -> None:
+    def passes(call: Any) -> Any:
+        return call()
+
+    class Options(AdapterOptions):
+        inner: BlobStore
+        second: BlobStore
+
+    fallback = module(
+        "fallback", Options=Options, around=hookimpl(lambda opts, call: call.on(opts.second))
+    )
+    second = {"use": wrapper(passes), "inner": memory()}
+    middle = {"use": fallback, "inner": memory(), "second": second}
+    kitchen = Kitchen({"blob_store": {"use": wrapper(passes), "inner": middle}})
+    events = observed(kitchen)
+    kitchen.blob_store.exists("a")
+    assert [(e.attributes["adapter"], e.attributes.get("depth")) for e in events] == [
+        ("memory", None),
+        ("wrapper", 2),
+        ("fallback", 1),
+        ("wrapper", 0),
+    ]
+
+
+def test_an_observer_may_stop_itself_and_the_others_are_still_told() -> None:
+    kitchen = Kitchen({"blob_store": memory()})
+    seen = []
+
+    def once(event: Event) -> None:
+        seen.append("once")
+        stop()
+
+    stop = kitchen.observe(once)
+    kitchen.observe(lambda event: seen.append("always"))
+    kitchen.blob_store.exists("a")
+    kitchen.blob_store.exists("a")
+    assert seen == ["once", "always", "always"]
+
+
+def test_without_an_observer_no_clock_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = stacked(wrapper(lambda call: call())).blob_store
+
+    def clock() -> float:
+        raise AssertionError("somebody measures for nobody")
+
+    monkeypatch.setattr("crucible_kitchen.dispatch.time.perf_counter", clock)
+    assert store.exists("a") is False
 
 
 def test_the_event_of_a_failed_call_names_the_type_of_the_error() -> None:

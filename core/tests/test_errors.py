@@ -29,6 +29,28 @@ def test_an_error_travels_between_processes_with_all_its_fields(kind, travel) ->
     assert str(arrived) == "blob_store.acme.read: why"
 
 
+class AcmeError(NotFound):
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(f"{status}: {body}", details={"status": status})
+
+
+@pytest.mark.parametrize("travel", [copy.copy, lambda e: pickle.loads(pickle.dumps(e))])
+def test_an_error_of_an_adapters_own_class_travels_whatever_its_arguments(travel) -> None:
+    error = AcmeError(404, "gone")
+    arrived = travel(error)
+    assert type(arrived) is AcmeError
+    assert (str(arrived), arrived.args) == (str(error), error.args)
+    assert vars(arrived) == vars(error)
+
+
+@pytest.mark.parametrize(
+    "error", [errors.ConfigurationError("a: is wrong (from code)"), errors.BindError("no adapter")]
+)
+def test_a_mistake_in_the_configuration_travels_too(error: Exception) -> None:
+    arrived = pickle.loads(pickle.dumps(error))
+    assert (type(arrived), str(arrived)) == (type(error), str(error))
+
+
 @pytest.mark.parametrize(
     ("name", "builtin"),
     [

@@ -41,6 +41,7 @@ def test_a_good_batch_passes_and_the_config_is_complete() -> None:
         ([datum(weights=np.ones(3, np.int64))], "weights is int64, not floating point"),
         ([datum(target_tokens=np.ones(3))], "target_tokens is float64, not integers"),
         ([datum(weights=np.array([0, np.nan, 1]))], "not finite"),
+        ([datum(weights=np.array([0, 1e300, 1]))], "not finite"),  # in float32
         ([datum(weights=None)], "lacks 'weights'"),
         ([datum(target_tokens=None)], "lacks 'target_tokens'"),
         ([datum(weigths=np.ones(3))], "no input 'weigths'; did you mean 'weights'?"),

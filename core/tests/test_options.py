@@ -53,6 +53,29 @@ def test_an_environment_variable_is_a_default(monkeypatch: pytest.MonkeyPatch) -
     assert given.get_secret_value() == "given"
 
 
+def test_a_variable_may_be_declared_inside_an_optional_type(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Inside(AdapterOptions):
+        key: Annotated[SecretStr, FromEnv("ACME_KEY")] | None = None
+        keys: list[Annotated[str, FromEnv("ACME_KEY")]] = []  # noqa: RUF012
+
+    monkeypatch.setenv("ACME_KEY", "from-env")
+    assert Inside() == Inside(key=SecretStr("from-env"), keys=[])
+
+
+def test_of_several_variables_the_first_that_is_set_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Several(AdapterOptions):
+        key: Annotated[str, FromEnv("ACME_A"), FromEnv("ACME_B"), FromEnv("ACME_C")] = ""
+
+    monkeypatch.setenv("ACME_A", "")
+    monkeypatch.setenv("ACME_B", "b")
+    monkeypatch.setenv("ACME_C", "c")
+    assert Several().key == "b"
+
+
 def test_secrets_are_masked_wherever_options_are_shown() -> None:
     opts = Options(key=SecretStr("hunter2"), headers=Secret({"auth": "hunter2"}))
     assert visible(opts) == {"bucket": "runs", "key": MASK, "headers": MASK}

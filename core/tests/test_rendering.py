@@ -130,6 +130,60 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Characters
         trained({"messages": CHAT}, tokenizer)
 
 
+@pytest.mark.parametrize("tokenizer", [Forgetful(), Hiding()])
+def test_every_token_of_such_a_template_can_be_trained_on(tokenizer: Characters) -> None:
+    shown = Characters().decode(tokenizer.apply_chat_template(CHAT))
+    assert trained({"messages": CHAT}, tokenizer, train_on="all_tokens") == f"[{shown}]"
+
+
+def test_a_template_that_rewrites_an_answer_before_the_last_question_is_refused() -> None:
+    with pytest.raises(InvalidInput, match='train_on = "all_tokens"'):
+        trained({"messages": CHAT[:3]}, Hiding())
+
+
+def test_where_every_token_counts_the_last_answer_is_still_known() -> None:
+    (example,) = renderer(train_on="all_tokens").render([{"messages": CHAT}], "rows")
+    assert Characters().decode(example.tokens[example.prompt_length :].tolist()) == "2;"
+    assert example.answer == "2"
+
+
+def test_a_field_without_a_value_is_a_field_that_is_not_there() -> None:
+    row = {"messages": None, "prompt": None, "completion": None, "text": "abc"}
+    assert trained(row) == "[abc$]"
+    with pytest.raises(InvalidInput, match="has no field 'completion'"):
+        trained({"prompt": "a", "completion": None})
+
+
+@pytest.mark.parametrize(
+    ("row", "changed", "message"),
+    [
+        ({"prompt": CHAT[:1], "completion": "2"}, {}, "only prompt is a list"),
+        ({"prompt": "1?", "completion": CHAT[1:2]}, {}, "only completion is a list"),
+        ({"messages": ["hi"]}, {}, "message 0 is a str, not a table of role and content"),
+        ({"messages": [{"role": "user"}]}, {}, "the content of message 0 is missing"),
+        (
+            {"messages": [{"from": "human", "value": "hi"}]},
+            {},
+            "the role of message 0 is missing, .* the message has 'from', 'value'",
+        ),
+        (
+            {"messages": [*CHAT, {"role": "user", "content": [{"type": "text"}]}]},
+            {},
+            "the content of message 4 is a list, it must be a text",
+        ),
+        ({"messages": "hi"}, {}, "has no field 'prompt'"),
+        ({"a": ["x"]}, {"prompt": "{a[b]}"}, r"the template '\{a\[b\]\}' or .* does not fit"),
+        ({"a": "x"}, {"prompt": "{a"}, "does not fit"),
+        ({"a": "x"}, {"prompt": "{a.b}"}, "does not fit"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_named_rather_than_guessed_at(
+    row: dict[str, Any], changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=f"row 0 of rows.*{message}"):
+        renderer(**changed).render([row], "rows")
+
+
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_a_datum_predicts_each_next_token(prompt: str, completion: str) -> None:
     example = renderer().render([{"prompt": "p" + prompt, "completion": completion}], "rows")[0]
@@ -156,7 +210,7 @@ LONG = [{"text": "ab"}, {"text": "abcdef"}]
 
 
 def test_a_row_that_is_too_long_is_an_error_that_names_it() -> None:
-    with pytest.raises(InvalidInput, match="row 1 of rows has 6 tokens, max_length is 4"):
+    with pytest.raises(InvalidInput, match="row 1 of rows has 6 tokens, the longest input is 4"):
         renderer(max_length=4).render(LONG, "rows")
 
 

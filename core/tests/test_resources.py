@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -92,6 +93,33 @@ def test_a_forked_child_makes_its_own() -> None:
         os._exit(0 if fresh else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert engine(opts) is parent
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_child_forked_while_another_thread_makes_one_does_not_wait_for_it() -> None:
+    making, forked = threading.Event(), threading.Event()
+    parent = os.getpid()
+
+    @resource
+    def slow(opts: Options) -> int:
+        if os.getpid() == parent:
+            making.set()
+            assert forked.wait(60)
+        return os.getpid()
+
+    opts = Options()
+    thread = threading.Thread(target=slow, args=[opts])
+    thread.start()
+    assert making.wait(60)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends the child where it would wait for ever
+        os._exit(0 if slow(opts) == os.getpid() else 1)
+    status = os.waitpid(child, 0)[1]
+    forked.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_it_keeps_the_name_and_documentation_of_its_function() -> None:

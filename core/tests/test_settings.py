@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,64 @@ def test_a_name_and_an_option_are_one_table_in_any_order(order: int) -> None:
     assert settings.values["adapters"]["blob_store"] == {"use": "acme", "bucket": "b"}
 
 
-def test_a_value_below_a_list_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"workflow\.a is set to"):
-        load(environ={}, arguments=["workflow.a=[1]", "workflow.a.b=2"])
+def test_a_value_below_a_list_is_refused_without_repeating_the_list() -> None:
+    with pytest.raises(ConfigurationError, match=r"workflow\.a is set to a list") as caught:
+        load(environ={}, arguments=['workflow.a=["hunter2"]', "workflow.a.b=2"])
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["crucible_config", "crucible_profile", "CRUCIBLE_CONFIG__A"])
+def test_a_reserved_variable_in_another_spelling_is_an_error(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"environment variable {name}: there is no"):
+        load(environ={name: "x"})
+
+
+def test_a_variable_may_be_written_in_small_letters() -> None:
+    settings = load(environ={"crucible_adapters__blob_store": "acme"})
+    assert settings.values == {"adapters": {"blob_store": {"use": "acme"}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tool = 5", r"\[tool\.crucible\] must be a table"),
+        ("[tool]\ncrucible = 5", r"\[tool\.crucible\] must be a table"),
+        ("[tool.crucible]\nadapter = {}", "there is no 'adapter'; did you mean 'adapters'"),
+        ("[tool.crucible]\nprofile = 5", "profile must be a table of profiles"),
+    ],
+)
+def test_a_mistake_in_pyproject_is_one_plain_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=message):
+        load(environ={})
+
+
+def test_an_argument_goes_before_a_variable_and_names_its_profile_first(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("profile.a.workflow.x = 1\nprofile.b.workflow.x = 2")
+    environ = {"CRUCIBLE_PROFILE": "a", "CRUCIBLE_WORKFLOW__Y": "variable"}
+    settings = load(file, profile="b", environ=environ, arguments=["workflow.y=argument"])
+    assert settings.values["workflow"] == {"x": 2, "y": "argument"}
+
+
+def test_a_pyproject_of_somebody_else_is_no_file_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.other]\nx = 1")
+    monkeypatch.chdir(tmp_path)
+    assert load(environ={}).files == ()
+
+
+def test_a_name_too_long_for_a_file_is_one_plain_error() -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load("a" * 5000, environ={})
+
+
+def test_toml_may_hold_dates_and_empty_tables(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("workflow.day = 2024-01-01\nworkflow.none = {}\n[adapters]\n[profile]")
+    settings = load(file, environ={})
+    assert settings.values == {"workflow": {"day": date(2024, 1, 1), "none": {}}, "adapters": {}}

@@ -94,6 +94,35 @@ def test_an_error_inside_is_translated_and_ends_the_stream() -> None:
     assert [type(end) for end in ends] == [Wrapped]
 
 
+@pytest.mark.parametrize("cause", [None, OSError("cut")])
+def test_an_error_that_needs_no_translation_keeps_its_own_cause(cause: Exception | None) -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise Wrapped("gone") from cause
+
+    items = Stream(source(), lambda error: error)
+    next(items)
+    with pytest.raises(Wrapped) as caught:
+        next(items)
+    assert caught.value.__cause__ is cause
+
+
+def test_an_error_on_opening_or_closing_is_not_its_own_cause() -> None:
+    class Broken:
+        def __iter__(self) -> Iterator[int]:
+            raise Wrapped("no iterator")
+
+    class Stuck(Source):
+        def close(self) -> None:
+            raise Wrapped("stuck")
+
+    with pytest.raises(Wrapped) as opening:
+        Stream(Broken(), lambda error: error)
+    with pytest.raises(Wrapped) as closing:
+        Stream(Stuck(), lambda error: error).close()
+    assert opening.value.__cause__ is closing.value.__cause__ is None
+
+
 def test_the_end_is_told_once() -> None:
     ends: list = []
     items = stream(Source(), ends.append)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from crucible_kitchen import (
     ImageChunk,
     InvalidInput,
     LoraConfig,
+    MetricEntry,
     ModelInput,
     SamplingParams,
 )
@@ -96,3 +99,30 @@ def test_adam_parameters_out_of_range_are_refused(wrong) -> None:
 def test_lora_settings_out_of_range_are_refused(wrong) -> None:
     with pytest.raises(InvalidInput):
         LoraConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "metadata", "message"),
+    [
+        ("1.0", 1, None, "the value of 'nll' must be a number"),
+        (10**400, 1, None, "the value of 'nll' is no float"),
+        (1.0, 1.5, None, "the step of 'nll' must be an integer"),
+        (1.0, 1, {1: "a"}, "metadata keys must be strings"),
+        (1.0, 1, {"a": float("nan")}, r"metadata\['a'\] is not JSON"),
+        (1.0, 1, {"a": object()}, r"metadata\['a'\] is not JSON"),
+    ],
+)
+def test_a_number_that_no_store_can_keep_is_refused(
+    value: Any, step: Any, metadata: Any, message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        MetricEntry.recorded("run", "nll", value, step, metadata)
+
+
+def test_a_recorded_number_holds_plain_values_of_its_own() -> None:
+    metadata = {"tags": ["a"]}
+    entry = MetricEntry.recorded("run", "nll", np.float32(0.5), np.int64(3), metadata)
+    metadata["tags"].append("b")
+    assert (entry.value, entry.step, entry.metadata) == (0.5, 3, {"tags": ["a"]})
+    assert (type(entry.value), type(entry.step)) == (float, int)
+    assert entry.timestamp.utcoffset() == timedelta(0)

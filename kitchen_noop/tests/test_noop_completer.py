@@ -196,6 +196,14 @@ def test_scores_are_one_fewer_than_tokens() -> None:
             port.score([bad])
 
 
+def test_the_model_of_requests_that_name_none_is_an_option() -> None:
+    scores = [noop(model=model).score([[3, 4, 5]])[0].tolist() for model in ("a", "b")]
+    assert scores == [noop().score([[3, 4, 5]], model=model)[0].tolist() for model in ("a", "b")]
+    params = SamplingParams(5, seed=0, logprobs=True)
+    sampled = [noop(model=model).complete([3], params).logprobs for model in ("a", "b")]
+    assert not np.array_equal(*sampled)
+
+
 def test_a_reference_that_was_tampered_with_is_not_found() -> None:
     with pytest.raises(NotFound):
         noop().complete([1], SamplingParams(1, model="noop://named/0/x?steps=many"))

@@ -1,11 +1,20 @@
 """Latency and failures, the same for all six ports; and the six ports together."""
 
 import inspect
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from crucible_kitchen import PORTS, ConfigurationError, Kitchen, SessionConfig, Unavailable
+from crucible_kitchen import (
+    PORTS,
+    ConfigurationError,
+    Kitchen,
+    SamplingParams,
+    SessionConfig,
+    Unavailable,
+)
 from importlib_metadata import distribution
 
 import kitchen_noop
@@ -92,6 +101,50 @@ def test_a_failure_says_that_nothing_was_done_and_a_repeat_may_succeed() -> None
         conditions.round_trip(conditions.Conditions(latency_scale=0, failure_rate=1), 0)
     assert caught.value.retryable
     assert caught.value.no_effect
+
+
+REQUESTS: dict[str, list[Callable[[Kitchen], object]]] = {
+    "blob_store": [
+        lambda k: k.blob_store.read("a"),
+        lambda k: list(k.blob_store.stream("a")),
+        lambda k: k.blob_store.write("a", b""),
+        lambda k: k.blob_store.exists("a"),
+        lambda k: k.blob_store.delete("a"),
+        lambda k: k.blob_store.list(),
+        lambda k: k.blob_store.read_range("a", 0),
+    ],
+    "dataset_store": [lambda k: k.dataset_store.load_dataset("a")],
+    "hub_client": [
+        lambda k: k.hub_client.download("a", "README.md"),
+        lambda k: k.hub_client.snapshot("a"),
+        lambda k: k.hub_client.list_files("a"),
+        lambda k: k.hub_client.upload("a", Path(__file__)),
+    ],
+    "metrics_store": [
+        lambda k: k.metrics_store.flush("a"),
+        lambda k: k.metrics_store.read("a"),
+        lambda k: k.metrics_store.runs(),
+    ],
+    "completer": [
+        lambda k: k.completer.complete([1], SamplingParams(1)),
+        lambda k: list(k.completer.stream_complete([1], SamplingParams(1))),
+        lambda k: k.completer.score([[1]]),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("port", "request_"), [(port, each) for port in REQUESTS for each in REQUESTS[port]]
+)
+def test_every_request_takes_its_time_and_may_fail(
+    port: str, request_: Callable[[Kitchen], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    with Kitchen(adapters={port: {"use": MODULES[port], "failure_rate": 1}}) as kitchen:
+        with pytest.raises(Unavailable):
+            request_(kitchen)
+        assert 0 < sum(slept) < 1
 
 
 def test_one_adapter_can_be_changed() -> None:

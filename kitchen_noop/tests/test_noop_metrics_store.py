@@ -59,11 +59,12 @@ def test_nan_and_infinities_come_back(store: MetricsStore) -> None:
     assert (b, c) == (math.inf, -math.inf)
 
 
-def test_numbers_of_numpy_become_plain_floats(store: MetricsStore) -> None:
-    store.record("run", "x", np.float32(0.5), np.int64(3))  # type: ignore[arg-type]
+def test_numbers_of_numpy_become_plain_ones(store: MetricsStore) -> None:
     store.record("run", "x", 1, 3)
+    store.record("run", "x", np.float32(1.0), np.int64(3))  # type: ignore[arg-type]
     assert rows(store) == [("x", 1.0, 3)]
-    assert type(store.read("run")[0].value) is float
+    (entry,) = store.read("run")
+    assert (type(entry.value), type(entry.step)) == (float, int)
 
 
 def test_timestamps_are_aware_and_in_utc(store: MetricsStore) -> None:
@@ -86,9 +87,24 @@ def test_metadata_is_kept_as_it_was(store: MetricsStore) -> None:
     assert store.read("run")[0].metadata == {"nested": {"list": [1, None, "ü"]}}
 
 
-def test_metadata_that_json_cannot_hold_is_invalid(store: MetricsStore) -> None:
+@pytest.mark.parametrize("value", [object(), math.nan, b""])
+def test_metadata_that_json_cannot_hold_is_invalid(store: MetricsStore, value: object) -> None:
     with pytest.raises(InvalidInput, match="JSON"):
-        store.record("run", "x", 1.0, metadata={"x": object()})
+        store.record("run", "x", 1.0, metadata={"x": value})
+    assert store.read("run") == []
+
+
+@pytest.mark.parametrize("value", [None, "1.0", 10**400])
+def test_a_value_that_is_no_float_is_invalid(store: MetricsStore, value: Any) -> None:
+    with pytest.raises(InvalidInput, match="value of 'y'"):
+        store.record_many("run", {"x": 1.0, "y": value}, 1)
+    assert store.read("run") == []
+
+
+@pytest.mark.parametrize("step", [1.5, "1", math.nan])
+def test_a_step_that_is_no_integer_is_invalid(store: MetricsStore, step: Any) -> None:
+    with pytest.raises(InvalidInput, match="step of 'x'"):
+        store.record("run", "x", 1.0, step)
     assert store.read("run") == []
 
 

@@ -249,6 +249,17 @@ def test_two_batches_accumulate_to_the_gradient_of_both(client: TrainingClient) 
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
 
+def test_the_gradient_norm_is_that_before_clipping(client: TrainingClient) -> None:
+    sessions = [client.start_session(CONFIG) for _ in range(2)]
+    norms = []
+    for session, adam in zip(sessions, (AdamParams(), AdamParams(grad_clip_norm=0.1)), strict=True):
+        client.forward_backward(session, BATCH)
+        norms.append(client.await_(client.optim_step(session, 1e-3, adam)).grad_norm)
+    assert norms[0] == norms[1]
+    assert norms[0] is not None
+    assert norms[0] > 0.1
+
+
 def test_a_step_clears_the_gradient(client: TrainingClient) -> None:
     session = client.start_session(CONFIG)
     step(client, session)

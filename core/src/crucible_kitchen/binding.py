@@ -30,7 +30,7 @@ def options_class(adapter: Any, label: str) -> type[AdapterOptions]:
     """Return the adapter's `Options`, or the empty ones.
 
     Raises:
-        BindError: `Options` is not a class derived from `AdapterOptions`.
+        BindError: `Options` is not a class derived from `AdapterOptions`, or has a field `use`.
     """
     options = getattr(adapter, "Options", AdapterOptions)
     if not (isinstance(options, type) and issubclass(options, AdapterOptions)):
@@ -38,6 +38,8 @@ def options_class(adapter: Any, label: str) -> type[AdapterOptions]:
             f"adapter {label!r}: Options must be a class derived from "
             f"crucible_kitchen.AdapterOptions, it is {options!r}"
         )
+    if "use" in options.model_fields:
+        raise BindError(f"adapter {label!r}: no option can be called 'use'; it names the adapter")
     return options
 
 

@@ -58,7 +58,7 @@ class Installed:
         self._check_core_version()
         try:
             return self.entry_point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise AdapterLoadError(
                 f"{self} cannot be imported from {self.entry_point.value!r}: "
                 f"{type(error).__name__}: {error}"

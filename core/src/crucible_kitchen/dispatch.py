@@ -8,12 +8,14 @@ adapter left it out, through its `around` to `inner`. On the way out every excep
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
+import numpy as np
 import pluggy
 from pydantic import GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import PydanticCustomError, core_schema
@@ -136,8 +138,11 @@ class Port:
             def bound(*args: Any, **kwargs: Any) -> Any:
                 try:
                     return function(self._opts, *args, **kwargs)
+                except AdapterError as error:
+                    self._explain(error, name)
+                    raise
                 except Exception as error:
-                    raise self._explain(error, name) from _cause(error)
+                    raise self._explain(error, name) from error
 
             return bound
         if self._binding.inner is not None:
@@ -154,8 +159,7 @@ class Port:
             if "close" in self._implemented:
                 self._run("close", {})
         finally:
-            for child in self._binding.children:
-                child.close()
+            close_all(self._binding.children)
 
     # --- calls ---
 
@@ -195,8 +199,7 @@ class Port:
                 return self._finish(callback, invoke, None)
             return self._observed("adapter.around", callback, invoke, {"depth": depth})
         for name, default in left_out.items():
-            value = arguments[name]
-            if not (value is default or (value == default) is True):
+            if not _same(arguments[name], default):
                 raise self._explain(Unsupported(f"takes no {name!r}"), callback)
         invoke = functools.partial(getattr(self._hooks, callback), opts=self._opts, **arguments)
         if not self._observers:
@@ -211,8 +214,11 @@ class Port:
     ) -> Any:
         try:
             result = invoke()
+        except AdapterError as error:
+            self._explain(error, callback)
+            raise  # with the cause that it has
         except Exception as error:
-            raise self._explain(error, callback) from _cause(error)
+            raise self._explain(error, callback) from error
         if self.traits(callback).stream:
             return Stream(result, functools.partial(self._explain, callback=callback), ended)
         return result
@@ -246,10 +252,12 @@ class Port:
         """Say where an error happened; make it an `AdapterError` if it is none."""
         if not isinstance(error, AdapterError):
             text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            error = AdapterError(text)
+            foreign, error = error, AdapterError(text)
+            error.__cause__ = foreign
         if error.port is None:
             error.port, error.adapter, error.callback = self.name, self.adapter, callback
             error.reason = redacted(error.reason, self._opts)
+            error.args = (error.reason,)
         return error
 
     @classmethod
@@ -302,6 +310,16 @@ class Port:
         return {"use": self.adapter, **visible(self._opts)}
 
 
-def _cause(error: Exception) -> Exception | None:
-    """Keep a foreign exception as the cause; an AdapterError speaks for itself."""
-    return error.__cause__ if isinstance(error, AdapterError) else error  # type: ignore[return-value]
+def close_all(ports: Iterable[Port]) -> None:
+    """Close every port, whatever happens while closing another; then raise what failed."""
+    with contextlib.ExitStack() as stack:
+        for port in reversed([*ports]):
+            stack.callback(port.close)
+
+
+def _same(value: Any, default: Any) -> bool:
+    """Say whether a value is its default. An array never is: its `==` has no single truth value."""
+    if value is default:
+        return True
+    equal = value == default
+    return isinstance(equal, bool | np.bool_) and bool(equal)

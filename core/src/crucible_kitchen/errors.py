@@ -86,7 +86,9 @@ class AdapterError(CrucibleError):
 
 
 def _rebuild(cls: type[AdapterError], reason: str, state: dict[str, Any]) -> AdapterError:
-    error = cls(reason)
+    # Not by cls(reason): a subclass of an adapter may take other arguments.
+    error = cls.__new__(cls, reason)
+    error.args = (reason,)
     error.__dict__.update(state)
     return error
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import difflib
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from .binding import PortT, bind, options_class, ports_in
 from .discovery import KNOWN_ADAPTERS, Catalog, catalog
-from .dispatch import Port
+from .dispatch import Port, close_all
 from .errors import (
     AdapterLoadError,
     AdapterNotFound,
@@ -24,6 +26,7 @@ from .errors import (
     CrucibleError,
     PortNotConfigured,
 )
+from .options import variable_of
 from .ports import (
     PORTS,
     BlobStore,
@@ -37,6 +40,9 @@ from .settings import Key, Settings, in_code, load
 from .telemetry import Observer, Observers
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+# What TOML and JSON can hold beside texts and tables, so what is no adapter.
+PLAIN = (bool, int, float, list, tuple, datetime.date, datetime.time)
 
 
 class Kitchen:
@@ -99,6 +105,7 @@ class Kitchen:
         self._ports: dict[str, Port] = {}
         self._extra: list[Port] = []
         self._catalog: Catalog | None = None
+        self._packages: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"<Kitchen {', '.join(self.configured) or 'without adapters'}>"
@@ -145,28 +152,41 @@ class Kitchen:
         with self._lock:
             if port.name not in self._ports:
                 if port.name not in self.configured:
-                    raise PortNotConfigured(self._not_configured(port.name))
+                    raise PortNotConfigured(self._not_configured([port.name]))
                 self._ports[port.name] = self._bind_at(
                     port, self.settings.values["adapters"][port.name], ("adapters", port.name)
                 )
             return cast(PortT, self._ports[port.name])
 
     def bind(self, ports: Iterable[str]) -> None:
-        """Bind these ports now, so that a mistake shows before any work starts."""
+        """Bind these ports now, so that a mistake shows before any work starts.
+
+        Raises:
+            PortNotConfigured: names every port without an adapter.
+            ConfigurationError: as `port` does.
+        """
+        ports = list(ports)
+        if missing := [name for name in ports if name not in self.configured]:
+            raise PortNotConfigured(self._not_configured(missing))
         for name in ports:
             self.port(PORTS[name])
 
-    def _not_configured(self, name: str) -> str:
-        installed = sorted({e.name for e in self._entries().entries if e.port == name})
-        example = next((n for n in installed if n != "noop"), None) or KNOWN_ADAPTERS[name][-1]
+    def _not_configured(self, missing: Sequence[str]) -> str:
+        """Say what to write, and what to install, for ports without an adapter."""
+        where = self.settings.files[0] if self.settings.files else "crucible.toml"
+        lines, installed_for, absent = [], [], []
+        for name in missing:
+            installed = sorted({e.name for e in self._entries().entries if e.port == name})
+            example = next((n for n in installed if n != "noop"), None) or KNOWN_ADAPTERS[name][-1]
+            lines.append(f'    {name} = "{example}"')
+            installed_for.append(f"installed for {name}: {', '.join(installed) or 'none'}")
+            if example not in installed:
+                absent.append(f"crucible-adapter-{example}")
         text = (
-            f"no adapter is chosen for the port {name}; add to crucible.toml\n\n"
-            f'    [adapters]\n    {name} = "{example}"\n\n'
-            f"installed for it: {', '.join(installed) or 'none'}"
+            f"no adapter is chosen for {', '.join(missing)}; add to {where}\n\n    [adapters]\n"
+            + "\n".join([*lines, "", *installed_for])
         )
-        if example not in installed:
-            text += f"; get one with `pip install crucible-adapter-{example}`"
-        return text
+        return text + (f"\nto get one: pip install {' '.join(absent)}" if absent else "")
 
     # --- configuration ---
 
@@ -209,14 +229,26 @@ class Kitchen:
             raise PydanticCustomError("no_use", 'name the adapter: use = "<name>"')
         try:
             if isinstance(use, str):
-                adapter, label = self._entries().find(port.name, use).load(), use
+                entry = self._entries().find(port.name, use)
+                adapter, label = entry.load(), use
+                self._packages[entry.package] = entry.version
+            elif isinstance(use, PLAIN):
+                raise BindError(f"name the adapter by a text, not a {type(use).__name__}")
             else:
                 adapter = use
                 label = getattr(use, "__name__", type(use).__name__)
             options = options_class(adapter, label)
         except CrucibleError as error:
             raise _carried(error) from error
-        opts = validate(options, table, context, label)
+        try:
+            opts = validate(options, table, context, label)
+        except ValidationError:
+            raise
+        except Exception as error:  # in a validator of the adapter's own
+            # Without the error's text, which may repeat a value.
+            broken = BindError(f"the Options of {label!r} raised {type(error).__name__}")
+            broken.__cause__ = error
+            raise _carried(broken) from error
         try:
             return bind(port, adapter, opts, label, self.observers)
         except BindError as error:
@@ -232,7 +264,8 @@ class Kitchen:
         kind: type[ConfigurationError] = ConfigurationError
         for problem in error.errors(include_input=False, include_url=False):
             key = (*at, *map(str, problem["loc"]))
-            lines.append(f"{'.'.join(key)}: {problem['msg']} (from {self.settings.source_of(key)})")
+            source = problem.get("ctx", {}).get("source") or self.settings.source_of(key)
+            lines.append(f"{'.'.join(key)}: {problem['msg']} (from {source})")
             kind = _KINDS.get(problem["type"], kind)
         return kind("\n".join(lines))
 
@@ -247,28 +280,15 @@ class Kitchen:
         return {name: self._ports[name].describe() for name in PORTS if name in self._ports}
 
     def packages(self) -> dict[str, str]:
-        """Return the versions of the packages that serve the configured ports."""
-        return {
-            entry.package: entry.version
-            for name in self.configured
-            for entry in self._entries().entries
-            if entry.port == name and name in self._ports
-            if self._ports[name].adapter in (entry.name, f"{entry.package}/{entry.name}")
-        }
+        """Return the versions of the packages whose adapters were bound, inner ones included."""
+        return dict(self._packages)
 
     def close(self) -> None:
         """Close every adapter that was bound. A later use binds anew."""
         with self._lock:
             ports = [*self._extra, *self._ports.values()]
             self._ports, self._extra = {}, []
-        errors = []
-        for port in ports:
-            try:
-                port.close()
-            except Exception as error:  # the others must still be closed
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        close_all(ports)
 
     def __enter__(self) -> Kitchen:
         return self
@@ -297,30 +317,60 @@ def validate(
     try:
         return model.model_validate(dict(table), context=context)
     except ValidationError as error:
+        environ = context["environ"]
         lines: list[InitErrorDetails] = []
         for problem in error.errors(include_url=False, include_input=False):
             said = problem.get("ctx", {})
             message = problem["msg"]
             if "message" in said:  # by this function already, about an inner adapter
                 pass
-            elif problem["type"] == "extra_forbidden":
+            elif problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
                 message = _no_such_key(model, problem["loc"], label)
             elif problem["type"] == "missing":
                 message = "is required" + _documented(model, problem["loc"])
+            elif problem["type"] == "value_error":  # raised by a validator; without the prefix
+                message = str(said["error"])
+            more = _error_of(problem) | _source_of(problem, model, table, environ)
             kind = PydanticCustomError(
-                cast(Any, problem["type"]), "{message}", {**_error_of(problem), "message": message}
+                cast(Any, problem["type"]), "{message}", {**more, "message": message}
             )
             lines.append({"type": kind, "loc": problem["loc"], "input": None})
         raise ValidationError.from_exception_data(label, lines, hide_input=True) from None
 
 
 def _no_such_key(model: type[BaseModel], loc: tuple[int | str, ...], label: str) -> str:
-    if len(loc) > 1:
-        return "there is no such key"
-    near = difflib.get_close_matches(str(loc[0]), model.model_fields, 1)
-    if near:
-        return f"{label} has no such key; did you mean {near[0]!r}?"
-    return f"{label} has no such key; it has {', '.join(model.model_fields) or 'none'}"
+    known = _fields_in(model)
+    for part in loc[:-1]:
+        known = _fields_in(known.get(str(part)))
+    said = "there is no such key" if len(loc) > 1 else f"{label} has no such key"
+    if near := difflib.get_close_matches(str(loc[-1]), known, 1):
+        return f"{said}; did you mean {near[0]!r}?"
+    return f"{said}; it has {', '.join(known) or 'none'}" if len(loc) == 1 else said
+
+
+def _fields_in(annotation: Any) -> Mapping[str, Any]:
+    """Return the fields, with their types, of the model or dataclass that a type holds."""
+    for kind in (annotation, *get_args(annotation)):
+        if dataclasses.is_dataclass(kind):
+            hints = get_type_hints(kind)
+            return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return {name: field.annotation for name, field in kind.model_fields.items()}
+    return {}
+
+
+def _source_of(
+    problem: Any, model: type[BaseModel], table: Mapping[str, Any], environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Name the ecosystem's variable that gave a value, and what an inner adapter knows of one."""
+    if source := problem.get("ctx", {}).get("source"):
+        return {"source": source}
+    name = str(problem["loc"][0]) if problem["loc"] else ""
+    field = model.model_fields.get(name)
+    if field is None or name in table:
+        return {}
+    variable = variable_of(field, environ)
+    return {"source": f"environment variable {variable}"} if variable else {}
 
 
 def _documented(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:

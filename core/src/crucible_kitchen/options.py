@@ -6,9 +6,11 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_validator
+from pydantic.fields import FieldInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,8 @@ class FromEnv:
 
         api_key: Annotated[SecretStr, FromEnv("OPENAI_API_KEY")]
 
-    It is a default, so every layer of configuration goes before it.
+    It is a default, so every layer of configuration goes before it. A variable that is empty
+    counts as not set; of several, the first that is set is taken.
     """
 
     variable: str
@@ -70,10 +73,9 @@ class AdapterOptions(BaseModel):
             return data
         environ: Mapping[str, str] = (info.context or {}).get("environ", os.environ)
         found = {
-            name: environ[source.variable]
+            name: environ[variable]
             for name, field in cls.model_fields.items()
-            for source in field.metadata
-            if isinstance(source, FromEnv) and name not in data and environ.get(source.variable)
+            if name not in data and (variable := variable_of(field, environ))
         }
         return {**data, **found}
 
@@ -93,6 +95,25 @@ class AdapterOptions(BaseModel):
         return state
 
 
+def variables(field: FieldInfo) -> list[str]:
+    """Return the variables that a field takes its default from, the one that goes first first."""
+    found = [*field.metadata, *_nested(field.annotation)]
+    return [source.variable for source in found if isinstance(source, FromEnv)]
+
+
+def variable_of(field: FieldInfo, environ: Mapping[str, str]) -> str | None:
+    """Return the first variable of a field that is set, and not to nothing."""
+    return next((name for name in variables(field) if environ.get(name)), None)
+
+
+def _nested(annotation: Any) -> Iterator[Any]:
+    # `Annotated[SecretStr, FromEnv(...)] | None`: here pydantic leaves the metadata in the type.
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        for argument in get_args(annotation):
+            yield argument
+            yield from _nested(argument)
+
+
 def visible(model: BaseModel) -> dict[str, Any]:
     """Return the fields of a model as plain data that may be shown: secrets are masked.
 
@@ -100,8 +121,10 @@ def visible(model: BaseModel) -> dict[str, Any]:
     """
     shown = model.model_dump(mode="json", fallback=str)
     for name, field in type(model).model_fields.items():
-        if name in shown and shown[name] is not None and is_secret(field.annotation):
-            shown[name] = MASK
+        if name in shown and is_secret(field.annotation):
+            value = getattr(model, name)
+            secret = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+            shown[name] = MASK if secret else secret  # that there is none is no secret
     return shown
 
 

@@ -8,7 +8,8 @@ raises `Unsupported`; ask `supports` before. Every failure is an `AdapterError`.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -339,10 +340,18 @@ class Completer(Port):
     def complete_batch(
         self, prompts: Sequence[Prompt], params: SamplingParams
     ) -> list[Completion | AdapterError]:
-        results = self._call(CompleterSpec.complete_batch, prompts=prompts, params=params)
+        return self._call(CompleterSpec.complete_batch, prompts=prompts, params=params)
+
+    def _finish(self, callback: str, invoke: Callable[[], Any], *rest: Any) -> Any:
+        if callback == "complete_batch":
+            invoke = functools.partial(self._explain_each, invoke)
+        return super()._finish(callback, invoke, *rest)
+
+    def _explain_each(self, invoke: Callable[[], Iterable[Any]]) -> builtins.list[Any]:
+        """Explain the errors inside a batch, where it was served: a wrapper sees them as such."""
         return [
             self._explain(result, "complete_batch") if isinstance(result, Exception) else result
-            for result in results
+            for result in invoke()
         ]
 
     def stream_complete(self, prompt: Prompt, params: SamplingParams) -> Stream[CompletionChunk]:

@@ -47,7 +47,7 @@ class Layer:
     """
 
     name: str
-    table: Mapping[str, Any]
+    table: Mapping[str, Any] = field(repr=False)  # it may hold secrets
     labels: Mapping[Key, str] = field(default_factory=dict)
 
     def source(self, key: Key) -> str:
@@ -58,7 +58,7 @@ class Layer:
 class Settings:
     """The merged values, and the source of each leaf."""
 
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict, repr=False)  # they may hold secrets
     sources: dict[Key, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     profile: str | None = None
@@ -201,7 +201,11 @@ def _find(path: str | Path | None, environ: Mapping[str, str]) -> Path | None:
     chosen = path or environ.get("CRUCIBLE_CONFIG") or None
     if chosen is not None:
         file = Path(chosen)
-        if not file.is_file():
+        try:
+            found = file.is_file()
+        except OSError as error:  # such as a name that is too long
+            raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from None
+        if not found:
             where = "" if path else " (from $CRUCIBLE_CONFIG)"
             raise ConfigurationError(
                 f"there is no file {str(file)!r}{where}; `crucible init` writes one"
@@ -210,15 +214,16 @@ def _find(path: str | Path | None, environ: Mapping[str, str]) -> Path | None:
     if (file := Path("crucible.toml")).is_file():
         return file
     file = Path("pyproject.toml")
-    if file.is_file() and "crucible" in _parse(file).get("tool", {}):
-        return file
-    return None
+    return file if file.is_file() and _read(file) else None
 
 
 def _read(file: Path) -> dict[str, Any]:
     table = _parse(file)
     if file.name == "pyproject.toml":
-        table = table.get("tool", {}).get("crucible", {})
+        for name in ("tool", "crucible"):
+            table = table.get(name, {})
+            if not isinstance(table, dict):
+                raise ConfigurationError(f"{file}: [tool.crucible] must be a table")
     return dict(table)
 
 
@@ -251,10 +256,15 @@ def _check(where: str, table: Mapping[str, Any]) -> None:
         if name not in TABLES[:2]:
             raise ConfigurationError(_no_such(where, name, TABLES))
         if not isinstance(value, Mapping):
-            raise ConfigurationError(f"{where}: {name} must be a table, it is {value!r}")
+            raise ConfigurationError(f"{where}: {name} must be a table, not {_kind(value)}")
     for port in table.get("adapters", {}):
         if port not in PORTS:
             raise ConfigurationError(_no_such(where, f"adapters.{port}", PORTS))
+
+
+def _kind(value: Any) -> str:
+    """Name the type of a value in an error. The value itself may be a secret in a wrong place."""
+    return {str: "a text", list: "a list", bool: "true or false"}.get(type(value), "a value")
 
 
 def _no_such(where: str, key: str, known: Iterable[str]) -> str:
@@ -287,7 +297,7 @@ class _Variables(EnvSettingsSource):
 def _environment(environ: Mapping[str, str]) -> Layer:
     pairs = []
     for name, value in _Variables(environ).env_vars.items():
-        if not name.upper().startswith(PREFIX) or name.upper() in RESERVED or value is None:
+        if not name.upper().startswith(PREFIX) or name in RESERVED or value is None:
             continue
         path = name[len(PREFIX) :].lower().split("__")
         pairs.append((f"environment variable {name}", tuple(path), value))
@@ -322,7 +332,8 @@ def _assignments(name: str, pairs: Iterable[tuple[str, Key, str]]) -> Layer:
                 here[part] = inside = {"use": inside}
             elif inside is not None and not isinstance(inside, dict):
                 raise ConfigurationError(
-                    f"{label}: {'.'.join(path[: depth + 1])} is set to {inside!r}, not a table"
+                    f"{label}: {'.'.join(path[: depth + 1])} is set to {_kind(inside)}, "
+                    "not to a table"
                 )
             here = here.setdefault(part, {})
         here[path[-1]] = _value(text)
@@ -336,7 +347,11 @@ def _check_path(label: str, path: Key) -> None:
     if path[0] not in TABLES[:2]:
         raise ConfigurationError(
             f"{label}: there is no setting {'.'.join(path)!r}; "
-            + (_near(path[0], TABLES[:2]) or "settings begin with adapters. or workflow.")
+            + (
+                _near(path[0], TABLES[:2])
+                or f"did you mean workflow.{'.'.join(path)}? Settings "
+                "begin with adapters. or workflow."
+            )
         )
     if path[0] == "adapters" and len(path) > 1 and path[1] not in PORTS:
         raise ConfigurationError(_no_such(label, f"adapters.{path[1]}", PORTS))

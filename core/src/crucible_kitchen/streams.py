@@ -36,7 +36,10 @@ class Stream(Generic[T], Iterator[T]):
             self._iterator = iter(source)
         except Exception as error:
             self._open = False
-            raise translate(error) from error
+            translated = translate(error)
+            if translated is error:
+                raise
+            raise translated from error
 
     def __next__(self) -> T:
         if not self._open:
@@ -49,7 +52,9 @@ class Stream(Generic[T], Iterator[T]):
         except Exception as error:
             translated = self._translate(error)
             self._finish(translated)
-            raise translated from (None if translated is error else error)
+            if translated is error:
+                raise  # with the cause that it has
+            raise translated from error
 
     def close(self) -> None:
         """Free what the stream holds. Closing twice is fine."""
@@ -67,6 +72,8 @@ class Stream(Generic[T], Iterator[T]):
         except Exception as failure:
             if error is None:
                 error = self._translate(failure)
+                if error is failure:
+                    raise
                 raise error from failure
         finally:
             if self._ended is not None:

@@ -421,7 +421,7 @@ class MetricEntry:
         except (TypeError, ValueError, OverflowError) as error:
             raise InvalidInput(f"the value of {metric!r} is no float: {error}") from error
         try:
-            at = None if step is None else operator.index(step)
+            at = None if step is None else int(operator.index(step))  # True is 1
         except TypeError:
             raise InvalidInput(f"the step of {metric!r} must be an integer, not {step!r}") from None
         return cls(run_id, metric, number, at, datetime.now(UTC), _json_object(metadata or {}))

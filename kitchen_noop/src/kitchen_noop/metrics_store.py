@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 import threading
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from crucible_kitchen import InvalidInput, MetricEntry, hookimpl, resource
+from crucible_kitchen import MetricEntry, hookimpl, resource
 
 from .conditions import Conditions, round_trip
 
@@ -57,10 +55,8 @@ def record_many(
     metadata: Mapping[str, Any] | None,
 ) -> None:
     round_trip(opts, 0.0)
-    now = datetime.now(UTC)
-    kept = _as_json(metadata)
     entries = [
-        MetricEntry(run_id, metric, float(value), step, now, kept)
+        MetricEntry.recorded(run_id, metric, value, step, metadata)
         for metric, value in metrics.items()
     ]
     store = rows(opts)
@@ -68,7 +64,7 @@ def record_many(
         run = store.runs.setdefault(run_id, {})
         for entry in entries:
             # Without a step every record is a row of its own.
-            key = (entry.metric, object() if step is None else step)
+            key = (entry.metric, object() if entry.step is None else entry.step)
             run[key] = entry
 
 
@@ -92,15 +88,6 @@ def runs(opts: Options) -> list[str]:
     store = rows(opts)
     with store.lock:
         return sorted(store.runs)
-
-
-def _as_json(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return metadata as a store that keeps JSON gives it back."""
-    try:
-        kept: dict[str, Any] = json.loads(json.dumps(dict(metadata or {})))
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"metadata must be what JSON can hold: {error}") from None
-    return kept
 
 
 if TYPE_CHECKING:

@@ -107,11 +107,23 @@ def test_text_and_parquet_and_compressed_files_are_read(
     assert rows("b.jsonl.gz") == [{"n": 3}]
 
 
-def test_nested_values_come_back_as_python_objects(store: DatasetStore) -> None:
-    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
-    Path("chat.jsonl").write_text(json.dumps({"messages": messages, "tokens": [1, 2]}) + "\n")
-    [row] = store.to_list(store.load_dataset("chat.jsonl"))
-    assert row == {"messages": messages, "tokens": [1, 2]}
+@both_ways
+def test_nested_values_come_back_as_python_objects(store: DatasetStore, streaming: bool) -> None:
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "🦜\u2028ü"}]
+    rows = [{"messages": messages[:n], "tokens": [1] * n} for n in (2, 0, 1)]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    Path("chat.jsonl").write_text(text, encoding="utf-8")
+    assert store.to_list(store.load_dataset("chat.jsonl", streaming=streaming)) == rows
+
+
+@both_ways
+def test_a_field_that_a_row_lacks_is_none(store: DatasetStore, streaming: bool) -> None:
+    Path("a.jsonl").write_text('{"n": 1}\n{"t": "x"}\n{"n": 3, "t": "y"}\n')
+    assert store.to_list(store.load_dataset("a.jsonl", streaming=streaming)) == [
+        {"n": 1, "t": None},
+        {"n": None, "t": "x"},
+        {"n": 3, "t": "y"},
+    ]
 
 
 def test_a_file_in_the_home_folder_is_found(
@@ -234,6 +246,25 @@ def test_a_bad_line_is_refused_with_its_file_and_number(
 
 
 @both_ways
+def test_a_bad_line_in_a_folder_is_refused_with_its_file_and_number(
+    store: DatasetStore, working_directory: Path, streaming: bool
+) -> None:
+    write(Path("data/train.jsonl"), [1])
+    Path("data/test.jsonl").write_text('{"n": 1}\n{"n":\n')
+    with pytest.raises(InvalidInput, match=f"{working_directory}/data/test.jsonl, line 2: "):
+        store.to_list(store.load_dataset("data", "test", streaming=streaming))
+
+
+@both_ways
+def test_text_that_is_no_unicode_is_refused_with_its_file_and_number(
+    store: DatasetStore, streaming: bool
+) -> None:
+    Path("a.jsonl").write_bytes(b'{"t": "x"}\n{"t": "\xff"}\n')
+    with pytest.raises(InvalidInput, match=r"a\.jsonl, line 2: "):
+        store.to_list(store.load_dataset("a.jsonl", streaming=streaming))
+
+
+@both_ways
 def test_a_bad_table_is_refused_with_its_file(store: DatasetStore, streaming: bool) -> None:
     Path("a.csv").write_text("n\n1\n2,3,4\n")
     Path("b.parquet").write_bytes(b"no parquet")
@@ -243,11 +274,34 @@ def test_a_bad_table_is_refused_with_its_file(store: DatasetStore, streaming: bo
 
 
 @both_ways
-@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.jsonl", ""), ("a.json", "[]"), ("a.csv", "n,t\n"), ("a.txt", "")],
+)
+def test_a_file_without_rows_is_refused(
+    store: DatasetStore, name: str, content: str, streaming: bool
+) -> None:
+    Path(name).write_text(content)
+    with pytest.raises(InvalidInput, match=f"{name}: holds no rows"):
+        store.to_list(store.load_dataset(name, streaming=streaming))
+
+
+@both_ways
+@pytest.mark.parametrize("name", ["a.json", "a.csv"])
 def test_an_empty_file_is_refused(store: DatasetStore, name: str, streaming: bool) -> None:
     Path(name).touch()
     with pytest.raises(InvalidInput, match=name):
         store.to_list(store.load_dataset(name, streaming=streaming))
+
+
+@both_ways
+def test_a_table_without_rows_is_refused(store: DatasetStore, streaming: bool) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    pa.parquet.write_table(pa.table({"n": pa.array([], pa.int64())}), "a.parquet")
+    with pytest.raises(InvalidInput, match=r"a\.parquet: holds no rows"):
+        store.to_list(store.load_dataset("a.parquet", streaming=streaming))
 
 
 def test_a_folder_without_data_is_not_found(store: DatasetStore) -> None:
@@ -468,6 +522,15 @@ def test_a_handle_may_be_read_again_and_by_several_at_once(
 
 
 @both_ways
+def test_whoever_gets_rows_may_change_them(store: DatasetStore, streaming: bool) -> None:
+    Path("a.jsonl").write_text('{"messages": [{"content": "hi"}]}\n')
+    handle = store.select(store.load_dataset("a.jsonl", streaming=streaming), [0, 0])
+    first, second = store.to_list(handle)
+    first["messages"][0]["content"] = "changed"
+    assert second["messages"] == store.to_list(handle)[0]["messages"] == [{"content": "hi"}]
+
+
+@both_ways
 def test_two_streams_of_a_handle_do_not_disturb_each_other(
     store: DatasetStore, numbers: Path, streaming: bool
 ) -> None:
@@ -550,6 +613,17 @@ def test_a_stream_reads_no_further_than_it_is_asked_to() -> None:
     assert read[-1] <= 200
 
 
+def test_a_streamed_file_is_not_read_whole(store: DatasetStore) -> None:
+    with Path("a.jsonl").open("w") as file:
+        for n in range(600):
+            file.write(json.dumps({"n": n, "filler": "x" * 20_000}) + "\n")
+        file.write("no JSON, beyond what is read at a time\n")
+    handle = store.load_dataset("a.jsonl", streaming=True)
+    assert values(store, store.take(handle, 3)) == [0, 1, 2]
+    with pytest.raises(InvalidInput, match="line 601: "):
+        store.to_list(handle)
+
+
 def test_a_stream_takes_bounded_memory() -> None:
     def source(size: int) -> Iterator[dict[str, list[bytes]]]:
         for _ in range(400):
@@ -567,17 +641,16 @@ def test_a_stream_takes_bounded_memory() -> None:
 
 
 def test_a_table_is_read_by_the_batch() -> None:
-    class Columns:
-        reads = 0
+    read: list[slice | list[int]] = []
 
-        def __getitem__(self, key: slice | list[int]) -> dict[str, list[int]]:
-            Columns.reads += 1
-            places = range(key.start, key.stop) if isinstance(key, slice) else key
-            return {"n": list(places)}
+    def look_up(places: slice | list[int]) -> dict[str, list[int]]:
+        read.append(places)
+        assert isinstance(places, list)  # for they are shuffled
+        return {"n": places}
 
-    table = Table(Columns(), range(10_000)).shuffle(1, None).skip(5).take(5000)
+    table = Table(look_up, range(10_000)).shuffle(1, None).skip(5).take(5000)
     assert sum(len(batch) for batch in table.rows(1000)) == 5000
-    assert Columns.reads == 5
+    assert len(read) == 5
 
 
 # --- quiet, lazy, configured ---

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import resource as rlimit
 import signal
 import subprocess
@@ -15,13 +16,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import crucible_adapter_jsonl.metrics_store as jsonl
+import numpy as np
 import pytest
 from crucible_adapter_jsonl.files import RunFiles, file_name
 from crucible_kitchen import InvalidInput, Kitchen, MetricsStore, Unauthorized, Unavailable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-any_text = st.text(st.characters(exclude_categories=()), max_size=30)  # lone surrogates, too
+# Lone surrogates, too, but no two that JSON would read as one character.
+any_text = st.text(st.characters(exclude_categories=()), max_size=30).filter(
+    lambda text: not re.search("[\ud800-\udbff][\udc00-\udfff]", text)
+)
 ODD_IDS = ["", ".", "..", "a/b", "../x", "x" * 5000, "\ud800", "\udfff", "?"]
 one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -64,6 +69,16 @@ def the_file(folder: Path) -> Path:
     return file
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with (
+            another(folder) as kitchen,
+            pytest.raises(InvalidInput, match=r"file.* \(option path\)"),
+        ):
+            kitchen.metrics_store.record("run", "nll", 1.0)
+
+
 # --- rows ---
 
 
@@ -93,6 +108,12 @@ def test_every_float_comes_back_to_the_bit(tmp_path: Path, value: float) -> None
         assert math.isnan(entry.value)
     else:
         assert entry.value.hex() == value.hex()  # tells -0.0 from 0.0
+
+
+def test_numbers_of_numpy_become_plain_ones(store: MetricsStore) -> None:
+    store.record("run", "nll", np.float32(0.5), step=np.int64(3))  # type: ignore[arg-type]
+    [entry] = store.read("run")
+    assert (entry.value, entry.step) == (0.5, 3)
 
 
 def test_recording_a_step_again_replaces_its_row_in_its_place(store: MetricsStore) -> None:
@@ -301,6 +322,14 @@ def test_a_torn_line_costs_nothing_to_a_process_that_had_the_file_open(
     assert values(store) == [1.0, 2.0]
 
 
+def test_a_run_whose_first_line_was_torn_is_listed(store: MetricsStore, folder: Path) -> None:
+    folder.mkdir()
+    (folder / file_name("run")).write_bytes(b'\n{"run_id":"run","me')
+    assert list(store.runs()) == []
+    store.record("run", "nll", 1.0)
+    assert list(store.runs()) == ["run"]
+
+
 def test_flush_syncs_the_file_and_its_first_use_syncs_every_new_folder(
     tmp_path: Path, synced: list[str]
 ) -> None:
@@ -366,6 +395,17 @@ def test_a_disk_that_takes_only_a_part_of_a_row_is_unavailable(
     assert values(store) == [1.0, 3.0]
 
 
+def test_a_disk_that_is_full_is_unavailable_and_nothing_was_done(
+    store: MetricsStore, folder: Path
+) -> None:
+    folder.mkdir()
+    (folder / file_name("run")).symlink_to("/dev/full")
+    with pytest.raises(Unavailable, match="No space left") as caught:
+        store.record("run", "nll", 1.0)
+    assert caught.value.retryable
+    assert caught.value.no_effect
+
+
 # --- several at once ---
 
 
@@ -417,6 +457,7 @@ def test_threads_that_write_at_once_lose_nothing(store: MetricsStore) -> None:
         for step in range(100):
             store.record("run", f"metric-{thread}", float(step), step=step)
             store.record(f"run-{thread}-{step}", "nll", 0.0)  # makes others' files close
+            store.flush("run")
 
     threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
     for thread in threads:

@@ -1,5 +1,6 @@
 """Checkpoints: complete, unique, good in another process, and continued to the bit."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 import torch
 from crucible_adapter_torch import checkpoints
 from crucible_kitchen import InvalidInput, LoraConfig, NotFound, SessionConfig
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 CONFIGS = {
@@ -94,6 +95,15 @@ with Kitchen(adapters={"training_client": options}) as kitchen:
     assert_equal_to_the_bit(state(other), state(straight))
 
 
+def test_training_continues_to_the_bit_whatever_the_seed_of_the_other_session(client, datums):
+    straight, other = (client.start_session(SessionConfig("drops", seed=s)) for s in (3, 8))
+    train(client, straight, datums)
+    client.load_checkpoint(other, client.save_checkpoint(straight, "half"))
+    for session in (straight, other):
+        train(client, session, datums)
+    assert_equal_to_the_bit(state(other), state(straight))
+
+
 def test_loading_puts_the_same_session_back(client, datums):
     session = client.start_session(CONFIGS["full"])
     train(client, session, datums)
@@ -113,8 +123,9 @@ def test_without_the_optimizer_its_state_starts_afresh(client, datums):
     started = client.start_session(
         SessionConfig("drops", seed=9, from_checkpoint=reference)  # the default is without
     )
-    for each in (session, started):
+    for each, seed in ((session, 3), (started, 9)):
         assert each._engine.moments() == {}
+        assert each._engine.randomness() == {"seed": seed, "passes": 0}
         for name, weight in each._engine.weights.items():
             assert torch.equal(weight, before[name])
 
@@ -133,7 +144,7 @@ def test_an_unknown_checkpoint_is_not_found_and_changes_nothing(client, datums, 
     session = client.start_session(CONFIGS["full"])
     (tmp_path / "state.json").write_text("{}")
     client.forward_backward(session, datums)
-    for reference in ("nothing", "", ".", "..", str(tmp_path), "a/b"):
+    for reference in ("nothing", "", ".", "..", str(tmp_path), "a/b", "x" * 300, "\0"):
         with pytest.raises(NotFound, match="no checkpoint"):
             client.load_checkpoint(session, reference)
     client.await_(client.optim_step(session, 1e-2))  # the gradients are still there
@@ -195,8 +206,25 @@ def test_deleting_removes_one_and_again_is_fine(client):
         client.load_checkpoint(session, first)
 
 
+def test_a_checkpoint_deleted_during_a_listing_is_left_out(client, monkeypatch):
+    session = client.start_session(SessionConfig("tiny"))
+    for _ in range(2):
+        client.save_checkpoint(session, "x")
+    read = checkpoints._facts
+
+    def read_late(path):
+        client.delete_checkpoint(path.name)
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_facts", read_late)
+        assert client.list_checkpoints() == []
+
+
 @settings(deadline=None)
 @given(label=st.text(max_size=300))
+@example(label="half a character: \udc80")
+@example(label=".hidden")
 def test_any_text_is_a_label(label, tmp_path_factory):
     folder = tmp_path_factory.mktemp("labels")
     weights = {"w": torch.arange(3.0)}
@@ -245,6 +273,25 @@ def test_nothing_in_a_checkpoint_is_a_pickle(client, datums, tmp_path):
     reference = client.save_checkpoint(session, "x")
     names = sorted(os.listdir(tmp_path / "ckpt" / reference))
     assert names == ["moments.safetensors", "state.json", "weights.safetensors"]
+
+
+def test_a_checkpoint_of_another_format_is_invalid_input(client, tmp_path):
+    session = client.start_session(SessionConfig("tiny"))
+    reference = client.save_checkpoint(session, "x")
+    state = tmp_path / "ckpt" / reference / "state.json"
+    state.write_text(state.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(InvalidInput, match="has format 2, this version reads 1"):
+        client.load_checkpoint(session, reference)
+
+
+def test_a_checkpoint_records_what_it_needs_to_continue_to_the_bit(client, tmp_path):
+    session = client.start_session(SessionConfig("tiny"))
+    session.commit = "0123abc"  # as of a model of the hub
+    reference = client.save_checkpoint(session, "x")
+    facts = json.loads((tmp_path / "ckpt" / reference / "state.json").read_text())
+    assert facts["commit"] == "0123abc"
+    assert facts["threads"] == 1
+    assert facts["torch"] == torch.__version__
 
 
 def test_a_checkpoint_is_good_for_another_kitchen_of_the_same_options(make_kitchen, datums):

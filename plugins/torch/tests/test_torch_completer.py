@@ -6,12 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from crucible_adapter_torch import completer as torch_completer
+from crucible_adapter_torch import live_weights
 from crucible_adapter_torch.generation import sample
 from crucible_kitchen import (
     AdapterError,
     Datum,
     ImageChunk,
     InvalidInput,
+    LoraConfig,
     ModelInput,
     NotFound,
     SamplingParams,
@@ -63,6 +66,20 @@ def test_logprobs_equal_the_trainers_forward(client, completer, model):
         np.testing.assert_allclose(result.logprobs, forward[len(prompt) - 1 :], atol=1e-4)
 
 
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])
+def test_logprobs_equal_the_trainers_forward_after_training(client, completer, make_datum, lora):
+    session = client.start_session(SessionConfig("tiny", lora=lora))
+    for _ in range(3):
+        client.forward_backward(session, [make_datum([1, 2, 3, 4])])
+        client.await_(client.optim_step(session, 1e-1))
+    reference = client.save_weights_for_sampler(session)
+    result = completer.complete([1, 2], replace(PARAMS, model=reference))
+    sequence = np.array([1, 2, *result.tokens])
+    datum = Datum(ModelInput.from_ints(sequence[:-1]), {"target_tokens": sequence[1:]})
+    forward = client.await_(client.forward(session, [datum])).outputs[0]["logprobs"]
+    np.testing.assert_allclose(result.logprobs, forward[1:], atol=1e-4)
+
+
 def test_logprobs_are_there_only_when_asked_for_and_of_the_length_of_the_tokens(completer):
     with_them = completer.complete([1, 2], PARAMS)
     assert with_them.logprobs.shape == with_them.tokens.shape == (6,)
@@ -93,10 +110,17 @@ def test_an_empty_stop_stops_at_nothing(completer, alphabet):
     result = completer.complete(list(b"ab"), greedy(alphabet, stop=()))
     assert result.tokens[4] == 256
     assert (len(result.tokens), result.finish_reason) == (10, "length")
+    assert "<|endoftext|>" not in result.text
 
 
 def test_a_token_id_stops(completer, alphabet):
     result = completer.complete(list(b"ab"), greedy(alphabet, stop=(ord("e"),)))
+    assert parts(result) == ([*b"cde"], "stop", "cd")
+
+
+def test_a_token_id_out_of_an_array_stops(completer, alphabet):
+    ids = np.array([ord("e")])
+    result = completer.complete(list(b"ab"), greedy(alphabet, stop=tuple(ids)))
     assert parts(result) == ([*b"cde"], "stop", "cd")
 
 
@@ -149,10 +173,27 @@ def test_messages_go_through_the_chat_template(client, completer):
     assert parts(completer.complete(messages, params)) == expected
 
 
+def test_messages_that_the_chat_template_refuses_do_not_lose_the_rest(client, completer):
+    session = client.start_session(SessionConfig("tiny"))
+    client.helper("get_tokenizer")(
+        session
+    ).tokenizer.chat_template = (
+        "{% if messages[0].role != 'user' %}{{ raise_exception('the user begins') }}{% endif %}hi"
+    )
+    params = replace(PARAMS, model=client.save_weights_for_sampler(session))
+    prompts = [[{"role": role, "content": ""}] for role in ("assistant", "user")]
+    bad, good = completer.complete_batch(prompts, params)
+    assert isinstance(bad, InvalidInput)
+    assert "the user begins" in bad.reason
+    assert len(good.tokens) == 6
+
+
 @pytest.mark.parametrize(
     ("prompt", "problem"),
     [
         ([], "no tokens"),
+        (ModelInput(()), "no tokens"),
+        (None, "flat sequence of integers"),
         ([1, 257], "vocabulary is 0 to 256"),
         ([-1], "vocabulary is 0 to 256"),
         ([1] * 32, "no room"),
@@ -176,12 +217,14 @@ def test_an_image_is_unsupported(completer):
 # --- batches ---
 
 
-def test_a_batch_is_prompt_major_and_result_k_has_seed_plus_k(completer):
-    params = replace(PARAMS, n=3, seed=7)
+@pytest.mark.parametrize("stop", [(), tuple(range(60))])
+def test_a_batch_is_prompt_major_and_result_k_has_seed_plus_k(completer, stop):
+    one = replace(PARAMS, max_tokens=10, stop=stop)  # with a stop, answers end at any time
+    params = replace(one, n=3, seed=7)
     results = completer.complete_batch(PROMPTS, params)
     assert len(results) == 18
     for k, result in enumerate(results):
-        alone = completer.complete(PROMPTS[k // 3], replace(PARAMS, seed=7 + k))
+        alone = completer.complete(PROMPTS[k // 3], replace(one, seed=7 + k))
         assert parts(result) == parts(alone)
         np.testing.assert_allclose(result.logprobs, alone.logprobs, atol=1e-5)
     assert len({tuple(r.tokens) for r in results[:3]}) == 3
@@ -193,6 +236,17 @@ def test_results_do_not_depend_on_the_batch_they_are_in(make_kitchen, completer)
     together = completer.complete_batch(PROMPTS, PARAMS)
     for left, right in zip(together, small.complete_batch(PROMPTS, PARAMS), strict=True):
         assert parts(left) == parts(right)
+
+
+def test_no_more_tokens_are_in_memory_than_the_options_allow(client, completer):
+    reference = client.save_weights_for_sampler(client.start_session(SessionConfig("tiny")))
+    rows = []
+    live_weights.find(reference).model.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    opts = completer.options.model_copy(update={"max_batch_tokens": 30})
+    torch_completer.complete_batch(opts, PROMPTS, replace(PARAMS, model=reference))
+    assert max(rows) == 3  # of 1, 2 and 3 tokens, and 6 each to come: 27; a fourth makes 36
 
 
 def test_answers_that_end_early_do_not_disturb_the_others(completer, alphabet):
@@ -220,6 +274,22 @@ def test_one_bad_item_does_not_lose_the_rest(completer):
     results = completer.complete_batch([[1], [1] * 40, [2]], replace(PARAMS, n=2))
     assert [isinstance(r, AdapterError) for r in results] == [False] * 2 + [True] * 2 + [False] * 2
     assert results[2].callback == "complete_batch"
+
+
+def test_one_item_with_an_output_that_is_not_finite_does_not_lose_the_rest(client, completer):
+    session = client.start_session(SessionConfig("tiny"))
+    with torch.no_grad():
+        session._engine.weights["model.embed_tokens.weight"][7] = float("nan")
+    params = greedy(client.save_weights_for_sampler(session), stop=())
+    expected = parts(completer.complete([1, 2], params))
+    first, bad, last = completer.complete_batch([[1, 2], [6, 7], [1, 2]], params)
+    assert "not finite" in bad.reason
+    assert parts(first) == parts(last) == expected
+
+
+def test_a_batch_of_nothing_is_nothing(completer):
+    assert completer.complete_batch([], PARAMS) == []
+    assert completer.score([]) == []
 
 
 def test_complete_wants_one_completion(completer):
@@ -274,7 +344,24 @@ def test_top_p_keeps_the_smallest_set_that_holds_the_probability(top_p, kept):
     assert np.flatnonzero(found).tolist() == kept
 
 
-@pytest.mark.parametrize("temperature", [1e-300, 1e-3])
+def test_top_p_is_of_what_top_k_left():
+    # of the two that are left, the first has 0.73, though 0.64 of all
+    found, _, _ = frequencies(LOGITS, SamplingParams(1, top_k=2, top_p=0.7))
+    assert np.flatnonzero(found).tolist() == [1]
+
+
+def test_a_top_k_beyond_the_vocabulary_keeps_all():
+    found, _, _ = frequencies(LOGITS, SamplingParams(1, top_k=100))
+    assert np.flatnonzero(found).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_token_of_no_probability_is_never_drawn():
+    logits = torch.tensor([[-np.inf, 0.0, -np.inf]] * 2)
+    tokens, _ = sample(logits, SamplingParams(1), np.array([0.0, np.nextafter(1, 0)]))
+    assert tokens.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("temperature", [1e-308, 1e-3])
 def test_a_tiny_temperature_is_greedy(temperature):
     found, _, _ = frequencies(LOGITS, SamplingParams(1, temperature=temperature))
     assert found[1] == 1
@@ -312,8 +399,9 @@ def test_chunks_add_up_to_what_complete_returns(completer, seed, stop):
 
 
 def test_a_stream_holds_back_what_may_begin_a_stop_string(completer, alphabet):
-    chunks = completer.stream_complete(list(b"ab"), greedy(alphabet, stop="dex"))
+    chunks = list(completer.stream_complete(list(b"ab"), greedy(alphabet, stop="dex")))
     assert [chunk.text for chunk in chunks] == ["c", "", "", "def", ""]
+    assert all(chunk.logprobs is None for chunk in chunks)  # nobody asked for them
 
 
 def test_leaving_a_stream_early_frees_the_model(completer):
@@ -326,6 +414,15 @@ def test_leaving_a_stream_early_frees_the_model(completer):
 def test_a_bad_prompt_fails_the_stream(completer):
     with pytest.raises(InvalidInput, match="no room"):
         list(completer.stream_complete([1] * 32, PARAMS))
+
+
+def test_weights_that_have_diverged_fail_the_stream(client, completer):
+    session = client.start_session(SessionConfig("tiny"))
+    with torch.no_grad():
+        session._engine.weights["lm_head.weight"].fill_(float("nan"))
+    params = replace(PARAMS, model=client.save_weights_for_sampler(session))
+    with pytest.raises(AdapterError, match="diverged"):
+        list(completer.stream_complete([1], params))
 
 
 # --- scores ---
@@ -344,6 +441,20 @@ def test_scores_are_the_logprobs_of_the_given_tokens(client, completer):
             logits = session._engine.model(input_ids=torch.tensor([row[:-1]])).logits[0]
         expected = logits.log_softmax(-1)[torch.arange(len(row) - 1), torch.tensor(row[1:])]
         np.testing.assert_allclose(score, expected, atol=1e-5)
+
+
+def test_messages_are_scored_without_the_beginning_of_an_answer(client, completer):
+    session = client.start_session(SessionConfig("tiny"))
+    client.helper("get_tokenizer")(
+        session
+    ).tokenizer.chat_template = (
+        "{{ messages[0].content }}{% if add_generation_prompt %}>{% endif %}"
+    )
+    reference = client.save_weights_for_sampler(session)
+    of_messages, of_tokens = completer.score(
+        [[{"role": "user", "content": "hi"}], list(b"hi")], reference
+    )
+    np.testing.assert_array_equal(of_messages, of_tokens)
 
 
 @pytest.mark.parametrize("row", [[], [1, 300], [1] * 34])
@@ -406,19 +517,35 @@ def test_the_default_model_is_an_option(make_kitchen, completer):
     )
 
 
-def test_no_model_is_invalid_input():
-    from crucible_adapter_torch import completer as module
+@pytest.mark.parametrize("named", [None, "tiny"])
+def test_the_revision_is_that_of_the_default_model_however_it_is_named(completer, named):
+    opts = completer.options.model_copy(update={"revision": "v1"})
+    with pytest.raises(Unsupported, match="no revision 'v1'"):
+        torch_completer.complete(opts, [1], replace(PARAMS, model=named))
 
+
+def test_the_revision_of_the_default_model_is_not_that_of_others(completer):
+    opts = completer.options.model_copy(update={"revision": "v1"})
+    torch_completer.complete(opts, [1], replace(PARAMS, model="deep"))
+
+
+def test_the_seed_of_the_options_makes_the_random_weights(completer):
+    scores = []
+    for seed in (1, 1, 2):
+        opts = completer.options.model_copy(update={"seed": seed})
+        scores.append(torch_completer.score(opts, [[1, 2]], None)[0])
+    assert scores[0] == scores[1] != scores[2]
+
+
+def test_no_model_is_invalid_input():
     with pytest.raises(InvalidInput, match="no model"):
-        module.complete(module.Options(), [1], PARAMS)
+        torch_completer.complete(torch_completer.Options(), [1], PARAMS)
 
 
 def test_the_models_used_last_stay_loaded(make_kitchen):
-    from crucible_adapter_torch.completer import _sampler
-
     completer = make_kitchen().completer
     for model in ("tiny", "deep", "tiny", "gpt2"):
         completer.complete([1], replace(PARAMS, model=model))
-    assert list(_sampler(completer.options)._loaded) == ["tiny", "gpt2"]
+    assert list(torch_completer._sampler(completer.options)._loaded) == ["tiny", "gpt2"]
     completer.close()
-    assert _sampler.peek(completer.options) is None
+    assert torch_completer._sampler.peek(completer.options) is None

@@ -1,5 +1,8 @@
 """Models are made here or loaded, and what is wrong with a name is said at once."""
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,17 +13,22 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
+from crucible_adapter_torch import completer as completer_module
+from crucible_adapter_torch import live_weights
+from crucible_adapter_torch.models import choose_device, choose_dtype, load
 from crucible_adapter_torch.options import ModelOptions
 from crucible_adapter_torch.training_client import Options
 from crucible_kitchen import (
     AdapterError,
     InvalidInput,
     NotFound,
+    SamplingParams,
     SessionConfig,
     Unauthorized,
     Unavailable,
     Unsupported,
 )
+from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
@@ -102,6 +110,16 @@ def test_weights_that_are_pickles_are_not_loaded(client, folder):
         client.start_session(SessionConfig(str(folder)))
 
 
+def test_code_that_comes_with_a_model_is_not_run(client, folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(InvalidInput, match="trust_remote_code = true"):
+        client.start_session(SessionConfig(str(folder)))
+    assert not (tmp_path / "ran").exists()
+
+
 def test_an_empty_folder_is_not_found(client, tmp_path):
     with pytest.raises(NotFound):
         client.start_session(SessionConfig(str(tmp_path)))
@@ -113,10 +131,12 @@ def test_an_empty_folder_is_not_found(client, tmp_path):
 @pytest.fixture
 def hub(monkeypatch) -> Iterator[dict[str, object]]:
     """A hub on loopback that answers every request with `answer`: a status and a code."""
-    answer: dict[str, object] = {}
+    asked: list[str] = []
+    answer: dict[str, object] = {"asked": asked}
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
+            asked.append(self.path)
             self.send_response(int(str(answer["status"])))
             self.send_header("X-Error-Code", str(answer.get("code", "")))
             self.send_header("Content-Length", "0")
@@ -162,12 +182,33 @@ def test_what_the_hub_refuses_has_its_own_error(client, hub, status, code, kind)
     assert type(error.value) is kind, error.value
 
 
+def test_the_hub_is_asked_for_the_revision_of_the_session(client, hub):
+    hub.update(status=404, code="RevisionNotFound")
+    with pytest.raises(NotFound):
+        client.start_session(SessionConfig("acme/model", revision="v1"))
+    assert hub["asked"]
+    assert all("/v1/" in path for path in hub["asked"])
+
+
 def test_a_hub_that_may_not_be_asked_is_unavailable(client, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(Unavailable, match="cannot be reached for model 'acme/model'"):
         client.start_session(SessionConfig("acme/model"))
+
+
+def test_the_commit_of_a_model_is_known(client, folder, monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "hub" / "models--acme--model"
+    shutil.copytree(folder, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cached.parent))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert client.start_session(SessionConfig("acme/model")).commit == commit
 
 
 def test_an_unknown_name_says_which_models_are_made_here(client):
@@ -181,6 +222,66 @@ def test_an_unknown_name_says_which_models_are_made_here(client):
 def test_an_unknown_device_is_invalid_input(make_kitchen):
     with pytest.raises(InvalidInput, match="no device 'gpu9'"):
         make_kitchen(device="gpu9").training_client.start_session(SessionConfig("tiny"))
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_an_automatic_device_is_the_first_there_is(monkeypatch, cuda, mps, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert choose_device("auto").type == expected
+
+
+def test_an_automatic_precision_is_bfloat16_where_the_device_is_fast_at_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **kwargs: True)
+    assert choose_dtype("auto", torch.device("cuda")) is torch.bfloat16
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **kwargs: False)
+    assert choose_dtype("auto", torch.device("cuda")) is torch.float32
+    assert choose_dtype("auto", torch.device("cpu")) is torch.float32
+
+
+@pytest.fixture
+def two_threads() -> Iterator[dict[str, int]]:
+    yield {"threads": 2}
+    torch.set_num_threads(1)
+
+
+def test_training_uses_the_threads_that_were_asked_for(make_kitchen, datums, two_threads):
+    client = make_kitchen(**two_threads).training_client
+    session = client.start_session(SessionConfig("tiny"))
+    torch.set_num_threads(1)  # the caller's own thread has no say
+    found = threads_of(session._engine.model)
+    client.await_(client.forward(session, datums))
+    assert found == [2]
+
+
+def test_sampling_uses_the_threads_that_were_asked_for(client, two_threads):
+    session = client.start_session(SessionConfig("tiny"))
+    reference = client.save_weights_for_sampler(session)
+    found = threads_of(live_weights.find(reference).model)
+    opts = completer_module.Options(model=reference, **two_threads)
+    completer_module.complete(opts, [1], SamplingParams(1))
+    assert found == [2]
+
+
+def threads_of(model):
+    found = []
+    model.register_forward_pre_hook(lambda *_: found.append(torch.get_num_threads()))
+    return found
+
+
+def test_deterministic_algorithms_are_used_on_demand(make_kitchen, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    client = make_kitchen(deterministic=True).training_client
+    try:
+        client.start_session(SessionConfig("tiny"))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_weights_and_moments_stay_float32_in_bfloat16(make_kitchen, datums):
@@ -199,6 +300,22 @@ def test_weights_and_moments_stay_float32_in_bfloat16(make_kitchen, datums):
     assert {m.dtype for m in engine.moments().values()} == {torch.float32}
 
 
+def test_no_threads_are_refused_with_the_options():
+    with pytest.raises(ValidationError, match="threads"):
+        Options(threads=0)
+
+
 def test_options_know_their_defaults():
     assert (Options().device, Options().threads, Options().micro_batch_tokens) == ("auto", 1, 4096)
     assert ModelOptions().models == {}
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere", "~/nowhere", "noop://ephemeral/1"])
+def test_what_cannot_be_a_name_on_a_hub_is_not_looked_up_there(name: str) -> None:
+    with pytest.raises(NotFound, match=f"there is no folder '{name}'"):
+        load(ModelOptions(), name)
+
+
+def test_an_unknown_device_is_answered_with_those_there_are() -> None:
+    with pytest.raises(InvalidInput, match="no device 'gpu' here; there is cpu, cuda, cuda:1, mps"):
+        choose_device("gpu")

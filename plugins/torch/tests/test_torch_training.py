@@ -1,8 +1,10 @@
 """The promises of the training client."""
 
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +159,13 @@ def test_forward_has_no_dropout_and_forward_backward_has(client, datums):
     assert same(logprobs(client, session, datums), before)
 
 
+def test_an_evaluation_in_between_does_not_change_the_dropout(client, datums):
+    first, second = (client.start_session(SessionConfig("drops")) for _ in range(2))
+    client.await_(client.forward(second, datums))
+    losses = [client.await_(client.forward_backward(s, datums)).loss for s in (first, second)]
+    assert losses[0] == losses[1]
+
+
 def test_dropout_is_a_function_of_the_seed_alone(client, datums):
     torch.manual_seed(1)  # the process's own generator has no say, and is left alone
     before = torch.get_rng_state()
@@ -255,6 +264,17 @@ def test_a_gradient_that_is_not_finite_fails_the_step_and_leaves_the_weights(cli
         assert torch.equal(weight, before[name])
 
 
+def test_a_failed_step_leaves_the_moments(client, datums, make_datum):
+    session = client.start_session(TINY)
+    train(client, session, datums)
+    before = {name: moment.clone() for name, moment in session._engine.moments().items()}
+    client.forward_backward(session, [make_datum([1, 2, 3], weights=[3e38, 3e38])])
+    with pytest.raises(AdapterError, match="not finite"):
+        client.await_(client.optim_step(session, 1e-2))
+    for name, moment in session._engine.moments().items():
+        assert torch.equal(moment, before[name])
+
+
 # --- futures ---
 
 
@@ -269,6 +289,45 @@ def test_a_call_returns_before_the_work_is_done(client, datums):
     assert client.await_(future).loss > 0  # the timeout left it running
 
 
+def test_a_call_returns_at_once_while_another_thread_saves(client, datums):
+    session = client.start_session(TINY)
+    gate = Gate(session)
+    client.forward_backward(session, datums)
+    assert gate.entered.wait(30)
+    client.optim_step(session, 1e-2)
+    saving = threading.Thread(target=client.save_checkpoint, args=(session, "x"))
+    saving.start()
+    while session._worker._jobs.qsize() < 2:  # the step and the save, behind the gate
+        saving.join(0.001)
+    calling = threading.Thread(target=client.forward_backward, args=(session, datums))
+    calling.start()
+    calling.join(10)
+    returned = not calling.is_alive()
+    gate.open.set()
+    saving.join()
+    calling.join()
+    assert returned
+
+
+def test_no_operation_waits_for_another_when_it_is_submitted(client, datums):
+    session = client.start_session(TINY)
+    gate = Gate(session)
+    futures = []
+
+    def submit():
+        futures.append(client.forward(session, datums))
+        futures.append(client.forward_backward(session, datums))
+        futures.append(client.optim_step(session, 1e-2))
+
+    calling = threading.Thread(target=submit)
+    calling.start()
+    calling.join(10)
+    assert len(futures) == 3
+    gate.open.set()
+    for future in futures:
+        client.await_(future)
+
+
 def test_a_result_may_be_asked_for_again_from_another_thread(client, datums):
     session = client.start_session(TINY)
     future = client.forward_backward(session, datums)
@@ -278,6 +337,15 @@ def test_a_result_may_be_asked_for_again_from_another_thread(client, datums):
     thread.start()
     thread.join()
     assert found == [first]
+
+
+def test_an_operation_cannot_be_cancelled(client, datums):
+    session = client.start_session(TINY)
+    gate = Gate(session)
+    futures = [client.forward_backward(session, datums), client.optim_step(session, 1e-2)]
+    assert not any(future.cancel() for future in futures)
+    gate.open.set()
+    assert client.await_(futures[1]).grad_norm > 0
 
 
 def test_arrays_may_be_reused_as_soon_as_the_call_returns(client, make_datum):
@@ -360,6 +428,21 @@ def test_bad_input_is_refused_at_submission_with_nothing_queued(client, make_dat
     client.await_(client.forward_backward(session, [make_datum([1, 2, 3])]))  # nor has it failed
 
 
+@pytest.mark.parametrize("name", ["logprobs", "advantages"])
+def test_an_input_that_is_not_finite_is_refused_at_submission(client, make_datum, name):
+    session = client.start_session(TINY)
+    inputs = {"logprobs": [-1.0, -1.0], "advantages": [1.0, 1.0], name: [np.nan, 0.0]}
+    with pytest.raises(InvalidInput, match=f"{name} holds a number that is not finite"):
+        client.forward_backward(session, [make_datum([1, 2, 3], **inputs)], "ppo")
+
+
+def test_a_threshold_that_is_not_finite_is_refused_at_submission(client, make_datum):
+    session = client.start_session(TINY)
+    row = make_datum([1, 2, 3], logprobs=[-1.0, -1.0], advantages=[1.0, 1.0])
+    with pytest.raises(InvalidInput, match="not finite"):
+        client.forward_backward(session, [row], "ppo", {"clip_high_threshold": float("nan")})
+
+
 def test_an_unknown_loss_and_an_image_are_unsupported(client, make_datum):
     session = client.start_session(TINY)
     with pytest.raises(Unsupported, match="no loss 'mse'"):
@@ -376,10 +459,19 @@ def test_max_length_limits_the_input(client, make_datum):
         client.forward_backward(session, [make_datum([1] * 6)])
 
 
+def test_max_length_does_not_lift_the_limit_of_the_model(client, make_datum):
+    session = client.start_session(SessionConfig("tiny", max_length=100))
+    with pytest.raises(InvalidInput, match="the limit is 32"):
+        client.forward_backward(session, [make_datum([1] * 34)])
+
+
 def test_a_session_that_is_not_trainable_evaluates_only(client, datums):
     session = client.start_session(EVAL)
     assert client.await_(client.forward(session, datums)).loss > 0
     with pytest.raises(InvalidInput, match="trainable=False"):
+        client.forward_backward(session, datums)
+    client.close_session(session)
+    with pytest.raises(SessionClosed):
         client.forward_backward(session, datums)
 
 
@@ -444,6 +536,15 @@ def test_closing_twice_is_fine_and_using_after_is_session_closed(client, datums)
     assert client.await_(done) is result
 
 
+def test_closing_frees_the_model_though_the_handle_is_kept(client, datums):
+    session = client.start_session(TINY)
+    train(client, session, datums)
+    model = weakref.ref(session._engine.model)
+    client.close_session(session)
+    gc.collect()
+    assert model() is None
+
+
 def test_closing_drops_what_is_queued(client, datums):
     session = client.start_session(TINY)
     gate = Gate(session)
@@ -495,3 +596,9 @@ client.forward(session, [Datum(ModelInput.from_ints(range(30)), inputs)])
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("asked", "told"), [(None, 32), (20, 20), (1000, 32)])
+def test_the_tokenizer_tells_the_longest_input(client, asked, told):
+    session = client.start_session(SessionConfig("tiny", max_length=asked))
+    assert client.helper("get_tokenizer")(session).model_max_length == told

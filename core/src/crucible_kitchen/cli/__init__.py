@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -44,11 +45,21 @@ def crucible(
     pass
 
 
+def _make_streams_usable() -> None:
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us, as `>&-` does
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    # A character that the terminal's encoding lacks is no reason to fail.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command. A mistake of the user is a message and exit code 2, never a traceback.
 
     Exit codes: 0 done, 1 an adapter failed, 2 a mistake in the configuration, 130 interrupted.
     """
+    _make_streams_usable()
     try:
         app()
     except CrucibleError as error:

@@ -15,7 +15,7 @@ from ..binding import marked, options_class
 from ..discovery import Installed, catalog
 from ..dispatch import Port
 from ..errors import AdapterNotFound
-from ..options import AdapterOptions, FromEnv, is_secret
+from ..options import AdapterOptions, is_secret, variables
 from ..ports import PORTS
 from .console import console, note, table
 
@@ -73,8 +73,8 @@ def _show(entry: Installed, adapter: Any) -> None:
     out = console()
     out.print(Text(f"{entry.port}.{entry.name}", style="bold"))
     out.print(Text(f"{entry.package} {entry.version}, {entry.entry_point.value}"))
-    if documentation := inspect.getdoc(adapter):
-        out.print(Text(f"\n{documentation}"))
+    for paragraph in (inspect.getdoc(adapter) or "").split("\n\n"):
+        out.print(Text(f"\n{_in_one_line(paragraph)}"))
     print()
     if options.model_fields:
         table(("option", "type", "default", "meaning"), _options(options))
@@ -86,7 +86,7 @@ def _show(entry: Installed, adapter: Any) -> None:
 
 def _options(options: type[AdapterOptions]) -> list[tuple[str, str, str, str]]:
     return [
-        (name, _type_name(field.annotation), _default(field), field.description or "")
+        (name, _type_name(field.annotation), _default(field), _in_one_line(field.description))
         for name, field in options.model_fields.items()
     ]
 
@@ -98,9 +98,10 @@ def _type_name(annotation: Any) -> str:
 
 
 def _default(field: Any) -> str:
-    variables = [f"${m.variable}" for m in field.metadata if isinstance(m, FromEnv)]
+    names = [f"${name}" for name in variables(field)]
     if field.default_factory is not None:
-        default = repr(field.get_default(call_default_factory=True))
+        takes_options = field.default_factory_takes_validated_data
+        default = "computed" if takes_options else repr(field.default_factory())
     elif field.default is PydanticUndefined:
         default = "required"
     elif isinstance(field.default, str):
@@ -109,19 +110,26 @@ def _default(field: Any) -> str:
         default = "" if field.default is None else str(field.default)
     if is_secret(field.annotation) and default not in ("", "required"):
         default = "(secret)"
-    return ", else ".join([*variables, *([default] if default else [])])
+    return ", else ".join([*names, *([default] if default else [])])
 
 
 def _callbacks(port: type[Port], adapter: Any) -> list[tuple[str, str, str]]:
     implemented = marked(adapter)
     rows = []
     for name, spec in port.callbacks().items():
-        summary = (inspect.getdoc(spec) or "").split("\n\n")[0].replace("\n", " ")
-        kind = "yes" if name in implemented else "no"
-        rows.append((name, kind, summary))
+        rows.append((name, "yes" if name in implemented else "no", _summary(spec)))
     rows += [
-        (name, "helper", (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " "))
+        (name, "helper", _summary(value))
         for name, value in inspect.getmembers(adapter)
         if getattr(value, "crucible_helper", False) is True
     ]
     return rows
+
+
+def _summary(function: Any) -> str:
+    return _in_one_line((inspect.getdoc(function) or "").split("\n\n")[0])
+
+
+def _in_one_line(text: str | None) -> str:
+    """Undo the line breaks of a source file; the screen has its own."""
+    return " ".join((text or "").split())

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+import os
+from collections.abc import Iterable, Iterator
+from typing import Annotated
 
 import typer
 from pydantic import BaseModel
+from rich.text import Text
 
 from ..dispatch import Port
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
-from ..options import FromEnv, visible
+from ..options import variable_of, visible
 from ..ports import PORTS
 from ..settings import Key, Settings
 from ..workflows import config_class, find
-from .console import fail, note, table
+from .console import console, fail, note
 from .run import ARGUMENTS, PROFILE, read, workflow_of
+from .toml import toml
 
 HIDDEN = "(not shown)"
 
@@ -26,7 +28,10 @@ def config(
     arguments: Annotated[list[str] | None, ARGUMENTS] = None,
     profile: Annotated[str | None, PROFILE] = None,
 ) -> None:
-    """Show the resolved configuration, with the source of every value. Secrets are masked."""
+    """Show every setting that applies, and its source.
+
+    Secrets are masked.
+    """
     settings = read(arguments or [], profile)
     errors: list[str] = []
     with Kitchen.from_settings(settings) as kitchen:
@@ -34,14 +39,28 @@ def config(
     if not rows:
         note("nothing is configured; `crucible init` writes a crucible.toml to start from")
     else:
-        table(("key", "value", "source"), rows)
+        _print(rows)
     for error in errors:
         fail(error)
     if errors:
         raise typer.Exit(2)
 
 
-Row = tuple[str, str, str]
+Row = tuple[Key, str | None, str]
+"""A key, its value as TOML, None where it is not set, and where that comes from."""
+
+
+def _print(rows: Iterable[Row]) -> None:
+    """Print the rows as TOML, the source of each value behind it."""
+    out, table = console(), None
+    for (*path, name), value, source in rows:
+        if path != table:
+            out.print(
+                *[Text()] * (table is not None), Text(f"[{'.'.join(path)}]", "bold"), sep="\n"
+            )
+            table = path
+        line = f"# {name} is not set" if value is None else f"{name} = {value}"
+        out.print(Text.assemble(line, (f"  # {source}", "dim")))
 
 
 def _rows(kitchen: Kitchen, settings: Settings, errors: list[str]) -> Iterator[Row]:
@@ -61,12 +80,12 @@ def _rows(kitchen: Kitchen, settings: Settings, errors: list[str]) -> Iterator[R
         errors.append(str(error))
         yield from _hidden_rows(settings, ("workflow",))
     else:
-        yield ("workflow.use", _show(name), settings.source_of(("workflow", "use")))
+        yield (("workflow", "use"), toml(name), settings.source_of(("workflow", "use")))
         yield from _model_rows(settings, ("workflow",), chosen)
 
 
 def _port_rows(settings: Settings, at: Key, port: Port) -> Iterator[Row]:
-    yield (".".join((*at, "use")), _show(port.adapter), settings.source_of((*at, "use")))
+    yield ((*at, "use"), toml(port.adapter), settings.source_of((*at, "use")))
     yield from _model_rows(settings, at, port.options)
 
 
@@ -80,10 +99,10 @@ def _model_rows(settings: Settings, at: Key, model: BaseModel) -> Iterator[Row]:
             continue
         source = _source(settings, key)
         if source is None:
-            variables = [m.variable for m in field.metadata if isinstance(m, FromEnv)]
             taken = name in model.model_fields_set
-            source = f"environment variable {variables[0]}" if variables and taken else "default"
-        yield (".".join(key), _show(shown[name]), source)
+            variable = variable_of(field, os.environ) if taken else None
+            source = f"environment variable {variable}" if variable else "default"
+        yield (key, None if shown[name] is None else toml(shown[name]), source)
 
 
 def _source(settings: Settings, key: Key) -> str | None:
@@ -97,11 +116,5 @@ def _hidden_rows(settings: Settings, at: Key) -> Iterator[Row]:
     """Show keys without values: one that no loaded class declares may hold a secret."""
     for key, value in settings.leaves():
         if key[: len(at)] == at:
-            shown = _show(value) if key[-1] == "use" else HIDDEN
-            yield (".".join(key), shown, settings.source_of(key))
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, str | int | float | bool | list | Mapping):
-        return json.dumps(value, ensure_ascii=False)
-    return "" if value is None else str(value)
+            shown = toml(value) if key[-1] == "use" else HIDDEN
+            yield (key, shown, settings.source_of(key))

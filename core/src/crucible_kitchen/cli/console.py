@@ -21,12 +21,13 @@ def console(*, stderr: bool = False) -> Console:
 def fail(message: str) -> None:
     """Say what went wrong, on standard error."""
     out = console(stderr=True)
-    out.print(Text("error: ", style="bold red"), Text(message), sep="")
+    # Not wrapped here: a command in the message must stay one line to be copied.
+    out.print(Text("error: ", style="bold red"), Text(message), sep="", soft_wrap=True)
 
 
 def note(message: str) -> None:
     """Say something beside the result, on standard error."""
-    console(stderr=True).print(Text(message))
+    console(stderr=True).print(Text(message), soft_wrap=True)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

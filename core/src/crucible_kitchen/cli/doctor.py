@@ -16,9 +16,9 @@ from ..errors import CrucibleError
 from ..kitchen import Kitchen
 from ..ports import PORTS
 from ..version import __version__
-from ..workflows import config_class
+from ..workflows import config_class, find
 from .console import table
-from .run import ARGUMENTS, PROFILE, read
+from .run import ARGUMENTS, PROFILE, read, workflow_of
 
 Row = tuple[str, str, str]
 
@@ -27,11 +27,11 @@ def doctor(
     arguments: Annotated[list[str] | None, ARGUMENTS] = None,
     profile: Annotated[str | None, PROFILE] = None,
 ) -> None:
-    """Import and check everything that is installed, and try to reach what is configured."""
+    """Check what is installed, and reach what is configured."""
     print(f"crucible-kitchen {__version__}, Python {platform.python_version()}")
     rows = [*_packages(), *_configuration(arguments or [], profile)]
     table(
-        ("what", "", ""),
+        ("what", "state", "detail"),
         [(what, (problem and "FAIL") or "ok", detail) for what, problem, detail in rows],
     )
     failed = sum(bool(problem) for _, problem, _ in rows)
@@ -41,7 +41,7 @@ def doctor(
 
 def _packages() -> Iterator[Row]:
     adapters, workflows = catalog(), catalog(WORKFLOWS)
-    for problem in {*adapters.problems, *workflows.problems}:
+    for problem in dict.fromkeys((*adapters.problems, *workflows.problems)):
         yield problem.package, "problem", problem.message
     for entry in (*adapters.entries, *workflows.entries):
         found = _check(entry)
@@ -66,8 +66,10 @@ def _check(entry: Installed) -> str:
         options = options_class(loaded, entry.name)
         composes = "inner" in options.model_fields
         return "; ".join(problems(PORTS[entry.port], loaded, composes=composes))
-    except (CrucibleError, TypeError) as error:
+    except CrucibleError as error:
         return str(error)
+    except Exception as error:  # such as a property of an object that raises
+        return f"it cannot be checked: {type(error).__name__}: {error}"
 
 
 def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
@@ -76,16 +78,27 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
     except CrucibleError as error:
         yield "configuration", "problem", str(error)
         return
+    if not settings.values:
+        yield "configuration", "", "nothing is configured here"
+        return
     with Kitchen.from_settings(settings) as kitchen:
-        if not kitchen.configured:
-            yield "configuration", "", "no adapter is chosen, so there is nothing to reach"
         for name in kitchen.configured:
             try:
                 found = _reach(kitchen.port(PORTS[name]))
             except CrucibleError as error:
                 yield f"adapters.{name}", "problem", str(error)
             else:
-                yield f"adapters.{name}", "", found
+                source = settings.source_of(("adapters", name, "use"))
+                yield f"adapters.{name}", "", f"{found} (from {source})"
+        if "workflow" not in settings.values:
+            return
+        try:
+            name, given = workflow_of(settings)
+            kitchen.configure(config_class(find(name)), given, ("workflow",))
+        except CrucibleError as error:
+            yield "workflow", "problem", str(error)
+        else:
+            yield "workflow", "", f"{name} (from {settings.source_of(('workflow', 'use'))})"
 
 
 def _reach(port: Port) -> str:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from ..binding import options_class
 from ..discovery import KNOWN_ADAPTERS, Catalog, catalog
 from ..errors import ConfigurationError, CrucibleError
-from ..options import FromEnv, is_secret
-from ..workflows import config_class, find
+from ..options import is_secret, variables
+from ..workflows import WorkflowConfig, config_class, find
 from .console import note
+from .toml import toml
 
-EXAMPLES = {"model": "Qwen/Qwen3-0.6B", "dataset": "train.jsonl"}
-"""Values for keys of the workflow that have no default."""
+EXAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "supervised": {"model": "Qwen/Qwen3-0.6B", "dataset": "train.jsonl"},
+    "torch": {"checkpoint_dir": "runs/checkpoints"},
+    "fsspec": {"url": "runs"},
+    "jsonl": {"path": "runs/metrics"},
+}
+"""Values to begin with, of a workflow or an adapter: what a run leaves is in one folder."""
 
 
 def init(
@@ -28,7 +34,7 @@ def init(
     workflow: Annotated[str, typer.Option(help="The workflow to configure.")] = "supervised",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
-    """Write a commented crucible.toml for the adapters that are installed."""
+    """Write a commented crucible.toml to start from."""
     if path.exists() and not force:
         raise ConfigurationError(f"{path} exists; choose another name, or --force to replace it")
     text = "\n".join(_lines(workflow)) + "\n"
@@ -43,71 +49,77 @@ def _lines(workflow: str) -> Iterator[str]:
     yield "# Settings of Crucible Kitchen. `crucible config` shows what applies, and from where."
     yield "# Any key can be set on the command line: crucible run workflow.batch_size=64"
     yield "# or in the environment: CRUCIBLE_WORKFLOW__BATCH_SIZE=64"
-    found = catalog()
+    chosen = config_class(find(workflow))
+    examples = EXAMPLES.get(workflow, {})
+    needed = _needed(chosen, examples)
     for port in KNOWN_ADAPTERS:
         yield ""
-        yield from _adapter(found, port)
+        if port in needed:
+            yield from _adapter(catalog(), port)
+        else:
+            yield "# Not needed as it is:"
+            yield from (f"# {line}" for line in _adapter(catalog(), port))
     yield ""
     yield "[workflow]"
     yield f"use = {json.dumps(workflow)}"
-    yield from _fields(config_class(find(workflow)), EXAMPLES)
-    yield ""
-    yield "# Laid over the above by `crucible run --profile dry`:"
-    yield "# [profile.dry.adapters]"
-    for port in KNOWN_ADAPTERS:
-        yield f'# {port} = "noop"'
+    yield from _fields(chosen, examples)
+    if any(entry.name == "noop" for entry in catalog().entries):
+        yield ""
+        yield "# Laid over it by `crucible run --profile dry`, to try everything but a model:"
+        yield "[profile.dry.adapters]"
+        yield from (f'{port} = "noop"' for port in ("training_client", "completer"))
+
+
+def _needed(config: type[WorkflowConfig], examples: Mapping[str, Any]) -> Collection[str]:
+    """Return the ports that a run with the examples uses; all of them where that is not known."""
+    try:
+        return config.model_validate(examples).required_ports() or KNOWN_ADAPTERS
+    except ValidationError:
+        return KNOWN_ADAPTERS
 
 
 def _adapter(found: Catalog, port: str) -> Iterator[str]:
-    installed = sorted({e.name for e in found.entries if e.port == port}, key=lambda n: n == "noop")
+    known = KNOWN_ADAPTERS[port]
+    installed = sorted(
+        {entry.name for entry in found.entries if entry.port == port},
+        key=lambda name: (name == "noop", name not in known, name in known and known.index(name)),
+    )
     if not installed:
         yield f"# [adapters.{port}]"
-        yield f'# use = "{KNOWN_ADAPTERS[port][-1]}"  # pip install crucible-adapter-...'
+        yield f'# use = "{known[-1]}"  # pip install crucible-adapter-{known[-1]}'
         return
+    name, *others = installed
     yield f"[adapters.{port}]"
-    others = f"  # also installed: {', '.join(installed[1:])}" if installed[1:] else ""
-    yield f"use = {json.dumps(installed[0])}{others}"
+    yield f"use = {json.dumps(name)}" + (
+        f"  # also installed: {', '.join(others)}" if others else ""
+    )
     try:
-        options = options_class(found.find(port, installed[0]).load(), installed[0])
+        options = options_class(found.find(port, name).load(), name)
     except CrucibleError as error:
         yield from _comment(str(error))
     else:
-        yield from _fields(options, {})
+        yield from _fields(options, EXAMPLES.get(name, {}))
 
 
-def _fields(model: type[BaseModel], examples: dict[str, Any]) -> Iterator[str]:
-    """Yield every key with its meaning: required ones to fill in, others commented out."""
+def _fields(model: type[BaseModel], examples: Mapping[str, Any]) -> Iterator[str]:
+    """Yield every key with its meaning: examples and required ones, and others commented out."""
     for name, field in model.model_fields.items():
         yield from _comment(field.description or "")
-        variables = [m.variable for m in field.metadata if isinstance(m, FromEnv)]
-        if is_secret(field.annotation) or variables:
-            source = f"${variables[0]}" if variables else "the environment"
+        names = variables(field)
+        if is_secret(field.annotation) or names:
+            source = f"${names[0]}" if names else "the environment"
             yield f"# {name}: a secret, better kept in {source} than here"
-        elif field.is_required():
-            yield f"{name} = {_toml(examples.get(name, '...'))}"
+        elif name in examples or field.is_required():
+            yield f"{name} = {toml(examples.get(name, '...'))}"
         else:
-            default = field.get_default(call_default_factory=True)
+            computed = field.default_factory_takes_validated_data
+            default = None if computed else field.get_default(call_default_factory=True)
             if default is None or default is PydanticUndefined:
                 yield f"# {name} = ..."
             else:
-                yield f"# {name} = {_toml(default)}"
+                yield f"# {name} = {toml(default)}"
 
 
 def _comment(text: str) -> Iterator[str]:
     for line in textwrap.wrap(text, 88):
         yield f"# {line}"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    if hasattr(value, "__dataclass_fields__"):
-        value = {name: getattr(value, name) for name in value.__dataclass_fields__}
-    if isinstance(value, dict):
-        inside = ", ".join(f"{k} = {_toml(v)}" for k, v in value.items())
-        return f"{{ {inside} }}" if inside else "{}"
-    return json.dumps(str(value), ensure_ascii=False)

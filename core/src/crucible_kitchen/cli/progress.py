@@ -32,6 +32,7 @@ class Progress:
         self._started = time.monotonic()
         self._tokens = self._seconds = 0.0
         self._run_id: str | None = None
+        self._saved = 0  # steps in the last checkpoint
 
     def __enter__(self) -> Progress:
         self._forget = self._kitchen.observe(self._event)
@@ -57,9 +58,9 @@ class Progress:
         match event.name:
             case "workflow.start":
                 self._run_id = about["run_id"]
-                resumed = about.get("resumed_at")
-                more = f", continued after step {resumed}" if resumed else ""
-                self._line(f"{about['workflow']} run {self._run_id}{more}")
+                self._saved = about.get("resumed_at", 0)
+                begins = f"continues after step {self._saved}" if self._saved else "begins"
+                self._line(f"{about['workflow']} run {self._run_id} {begins}")
                 for name in self._kitchen.configured:
                     if name in self._kitchen.describe():
                         self._line(f"  {name}: {self._kitchen.describe()[name]['use']}")
@@ -68,6 +69,8 @@ class Progress:
                 self._line(f"  {about['dataset']}{split}: {about['rows']:,} rows")
             case "training.step":
                 self._step(about["step"], about["total"], about["metrics"])
+            case "training.checkpoint":
+                self._saved = about["step"]
             case "training.eval":
                 figures = ", ".join(f"{k} {_figure(v)}" for k, v in about["metrics"].items())
                 self._line(f"step {about['step']}: {figures}")
@@ -108,18 +111,26 @@ class Progress:
         if dataclasses.is_dataclass(result) and not isinstance(result, type):
             fields = dataclasses.asdict(result)
         metrics = fields.pop("metrics", {})
-        rows = [(name, str(value)) for name, value in fields.items() if value is not None]
-        rows += [(name, _figure(value)) for name, value in sorted(metrics.items())]
+        rows = [(name, _figure(value)) for name, value in sorted(metrics.items())]
         rows.append(("time", f"{time.monotonic() - self._started:.1f} s"))
         table(("summary", ""), rows)
+        for name, value in fields.items():
+            if value is not None:  # ids and paths, in one piece to be copied
+                self._console.print(Text(f"{name:<12}{value}"), soft_wrap=True)
 
-    def interrupted(self, arguments: list[str]) -> str:
+    def interrupted(self, arguments: list[str], profile: str | None) -> str:
         """Return what to tell someone who pressed Ctrl-C."""
         if self._run_id is None:
             return "interrupted before the run began"
+        chosen = [] if profile is None else ["--profile", profile]
         given = [a for a in arguments if not a.startswith("workflow.run_id=")]
-        command = shlex.join(["crucible", "run", *given, f"workflow.run_id={self._run_id}"])
-        return f"interrupted; continue from the last checkpoint with\n\n    {command}"
+        words = ["crucible", "run", *chosen, *given, f"workflow.run_id={self._run_id}"]
+        begins = (
+            f"continue after step {self._saved}"
+            if self._saved
+            else ("there is no checkpoint yet, so begin again")
+        )
+        return f"interrupted; {begins} with\n\n    {shlex.join(words)}"
 
 
 def _figure(value: float) -> str:

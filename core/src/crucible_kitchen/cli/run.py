@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
-from ..settings import Settings, load
+from ..settings import TABLES, Settings, load
 from ..workflows import run_in
-from .console import fail
+from .console import note
 from .progress import Progress
 
 ARGUMENTS = typer.Argument(
@@ -26,9 +27,10 @@ def run(
     arguments: Annotated[list[str] | None, ARGUMENTS] = None,
     profile: Annotated[str | None, PROFILE] = None,
 ) -> None:
-    """Run the workflow that a crucible.toml describes.
+    """Run the workflow of a crucible.toml.
 
-    Without a FILE, reads crucible.toml in the current folder.
+    Without a FILE, reads crucible.toml in the current folder. Settings are written KEY=VALUE, such
+    as workflow.max_steps=10, and go after the file.
     """
     settings = read(arguments or [], profile)
     name, table = workflow_of(settings)
@@ -37,7 +39,7 @@ def run(
             progress.result(run_in(kitchen, name, table))
         except KeyboardInterrupt:
             progress.stop()
-            fail(progress.interrupted(arguments or []))
+            note(progress.interrupted(arguments or [], profile))
             raise typer.Exit(130) from None
 
 
@@ -46,6 +48,13 @@ def read(arguments: list[str], profile: str | None) -> Settings:
     file = None
     if arguments and "=" not in arguments[0]:
         file, *arguments = arguments
+        if file.partition(".")[0] in TABLES and not Path(file).exists():
+            raise ConfigurationError(
+                f"{file!r} is a setting; write {file}=<value>, without a space"
+            )
+    for argument in arguments:
+        if "=" not in argument and Path(argument).suffix == ".toml":
+            raise ConfigurationError(f"{argument!r}: one file, which goes before the settings")
     return load(file, profile=profile, arguments=arguments)
 
 

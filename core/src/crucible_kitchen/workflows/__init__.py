@@ -8,16 +8,23 @@ workflows under the entry-point group `crucible.workflows`; those in this folder
 
 from __future__ import annotations
 
+import difflib
+import importlib.util
 import inspect
+import os
+import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from ..discovery import WORKFLOWS, catalog
-from ..errors import AdapterLoadError
+from ..errors import AdapterLoadError, AdapterNotFound
 from ..kitchen import Kitchen
+from ..settings import in_code
 from ..telemetry import Observer
 
 
@@ -42,30 +49,71 @@ Workflow = Callable[[Kitchen, Any], Any]
 
 
 def find(name: str) -> Workflow:
-    """Return the installed workflow of this name.
+    """Return the workflow of this name: an installed one, or `module:function`, `file.py:function`.
 
     Raises:
         AdapterNotFound: there is none, or there are two.
-        AdapterLoadError: it cannot be imported, or is no function of a kitchen and a config.
+        AdapterLoadError: it cannot be imported, or is no function.
     """
-    entry = catalog(WORKFLOWS).find("", name)
-    workflow = entry.load()
+    place, colon, function = name.rpartition(":")
+    if colon:
+        workflow, called = _import(place, function), name
+    else:
+        entry = catalog(WORKFLOWS).find("", name)
+        workflow, called = entry.load(), f"{entry}, {entry.entry_point.value},"
     if not callable(workflow):
-        raise AdapterLoadError(f"{entry} is no function: {entry.entry_point.value}")
+        raise AdapterLoadError(f"the workflow {called} is no function, it is {workflow!r}")
     return typing.cast(Workflow, workflow)
+
+
+def _import(place: str, function: str) -> Any:
+    """Return a function of a file, or of a module that may lie in the current folder."""
+    try:
+        names = vars(_module(place))
+    except (Exception, SystemExit) as error:
+        raise AdapterLoadError(
+            f"the workflow {place}:{function} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if function not in names:
+        near = difflib.get_close_matches(function, names, 1)
+        hint = f"; did you mean {place}:{near[0]}?" if near else ""
+        raise AdapterNotFound(f"there is no {function!r} in {place}{hint}")
+    return names[function]
+
+
+def _module(place: str) -> ModuleType:
+    if not place.endswith(".py"):
+        sys.path.insert(0, os.getcwd())
+        try:
+            return importlib.import_module(place)
+        finally:
+            sys.path.remove(os.getcwd())
+    spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where pydantic looks for the names in annotations
+    spec.loader.exec_module(module)
+    return module
 
 
 def config_class(workflow: Workflow) -> type[WorkflowConfig]:
     """Return the class that the second argument of a workflow is annotated with.
 
     Raises:
-        TypeError: it has no second argument, or that is not annotated with a `WorkflowConfig`.
+        AdapterLoadError: it has no second argument, or that is not annotated with a
+            `WorkflowConfig`.
     """
-    parameters = list(inspect.signature(workflow).parameters)
-    hints = typing.get_type_hints(workflow)
+    try:
+        parameters = list(inspect.signature(workflow).parameters)
+        hints = typing.get_type_hints(workflow)
+    except (TypeError, ValueError, NameError) as error:  # a class of C, an import for types only
+        raise AdapterLoadError(
+            f"the arguments of the workflow {workflow!r} cannot be found out: {error}"
+        ) from error
     config = hints.get(parameters[1]) if len(parameters) == 2 else None
     if not (isinstance(config, type) and issubclass(config, WorkflowConfig)):
-        raise TypeError(
+        raise AdapterLoadError(
             f"the workflow {workflow!r} must be a function of (kitchen, config), config annotated "
             "with a class derived from crucible_kitchen.WorkflowConfig"
         )
@@ -91,7 +139,9 @@ def run(
         adapters: as in `Kitchen(...)`.
         observers: told of every event.
     """
-    with Kitchen(adapters) as kitchen:
+    table = config if isinstance(config, Mapping) else {}
+    settings = in_code({"adapters": adapters or {}, "workflow": table})
+    with Kitchen.from_settings(settings) as kitchen:
         for observer in observers:
             kitchen.observe(observer)
         return run_in(kitchen, workflow, config)

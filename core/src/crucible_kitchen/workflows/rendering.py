@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypeGuard
+from typing import Any, Literal, TypeAlias, TypeGuard, cast
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Renderer:
     messages_field: str
     text_field: str
     train_on: TrainOn
-    max_length: int | None
+    max_length: int | None  # the model's own, where the configuration has none
     too_long: TooLong
 
     def render(self, rows: Sequence[Mapping[str, Any]], what: str) -> list[Example]:
@@ -83,15 +83,17 @@ class Renderer:
         return examples
 
     def _example(self, row: Mapping[str, Any], where: str) -> Example:
-        if isinstance(row.get(self.messages_field), Sequence):
-            return self._conversation(row[self.messages_field], 0, where)
+        # A field without a value is a field that is not there: stores fill up uneven rows.
+        row = {name: value for name, value in row.items() if value is not None}
+        messages = row.get(self.messages_field)
+        if _is_list(messages):
+            return self._conversation(_messages(messages, where), 0, where)
         prompt, completion = row.get("prompt"), row.get("completion")
-        if _is_conversation(prompt) and _is_conversation(completion):
-            return self._conversation([*prompt, *completion], len(prompt), where)
+        if _is_list(prompt) and _is_list(completion):
+            whole = _messages([*prompt, *completion], where)
+            return self._conversation(whole, len(prompt), where)
         try:
-            return self._prompt_completion(
-                self.prompt.format_map(row), self.completion.format_map(row)
-            )
+            texts = self.prompt.format_map(row), self.completion.format_map(row)
         except KeyError as missing:
             if isinstance(text := row.get(self.text_field), str):
                 return self._text(text)
@@ -100,11 +102,21 @@ class Renderer:
                 f"{self.text_field!r}; it has {', '.join(map(repr, row))}. Set prompt and "
                 "completion to templates of its fields, or messages_field, or text_field"
             ) from None
-        except (IndexError, ValueError, AttributeError) as error:
+        except (IndexError, ValueError, AttributeError, TypeError) as error:
             raise InvalidInput(
                 f"{where}: the template {self.prompt!r} or {self.completion!r} does not fit: "
                 f"{error}"
             ) from None
+        for name, value, template in (
+            ("prompt", prompt, self.prompt),
+            ("completion", completion, self.completion),
+        ):
+            if _is_list(value) and f"{{{name}}}" in template:
+                raise InvalidInput(
+                    f"{where}: prompt and completion must both be texts, or both lists of "
+                    f"messages; only {name} is a list"
+                )
+        return self._prompt_completion(*texts)
 
     def _prompt_completion(self, prompt: str, completion: str) -> Example:
         # Tokenized apart, so that what is trained on is what generation will continue with.
@@ -120,6 +132,14 @@ class Renderer:
         answers = [i for i, m in enumerate(messages) if m["role"] == "assistant" and i >= first]
         if not answers and self.train_on != "all_tokens":
             raise InvalidInput(f"{where} has no assistant message to train on")
+        whole = chat_tokens(self.tokenizer, messages)
+        answer = messages[answers[-1]]["content"] if answers else None
+        if self.train_on == "all_tokens":
+            if answers:
+                before = chat_tokens(self.tokenizer, messages[: answers[-1]], generate=True)
+                if whole[: len(before)] == before:
+                    return self._pieces([(whole, True)], len(before), answer)
+            return self._pieces([(whole, True)], None, None)
         trained = answers[-1:] if self.train_on == "last_assistant_message" else answers
         pieces: list[tuple[list[int], bool]] = []
         done: list[int] = []
@@ -127,7 +147,11 @@ class Renderer:
         for index in answers:
             before = chat_tokens(self.tokenizer, messages[:index], generate=True)
             after = chat_tokens(self.tokenizer, messages[: index + 1])
-            if before[: len(done)] != done or after[: len(before)] != before:
+            if (
+                before[: len(done)] != done
+                or after[: len(before)] != before
+                or whole[: len(after)] != after
+            ):
                 raise InvalidInput(
                     f"{where}: the tokenizer's chat template writes earlier turns differently "
                     'later on, so answers cannot be told apart; use train_on = "all_tokens"'
@@ -135,8 +159,7 @@ class Renderer:
             pieces.append((before[len(done) :], False))
             pieces.append((after[len(before) :], index in trained))
             prompt_length, done = len(before), after
-        pieces.append((chat_tokens(self.tokenizer, messages)[len(done) :], False))
-        answer = messages[answers[-1]]["content"] if answers else None
+        pieces.append((whole[len(done) :], False))
         return self._pieces(pieces, prompt_length, answer)
 
     def _pieces(
@@ -165,8 +188,8 @@ class Renderer:
             kept = slice(0, self.max_length + 1)
             return Example(example.tokens[kept], example.weights[kept], None, None)
         raise InvalidInput(
-            f"{where} has {length} tokens, max_length is {self.max_length}; raise it, or set "
-            'too_long to "truncate" or "drop"'
+            f"{where} has {length} tokens, the longest input is {self.max_length}; raise "
+            'max_length if the model can read more, or set too_long to "truncate" or "drop"'
         )
 
     def _encode(self, text: str, *, special: bool = False) -> list[int]:
@@ -205,5 +228,26 @@ def chat_tokens(
     return tokens
 
 
-def _is_conversation(value: Any) -> TypeGuard[Sequence[Message]]:
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _messages(values: Sequence[Any], where: str) -> list[Message]:
+    """Return the messages of a conversation, each with what it has a value for."""
+    messages = []
+    for index, value in enumerate(values):
+        if not isinstance(value, Mapping):
+            raise InvalidInput(
+                f"{where}: message {index} is a {type(value).__name__}, not a table of role and "
+                "content"
+            )
+        message = {name: item for name, item in value.items() if item is not None}
+        for name in ("role", "content"):
+            if not isinstance(message.get(name), str):
+                has = f"is a {type(message[name]).__name__}" if name in message else "is missing"
+                raise InvalidInput(
+                    f"{where}: the {name} of message {index} {has}, it must be a text; the message "
+                    f"has {', '.join(map(repr, message)) or 'nothing'}"
+                )
+        messages.append(message)
+    return cast("list[Message]", messages)

@@ -55,13 +55,14 @@ class Run:
             "checkpoints": [],
             "metrics": {},
         }
-        plain = {name: value for name, value in visible(config).items() if name != "run_id"}
+        shown = _finite(visible(config))
+        plain = {name: value for name, value in shown.items() if name != "run_id"}
         if previous is not None:
             _check_same(self.id, previous["config"], plain)
         self.record |= {
             "status": previous["status"] if previous else "running",
             "config": plain,
-            "adapters": kitchen.describe(),
+            "adapters": _finite(kitchen.describe()),
             "packages": {"crucible-kitchen": __version__, **kitchen.packages()},
             "git_commit": _git_commit(),
         }
@@ -84,6 +85,8 @@ class Run:
 
     def start(self) -> None:
         """Commit the record, and remove checkpoints that no state knows."""
+        for ending in ("error", "ended"):  # of an attempt before this one
+            self.record.pop(ending, None)
         self._commit(status="running")
         client = self._kitchen.training_client
         if client.supports("list_checkpoints") and client.supports("delete_checkpoint"):
@@ -139,9 +142,13 @@ def _check_same(run_id: str, before: Mapping[str, Any], now: Mapping[str, Any]) 
         )
 
 
-def _finite(figures: Mapping[str, float]) -> dict[str, float | str]:
-    # JSON has no NaN; the metrics store keeps the numbers themselves.
-    return {name: v if math.isfinite(v) else str(v) for name, v in figures.items()}
+def _finite(value: Any) -> Any:
+    """Return plain data with NaN and infinities as text: JSON has no such numbers."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _now() -> str:

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from ..types import (
     LoraConfig,
     OptimStepResult,
     SessionConfig,
+    Tokenizer,
 )
 from . import WorkflowConfig
 from .evaluation import exact_match, mean_nll
@@ -71,7 +73,7 @@ class SupervisedConfig(WorkflowConfig):
     too_long: TooLong = "error"
     """What to do with longer rows."""
 
-    epochs: float = Field(default=1.0, gt=0)
+    epochs: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Passes over the training rows."""
     max_steps: int | None = Field(default=None, ge=1)
     """Number of optimizer steps; goes before `epochs`."""
@@ -243,10 +245,10 @@ class _Training:
             while True:
                 try:
                     self._steps(self.run.step)
+                    self._finish()
                     break
                 except AdapterError as error:
                     self._restart(error)
-            self._finish()
         finally:
             with contextlib.suppress(AdapterError):
                 client.close_session(self.session)
@@ -272,15 +274,17 @@ class _Training:
             config.messages_field,
             config.text_field,
             config.train_on,
-            config.max_length,
+            config.max_length or longest_input(tokenizer),
             config.too_long,
         )
         self.train = self._render(renderer, config.dataset, config.split, None)
         if config.evaluates:
             dataset = config.test_dataset or config.dataset
             self.test = self._render(renderer, dataset, config.test_split, config.test_size)
+        if config.exact_match:
+            self._try_completer()
         per_epoch = math.ceil(len(self.train) / config.batch_size)
-        self.total = config.max_steps or math.ceil(per_epoch * config.epochs)
+        self.total = config.max_steps or share(config.epochs, per_epoch)
 
     def _render(
         self, renderer: Renderer, dataset: str, split: str | None, size: int | None
@@ -293,6 +297,16 @@ class _Training:
         what = f"{dataset} [{split}]" if split else dataset
         self.kitchen.observers.emit("dataset.load", dataset=dataset, split=split, rows=len(rows))
         return renderer.render(rows, what)
+
+    def _try_completer(self) -> None:
+        """Complete one prompt, so that a completer which cannot does not show after training."""
+        answered = [example for example in self.test if example.prompt_length is not None]
+        exact_match(
+            self.kitchen.completer, self._published(), answered[:1], max_tokens=1, batch_size=1
+        )
+
+    def _published(self) -> str:
+        return self.kitchen.training_client.save_weights_for_sampler(self.session)
 
     def _batches(self, start: int) -> Iterator[tuple[int, list[Example]]]:
         """Yield every step from `start` with its batch: a function of (seed, step) alone."""
@@ -334,7 +348,7 @@ class _Training:
             config.lr_schedule,
             index,
             self.total,
-            warmup=math.ceil(config.warmup_ratio * self.total),
+            warmup=share(config.warmup_ratio, self.total),
             min_ratio=config.min_lr_ratio,
         )
         per_row = config.loss_reduction == "sequence_mean"
@@ -377,10 +391,9 @@ class _Training:
     def _restart(self, error: AdapterError) -> None:
         """Set a failed session back to the last checkpoint, or raise."""
         client = self.kitchen.training_client
-        # Whatever had no effect is wrong with the call; a repeat would fail again.
-        if self.restarts >= self.config.max_restarts or (
-            error.no_effect and not isinstance(error, SessionFailed)
-        ):
+        # What had no effect and is not worth a repeat is wrong with the call.
+        hopeless = error.no_effect and not (error.retryable or isinstance(error, SessionFailed))
+        if hopeless or self.restarts >= self.config.max_restarts:
             raise error
         self.restarts += 1
         if self.run.checkpoint is not None:
@@ -413,7 +426,7 @@ class _Training:
         if config.exact_match:
             metrics["test/exact_match"] = exact_match(
                 self.kitchen.completer,
-                client.save_weights_for_sampler(self.session),
+                self._published(),
                 self.test,
                 max_tokens=config.max_tokens,
                 batch_size=config.eval_batch_size,
@@ -428,6 +441,23 @@ class _Training:
         if client.supports("save_weights_for_sampler"):
             weights = client.save_weights_for_sampler(self.session, self.run.id)
         self.run.finish(weights, self.figures)
+
+
+def longest_input(tokenizer: Tokenizer) -> int | None:
+    """Return the longest input of a model in tokens, where its tokenizer tells.
+
+    Transformers calls it `model_max_length`, and has a huge number where it is not known.
+    """
+    limit = getattr(tokenizer, "model_max_length", None)
+    return limit if limit is not None and limit < 2**31 else None
+
+
+def share(ratio: float, of: int) -> int:
+    """Return `ratio * of` rounded up, the ratio taken as it is written.
+
+    In floating point 0.07 times 100 is a bit more than 7, which would be 8 steps.
+    """
+    return math.ceil(Fraction(repr(ratio)) * of)
 
 
 def permutation(count: int, seed: int, epoch: int) -> IntArray:

@@ -41,7 +41,8 @@ def folder(opts: Options) -> LocalFolder | RemoteFolder:
             opts.url, **{**opts.storage_options.get_secret_value(), **no_caches}
         )
     except (ImportError, ValueError) as error:  # a protocol without its package, or without any
-        raise InvalidInput(f"cannot open {opts.url!r}: {error}") from error
+        get = "; pip install 'crucible-adapter-fsspec[s3]'" if opts.url.startswith("s3") else ""
+        raise InvalidInput(f"cannot open {opts.url!r}: {error}{get}") from error
     if isinstance(fs, LocalFileSystem):
         return LocalFolder(Path(root))
     return (MemoryFolder if isinstance(fs, MemoryFileSystem) else RemoteFolder)(fs, root)

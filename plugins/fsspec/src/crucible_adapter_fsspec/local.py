@@ -21,7 +21,7 @@ from .names import is_blob, is_temporary, parts_of, temporary_name
 
 try:
     import fcntl
-except ImportError:  # Windows, which refuses to delete open files, so no lock is needed
+except ImportError:  # Windows, where nothing is swept
     fcntl = None  # type: ignore[assignment]
 
 
@@ -55,8 +55,9 @@ class LocalFolder:
                 with _explained(path):
                     file.flush()
                     os.fsync(file.fileno())
-            with _explained(path):
-                os.replace(file.name, target)
+                    if not fcntl:  # Windows renames no open file
+                        file.close()
+                    os.replace(file.name, target)  # still locked, or it could be swept now
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             self._prune(target.parent)
@@ -122,7 +123,9 @@ class LocalFolder:
                 if target.is_dir():
                     raise InvalidInput(f"blob path {path!r}: it is a folder")
                 return self._create(target.parent)
-        raise Unavailable(f"blob path {path!r}: its folder goes as soon as it is made")
+        raise Unavailable(
+            f"blob path {path!r}: its folder {target.parent} cannot be made, or goes at once"
+        )
 
     def _make_folder(self, path: str, folder: Path) -> None:
         missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
@@ -151,13 +154,12 @@ class LocalFolder:
 
     def _sweep(self, folder: Path) -> None:
         """Remove what killed writers left in the folder. Once for each folder is enough."""
-        if folder in self._swept:
+        if not fcntl or folder in self._swept:
             return
         self._swept.add(folder)
         for left in filter(lambda file: is_temporary(file.name), folder.glob(".*")):
             with suppress(OSError), left.open("rb") as file:
-                if fcntl:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 left.unlink()
 
     def _prune(self, folder: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import logging
 import pickle
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from crucible_kitchen import (
 )
 
 from .sources import Source
-from .views import Pipeline, Table, View
+from .views import Columns, Pipeline, Table, View
 
 _STATUS: Mapping[int, type[AdapterError]] = {
     401: Unauthorized,
@@ -35,6 +35,9 @@ _STATUS: Mapping[int, type[AdapterError]] = {
 # By their names, since the Hub's client has changed its HTTP library before: the errors of the
 # standard library, httpx and requests.
 _NO_CONNECTION = frozenset({"ConnectionError", "TimeoutError", "TransportError"})
+
+# What `datasets` says, beside StopIteration, of files without rows.
+_NO_ROWS = ("corresponds to no data", "at least one example", "BatchSize must be greater than 0")
 
 
 def load(
@@ -86,20 +89,26 @@ def view_of(source: Source, dataset: Any) -> View:
     from datasets import IterableDataset
 
     if not isinstance(dataset, IterableDataset):
-        return Table(dataset, range(len(dataset)))
+
+        def look_up(places: slice | list[int]) -> Columns:
+            with _explained(source):
+                batch: Columns = dataset[places]
+                return batch
+
+        return Table(look_up, range(len(dataset)))
 
     # A stream of `datasets` keeps its position in itself: of two readers at once, one may get no
     # rows at all. So each reads a copy of its own, made as for the workers of a DataLoader.
     unread = pickle.dumps(dataset)
 
-    def batches(size: int) -> Iterator[Mapping[str, Sequence[Any]]]:
+    def batches(size: int) -> Iterator[Columns]:
         iterator = pickle.loads(unread).iter(size)
-        while True:
+        with _explained(source):
+            batch = next(iterator)  # none at all is refused, as where the split is held whole
+        while batch is not None:
+            yield batch
             with _explained(source):
                 batch = next(iterator, None)
-            if batch is None:
-                return
-            yield batch
 
     return Pipeline(batches)
 
@@ -162,23 +171,25 @@ def _explained(source: Source) -> Iterator[None]:
         raise kind(f"{source.label}: {error}") from error
     except FileNotFoundError as error:
         raise NotFound(f"{source.label}: {error}") from error
-    except StopIteration as error:  # what an empty file comes to
+    except StopIteration as error:
         raise InvalidInput(f"{source.label}: holds no rows") from error
     except (DatasetBuildError, ValueError) as error:
         cause = error.__cause__ if isinstance(error, DatasetBuildError) else error
         if "BuilderConfig" in str(cause) and "not found" in str(cause):
             raise NotFound(f"{source.label}: {cause}") from error
-        where = _bad_line(source.files) or source.label
-        raise InvalidInput(f"{where}: {cause or error}") from error
+        if any(text in str(cause) for text in _NO_ROWS):
+            raise InvalidInput(f"{source.label}: holds no rows ({cause})") from error
+        raise InvalidInput(f"{_bad_line(source) or source.label}: {cause or error}") from error
     except Exception as error:
         if _NO_CONNECTION & {cls.__name__ for cls in type(error).__mro__}:
             raise Unavailable(f"{source.label}: {error}") from error
         raise
 
 
-def _bad_line(files: Sequence[Path]) -> str | None:
+def _bad_line(source: Source) -> str | None:
     """Find the first line that is no JSON; the library's own messages name a block at best."""
-    for file in files:
+    in_folder = sorted(Path(source.path).rglob("*")) if source.local and not source.files else ()
+    for file in source.files or in_folder:
         if file.suffix in (".jsonl", ".ndjson"):
             with file.open("rb") as lines:
                 for number, line in enumerate(lines, 1):

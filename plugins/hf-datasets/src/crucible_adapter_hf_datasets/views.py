@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +16,10 @@ from crucible_kitchen import InvalidInput
 
 Row: TypeAlias = dict[str, Any]
 Selection: TypeAlias = range | Sequence[int]
-Batches: TypeAlias = Callable[[int], Iterator[Mapping[str, Sequence[Any]]]]
-"""Makes, for a size, an iterator over a whole split in batches of columns."""
+Columns: TypeAlias = Mapping[str, Sequence[Any]]
+"""A batch of rows, by column."""
+Batches: TypeAlias = Callable[[int], Iterator[Columns]]
+"""Makes, for a size, an iterator over a whole split in batches."""
 
 DEFAULT_BUFFER = 1000
 """Rows held at a time by the shuffling of a stream whose caller does not say."""
@@ -52,12 +55,12 @@ class Table:
     """Rows that can be looked up by index.
 
     Args:
-        dataset: a `datasets.Dataset`; a slice or a list of indices gives a batch of columns.
+        look_up: gives the rows of a slice or a list of indices.
         indices: which of its rows, in order. Composing index arrays takes milliseconds, where
             chains of `Dataset.select` would be flattened for seconds.
     """
 
-    dataset: Any
+    look_up: Callable[[slice | list[int]], Columns]
     indices: range | npt.NDArray[np.int64]
 
     def shuffle(self, seed: int, buffer_size: int | None) -> Table:
@@ -82,9 +85,9 @@ class Table:
             part = self.indices[start : start + batch_size]
             # By the batch: by the row, it would take some 500 times as long.
             yield _rows(
-                self.dataset[part.start : part.stop]
-                if isinstance(part, range)
-                else self.dataset[part.tolist()]
+                self.look_up(
+                    slice(part.start, part.stop) if isinstance(part, range) else part.tolist()
+                )
             )
 
     def _at(self, places: npt.NDArray[np.int64]) -> Table:
@@ -167,18 +170,19 @@ def _selected(rows: Iterator[Row], selection: range | tuple[int, ...]) -> Iterat
                 raise InvalidInput(f"cannot select row {next_index}: the stream is shorter")
             if index in (selection if uses is None else uses):
                 early[index] = row
-        yield dict(early[next_index])
         if uses is not None:
             uses[next_index] -= 1
         if uses is None or not uses[next_index]:
-            del early[next_index]
+            yield early.pop(next_index)
+        else:
+            yield copy.deepcopy(early[next_index])
         next_index = next(wanted, None)
 
 
 # --- both ---
 
 
-def _rows(columns: Mapping[str, Sequence[Any]]) -> list[Row]:
+def _rows(columns: Columns) -> list[Row]:
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]

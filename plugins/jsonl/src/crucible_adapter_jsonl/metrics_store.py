@@ -5,11 +5,20 @@ Rows are appended and never rewritten; which of several rows counts is decided b
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crucible_kitchen import AdapterOptions, MetricEntry, Unauthorized, hookimpl, resource
+from crucible_kitchen import (
+    AdapterOptions,
+    InvalidInput,
+    MetricEntry,
+    Unauthorized,
+    Unavailable,
+    hookimpl,
+    resource,
+)
 
 from .files import RunFiles, file_name
 from .rows import decode, encode
@@ -85,6 +94,16 @@ def _append(opts: Options, run_id: str, rows: bytes) -> None:
     except PermissionError as error:
         raise Unauthorized(
             f"may not write to {opts.path.absolute()}: {error.strerror}", no_effect=True
+        ) from error
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        raise InvalidInput(
+            f"cannot make the folder {opts.path.absolute()} (option path): {error.strerror}"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Unavailable(
+            f"cannot write to {opts.path.absolute()}: {error.strerror}", no_effect=True
         ) from error
 
 

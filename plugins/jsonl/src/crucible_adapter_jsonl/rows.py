@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, SupportsFloat
+from datetime import datetime
+from typing import Any
 
-from crucible_kitchen import InvalidInput, MetricEntry
+from crucible_kitchen import MetricEntry
 
 
 def encode(
@@ -23,13 +22,14 @@ def encode(
     Raises:
         InvalidInput: something that JSON cannot hold; the message names it.
     """
+    entry = MetricEntry.recorded(run_id, metric, value, step, metadata)
     row = {
-        "run_id": run_id,
-        "metric": metric,
-        "value": _number(metric, value),
-        "step": None if step is None else _step(metric, step),
-        "timestamp": datetime.now(UTC).isoformat(timespec="microseconds"),
-        "metadata": _checked(metadata or {}),
+        "run_id": entry.run_id,
+        "metric": entry.metric,
+        "value": _number(entry.value),
+        "step": entry.step,
+        "timestamp": entry.timestamp.isoformat(timespec="microseconds"),
+        "metadata": entry.metadata,
     }
     return b"\n" + json.dumps(row, allow_nan=False, separators=(",", ":")).encode("ascii")
 
@@ -50,32 +50,8 @@ def decode(line: bytes) -> MetricEntry | None:
         return None
 
 
-def _number(metric: str, value: SupportsFloat) -> float | str:
-    if not isinstance(value, SupportsFloat):
-        raise InvalidInput(f"the value of {metric!r} must be a number, not {value!r}")
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidInput(f"the value of {metric!r} is no float: {error}") from error
-    if math.isfinite(number):
-        return number
+def _number(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
     # What float() reads, and the names that JavaScript and Protocol Buffers use.
-    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
-
-
-def _step(metric: str, step: int) -> int:
-    try:
-        return operator.index(step)
-    except TypeError:
-        raise InvalidInput(f"the step of {metric!r} must be an integer, not {step!r}") from None
-
-
-def _checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    for key, value in metadata.items():
-        if not isinstance(key, str):
-            raise InvalidInput(f"metadata keys must be strings, not {key!r}")
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidInput(f"metadata[{key!r}] is not JSON: {error}") from error
-    return dict(metadata)
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -69,7 +69,7 @@ def token_array(model_input: ModelInput) -> IntArray:
         if not isinstance(chunk, EncodedTextChunk):
             raise Unsupported("this adapter reads text only, not images")
         parts.append(chunk.tokens)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
 
 
 def pieces(

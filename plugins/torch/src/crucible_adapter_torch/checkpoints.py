@@ -58,7 +58,7 @@ def find(folder: Path, reference: str) -> Path:
         NotFound: there is none of this reference.
     """
     path = folder / reference
-    if not _is_name(reference) or not (path / "state.json").is_file():
+    if not _is_name(reference) or not os.path.isfile(path / "state.json"):
         raise NotFound(f"no checkpoint {reference!r} in {folder}")
     return path
 
@@ -83,8 +83,11 @@ def read(path: Path, *, with_moments: bool) -> Checkpoint:
 
 def list_references(folder: Path, prefix: str) -> list[str]:
     """Return the references whose label starts with the prefix, oldest first."""
-    found = [path.parent for path in folder.glob("*/state.json") if _is_name(path.parent.name)]
-    labelled = [path.name for path in found if _facts(path)["label"].startswith(prefix)]
+    labelled = []
+    for path in (found.parent for found in folder.glob("*/state.json")):
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+            if _is_name(path.name) and _facts(path)["label"].startswith(prefix):
+                labelled.append(path.name)
     return sorted(labelled, key=lambda name: name.rsplit("-", 2)[1:])
 
 
@@ -105,7 +108,7 @@ def new_folder(parent: Path, label: str) -> Iterator[tuple[Path, Path]]:
     """
     parent.mkdir(parents=True, exist_ok=True)
     # Percent-encoded, so that any label is a file name; cut, because a name has 255 bytes.
-    encoded = quote(label, safe=" ").replace(".", "%2E")[:100]
+    encoded = quote(label, safe=" ", errors="surrogatepass").replace(".", "%2E")[:100]
     unique = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
     partial = parent / f"{PARTIAL}{unique}"
     final = parent / f"{encoded}-{unique}"

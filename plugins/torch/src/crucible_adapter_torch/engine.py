@@ -35,7 +35,7 @@ class Engine:
 
     Args:
         language: the model, which the engine owns from now on.
-        config: low-rank or full, the seed, trainable or not.
+        config: low-rank or full, and the seed.
 
     Dropout is a function of the seed and of the number of forward-backward passes so far, so that
     this number is all the state of randomness there is.
@@ -46,8 +46,6 @@ class Engine:
         self.model = language.model
         if config.lora is not None:
             lora.add_lora(self.model, config.lora, config.seed)
-        if not config.trainable:
-            self.model.requires_grad_(False)
         self.weights: dict[str, nn.Parameter] = {
             name: weight
             for name, weight in self.model.named_parameters()

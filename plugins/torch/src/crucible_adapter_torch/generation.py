@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -51,22 +52,30 @@ class Answer:
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
         self.finish_reason: Literal["stop", "length"] | None = None
+        self.error: AdapterError | None = None
         stop = params.stop
         strings = [s for s in stop or () if isinstance(s, str)]
         # Strings and ids end an answer beside the model's own end; only `()` switches that off.
         ends = frozenset[int]() if stop == () else model.end_tokens
-        self._stop_tokens = ends | {s for s in stop or () if isinstance(s, int)}
+        self._stop_tokens = ends | {s for s in stop or () if not isinstance(s, str)}
         self._tokenizer = model.tokenizer
         self._text = Detokenizer(model.tokenizer, strings) if strings or shown else None
 
     def take(self, token: int, logprob: float) -> None:
         """Append a token and see whether it was the last."""
+        if not math.isfinite(logprob):
+            self.error = AdapterError("the model's output is not finite; its weights have diverged")
+            return
         self.tokens.append(token)
         self.logprobs.append(logprob)
         if token in self._stop_tokens or (self._text is not None and self._text.add(token)):
             self.finish_reason = "stop"
         elif len(self.tokens) == self.limit:
             self.finish_reason = "length"
+
+    @property
+    def ended(self) -> bool:
+        return self.finish_reason is not None or self.error is not None
 
     @property
     def text_shown(self) -> str:
@@ -78,7 +87,9 @@ class Answer:
         return self._tokenizer.decode(tokens, skip_special_tokens=True)
 
     def completion(self, logprobs: bool) -> Completion:
-        """Return the finished answer."""
+        """Return the finished answer, or raise what prevented it."""
+        if self.error is not None:
+            raise self.error
         assert self.finish_reason is not None
         return Completion(
             text=self.text_shown,
@@ -121,9 +132,7 @@ def generate(
     """Finish the answers, one token of each at every step of the iterator.
 
     Logprobs are those of the model itself: temperature, top_p and top_k do not change them.
-
-    Raises:
-        AdapterError: the model's output is not finite.
+    Where the model's output is not finite, the answer ends with an `error`.
     """
     active = list(answers)
     state = _State(model, [answer.prompt for answer in active])
@@ -132,13 +141,11 @@ def generate(
         tokens, logprobs = sample(
             logits, params, np.array([answer.random.random() for answer in active])
         )
-        if not torch.isfinite(logprobs).all():
-            raise AdapterError("the model's output is not finite; its weights have diverged")
         for answer, token, logprob in zip(active, tokens.tolist(), logprobs.tolist(), strict=True):
-            if answer.finish_reason is None:
+            if not answer.ended:
                 answer.take(token, logprob)
         yield
-        going = [i for i, answer in enumerate(active) if answer.finish_reason is None]
+        going = [i for i, answer in enumerate(active) if not answer.ended]
         if not going:
             return
         if 2 * len(going) <= len(active):  # else it costs more than it saves

@@ -22,7 +22,7 @@ from crucible_kitchen import (
 from huggingface_hub import errors as hub_errors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.utils import logging
+from transformers.utils import CONFIG_NAME, cached_file, extract_commit_hash, logging
 
 from .byte_tokenizer import VOCAB_SIZE, byte_tokenizer
 from .options import ModelOptions, RandomModel
@@ -97,7 +97,8 @@ def load(
 
     Raises:
         NotFound: no such model, revision or architecture.
-        InvalidInput: a size that the architecture does not know or refuses; no such device.
+        InvalidInput: a size that the architecture does not know or refuses; no such device; code
+            that comes with the model and was not allowed.
         Unauthorized: the hub refuses access.
         Unavailable: the hub cannot be reached.
         Unsupported: a revision of a model that has none.
@@ -108,12 +109,20 @@ def load(
     made_here = name in opts.models
     if revision is not None and (made_here or Path(name).is_dir()):
         raise Unsupported(f"model {name!r} is not on a hub, so it has no revision {revision!r}")
+    if not made_here and _is_no_hub_name(name) and not Path(name).is_dir():
+        raise NotFound(f"there is no folder {name!r}, and no repository of a hub is called that")
+    commit = None
     if made_here:
         model = _make(name, opts.models[name], seed).to(weights)
         tokenizer = byte_tokenizer()
     else:
         try:
-            source = {"revision": revision, "trust_remote_code": opts.trust_remote_code}
+            # All files come from one commit, even if the branch moves meanwhile.
+            commit = extract_commit_hash(cached_file(name, CONFIG_NAME, revision=revision), None)
+            source = {
+                "revision": commit or revision,
+                "trust_remote_code": opts.trust_remote_code,
+            }
             tokenizer = AutoTokenizer.from_pretrained(name, **source)
             # Weights as pickles could run code; safetensors cannot.
             with no_progress_bars():
@@ -126,8 +135,12 @@ def load(
         model=model.to(device).eval(),
         tokenizer=HuggingFaceTokenizer(tokenizer),
         dtype=dtype,
-        commit=getattr(model.config, "_commit_hash", None),
+        commit=commit,
     )
+
+
+def _is_no_hub_name(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or "://" in name
 
 
 def choose_device(name: str) -> torch.device:
@@ -140,7 +153,10 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except Exception as error:
-        raise InvalidInput(f"no device {name!r} here: {error}") from error
+        reason = str(error).split("\n")[0].split(" device type at start")[0]
+        raise InvalidInput(
+            f"no device {name!r} here; there is cpu, cuda, cuda:1, mps and auto ({reason})"
+        ) from error
     return device
 
 
@@ -237,6 +253,11 @@ def _explain(error: Exception, opts: ModelOptions, name: str, revision: str | No
         return Unauthorized(f"the hub refuses {model}; accept its terms and log in: {reason}")
     if not raised(*missing) and not Path(name).is_dir() and _unreachable(chain):
         return Unavailable(f"the hub cannot be reached for {model}: {reason}")
+    if "trust_remote_code" in str(error):
+        return InvalidInput(
+            f"{model} comes with Python code of its own; read it, then allow it with "
+            "trust_remote_code = true"
+        )
     near = _nearest(name, list(opts.models))
     made = f" (made here: {', '.join(opts.models)})" if opts.models else ""
     return NotFound(f"no {model}{made}{near or ':'} {reason}")

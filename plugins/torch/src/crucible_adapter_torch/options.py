@@ -38,7 +38,7 @@ class ModelOptions(AdapterOptions):
     and cpu."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the computation. `auto` is bfloat16 on a GPU that supports it, else float32."""
-    threads: int = 1
+    threads: int = Field(1, ge=1)
     """CPU threads of PyTorch, for the whole process. One is faster than two for small models, and
     the same number is needed for bit-equal results."""
     models: dict[str, RandomModel] = Field(default_factory=dict)

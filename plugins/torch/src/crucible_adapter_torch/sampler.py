@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from .completer import Options
 
 
+SCORED_TOKENS = 4096
+"""Tokens scored at a time at most: each has logits for the whole vocabulary, which a generated
+sequence has for its last token alone."""
+
+
 class Sampler:
     """The models that a completer has loaded, and what it does with them."""
 
@@ -61,7 +66,9 @@ class Sampler:
             for _ in generate(model, batch, params):
                 pass
         return [
-            answer.completion(params.logprobs) if isinstance(answer, Answer) else answer
+            answer.error or answer.completion(params.logprobs)
+            if isinstance(answer, Answer)
+            else answer
             for answer in answers
         ]
 
@@ -71,6 +78,8 @@ class Sampler:
         answer = Answer(model, prompt_tokens, params, params.seed, shown=True)
         shown = 0
         for _ in generate(model, [answer], params):
+            if answer.error is not None:
+                raise answer.error
             text = answer.text_shown
             yield CompletionChunk(
                 text=text[shown:],
@@ -90,7 +99,7 @@ class Sampler:
         batch = pieces(
             [tokens[index][:-1] for index in scored],
             [tokens[index][1:] for index in scored],
-            self._opts.max_batch_tokens,
+            min(self._opts.max_batch_tokens, SCORED_TOKENS),
         )
         flat = []
         for piece in batch:
@@ -105,11 +114,12 @@ class Sampler:
         """Return the model of this name, loading it if need be."""
         opts = self._opts
         models.use_threads(opts.threads)
-        name, revision = (name, None) if name is not None else (opts.model, opts.revision)
+        name = name if name is not None else opts.model
         if name is None:
             raise InvalidInput("no model: set the option `model`, or SamplingParams.model")
         if name.startswith(live_weights.PREFIX):
             return live_weights.find(name)
+        revision = opts.revision if name == opts.model else None
         with self._loading:
             if name not in self._loaded:
                 self._loaded[name] = models.load(opts, name, revision=revision, seed=opts.seed)
@@ -128,12 +138,12 @@ def tokens_of(model: LanguageModel, prompt: Prompt, *, reply: bool) -> IntArray:
         reply: whether the beginning of the model's answer follows the messages.
 
     Raises:
-        InvalidInput: it is none of these.
+        InvalidInput: it is none of these, or the chat template refuses the messages.
         Unsupported: an image, or messages for a model without a chat template.
     """
     if isinstance(prompt, ModelInput):
         return token_array(prompt)
-    if len(prompt) and all(isinstance(message, Mapping) for message in prompt):
+    if isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], Mapping):
         ids = model.tokenizer.apply_chat_template(prompt, add_generation_prompt=reply)  # type: ignore[arg-type]
         return np.array(ids, np.int64)
     return token_array(ModelInput.from_ints(prompt))  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ from . import checkpoints, live_weights, models
 from .batches import Piece, datum_pieces
 from .checkpoints import Checkpoint
 from .engine import Engine
+from .tokenizer import HuggingFaceTokenizer
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -52,9 +53,11 @@ class Session:
         limits = [limit for limit in (config.max_length, language.context) if limit is not None]
         self.config = config
         self.commit = language.commit
-        self.tokenizer = language.tokenizer
+        self.tokenizer = HuggingFaceTokenizer(
+            language.tokenizer.tokenizer, min(limits, default=None)
+        )
         self._vocab_size = language.vocab_size
-        self._max_length = min(limits, default=None)
+        self._max_length = self.tokenizer.model_max_length
         self._budget = opts.micro_batch_tokens
         self._folder = opts.checkpoint_dir
         self._engine = Engine(language, config)
@@ -63,7 +66,7 @@ class Session:
             self._restore(path, config.with_optimizer)
         self._published: str | None = None
         self._accumulated = 0  # forward_backward operations submitted since the last optim_step
-        self._submitting = threading.RLock()
+        self._submitting = threading.Lock()
         self._worker = Worker(functools.partial(models.use_threads, opts.threads))
 
     # --- operations ---
@@ -71,6 +74,7 @@ class Session:
     def forward_backward(
         self, datums: Sequence[Datum], loss_fn: str, loss_fn_config: Mapping[str, float] | None
     ) -> Future[ForwardBackwardResult]:
+        self._worker.check()
         if not self.config.trainable:
             raise InvalidInput("the session was started with trainable=False")
         batch, config = self._prepare(datums, loss_fn, loss_fn_config, require_weights=True)
@@ -129,7 +133,8 @@ class Session:
                     "gradients are pending, and a checkpoint does not hold them; run optim_step "
                     "before save_checkpoint"
                 )
-            return self._worker.submit(lambda: self._save(label), "inquiry").result()
+            saved = self._worker.submit(lambda: self._save(label), "inquiry")
+        return saved.result()  # other threads may submit meanwhile
 
     def load_checkpoint(self, reference: str, with_optimizer: bool) -> None:
         self._worker.check("rescue")
@@ -139,13 +144,8 @@ class Session:
             self._accumulated = 0
 
     def publish(self, name: str | None) -> str:
-        with self._submitting:
-            if name is not None:
-                return self._worker.submit(lambda: self._export(name), "inquiry").result()
-            snapshot = self._worker.submit(lambda: self._engine.snapshot(), "inquiry").result()
-            live_weights.withdraw(self._published)
-            self._published = live_weights.publish(snapshot)
-            return self._published
+        publish = self._publish if name is None else functools.partial(self._export, name)
+        return self._worker.submit(publish, "inquiry").result()
 
     def close(self) -> None:
         self._worker.close()
@@ -180,6 +180,12 @@ class Session:
             checkpoint.moments,
             checkpoint.facts["randomness"] if with_optimizer else fresh,
         )
+
+    def _publish(self) -> str:
+        snapshot = self._engine.snapshot()
+        live_weights.withdraw(self._published)
+        self._published = live_weights.publish(snapshot)
+        return self._published
 
     def _export(self, name: str) -> str:
         snapshot = self._engine.snapshot()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from crucible_kitchen import Message, Unsupported
+from crucible_kitchen import InvalidInput, Message, Unsupported
 
 
 class HuggingFaceTokenizer:
@@ -13,10 +13,12 @@ class HuggingFaceTokenizer:
 
     Args:
         tokenizer: the Transformers tokenizer, also reachable as this attribute.
+        model_max_length: the longest input in tokens; None where there is no limit.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, model_max_length: int | None = None) -> None:
         self.tokenizer = tokenizer
+        self.model_max_length = model_max_length
 
     @property
     def eos_token_id(self) -> int | None:
@@ -44,6 +46,7 @@ class HuggingFaceTokenizer:
 
         Raises:
             Unsupported: the model has no chat template.
+            InvalidInput: the template refuses these messages.
         """
         if self.chat_template is None:
             raise Unsupported(
@@ -51,8 +54,8 @@ class HuggingFaceTokenizer:
                 "send token ids"
             )
         # Without return_dict=False, Transformers 5 returns a dictionary.
-        return list(
-            self.tokenizer.apply_chat_template(
-                list(messages), **{**kwargs, "tokenize": True, "return_dict": False}
-            )
-        )
+        kwargs |= {"tokenize": True, "return_dict": False}
+        try:
+            return list(self.tokenizer.apply_chat_template(list(messages), **kwargs))
+        except Exception as error:  # each template has checks, and exceptions, of its own
+            raise InvalidInput(f"the chat template refuses these messages: {error}") from error

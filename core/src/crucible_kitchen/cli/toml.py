@@ -1,0 +1,23 @@
+"""Values as TOML writes them in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+
+def toml(value: Any) -> str:
+    """Return a plain value, or a dataclass of such, as TOML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, dict):
+        inside = ", ".join(f"{k} = {toml(v)}" for k, v in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    return json.dumps(str(value), ensure_ascii=False)

@@ -1,0 +1,84 @@
+"""What Ctrl-C does to a run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from conftest import COMMAND, clean_environ
+
+# More steps than can be taken before the signal comes.
+CONFIG = """
+[adapters]
+training_client = { use = "noop", latency_scale = 0 }
+dataset_store = "noop"
+blob_store = { use = "fsspec", url = "runs" }
+metrics_store = { use = "jsonl", path = "runs/metrics" }
+[workflow]
+use = "supervised"
+model = "any"
+dataset = "rows"
+max_steps = 1_000_000
+[profile.saving.workflow]
+save_every = 1
+max_steps = 4_000
+"""
+
+
+def interrupted(folder: Path, arguments: Iterable[str], at: str) -> tuple[list[str], str]:
+    """Run the command until a line that begins with `at`, then press Ctrl-C.
+
+    Returns:
+        The lines of its output up to there, and what it said of the interruption.
+    """
+    with subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=clean_environ(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            if line.startswith(at):
+                process.send_signal(signal.SIGINT)
+                break
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    return lines, said
+
+
+def advised(said: str) -> list[str]:
+    """Return the command to go on with, as it stands on a line of its own."""
+    [line] = [line for line in said.splitlines() if line.startswith("    crucible ")]
+    return shlex.split(line)[1:]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "my run.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_ctrl_c_gives_the_command_that_goes_on_from_the_last_checkpoint(folder: Path) -> None:
+    first = ["run", "my run.toml", "--profile", "saving", "workflow.seed=3"]
+    _, said = interrupted(folder, first, at="step 200/")
+    assert re.match(r"interrupted; continue after step \d+ with\n", said)
+    lines, _ = interrupted(folder, advised(said), at="supervised run")
+    assert re.fullmatch(r"supervised run \S+ continues after step \d+", lines[-1])
+
+
+def test_ctrl_c_before_the_first_checkpoint_says_that_there_is_none(folder: Path) -> None:
+    _, said = interrupted(folder, ["run", "my run.toml"], at="step 1/")
+    assert said.startswith("interrupted; there is no checkpoint yet, so begin again with\n")
+    lines, _ = interrupted(folder, advised(said), at="supervised run")
+    assert lines[-1].endswith(" begins")

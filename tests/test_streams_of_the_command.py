@@ -1,0 +1,56 @@
+"""The command where its output goes nowhere, or to an encoding that lacks a character."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Crucible
+
+MAIN = [sys.executable, "-c", "from crucible_kitchen.cli import main; main()"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+@pytest.mark.parametrize(
+    ("arguments", "code"), [("adapters >&-", 0), ("config --profile nowhere 2>&-", 2)]
+)
+def test_a_closed_stream_changes_no_exit_code(tmp_path: Path, arguments: str, code: int) -> None:
+    script = f'"$@" {arguments}'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *MAIN], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_a_reader_that_leaves_early_causes_no_complaint(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$@" adapters | true', "sh", *MAIN],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+
+
+def test_a_character_that_the_encoding_lacks_is_written_as_its_code(
+    plain_crucible: Crucible,
+) -> None:
+    outcome = plain_crucible(
+        "config",
+        "adapters.completer=noop",
+        CRUCIBLE_ADAPTERS__COMPLETER__COMPLETION_TEXT="größe ✓",
+        PYTHONIOENCODING="ascii",
+    )
+    assert outcome.code == 0, outcome
+    assert r'"gr\xf6\xdfe \u2713"' in outcome.out
+
+
+def test_it_runs_with_assertions_and_docstrings_left_out(plain_crucible: Crucible) -> None:
+    outcome = plain_crucible("adapters", "show", "blob_store.noop", PYTHONOPTIMIZE="2")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "read_range" in outcome.out
