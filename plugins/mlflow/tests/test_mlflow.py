@@ -493,17 +493,16 @@ ODD_NAMES = [
 
 
 def test_any_text_is_a_run_id_and_the_name_of_a_metric(server: TrackingServer) -> None:
-    odd = {*ODD_NAMES, "x" * 5000, "Run", "run"}
+    odd = sorted({*ODD_NAMES, "x" * 5000, "Run", "run"})
     with open_store(server, experiment="odd") as kitchen:
-        for run_id in sorted(odd):
-            names = {name: float(len(name)) for name in ODD_NAMES}
-            kitchen.metrics_store.record_many(run_id, {**names, "the id": float(len(run_id))}, 0)
+        for number, run_id in enumerate(odd):
+            kitchen.metrics_store.record(run_id, "number", float(number), 0)
+        kitchen.metrics_store.record_many("all names", dict.fromkeys(ODD_NAMES, 1.0), 0)
     with open_store(server, experiment="odd") as kitchen:
-        assert kitchen.metrics_store.runs() == sorted(odd)
-        for run_id in odd:
-            entries = kitchen.metrics_store.read(run_id)
-            assert [entry.metric for entry in entries] == [*ODD_NAMES, "the id"]
-            assert entries[-1].value == len(run_id)
+        assert kitchen.metrics_store.runs() == sorted([*odd, "all names"])
+        for number, run_id in enumerate(odd):
+            assert values(kitchen.metrics_store, run_id) == [number]
+        assert [e.metric for e in kitchen.metrics_store.read("all names")] == ODD_NAMES
 
 
 # --- runs of MLflow ---
@@ -805,10 +804,20 @@ def test_a_row_whose_answer_was_lost_is_sent_again_and_kept_once(
 
 def test_a_server_that_does_not_answer_is_a_timeout(gateway: Gateway) -> None:
     with open_store(gateway, timeout=0.2) as kitchen:
-        gateway.plan.append("hang")
-        with pytest.raises(AdapterTimeout, match="no answer from the MLflow server at http"):
-            kitchen.metrics_store.ping()
-        assert gateway.plan == []
+        for call in (kitchen.metrics_store.ping, kitchen.metrics_store.runs):
+            gateway.plan.append("hang")
+            with pytest.raises(AdapterTimeout, match="no answer from the MLflow server at http"):
+                call()
+            assert gateway.plan == []
+
+
+def test_ping_gives_up_within_seconds_however_long_the_timeout(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_store, "_PING_SECONDS", 0.1)
+    gateway.plan.append("hang")
+    with open_store(gateway, timeout=3600) as kitchen, pytest.raises(AdapterTimeout):
+        kitchen.metrics_store.ping()
 
 
 # --- a server that refuses ---

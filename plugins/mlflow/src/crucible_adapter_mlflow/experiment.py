@@ -21,7 +21,6 @@ _LONGEST_TAG = 5000
 _LONGEST_NAME = 250
 _RUNS_A_PAGE = 1000
 _ROWS_A_PAGE = 25_000
-_PING_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +61,9 @@ class Experiment:
         self._server = server
         self._name = name
 
-    def ping(self) -> None:
+    def ping(self, timeout: float) -> None:
         """Look for the experiment; there need be none yet."""
-        self._find(timeout=_PING_SECONDS)
+        self._find(timeout)
 
     def open(self, run_id: str) -> Run:
         """Return the run of this id, made if there is none, that rows are to be written to.

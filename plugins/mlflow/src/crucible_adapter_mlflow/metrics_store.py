@@ -18,6 +18,8 @@ from .rows import check
 if TYPE_CHECKING:
     from .connection import Connection
 
+_PING_SECONDS = 5.0
+
 
 class Options(AdapterOptions):
     tracking_uri: Annotated[str, FromEnv("MLFLOW_TRACKING_URI")]
@@ -139,7 +141,7 @@ def runs(opts: Options) -> list[str]:
 
 @hookimpl
 def ping(opts: Options) -> None:
-    connection(opts).experiment.ping()
+    connection(opts).experiment.ping(min(opts.timeout, _PING_SECONDS))
 
 
 @hookimpl
