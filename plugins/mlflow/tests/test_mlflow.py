@@ -555,7 +555,9 @@ def test_runs_are_listed_sorted_with_those_held_back_and_without_those_of_others
             kitchen.metrics_store.record(run_id, "nll", 0.0)
         kitchen.metrics_store.flush("b")
         found = raw.get("experiments/get-by-name", experiment_name="listed")
-        raw.post("runs/create", experiment_id=found["experiment"]["experiment_id"], start_time=1)
+        theirs = {"experiment_id": found["experiment"]["experiment_id"], "start_time": 1}
+        raw.post("runs/create", **theirs)
+        raw.post("runs/create", **theirs, tags=[{"key": RUN_TAG, "value": "without rows"}])
         assert kitchen.metrics_store.runs() == ["B", "a", "b", "ä"]
 
 
