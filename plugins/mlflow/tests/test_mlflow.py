@@ -213,6 +213,17 @@ def raw_runs(raw: Server, run_id: str) -> list[dict[str, Any]]:
     return found
 
 
+def make_run(raw: Server, run_id: str, start_time: int) -> str:
+    found = raw.get("experiments/get-by-name", experiment_name="crucible-kitchen")
+    run = raw.post(
+        "runs/create",
+        experiment_id=found["experiment"]["experiment_id"],
+        start_time=start_time,
+        tags=[{"key": RUN_TAG, "value": encode(run_id)}],
+    )
+    return str(run["run"]["info"]["run_id"])
+
+
 def raw_id(raw: Server, run_id: str) -> str:
     [run] = raw_runs(raw, run_id)
     return str(run["info"]["run_id"])
@@ -251,17 +262,22 @@ def test_recording_a_step_again_replaces_its_row_in_its_place(
     assert values(store, run_id) == [0.0, 0.5, 2.0]
 
 
+@pytest.mark.parametrize("twins", [1, 2])
 def test_a_run_resumed_where_the_clock_is_behind_replaces_all_the_same(
-    server: TrackingServer, run_id: str
+    server: TrackingServer, raw: Server, run_id: str, twins: int
 ) -> None:
     ahead = milliseconds(datetime.now(UTC) + timedelta(hours=1))
     opts = mlflow_store.Options(tracking_uri=server.address)
     experiment = mlflow_store.connection(opts).experiment
-    experiment.write(experiment.open(run_id), [Row("nll", 1.0, ahead, 7)])
+    experiment.open(run_id)
+    if twins == 2:  # two processes began the run at once
+        make_run(raw, run_id, ahead)
+    experiment.write(experiment.runs(run_id)[-1], [Row("nll", 1.0, ahead, 7)])
     mlflow_store.record(opts, run_id, "nll", 2.0, 7, None)
     mlflow_store.flush(opts, run_id)
     assert [entry.value for entry in mlflow_store.read(opts, run_id)] == [2.0]
     mlflow_store.close(opts)
+    assert len(raw_runs(raw, run_id)) == twins
 
 
 def test_the_same_step_of_another_metric_is_another_row(store: MetricsStore, run_id: str) -> None:
@@ -527,16 +543,9 @@ def test_of_two_runs_made_at_once_the_older_goes_on_and_both_are_read(
     store: MetricsStore, raw: Server, run_id: str
 ) -> None:
     store.record("another", "nll", 0.0)  # makes the experiment
-    found = raw.get("experiments/get-by-name", experiment_name="crucible-kitchen")
     ids = {}
     for start_time in (2000, 1000, 3000):
-        run = raw.post(
-            "runs/create",
-            experiment_id=found["experiment"]["experiment_id"],
-            start_time=start_time,
-            tags=[{"key": RUN_TAG, "value": encode(run_id)}],
-        )
-        ids[start_time] = run["run"]["info"]["run_id"]
+        ids[start_time] = make_run(raw, run_id, start_time)
         row = {"key": "nll", "value": start_time, "timestamp": start_time, "step": start_time}
         raw.post("runs/log-batch", run_id=ids[start_time], metrics=[row])
     store.record(run_id, "nll", 1.0, step=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from crucible_kitchen import AlreadyExists, InvalidInput, NotFound, Unsupported
@@ -82,10 +82,9 @@ class Experiment:
                 tags=[{"key": RUN_TAG, "value": _tag(run_id)}],
             )
             found = self.runs(run_id) or [Run.from_json(made["run"])]
-        run = found[0]
-        if run.status != "RUNNING":
-            self._server.post("runs/update", run_id=run.id, status="RUNNING")
-        return run
+        if found[0].status != "RUNNING":
+            self._server.post("runs/update", run_id=found[0].id, status="RUNNING")
+        return replace(found[0], last_timestamp=max(run.last_timestamp for run in found))
 
     def finish(self, run: Run) -> None:
         """Let MLflow's page show the run as finished."""
