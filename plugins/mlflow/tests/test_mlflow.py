@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from posixpath import normpath
 from typing import Any, Literal
 
 import crucible_adapter_mlflow.metrics_store as mlflow_store
@@ -173,6 +174,10 @@ class _GatewayHandler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def says(code: str) -> bytes:
+    return json.dumps({"error_code": code, "message": "it is so"}).encode()
 
 
 @pytest.fixture
@@ -481,13 +486,16 @@ def test_a_plain_name_is_itself_in_mlflow_and_any_other_has_one(name: str, in_ml
 
 @given(text=st.text(st.characters(exclude_categories=()) | st.sampled_from(":/.a4"), max_size=20))
 def test_names_come_back_and_none_is_one_that_mlflow_refuses(text: str) -> None:
-    from posixpath import normpath
-
     name = encode(text)
     assert decode(name) == text
     assert normpath(name) == name
     assert not name.startswith(("/", ".."))
     assert name != "."
+
+
+def test_a_name_that_somebody_else_gave_is_read_as_it_is() -> None:
+    assert decode("nll:ff") == "nll:ff"  # no UTF-8
+    assert decode("train: nll") == "train: nll"
 
 
 ODD_NAMES = [
@@ -608,6 +616,25 @@ def test_a_deleted_run_says_how_to_get_it_back_and_then_goes_on(
     raw.post("runs/restore", run_id=deleted)
     store.flush(run_id)
     assert values(store, run_id) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("code", ["INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"])
+def test_a_run_that_is_gone_for_good_is_not_found(gateway: Gateway, run_id: str, code: str) -> None:
+    with open_store(gateway) as kitchen:
+        kitchen.metrics_store.record(run_id, "nll", 1.0)
+        gateway.plan += [(400, {}, says(code)), (404, {}, says("RESOURCE_DOES_NOT_EXIST"))]
+        with pytest.raises(NotFound, match="was deleted from http"):
+            kitchen.metrics_store.flush(run_id)
+
+
+def test_what_mlflow_refuses_of_a_run_that_is_there_is_told_in_its_words(
+    gateway: Gateway, run_id: str
+) -> None:
+    with open_store(gateway) as kitchen:
+        kitchen.metrics_store.record(run_id, "nll", 1.0)
+        gateway.plan.append((400, {}, says("INVALID_PARAMETER_VALUE")))
+        with pytest.raises(InvalidInput, match="asked for runs/log-batch, said 400: it is so"):
+            kitchen.metrics_store.flush(run_id)
 
 
 def test_a_deleted_experiment_says_how_to_get_it_back(server: TrackingServer, raw: Server) -> None:
@@ -832,10 +859,6 @@ def test_ping_gives_up_within_seconds_however_long_the_timeout(
 
 
 # --- a server that refuses ---
-
-
-def says(code: str) -> bytes:
-    return json.dumps({"error_code": code, "message": "it is so"}).encode()
 
 
 @pytest.mark.parametrize(

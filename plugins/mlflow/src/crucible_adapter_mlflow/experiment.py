@@ -161,8 +161,10 @@ class Experiment:
     def _create(self) -> str:
         try:
             return str(self._server.post("experiments/create", name=self._name)["experiment_id"])
-        except AlreadyExists:  # by another process, just now
-            return self._find() or self._create()
+        except AlreadyExists:  # made by another process, just now
+            if found := self._find():
+                return found
+            raise
 
     def _explain_if_deleted(self, run: Run) -> None:
         try:
