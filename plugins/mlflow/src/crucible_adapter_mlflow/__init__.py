@@ -1,0 +1,1 @@
+"""Metrics of Crucible Kitchen on an MLflow tracking server."""

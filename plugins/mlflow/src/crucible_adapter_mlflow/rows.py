@@ -1,0 +1,112 @@
+"""One metric as MLflow keeps it: a key, a value, a time in milliseconds and a step."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from crucible_kitchen import MetricEntry, Unsupported
+
+from .names import decode, encode
+
+LONGEST_KEY = 250
+"""Characters that MLflow takes as the name of a metric."""
+LEAST_STEP = -(2**62)
+"""Steps below it say that there was none; see `Row.recorded`."""
+WRITERS = 2**30
+"""How many writers can be told apart."""
+
+_NO_STEP = -(2**63)
+_LARGEST = sys.float_info.max
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A metric's value in MLflow, whose history keeps every different one of a run."""
+
+    key: str
+    value: float
+    timestamp: int
+    step: int
+
+    @classmethod
+    def recorded(cls, entry: MetricEntry, timestamp: int, writer: int) -> Self:
+        """Return the row of an entry.
+
+        MLflow knows no value without a step, and no two rows that are equal. Without a step, the
+        step is below all others, the later the greater, and different for every writer.
+        """
+        step = entry.step
+        if step is None:
+            step = _NO_STEP + timestamp // 1000 * WRITERS + writer
+        return cls(encode(entry.metric), entry.value, timestamp, step)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        # "NaN", "Infinity" and numbers alike; an infinity has become the largest float in a
+        # database behind MLflow.
+        value = float(fields["value"])
+        if abs(value) == _LARGEST:
+            value = math.copysign(math.inf, value)
+        return cls(fields["key"], value, int(fields["timestamp"]), int(fields.get("step", 0)))
+
+    def to_json(self) -> dict[str, Any]:
+        value: float | str = self.value
+        if math.isnan(self.value):  # names as in the JSON form of Protocol Buffers
+            value = "NaN"
+        elif math.isinf(self.value):
+            value = "Infinity" if self.value > 0 else "-Infinity"
+        return {"key": self.key, "value": value, "timestamp": self.timestamp, "step": self.step}
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What a later row of the same identity replaces."""
+        if self.step < LEAST_STEP:
+            return (self.key, self.step, self.timestamp)
+        return (self.key, self.step)
+
+    def entry(self, run_id: str) -> MetricEntry:
+        return MetricEntry(
+            run_id=run_id,
+            metric=decode(self.key),
+            value=self.value,
+            step=None if self.step < LEAST_STEP else self.step,
+            timestamp=_EPOCH + timedelta(milliseconds=self.timestamp),
+        )
+
+
+def milliseconds(time: datetime) -> int:
+    """Return a time as MLflow counts it."""
+    return (time - _EPOCH) // timedelta(milliseconds=1)
+
+
+def check(entry: MetricEntry) -> MetricEntry:
+    """Return the entry if MLflow can hold it.
+
+    Raises:
+        Unsupported: it would come back as another, or not at all.
+    """
+    if entry.metadata:
+        raise Unsupported(
+            f"MLflow keeps nothing beside the number, so {entry.metric!r} cannot have metadata"
+        )
+    if abs(entry.value) == _LARGEST:
+        raise Unsupported(
+            f"the value of {entry.metric!r} is {entry.value!r}, which cannot be told from an "
+            "infinity in MLflow; record the infinity, or a smaller number"
+        )
+    if entry.step is not None and not LEAST_STEP <= entry.step < 2**63:
+        raise Unsupported(
+            f"the step of {entry.metric!r} is {entry.step}; MLflow takes -2**62 to 2**63 - 1"
+        )
+    if len(key := encode(entry.metric)) > LONGEST_KEY:
+        raise Unsupported(
+            f"the name of the metric {entry.metric[:40]!r}... has {len(key)} characters as MLflow "
+            f"writes it; it takes {LONGEST_KEY}"
+        )
+    return entry
