@@ -18,7 +18,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -128,6 +128,8 @@ class LoopbackHub:
         self.requests: list[Request] = []
         self.token = "hf_goodgoodgood"
         """The one token that it knows."""
+        self.before: Callable[[Request], object] = lambda request: None
+        """Called with every request before it is answered."""
         self._repos: dict[tuple[str, str], _Repo] = {}
         self._uploads: dict[str, bytes] = {}
         self._plans: list[_Plan] = []
@@ -277,7 +279,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         body = self._body()
         headers = {name.lower(): value for name, value in self.headers.items()}
-        fault = self.server.hub._received(Request(self.command, unquote(self.path), headers))
+        request = Request(self.command, unquote(self.path), headers)
+        fault = self.server.hub._received(request)
+        self.server.hub.before(request)
         match fault:
             case Answer():
                 return self._answer_error(fault)

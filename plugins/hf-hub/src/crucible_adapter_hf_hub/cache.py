@@ -83,14 +83,15 @@ class RepoCache:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all, whoever reads or writes it meanwhile."""
+    """Write a file whole or not at all, whoever reads or writes it meanwhile.
+
+    A power cut may leave it empty, which readers take for none: nothing here is worth a sync.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # as mkstemp's 0o600 would hide it from others of a shared cache
         os.replace(temporary, path)
     except BaseException:

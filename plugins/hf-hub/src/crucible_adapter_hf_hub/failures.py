@@ -93,6 +93,9 @@ def explained(what: str) -> Iterator[None]:
     except AdapterError:
         raise
     except Exception as error:
+        for cause in _chain(error):
+            if isinstance(cause, AdapterError):  # uploads wrap whatever is raised inside
+                raise cause from None
         explanation = _explain(error, what)
         if explanation is None:
             raise

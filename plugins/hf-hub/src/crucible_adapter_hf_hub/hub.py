@@ -45,7 +45,7 @@ class Hub:
         """Return the commit that the revision is now. (`HfApi.resolve_revision` would take what
         it was once where the hub does not answer.)
         """
-        with self._asking(repo):
+        with self._asking(str(repo), once="GET"):
             info = self._api.repo_info(
                 repo.repo_id, repo_type=repo.repo_type, revision=repo.revision
             )
@@ -55,7 +55,7 @@ class Hub:
 
     def list(self, repo: Repo, commit: str) -> Listing:
         """Return every file of the commit."""
-        with self._asking(repo):
+        with self._asking(str(repo), once="GET"):
             tree = list(
                 self._api.list_repo_tree(
                     repo.repo_id, recursive=True, revision=commit, repo_type=repo.repo_type
@@ -73,7 +73,8 @@ class Hub:
         """Put a file of the commit into the cache, unless there is one of its name."""
         from huggingface_hub.utils import silent_tqdm
 
-        with self._asking(repo, f"file {name!r}"):
+        # A GET may be repeated: that is how a download which was cut is continued.
+        with self._asking(f"{repo}, file {name!r}", once="HEAD"):
             self._api.hf_hub_download(
                 repo.repo_id,
                 name,
@@ -92,7 +93,7 @@ class Hub:
         from huggingface_hub import CommitOperationAdd
         from huggingface_hub.utils import disable_progress_bars
 
-        with self._asking(repo), disable_progress_bars():
+        with self._asking(str(repo)), disable_progress_bars():
             commit = self._api.create_commit(
                 repo.repo_id,
                 [CommitOperationAdd(name, file) for file, name in files],
@@ -112,9 +113,8 @@ class Hub:
             else:
                 next(iter(self._api.list_models(limit=1)), None)
 
-    def _asking(self, repo: Repo, *more: str) -> AbstractContextManager[None]:
-        what = ", ".join((str(repo), *more))
-        return limited(f"{what} on {self._api.endpoint}", self._timeout)
+    def _asking(self, what: str, once: str = "") -> AbstractContextManager[None]:
+        return limited(f"{what} on {self._api.endpoint}", self._timeout, once)
 
 
 def _entry(file: Any) -> Entry:

@@ -1,7 +1,7 @@
 """How long a call may wait for the hub.
 
-Left alone, huggingface_hub lists files and uploads without any limit of time, tries a hub that
-keeps silent five times more for a minute each, and waits as long as a 429 says, five times over
+Left alone, huggingface_hub lists files and uploads without any limit of time, asks a hub that keeps
+silent five times more for a minute each, and waits as long as a 429 says, five times over
 (measured, 2.4.0). Here every request has the limit that the options set, and a hub that refuses,
 fails or keeps silent is an error at once: whether to try again is for the caller to say, and
 `retry` honours `retry_after`. What huggingface_hub does better than a caller could stays: a
@@ -30,6 +30,7 @@ from .failures import WAYS_OUT, explained, refusal
 class _Limits:
     what: str
     timeout: float
+    once: str
     asked: dict[str, float] = field(default_factory=dict)
 
 
@@ -38,8 +39,14 @@ _lock = threading.Lock()
 
 
 @contextmanager
-def limited(what: str, timeout: float) -> Iterator[None]:
-    """Explain the failures of what is asked for inside; no request waits longer than `timeout`."""
+def limited(what: str, timeout: float, once: str = "") -> Iterator[None]:
+    """Explain the failures of what is asked for inside; no request waits longer than `timeout`.
+
+    Args:
+        what: what it is about, for messages.
+        timeout: seconds, for each step of a request: to connect, to send, to get the next bytes.
+        once: the method of requests that are not made again when they fail.
+    """
     from huggingface_hub import get_session
 
     client = get_session()
@@ -50,7 +57,7 @@ def limited(what: str, timeout: float) -> Iterator[None]:
                 "request": [*hooks["request"], _before],
                 "response": [*hooks["response"], _after],
             }
-    token = _limits.set(_Limits(what, timeout))
+    token = _limits.set(_Limits(what, timeout, once))
     try:
         with explained(what):
             yield
@@ -64,13 +71,14 @@ def _before(request: Any) -> None:
         return
     phases = ("connect", "read", "write", "pool")
     request.extensions["timeout"] = dict.fromkeys(phases, limits.timeout)
-    if request.method == "HEAD":  # asked for twice only if the first one failed
-        now = time.monotonic()
-        waited = now - limits.asked.setdefault(str(request.url), now)
-        if waited >= limits.timeout:
+    if request.method != limits.once:
+        return
+    now, url = time.monotonic(), str(request.url)
+    if url in limits.asked:  # so it failed, without an answer
+        if now - limits.asked[url] >= limits.timeout:
             raise AdapterTimeout(f"{limits.what}: no answer in {limits.timeout:g} s; {WAYS_OUT}")
-        if waited > 0:
-            raise Unavailable(f"{limits.what}: the hub cannot be reached any more; {WAYS_OUT}")
+        raise Unavailable(f"{limits.what}: the hub cannot be reached any more; {WAYS_OUT}")
+    limits.asked[url] = now
 
 
 def _after(response: Any) -> None:
