@@ -363,7 +363,7 @@ def test_a_snapshot_killed_at_a_request_is_an_error_offline_and_whole_when_asked
 
 def test_one_downloaded_file_is_no_snapshot(client: HubClient, offline: HubClient) -> None:
     client.download(REPO, "config.json")
-    with pytest.raises(Unavailable, match="'README.md'") as caught:
+    with pytest.raises(Unavailable, match=r"'README\.md'") as caught:
         offline.snapshot(REPO)
     assert not caught.value.retryable
     assert caught.value.details["files"] == sorted(FILES.keys() - {"config.json"})

@@ -276,7 +276,7 @@ def test_an_address_where_nobody_answers_is_unavailable(make: MakeClient, hub: L
 
 def test_an_address_that_is_no_hub_is_unavailable(make: MakeClient, hub: LoopbackHub) -> None:
     hub.fail(Answer(200), path="/resolve/")
-    with pytest.raises(Unavailable, match="'config.json'"):
+    with pytest.raises(Unavailable, match=r"'config\.json'"):
         make().download(REPO, "config.json")
 
 
