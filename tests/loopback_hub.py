@@ -18,15 +18,19 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from types import SimpleNamespace, TracebackType
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+if TYPE_CHECKING:
+    import pytest
 
 Files = Mapping[str, bytes]
 
@@ -42,6 +46,36 @@ def environment(hub: LoopbackHub, home: Path) -> dict[str, str]:
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
+
+
+def redirect(hub: LoopbackHub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do the same to this process, where the libraries have read their variables long ago.
+
+    It also leaves out the seconds that they wait before they try again.
+    """
+    import datasets.config
+    from huggingface_hub import HfFileSystem, constants, file_download
+    from huggingface_hub.utils import _http
+
+    for name, value in {
+        "ENDPOINT": hub.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(home / "hub"),
+        "HF_TOKEN_PATH": str(home / "token"),
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_DISABLE_TELEMETRY": True,
+        "HF_HUB_OFFLINE": False,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
+    for name in vars(datasets.config):
+        if name.startswith("STREAMING_") and name.endswith("_INTERVAL"):
+            monkeypatch.setattr(datasets.config, name, 0)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    for module in (_http, file_download):
+        without_waiting = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+        monkeypatch.setattr(module, "time", without_waiting)
+    HfFileSystem.clear_instance_cache()
 
 
 # --- faults ---
