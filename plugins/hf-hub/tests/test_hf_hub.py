@@ -380,6 +380,18 @@ def test_files_that_others_put_into_the_cache_are_no_snapshot(
         offline.snapshot(REPO)
 
 
+def test_what_others_put_into_the_cache_is_good_once_the_files_were_listed(
+    hub: LoopbackHub, cache: Path, client: HubClient, offline: HubClient
+) -> None:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download(REPO, cache_dir=cache, endpoint=hub.url)
+    hub.requests.clear()
+    client.list_files(REPO)
+    assert asked(hub, path="/resolve/") == []
+    assert contents(offline.snapshot(REPO)) == FILES
+
+
 # --- offline ---
 
 
