@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from crucible_adapter_hf_hub import downloads, listings
 from crucible_adapter_hf_hub.listings import Checker, Entry
 from crucible_kitchen import HubClient, InvalidInput, NotFound, Unavailable
+from filelock import FileLock
 from huggingface_hub import constants
 from loopback_hub import Answer, Cut, LoopbackHub, Request, Truncated, WrongBytes
 
@@ -480,6 +482,36 @@ def test_threads_that_find_damage_do_not_take_files_from_each_other(client: HubC
         for _ in range(5):
             overwrite(client.download(REPO, name))
             assert set(pool.map(read, range(8))) == {FILES[name]}
+
+
+def test_a_file_that_another_process_fetched_meanwhile_is_not_fetched_again(
+    client: HubClient, hub: LoopbackHub, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "model.safetensors"
+    path = client.download(REPO, name)
+    overwrite(path)
+    hub.requests.clear()
+    judged, mended = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+    is_right = Checker.is_right
+
+    def watched(checker: Checker, path: Path, entry: Entry) -> bool:
+        in_time.append(mended.is_set())
+        right = is_right(checker, path, entry)
+        judged.set()
+        return right
+
+    monkeypatch.setattr(Checker, "is_right", watched)
+    locks = cache / "models--org--tiny" / "crucible" / "locks"
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(locks / hashlib.sha256(FILES[name]).hexdigest()):  # as the other process
+            fetched = pool.submit(client.download, REPO, name)
+            judged.wait()
+            path.write_bytes(FILES[name])
+            mended.set()
+        assert fetched.result() == path
+    assert in_time == [False, True]
+    assert asked(hub, path="/resolve/") == []
 
 
 @pytest.mark.parametrize("damaged", [False, True])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from typing import Any
 
 import crucible_adapter_hf_hub.hub_client as hf_hub
 import pytest
+from crucible_adapter_hf_hub.failures import explained
 from crucible_kitchen import (
     AdapterError,
     AdapterTimeout,
@@ -293,6 +296,12 @@ def test_one_client_gets_one_pair_of_hooks(client: HubClient) -> None:
     before = {name: list(hooks) for name, hooks in get_session().event_hooks.items()}
     client.list_files(REPO)
     assert get_session().event_hooks == before
+
+
+def test_a_cache_that_may_not_be_written_is_unauthorized_and_a_full_disk_unavailable() -> None:
+    for number, kind in ((errno.EACCES, Unauthorized), (errno.ENOSPC, Unavailable)):
+        with pytest.raises(kind, match=r"org/tiny.*/cache/refs"), explained("org/tiny"):
+            raise OSError(number, os.strerror(number), "/cache/refs")
 
 
 # --- options ---

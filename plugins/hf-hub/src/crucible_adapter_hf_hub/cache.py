@@ -5,6 +5,7 @@
         snapshots/<commit>/...      links to the files of a commit, as many as were fetched
         blobs/...                   their content
         crucible/<commit>.json      every file that the commit has: this adapter's own record
+        crucible/locks/...          held by whoever fetches a file
 
 Without the record nobody can tell whether a snapshot is whole: after one file was downloaded, the
 folder looks the same as that of a commit which has no other.
@@ -69,11 +70,11 @@ class RepoCache:
             content.unlink(missing_ok=True)
         file.unlink(missing_ok=True)
 
-    @property
-    def repair_lock(self) -> Path:
-        """A file to be locked by whoever replaces content that is wrong."""
-        self._records.mkdir(parents=True, exist_ok=True)
-        return self._records / "repair.lock"
+    def lock(self, digest: str) -> Path:
+        """Return the file to be locked by whoever removes or fetches content of this hash."""
+        folder = self._records / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / digest
 
     def _ref(self, revision: str) -> Path:
         return self._folder / "refs" / revision

@@ -42,6 +42,10 @@ class CommitFiles:
         self._download = download
         self.folder = cache.snapshot(commit)
 
+    def path(self, name: str) -> Path:
+        """Return where a file of the commit is, once it was fetched."""
+        return self.folder.joinpath(*name.split("/"))
+
     def fetch(self, names: Iterable[str]) -> None:
         """Return when every one of these files is in the folder, and right.
 
@@ -77,27 +81,23 @@ class CommitFiles:
 
     def _fetch(self, name: str) -> None:
         assert self._download is not None
-        if not self.path(name).exists():
-            self._download(name)
         if self._is_right(name):
             return
-        # Under a lock, lest one process removes what another one has just replaced.
-        with FileLock(self._cache.repair_lock):
+        path, entry = self.path(name), self._listing[name]
+        # Under a lock, lest one process removes what another one has just fetched.
+        with FileLock(self._cache.lock(entry.digest)):
+            for _ in range(2):
+                if self._is_right(name):
+                    return
+                self._cache.discard(path)
+                self._download(name)
             if self._is_right(name):
                 return
-            self._cache.discard(self.path(name))
-            self._download(name)
-            if self._is_right(name):
-                return
-            self._cache.discard(self.path(name))
+            self._cache.discard(path)
         raise Unavailable(
             f"{self._what}: the hub sends other content for {name!r} than it lists "
-            f"({self._listing[name].size} bytes, {self._listing[name].digest})"
+            f"({entry.size} bytes, {entry.digest})"
         )
 
     def _is_right(self, name: str) -> bool:
         return self._checker.is_right(self.path(name), self._listing[name])
-
-    def path(self, name: str) -> Path:
-        """Return where a file of the commit is, once it was fetched."""
-        return self.folder.joinpath(*name.split("/"))

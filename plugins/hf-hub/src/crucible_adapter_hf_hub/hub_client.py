@@ -24,6 +24,7 @@ from pydantic import Field, SecretStr
 
 from .cache import RepoCache
 from .downloads import CommitFiles
+from .failures import explained
 from .hub import Hub, is_commit
 from .listings import Checker, Listing
 from .names import Repo, check_path, check_patterns, repository
@@ -57,14 +58,15 @@ def checker(opts: Options) -> Checker:
 def download(opts: Options, repo_id: str, filename: str, repo_type: str, revision: str) -> Path:
     repo = repository(repo_id, repo_type, revision)
     check_path(filename, "filename")
-    commit, listing = _look_up(opts, repo)
-    if filename not in listing:
-        raise NotFound(
-            f"{repo}: has no file {filename!r} at commit {commit}{_similar(filename, listing)}",
-            details={"missing": "file"},
-        )
-    files = _files(opts, repo, commit, listing)
-    files.fetch([filename])
+    with explained(str(repo)):
+        commit, listing = _look_up(opts, repo)
+        if filename not in listing:
+            raise NotFound(
+                f"{repo}: has no file {filename!r} at commit {commit}{_similar(filename, listing)}",
+                details={"missing": "file"},
+            )
+        files = _files(opts, repo, commit, listing)
+        files.fetch([filename])
     return files.path(filename)
 
 
@@ -82,18 +84,23 @@ def snapshot(
     repo = repository(repo_id, repo_type, revision)
     check_patterns(allow_patterns, "allow_patterns")
     check_patterns(ignore_patterns, "ignore_patterns")
-    commit, listing = _look_up(opts, repo)
-    files = _files(opts, repo, commit, listing)
-    files.fetch(
-        filter_repo_objects(listing, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
-    )
-    files.folder.mkdir(parents=True, exist_ok=True)  # for where nothing matches
+    with explained(str(repo)):
+        commit, listing = _look_up(opts, repo)
+        files = _files(opts, repo, commit, listing)
+        files.fetch(
+            filter_repo_objects(
+                listing, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
+            )
+        )
+        files.folder.mkdir(parents=True, exist_ok=True)  # for where nothing matches
     return files.folder
 
 
 @hookimpl
 def list_files(opts: Options, repo_id: str, repo_type: str, revision: str) -> list[str]:
-    _, listing = _look_up(opts, repository(repo_id, repo_type, revision))
+    repo = repository(repo_id, repo_type, revision)
+    with explained(str(repo)):
+        _, listing = _look_up(opts, repo)
     return sorted(listing)
 
 
