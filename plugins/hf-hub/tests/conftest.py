@@ -35,10 +35,12 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the seconds that huggingface_hub waits before it tries again."""
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that huggingface_hub would have waited before it tried again."""
+    seconds: list[float] = []
     for module in (file_download, _http):
-        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda seconds: None))
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=seconds.append))
+    return seconds
 
 
 @pytest.fixture

@@ -269,12 +269,20 @@ def test_silence_at_any_request_is_a_timeout(
     assert time.monotonic() - before < 20  # a GET is tried six times
 
 
-def test_an_address_where_nobody_answers_is_unavailable(make: MakeClient, hub: LoopbackHub) -> None:
+def test_an_address_where_nobody_answers_is_unavailable_at_once(
+    make: MakeClient, hub: LoopbackHub, commit: str, waits: list[float]
+) -> None:
     client = make()
     hub.close()
-    for call in (client.ping, lambda: client.snapshot(REPO)):
+    for call in (
+        client.ping,
+        make(token=hub.token).ping,
+        lambda: client.snapshot(REPO),
+        lambda: client.snapshot(REPO, revision=commit),
+    ):
         with pytest.raises(Unavailable, match=rf"{hub.url}.*cannot be reached"):
             call()
+    assert waits == []
 
 
 def test_an_address_that_is_no_hub_is_unavailable(make: MakeClient, hub: LoopbackHub) -> None:

@@ -105,13 +105,16 @@ class Hub:
 
     def ping(self) -> None:
         """Ask who the token belongs to, or for any answer where there is no token."""
-        from huggingface_hub import get_token
+        from huggingface_hub import get_session, get_token
+        from huggingface_hub.utils import hf_raise_for_status
 
         with limited(str(self._api.endpoint), min(self._timeout, _LONGEST_PING)):
             if self._api.token or get_token():
                 self._api.whoami()
-            else:
-                next(iter(self._api.list_models(limit=1)), None)
+            else:  # `list_models` tries for half a minute
+                url = f"{self._api.endpoint}/api/models"
+                answer = get_session().get(url, params={"limit": 1}, headers=self._api.headers)
+                hf_raise_for_status(answer)
 
     def _asking(self, what: str, once: str = "") -> AbstractContextManager[None]:
         return limited(f"{what} on {self._api.endpoint}", self._timeout, once)

@@ -145,23 +145,23 @@ def _cache_dir(opts: Options) -> Path:
 def _look_up(opts: Options, repo: Repo) -> tuple[str, Listing]:
     """Return the commit of a repository's revision, and the files that it has."""
     cache = RepoCache(_cache_dir(opts), repo)
-    if is_commit(repo.revision):
-        commit: str | None = repo.revision
-    elif opts.offline:
-        commit = cache.commit_of(repo.revision)
-    else:
-        commit = hub(opts).resolve(repo)
-        cache.keep_commit(repo.revision, commit)
-    listing = cache.listing(commit) if commit else None
-    if commit and listing is None and not opts.offline:
-        listing = hub(opts).list(repo, commit)
-        cache.keep_listing(commit, listing)
-    if commit is None or listing is None:
+    if opts.offline or is_commit(repo.revision):
+        known = repo.revision if is_commit(repo.revision) else cache.commit_of(repo.revision)
+        if known and (listing := cache.listing(known)) is not None:
+            return known, listing
+    if opts.offline:
         raise Unavailable(
             f"{repo}: offline, and the cache {_cache_dir(opts)} does not say which files it has; "
             "call once with `offline = false` to fetch it",
             retryable=False,
         )
+    commit = hub(opts).resolve(repo)
+    if commit != repo.revision:
+        cache.keep_commit(repo.revision, commit)
+    listing = cache.listing(commit)
+    if listing is None:
+        listing = hub(opts).list(repo, commit)
+        cache.keep_listing(commit, listing)
     return commit, listing
 
 
