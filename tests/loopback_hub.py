@@ -88,6 +88,7 @@ class Answer:
     status: int
     code: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -346,8 +347,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(2)
 
     def _answer_error(self, answer: Answer) -> None:
-        message = HTTPStatus(answer.status).phrase
-        content = json.dumps({"error": message}).encode()
+        error = json.dumps({"error": HTTPStatus(answer.status).phrase}).encode()
+        content = error if answer.body is None else answer.body
         code = {"X-Error-Code": answer.code} if answer.code else {}
         self._send(answer.status, content, {**code, **answer.headers})
 

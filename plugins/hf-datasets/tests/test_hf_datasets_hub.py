@@ -17,7 +17,6 @@ import pytest
 from crucible_kitchen import (
     AdapterError,
     DatasetStore,
-    InvalidInput,
     Kitchen,
     NotFound,
     RateLimited,
@@ -126,6 +125,15 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(
         assert values(store, handle) == [expected]
     hub.commit(REPO, {"train.jsonl": jsonl(4)}, "dataset")
     assert values(store, store.load_dataset(REPO, streaming=streaming)) == [4]
+
+
+@both_ways
+def test_a_data_set_without_data_is_not_found(
+    store: DatasetStore, hub: LoopbackHub, streaming: bool
+) -> None:
+    hub.commit(REPO, {"README.md": b"# No data\n"}, "dataset")
+    with pytest.raises(NotFound, match=REPO):
+        store.load_dataset(REPO, streaming=streaming)
 
 
 @both_ways
@@ -252,13 +260,13 @@ def test_a_hub_that_is_down_is_unavailable_whatever_is_in_the_cache(
 def test_what_the_caller_is_handling_does_not_explain_a_failure(
     store: DatasetStore, hub: LoopbackHub
 ) -> None:
-    hub.commit(REPO, {"train.jsonl": b"{no json\n"}, "dataset")
+    hub.commit(REPO, {"README.md": b"# No data\n"}, "dataset")
     hub.fail(Answer(429), times=1)
     try:
         store.load_dataset(REPO)
     except RateLimited:
         second = attempt(store, REPO)
-    assert isinstance(second, InvalidInput)
+    assert isinstance(second, NotFound), second
 
 
 def test_what_is_no_hub_is_unavailable(store: DatasetStore, hub: LoopbackHub) -> None:

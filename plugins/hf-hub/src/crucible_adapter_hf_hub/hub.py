@@ -46,12 +46,15 @@ class Hub:
         it was once where the hub does not answer.)
         """
         with self._asking(str(repo), once="GET"):
-            info = self._api.repo_info(
-                repo.repo_id, repo_type=repo.repo_type, revision=repo.revision
-            )
-        if not is_commit(info.sha or ""):
-            raise Unavailable(f"{repo}: {self._api.endpoint} names no commit of it: {info.sha!r}")
-        return str(info.sha)
+            try:
+                commit = self._api.repo_info(
+                    repo.repo_id, repo_type=repo.repo_type, revision=repo.revision
+                ).sha
+            except (KeyError, TypeError):  # JSON, but not about a repository
+                commit = None
+        if not is_commit(commit or ""):
+            raise Unavailable(f"{repo}: {self._api.endpoint} names no commit of it; is it a hub?")
+        return str(commit)
 
     def list(self, repo: Repo, commit: str) -> Listing:
         """Return every file of the commit."""
