@@ -1,43 +1,23 @@
 """Calls of the `datasets` library, which is imported here when it is first used (it takes
-seconds), kept quiet, and its errors explained.
+seconds), and kept quiet.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import pickle
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from crucible_kitchen import (
-    AdapterError,
-    InvalidInput,
-    NotFound,
-    RateLimited,
-    Unauthorized,
-    Unavailable,
-)
+from crucible_kitchen import Unavailable
 
+from .failures import explained
 from .sources import Source
 from .views import Columns, Pipeline, Table, View
-
-_STATUS: Mapping[int, type[AdapterError]] = {
-    401: Unauthorized,
-    403: Unauthorized,
-    404: NotFound,
-    429: RateLimited,
-}
-
-# By their names, since the Hub's client has changed its HTTP library before: the errors of the
-# standard library, httpx and requests.
-_NO_CONNECTION = frozenset({"ConnectionError", "TimeoutError", "TransportError"})
-
-# What `datasets` says, beside StopIteration, of files without rows.
-_NO_ROWS = ("corresponds to no data", "at least one example", "BatchSize must be greater than 0")
 
 
 def load(
@@ -49,20 +29,38 @@ def load(
     token: str | None,
 ) -> Mapping[str, Any]:
     """Return the `Dataset` or `IterableDataset` of every split, by name."""
-    import datasets
-
-    with _explained(source):
+    with _quiet(), explained(source):
+        commit = None if source.local else _commit(source, revision, token)
+        builder = _builder(source, name, commit, cache_dir, token)
         # All splits: they are prepared together anyway, and a missing one can be told from this.
-        loaded = datasets.load_dataset(
-            source.path,
-            name,
-            revision=None if source.local else _commit(source, revision, token),
-            streaming=streaming,
-            cache_dir=str(cache_dir) if cache_dir else None,
-            token=token,
-            **source.arguments,
+        if streaming:
+            return dict(builder.as_streaming_dataset())
+        builder.download_and_prepare()
+        return dict(builder.as_dataset())
+
+
+def _builder(
+    source: Source, name: str | None, commit: str | None, cache_dir: Path | None, token: str | None
+) -> Any:
+    """Return what makes the data set of its commit.
+
+    Where the Hub fails after it told the commit, `datasets` takes the version of the data set that
+    it loaded last, with no word of what went wrong (measured, 5.2.0). Asked with an empty cache, it
+    says so.
+    """
+    from datasets import load_dataset_builder
+
+    def made(cache: str | None) -> Any:
+        return load_dataset_builder(
+            source.path, name, revision=commit, cache_dir=cache, token=token, **source.arguments
         )
-        return dict(loaded)
+
+    builder = made(str(cache_dir) if cache_dir else None)
+    if commit is None or type(builder).__module__ != "datasets.packaged_modules.cache.cache":
+        return builder
+    with tempfile.TemporaryDirectory(prefix="crucible-") as empty:
+        made(empty)
+    raise Unavailable(f"{source.label}: the hub failed while commit {commit} was looked up")
 
 
 def _commit(source: Source, revision: str | None, token: str | None) -> str | None:
@@ -74,7 +72,8 @@ def _commit(source: Source, revision: str | None, token: str | None) -> str | No
     from huggingface_hub import HfApi, constants
 
     if not constants.HF_HUB_OFFLINE:
-        return HfApi(token=token).dataset_info(source.path, revision=revision).sha
+        commit: str | None = HfApi(token=token).dataset_info(source.path, revision=revision).sha
+        return commit
     if revision is not None:
         raise Unavailable(
             f"{source.label}: offline, revision {revision!r} cannot be looked up; without a "
@@ -91,7 +90,7 @@ def view_of(source: Source, dataset: Any) -> View:
     if not isinstance(dataset, IterableDataset):
 
         def look_up(places: slice | list[int]) -> Columns:
-            with _explained(source):
+            with _quiet(), explained(source):
                 batch: Columns = dataset[places]
                 return batch
 
@@ -103,11 +102,11 @@ def view_of(source: Source, dataset: Any) -> View:
 
     def batches(size: int) -> Iterator[Columns]:
         iterator = pickle.loads(unread).iter(size)
-        with _explained(source):
+        with _quiet(), explained(source):
             batch = next(iterator)  # none at all is refused, as where the split is held whole
         while batch is not None:
             yield batch
-            with _explained(source):
+            with _quiet(), explained(source):
                 batch = next(iterator, None)
 
     return Pipeline(batches)
@@ -151,51 +150,3 @@ def _quiet() -> Iterator[None]:
                 datasets.logging.set_verbosity(verbosity)
                 if not disabled:
                     datasets.enable_progress_bars()
-
-
-@contextmanager
-def _explained(source: Source) -> Iterator[None]:
-    """Turn what `datasets` and the libraries below it raise into what the contract says."""
-    from datasets.exceptions import DatasetBuildError
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-
-    try:
-        with _quiet():
-            yield
-    except GatedRepoError as error:
-        raise Unauthorized(f"{source.label}: {error}") from error
-    except RepositoryNotFoundError as error:  # for the Hub says 401 to those without a login
-        raise NotFound(f"{source.label}: {error}") from error
-    except HfHubHTTPError as error:
-        kind = _STATUS.get(error.response.status_code, Unavailable)
-        raise kind(f"{source.label}: {error}") from error
-    except FileNotFoundError as error:
-        raise NotFound(f"{source.label}: {error}") from error
-    except StopIteration as error:
-        raise InvalidInput(f"{source.label}: holds no rows") from error
-    except (DatasetBuildError, ValueError) as error:
-        cause = error.__cause__ if isinstance(error, DatasetBuildError) else error
-        if "BuilderConfig" in str(cause) and "not found" in str(cause):
-            raise NotFound(f"{source.label}: {cause}") from error
-        if any(text in str(cause) for text in _NO_ROWS):
-            raise InvalidInput(f"{source.label}: holds no rows ({cause})") from error
-        raise InvalidInput(f"{_bad_line(source) or source.label}: {cause or error}") from error
-    except Exception as error:
-        if _NO_CONNECTION & {cls.__name__ for cls in type(error).__mro__}:
-            raise Unavailable(f"{source.label}: {error}") from error
-        raise
-
-
-def _bad_line(source: Source) -> str | None:
-    """Find the first line that is no JSON; the library's own messages name a block at best."""
-    in_folder = sorted(Path(source.path).rglob("*")) if source.local and not source.files else ()
-    for file in source.files or in_folder:
-        if file.suffix in (".jsonl", ".ndjson"):
-            with file.open("rb") as lines:
-                for number, line in enumerate(lines, 1):
-                    try:
-                        if line.strip():
-                            json.loads(line)
-                    except ValueError:
-                        return f"file {file}, line {number}"
-    return None

@@ -129,7 +129,10 @@ def load(
                 model = AutoModelForCausalLM.from_pretrained(
                     name, dtype=weights, use_safetensors=True, **source
                 )
-        except (OSError, ValueError, hub_errors.HfHubHTTPError) as error:
+        except Exception as error:
+            # Most is an OSError or a ValueError; what a cut connection raises is neither.
+            if not isinstance(error, OSError | ValueError) and not _unreachable(_chain(error)):
+                raise
             raise _explain(error, opts, name, revision) from error
     return LanguageModel(
         model=model.to(device).eval(),
@@ -228,30 +231,25 @@ def _explain(error: Exception, opts: ModelOptions, name: str, revision: str | No
 
     It raises OSError for nearly everything; the reason is somewhere in the chain of causes.
     """
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
+    chain = _chain(error)
     model = f"model {name!r}" + (f" at {revision!r}" if revision else "")
     reason = str(error).strip().split("\n")[0]
 
     def raised(*kinds: type[BaseException]) -> bool:
         return any(isinstance(link, kinds) for link in chain)
 
-    def refused() -> bool:
-        codes = [getattr(getattr(link, "response", None), "status_code", None) for link in chain]
-        return 401 in codes or 403 in codes
-
+    codes = [getattr(getattr(link, "response", None), "status_code", 0) for link in chain]
+    refused = 401 in codes or 403 in codes
+    busy = 429 in codes or max(codes) >= 500
     missing = (
         hub_errors.RepositoryNotFoundError,
         hub_errors.RevisionNotFoundError,
         hub_errors.HFValidationError,
     )
     # The hub answers 401 for a repository that does not exist, too: only "gated" is certain.
-    if raised(hub_errors.GatedRepoError) or (refused() and not raised(*missing)):
+    if raised(hub_errors.GatedRepoError) or (refused and not raised(*missing)):
         return Unauthorized(f"the hub refuses {model}; accept its terms and log in: {reason}")
-    if not raised(*missing) and not Path(name).is_dir() and _unreachable(chain):
+    if not raised(*missing) and not Path(name).is_dir() and (busy or _unreachable(chain)):
         return Unavailable(f"the hub cannot be reached for {model}: {reason}")
     if "trust_remote_code" in str(error):
         return InvalidInput(
@@ -263,6 +261,16 @@ def _explain(error: Exception, opts: ModelOptions, name: str, revision: str | No
     return NotFound(f"no {model}{made}{near or ':'} {reason}")
 
 
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error, what caused it, what caused that, and so on."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    return chain
+
+
 def _unreachable(chain: list[BaseException]) -> bool:
     offline = (
         hub_errors.LocalEntryNotFoundError,
@@ -270,7 +278,9 @@ def _unreachable(chain: list[BaseException]) -> bool:
         ConnectionError,
         TimeoutError,
     )
+    # By its name, since the Hub's client has changed its HTTP library before.
     return any(
-        isinstance(link, offline) or type(link).__name__ in ("ConnectError", "ConnectTimeout")
+        isinstance(link, offline)
+        or "TransportError" in [cls.__name__ for cls in type(link).__mro__]
         for link in chain
     ) or "couldn't connect" in str(chain[0])

@@ -1,0 +1,342 @@
+"""What the dataset store promises about data sets of a hub, against a hub on this machine."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import crucible_adapter_hf_datasets.dataset_store as hf_datasets
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from crucible_kitchen import (
+    AdapterError,
+    DatasetStore,
+    Kitchen,
+    NotFound,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+)
+from loopback_hub import Answer, Cut, Fault, LoopbackHub, Truncated, redirect
+
+REPO = "org/rows"
+both_ways = pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])
+
+MakeStore = Callable[..., DatasetStore]
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    monkeypatch.chdir(tmp_path)
+    with LoopbackHub() as hub:
+        redirect(hub, tmp_path / "home", monkeypatch)
+        yield hub
+
+
+@pytest.fixture
+def make(hub: LoopbackHub, tmp_path: Path) -> MakeStore:
+    """Make stores that share a cache; arguments are options."""
+
+    def make(**options: Any) -> DatasetStore:
+        adapter = {"use": hf_datasets, "cache_dir": tmp_path / "cache", **options}
+        return Kitchen(adapters={"dataset_store": adapter}).dataset_store
+
+    return make
+
+
+@pytest.fixture
+def store(make: MakeStore) -> DatasetStore:
+    return make()
+
+
+def jsonl(*numbers: int) -> bytes:
+    return "".join(json.dumps({"n": n}) + "\n" for n in numbers).encode()
+
+
+def parquet(*numbers: int) -> bytes:
+    file = io.BytesIO()
+    pa.parquet.write_table(pa.table({"n": numbers}), file, row_group_size=1000)
+    return file.getvalue()
+
+
+def values(store: DatasetStore, handle: Any) -> list[int]:
+    return [row["n"] for row in store.to_list(handle)]
+
+
+def attempt(store: DatasetStore, repo_id: str, streaming: bool = False) -> list[int] | AdapterError:
+    """Return the rows, or why there are none."""
+    try:
+        return values(store, store.load_dataset(repo_id, streaming=streaming))
+    except AdapterError as error:
+        return error
+
+
+# --- what is loaded ---
+
+CARD = b"""---
+configs:
+- config_name: small
+  data_files:
+  - {split: train, path: small/train.jsonl}
+  - {split: test, path: small/test.jsonl}
+- config_name: large
+  data_files:
+  - {split: train, path: large/*.jsonl}
+---
+"""
+
+
+@both_ways
+def test_a_name_is_a_configuration_and_a_split_one_of_its(
+    store: DatasetStore, hub: LoopbackHub, streaming: bool
+) -> None:
+    files = {"README.md": CARD, "small/train.jsonl": jsonl(1, 2), "small/test.jsonl": jsonl(3)}
+    files |= {f"large/{i}.jsonl": jsonl(10 * i, 10 * i + 1) for i in range(3)}
+    hub.commit(REPO, files, "dataset")
+
+    def load(name: str, split: str) -> list[int]:
+        return values(store, store.load_dataset(REPO, split, name, streaming=streaming))
+
+    assert load("small", "train") == [1, 2]
+    assert load("small", "test") == [3]
+    assert load("large", "train") == [0, 1, 10, 11, 20, 21]
+    with pytest.raises(NotFound, match="no split 'dev'; it has train, test"):
+        load("small", "dev")
+    with pytest.raises(NotFound, match=r"'huge' not found.*'small', 'large'"):
+        load("huge", "train")
+
+
+@both_ways
+def test_a_revision_is_a_branch_a_tag_or_a_commit(
+    store: DatasetStore, hub: LoopbackHub, streaming: bool
+) -> None:
+    first = hub.commit(REPO, {"train.jsonl": jsonl(1)}, "dataset")
+    hub.tag(REPO, "v1", first, "dataset")
+    hub.commit(REPO, {"train.jsonl": jsonl(2)}, "dataset", branch="dev")
+    hub.commit(REPO, {"train.jsonl": jsonl(3)}, "dataset")
+    for revision, expected in {"v1": 1, first: 1, "dev": 2, "main": 3, None: 3}.items():
+        handle = store.load_dataset(REPO, revision=revision, streaming=streaming)
+        assert values(store, handle) == [expected]
+    hub.commit(REPO, {"train.jsonl": jsonl(4)}, "dataset")
+    assert values(store, store.load_dataset(REPO, streaming=streaming)) == [4]
+
+
+@both_ways
+def test_a_data_set_without_data_is_not_found(
+    store: DatasetStore, hub: LoopbackHub, streaming: bool
+) -> None:
+    hub.commit(REPO, {"README.md": b"# No data\n"}, "dataset")
+    with pytest.raises(NotFound, match=REPO):
+        store.load_dataset(REPO, streaming=streaming)
+
+
+@both_ways
+def test_what_does_not_exist_is_not_found(
+    store: DatasetStore, hub: LoopbackHub, streaming: bool
+) -> None:
+    hub.commit(REPO, {"train.jsonl": jsonl(1)}, "dataset")
+    values(store, store.load_dataset(REPO))
+    with pytest.raises(NotFound, match="org/none"):
+        store.load_dataset("org/none", streaming=streaming)
+    with pytest.raises(NotFound, match=r"org/rows.*(?s:.*)v9"):
+        store.load_dataset(REPO, revision="v9", streaming=streaming)
+
+
+# --- who may have it ---
+
+
+@both_ways
+def test_a_gated_data_set_needs_a_token(make: MakeStore, hub: LoopbackHub, streaming: bool) -> None:
+    hub.commit(REPO, {"README.md": b"# Rows\n", "train.jsonl": jsonl(1)}, "dataset")
+    hub.gate(REPO, "dataset")
+    with pytest.raises(Unauthorized, match="gated"):
+        make().load_dataset(REPO, streaming=streaming)
+    store = make(token=hub.token)
+    assert values(store, store.load_dataset(REPO, streaming=streaming)) == [1]
+
+
+@both_ways
+def test_a_private_data_set_is_not_found_without_its_token(
+    make: MakeStore, hub: LoopbackHub, streaming: bool
+) -> None:
+    hub.commit(REPO, {"train.jsonl": jsonl(1)}, "dataset")
+    hub.hide(REPO, "dataset")
+    with pytest.raises(NotFound, match=REPO):
+        make().load_dataset(REPO, streaming=streaming)
+    store = make(token=hub.token)
+    assert values(store, store.load_dataset(REPO, streaming=streaming)) == [1]
+
+
+# --- a hub that fails ---
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [({"Retry-After": "7"}, 7.0), ({"RateLimit": '"api";r=0;t=55'}, 55.0), ({}, None)],
+)
+def test_a_rate_limit_is_told_at_once_with_the_time_to_wait(
+    store: DatasetStore,
+    hub: LoopbackHub,
+    streaming: bool,
+    headers: dict[str, str],
+    wait: float | None,
+) -> None:
+    hub.commit(REPO, {"train.jsonl": jsonl(1)}, "dataset")
+    hub.fail(Answer(429, headers=headers))
+    with pytest.raises(RateLimited) as caught:
+        store.load_dataset(REPO, streaming=streaming)
+    assert caught.value.retry_after == wait
+    assert len(hub.requests) == 1
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (Cut(), Unavailable),
+        (Answer(429, headers={"Retry-After": "7"}), RateLimited),
+        (Answer(500), Unavailable),
+        (Answer(403), Unauthorized),
+    ],
+    ids=["cut", "429", "500", "403"],
+)
+def test_a_hub_that_fails_at_any_request_is_told_and_an_older_version_never_loaded(
+    store: DatasetStore,
+    hub: LoopbackHub,
+    fault: Fault,
+    kind: type[AdapterError],
+    streaming: bool,
+) -> None:
+    for k in range(20):
+        repo_id = f"org/rows-{k}"
+        hub.commit(repo_id, {"README.md": b"# Old\n", "train.jsonl": jsonl(0)}, "dataset")
+        assert values(store, store.load_dataset(repo_id)) == [0]
+        hub.commit(repo_id, {"README.md": b"# New\n", "train.jsonl": jsonl(1)}, "dataset")
+        before = len(hub.requests)
+        hub.fail(fault, skip=k)
+        outcome = attempt(store, repo_id, streaming)
+        if outcome == [1]:
+            assert len(hub.requests) - before == k  # it needs no more: all were tried
+            assert k > 5
+            return
+        assert isinstance(outcome, kind), (k, outcome)
+        assert getattr(outcome, "retry_after", 7.0) == 7.0
+        hub.mend()
+        assert values(store, store.load_dataset(repo_id, streaming=streaming)) == [1]
+    pytest.fail("a load is more requests than were tried")
+
+
+@pytest.mark.parametrize("k", range(1, 8))
+def test_a_hub_that_fails_once_never_makes_an_older_version_come_back(
+    store: DatasetStore, hub: LoopbackHub, k: int
+) -> None:
+    hub.commit(REPO, {"README.md": b"# Old\n", "train.jsonl": jsonl(0)}, "dataset")
+    store.load_dataset(REPO)
+    hub.commit(REPO, {"README.md": b"# New\n", "train.jsonl": jsonl(1)}, "dataset")
+    hub.fail(Answer(500), skip=k, times=1)
+    outcome = attempt(store, REPO)
+    assert outcome == [1] or (isinstance(outcome, Unavailable) and outcome.retryable)
+
+
+@both_ways
+def test_a_hub_that_is_down_is_unavailable_whatever_is_in_the_cache(
+    store: DatasetStore, hub: LoopbackHub, streaming: bool
+) -> None:
+    hub.commit(REPO, {"train.jsonl": jsonl(1)}, "dataset")
+    assert values(store, store.load_dataset(REPO)) == [1]
+    hub.close()
+    with pytest.raises(Unavailable, match=REPO) as caught:
+        store.load_dataset(REPO, streaming=streaming)
+    assert caught.value.retryable
+
+
+def test_what_the_caller_is_handling_does_not_explain_a_failure(
+    store: DatasetStore, hub: LoopbackHub
+) -> None:
+    hub.commit(REPO, {"README.md": b"# No data\n"}, "dataset")
+    hub.fail(Answer(429), times=1)
+    try:
+        store.load_dataset(REPO)
+    except RateLimited:
+        second = attempt(store, REPO)
+    assert isinstance(second, NotFound), second
+
+
+def test_what_is_no_hub_is_unavailable(store: DatasetStore, hub: LoopbackHub) -> None:
+    hub.commit(REPO, {"train.jsonl": jsonl(1)}, "dataset")
+    hub.fail(Truncated(), path="/api/")
+    with pytest.raises(Unavailable, match="no hub"):
+        store.load_dataset(REPO)
+
+
+# --- streams ---
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.parquet"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_stream_that_is_cut_goes_on_without_losing_or_repeating_a_row(
+    store: DatasetStore, hub: LoopbackHub, name: str, times: int
+) -> None:
+    make_file = jsonl if name.endswith("jsonl") else parquet
+    hub.commit(REPO, {name: make_file(*range(20_000))}, "dataset")
+    handle = store.load_dataset(REPO, streaming=True)
+    hub.fail(Cut(after=0.6), path=name, method="GET", times=times)
+    assert values(store, handle) == list(range(20_000))
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.parquet"])
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [(Cut(after=0.6), Unavailable), (Cut(), Unavailable), (Answer(429), RateLimited)],
+)
+def test_a_stream_that_cannot_go_on_is_an_error_behind_rows_that_are_right(
+    store: DatasetStore, hub: LoopbackHub, name: str, fault: Fault, kind: type[AdapterError]
+) -> None:
+    make_file = jsonl if name.endswith("jsonl") else parquet
+    hub.commit(REPO, {f"1-{name}": make_file(*range(500)), f"2-{name}": make_file(7)}, "dataset")
+    handle = store.load_dataset(REPO, streaming=True)
+    hub.fail(fault, path=f"2-{name}", method="GET")
+    batches = store.stream(handle, batch_size=100)
+    read = [row["n"] for batch in itertools.islice(batches, 5) for row in batch]
+    assert read == list(range(500))
+    with pytest.raises(kind) as caught:
+        next(batches)
+    assert caught.value.retryable
+    hub.mend()
+    assert values(store, store.skip(handle, 500)) == [7]
+
+
+def test_a_shuffled_stream_stopped_anywhere_and_continued_with_skip_is_one_that_never_stopped(
+    store: DatasetStore, hub: LoopbackHub
+) -> None:
+    count = 100_000
+    parts = [range(start, start + count // 4) for start in range(0, count, count // 4)]
+    files = {f"train-{i}.parquet": parquet(*part) for i, part in enumerate(parts)}
+    hub.commit(REPO, files, "dataset")
+    draw = random.Random(5)
+    stops = sorted(draw.sample(range(1, count), 7))
+
+    def shuffled() -> Any:  # each time from the start, as after a restart
+        return store.shuffle(store.load_dataset(REPO, streaming=True), seed=3, buffer_size=5000)
+
+    whole = values(store, shuffled())
+    assert sorted(whole) == list(range(count))
+    assert whole != list(range(count))
+
+    continued: list[int] = []
+    for start, end in itertools.pairwise([0, *stops, count]):
+        part: list[int] = []
+        with store.stream(store.skip(shuffled(), start), batch_size=997) as batches:
+            for batch in batches:
+                part += [row["n"] for row in batch]
+                if len(part) >= end - start:  # leaves the stream in the middle
+                    break
+        continued += part[: end - start]
+    assert continued == whole

@@ -1,0 +1,1 @@
+"""Models and data sets of Crucible Kitchen from the Hugging Face Hub."""

@@ -1,0 +1,100 @@
+"""One repository's folder in the cache, which is laid out as huggingface_hub documents it.
+
+    models--org--name/
+        refs/main                   the commit that `main` was resolved to last
+        snapshots/<commit>/...      links to the files of a commit, as many as were fetched
+        blobs/...                   their content
+        crucible/<commit>.json      every file that the commit has: this adapter's own record
+        crucible/locks/...          held by whoever fetches a file
+
+Without the record nobody can tell whether a snapshot is whole: after one file was downloaded, the
+folder looks the same as that of a commit which has no other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from .listings import Entry, Listing
+from .names import Repo
+
+_FORMAT = 1
+
+
+class RepoCache:
+    """What is on this disk of a repository."""
+
+    def __init__(self, root: Path, repo: Repo) -> None:
+        parts = [f"{repo.repo_type}s", *repo.repo_id.split("/")]
+        self._root = root
+        self._folder = root / "--".join(parts)
+        self._records = self._folder / "crucible"
+
+    def snapshot(self, commit: str) -> Path:
+        """Return the folder of the commit's files, which need not exist."""
+        return self._folder / "snapshots" / commit
+
+    def commit_of(self, revision: str) -> str | None:
+        """Return the commit that a revision was resolved to last."""
+        with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return self._ref(revision).read_text().strip()
+        return None
+
+    def keep_commit(self, revision: str, commit: str) -> None:
+        if self.commit_of(revision) != commit:
+            _write(self._ref(revision), commit)
+
+    def listing(self, commit: str) -> Listing | None:
+        """Return every file of the commit, if that was kept."""
+        try:
+            record = json.loads(self._record(commit).read_bytes())
+            if record["format"] != _FORMAT:
+                return None
+            return {path: Entry(**entry) for path, entry in record["files"].items()}
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None  # a damaged record is as good as none: it is asked for again
+
+    def keep_listing(self, commit: str, listing: Listing) -> None:
+        files = {path: asdict(entry) for path, entry in listing.items()}
+        _write(self._record(commit), json.dumps({"format": _FORMAT, "files": files}, indent=1))
+
+    def discard(self, file: Path) -> None:
+        """Remove a file of a snapshot together with the content that it links to."""
+        content = file.resolve()
+        if content.is_relative_to(self._root.resolve()):
+            content.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
+
+    def lock(self, digest: str) -> Path:
+        """Return the file to be locked by whoever removes or fetches content of this hash."""
+        folder = self._records / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / digest
+
+    def _ref(self, revision: str) -> Path:
+        return self._folder / "refs" / revision
+
+    def _record(self, commit: str) -> Path:
+        return self._records / f"{commit}.json"
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all, whoever reads or writes it meanwhile.
+
+    A power cut may leave it empty, which readers take for none: nothing here is worth a sync.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)  # as mkstemp's 0o600 would hide it from others of a shared cache
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

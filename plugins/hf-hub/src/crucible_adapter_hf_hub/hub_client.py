@@ -1,0 +1,201 @@
+"""Fetch models and data sets from the Hugging Face Hub, or a mirror of it.
+
+What a callback returns is whole, comes from one commit, and was compared with the hub's listing of
+that commit, in a cache that other libraries share.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from crucible_kitchen import (
+    AdapterOptions,
+    FromEnv,
+    NotFound,
+    Unavailable,
+    hookimpl,
+    resource,
+)
+from pydantic import Field, SecretStr
+
+from .cache import RepoCache
+from .downloads import CommitFiles
+from .failures import explained
+from .hub import Hub, is_commit
+from .listings import Checker, Listing
+from .names import Repo, check_path, check_patterns, repository
+
+
+class Options(AdapterOptions):
+    endpoint: Annotated[str | None, Field(pattern="^https?://"), FromEnv("HF_ENDPOINT")] = None
+    """Address of the hub; `https://huggingface.co` if not set."""
+    token: Annotated[SecretStr | None, FromEnv("HF_TOKEN")] = None
+    """Access token; without one, the login of `hf auth login` is used."""
+    cache_dir: Path | None = None
+    """Folder of downloaded files; the one that Hugging Face's libraries share if not set."""
+    offline: Annotated[bool, FromEnv("HF_HUB_OFFLINE")] = False
+    """Use what is in the cache and ask nobody."""
+    timeout: float = Field(10.0, gt=0)
+    """Seconds to wait for the hub's answer, or for the next bytes of a file."""
+
+
+@resource
+def hub(opts: Options) -> Hub:
+    token = opts.token.get_secret_value() if opts.token else None
+    return Hub(opts.endpoint, token, opts.timeout)
+
+
+@resource
+def checker(opts: Options) -> Checker:
+    return Checker()
+
+
+@hookimpl
+def download(opts: Options, repo_id: str, filename: str, repo_type: str, revision: str) -> Path:
+    repo = repository(repo_id, repo_type, revision)
+    check_path(filename, "filename")
+    with explained(str(repo)):
+        commit, listing = _look_up(opts, repo)
+        if filename not in listing:
+            raise NotFound(
+                f"{repo}: has no file {filename!r} at commit {commit}{_similar(filename, listing)}",
+                details={"missing": "file"},
+            )
+        files = _files(opts, repo, commit, listing)
+        files.fetch([filename])
+    return files.path(filename)
+
+
+@hookimpl
+def snapshot(
+    opts: Options,
+    repo_id: str,
+    repo_type: str,
+    revision: str,
+    allow_patterns: Sequence[str] | None,
+    ignore_patterns: Sequence[str] | None,
+) -> Path:
+    from huggingface_hub.utils import filter_repo_objects
+
+    repo = repository(repo_id, repo_type, revision)
+    check_patterns(allow_patterns, "allow_patterns")
+    check_patterns(ignore_patterns, "ignore_patterns")
+    with explained(str(repo)):
+        commit, listing = _look_up(opts, repo)
+        files = _files(opts, repo, commit, listing)
+        files.fetch(
+            filter_repo_objects(
+                listing, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
+            )
+        )
+        files.folder.mkdir(parents=True, exist_ok=True)  # for where nothing matches
+    return files.folder
+
+
+@hookimpl
+def list_files(opts: Options, repo_id: str, repo_type: str, revision: str) -> list[str]:
+    repo = repository(repo_id, repo_type, revision)
+    with explained(str(repo)):
+        _, listing = _look_up(opts, repo)
+    return sorted(listing)
+
+
+@hookimpl
+def upload(
+    opts: Options,
+    repo_id: str,
+    source: Path,
+    path_in_repo: str,
+    repo_type: str,
+    revision: str,
+    message: str | None,
+) -> str:
+    repo = repository(repo_id, repo_type, revision)
+    path_in_repo = path_in_repo.rstrip("/")
+    if path_in_repo:
+        check_path(path_in_repo, "path_in_repo")
+    if opts.offline:
+        raise Unavailable(f"{repo}: offline, nothing can be uploaded", retryable=False)
+    files = list(_files_of(source, path_in_repo))
+    return hub(opts).upload(repo, files, message or f"Upload {path_in_repo or source.name}")
+
+
+@hookimpl
+def ping(opts: Options) -> None:
+    if not opts.offline:
+        hub(opts).ping()
+
+
+@hookimpl
+def close(opts: Options) -> None:
+    hub.pop(opts)
+    checker.pop(opts)
+
+
+def _cache_dir(opts: Options) -> Path:
+    from huggingface_hub import constants
+
+    return Path(opts.cache_dir or constants.HF_HUB_CACHE).expanduser().absolute()
+
+
+def _look_up(opts: Options, repo: Repo) -> tuple[str, Listing]:
+    """Return the commit of a repository's revision, and the files that it has."""
+    cache = RepoCache(_cache_dir(opts), repo)
+    if opts.offline or is_commit(repo.revision):
+        known = repo.revision if is_commit(repo.revision) else cache.commit_of(repo.revision)
+        if known and (listing := cache.listing(known)) is not None:
+            return known, listing
+    if opts.offline:
+        raise Unavailable(
+            f"{repo}: offline, and the cache {_cache_dir(opts)} does not say which files it has; "
+            "call once with `offline = false` to fetch it",
+            retryable=False,
+        )
+    commit = hub(opts).resolve(repo)
+    if commit != repo.revision:
+        cache.keep_commit(repo.revision, commit)
+    listing = cache.listing(commit)
+    if listing is None:
+        listing = hub(opts).list(repo, commit)
+        cache.keep_listing(commit, listing)
+    return commit, listing
+
+
+def _files(opts: Options, repo: Repo, commit: str, listing: Listing) -> CommitFiles:
+    cache_dir = _cache_dir(opts)
+    cache = RepoCache(cache_dir, repo)
+    download = None
+    if not opts.offline:
+        download = partial(hub(opts).download, repo, commit, cache_dir=cache_dir)
+    return CommitFiles(str(repo), commit, listing, cache, checker(opts), download)
+
+
+def _similar(filename: str, listing: Listing) -> str:
+    near = difflib.get_close_matches(filename, listing, n=3)
+    return f"; near names: {', '.join(map(repr, near))}" if near else ""
+
+
+def _files_of(source: Path, path_in_repo: str) -> Iterable[tuple[Path, str]]:
+    """Yield local files with their paths in the repository; of a folder, all but git's own."""
+    if source.is_dir():
+        for file in sorted(source.rglob("*")):
+            path = file.relative_to(source)
+            if file.is_file() and ".git" not in path.parts:
+                yield file, f"{path_in_repo}/{path.as_posix()}".lstrip("/")
+    elif source.is_file():
+        yield source, path_in_repo or source.name
+    else:
+        raise NotFound(f"there is no file or folder {source.absolute()} to upload")
+
+
+if TYPE_CHECKING:
+    from crucible_kitchen.hookspecs import HubClientOptionalSpec, HubClientSpec
+
+    import crucible_adapter_hf_hub.hub_client as this_module
+
+    _: HubClientSpec[Options] = this_module
+    _optional: HubClientOptionalSpec[Options] = this_module

@@ -1,0 +1,59 @@
+"""The names of repositories, revisions and files, checked before anything is done with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from crucible_kitchen import InvalidInput
+
+_TYPES = ("model", "dataset", "space")
+
+
+@dataclass(frozen=True, slots=True)
+class Repo:
+    """A repository at a revision: a branch, a tag or a commit."""
+
+    repo_id: str
+    repo_type: str
+    revision: str
+
+    def __str__(self) -> str:
+        return f"{self.repo_type} {self.repo_id!r}, revision {self.revision!r}"
+
+
+def repository(repo_id: str, repo_type: str, revision: str) -> Repo:
+    """Return the repository of these names.
+
+    Raises:
+        InvalidInput: names that no repository or revision can have. They become parts of paths.
+    """
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    if repo_type not in _TYPES:
+        raise InvalidInput(f"repo_type must be one of {', '.join(_TYPES)}, not {repo_type!r}")
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise InvalidInput(f"{repo_id!r} is no id of a repository: {error}") from None
+    check_path(revision, "revision")
+    return Repo(repo_id, repo_type, revision)
+
+
+def check_path(path: str, what: str) -> None:
+    """Refuse, as `InvalidInput`, a path that is not relative or could leave its folder."""
+    parts = path.split("/")
+    if any(part in ("", ".", "..") for part in parts) or "\0" in path or not _portable(path):
+        raise InvalidInput(f"{what} {path!r}: must be relative, without empty parts, '.' and '..'")
+
+
+def check_patterns(patterns: Sequence[str] | str | None, what: str) -> None:
+    """Refuse, as `InvalidInput`, a pattern that looks for files outside of the repository."""
+    for pattern in [patterns] if isinstance(patterns, str) else patterns or ():
+        if pattern.startswith("/") or ".." in pattern.split("/") or not _portable(pattern):
+            raise InvalidInput(f"{what} {pattern!r}: leaves the repository; write 'folder/*.json'")
+
+
+def _portable(path: str) -> bool:
+    return os.name != "nt" or not any(character in path for character in "\\:")

@@ -1,0 +1,106 @@
+"""Models of a hub, against a hub on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from crucible_kitchen import (
+    AdapterError,
+    Completer,
+    NotFound,
+    SessionConfig,
+    TrainingClient,
+    Unauthorized,
+    Unavailable,
+)
+from loopback_hub import Answer, Cut, Fault, LoopbackHub, redirect
+
+REPO = "org/tiny"
+PROMPT = [[1, 2, 3, 4]]
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    with LoopbackHub() as hub:
+        redirect(hub, tmp_path / "home", monkeypatch)
+        yield hub
+
+
+@pytest.fixture
+def folders(client: TrainingClient) -> list[Path]:
+    """Two models with their tokenizer, of one architecture and of different weights."""
+    sessions = [client.start_session(SessionConfig("tiny", seed=seed)) for seed in (1, 2)]
+    return [
+        Path(client.save_weights_for_sampler(session, f"model-{i}"))
+        for i, session in enumerate(sessions)
+    ]
+
+
+def test_a_model_and_its_tokenizer_are_loaded_from_a_hub_at_a_revision(
+    client: TrainingClient, completer: Completer, hub: LoopbackHub, folders: list[Path]
+) -> None:
+    hub.tag(REPO, "v1", hub.commit(REPO, folders[0]))
+    hub.commit(REPO, folders[1])
+    for revision, folder in (("v1", folders[0]), (None, folders[1])):
+        session = client.start_session(SessionConfig(REPO, revision=revision))
+        assert client.helper("get_tokenizer")(session).encode("hi") == [104, 105]
+        loaded = client.save_weights_for_sampler(session, "loaded")
+        np.testing.assert_array_equal(
+            completer.score(PROMPT, loaded), completer.score(PROMPT, str(folder))
+        )
+
+
+def test_what_the_hub_does_not_have_is_not_found(
+    client: TrainingClient, hub: LoopbackHub, folders: list[Path]
+) -> None:
+    hub.commit(REPO, folders[0])
+    for config in (SessionConfig("org/none"), SessionConfig(REPO, revision="v9")):
+        with pytest.raises(NotFound, match=config.revision or config.model):
+            client.start_session(config)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (Answer(403, "GatedRepo"), Unauthorized),
+        (Answer(401, "GatedRepo"), Unauthorized),
+        (Answer(403), Unauthorized),
+        (Answer(429), Unavailable),
+        (Answer(500), Unavailable),
+    ],
+    ids=["gated-403", "gated-401", "403", "429", "500"],
+)
+def test_a_hub_that_refuses_or_fails_is_told_apart_from_a_missing_model(
+    client: TrainingClient,
+    hub: LoopbackHub,
+    folders: list[Path],
+    fault: Fault,
+    kind: type[AdapterError],
+) -> None:
+    hub.commit(REPO, folders[0])
+    hub.fail(fault, path="/resolve/")
+    with pytest.raises(kind, match=REPO):
+        client.start_session(SessionConfig(REPO))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_connection_that_is_cut_is_unavailable(
+    client: TrainingClient, hub: LoopbackHub, folders: list[Path], name: str
+) -> None:
+    hub.commit(REPO, folders[0])
+    hub.fail(Cut(), path=f"/{name}")
+    with pytest.raises(Unavailable, match=REPO) as caught:
+        client.start_session(SessionConfig(REPO))
+    assert caught.value.retryable
+
+
+def test_a_hub_that_cannot_be_reached_is_unavailable(
+    client: TrainingClient, hub: LoopbackHub
+) -> None:
+    hub.close()
+    with pytest.raises(Unavailable, match=REPO) as caught:
+        client.start_session(SessionConfig(REPO))
+    assert caught.value.retryable
