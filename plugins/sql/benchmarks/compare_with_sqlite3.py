@@ -16,10 +16,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import crucible_adapter_sql.metrics_store as sql
 from crucible_kitchen import Kitchen
 
+T = TypeVar("T")
 BATCH = 1000
 
 
@@ -46,6 +48,13 @@ def through_the_port(url: str, rows: int) -> None:
         store.flush("run")
 
 
+def many_at_a_time(url: str, rows: int) -> None:
+    with Kitchen(adapters={"metrics_store": {"use": sql, "url": url, "table": "many"}}) as kitchen:
+        for step in range(rows // 10):
+            metrics = {f"metric-{number}": 0.5 for number in range(10)}
+            kitchen.metrics_store.record_many("run", metrics, step)
+
+
 def single(url: str, rows: int) -> None:
     with Kitchen(adapters={"metrics_store": {"use": sql, "url": url, "batch_size": 1}}) as kitchen:
         for step in range(rows):
@@ -56,9 +65,9 @@ def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
     found: dict[str, list[float]] = {}
 
-    def measure(name: str, work: Callable[[], None], count: int) -> None:
+    def measure(name: str, work: Callable[[T, int], None], where: T, count: int) -> None:
         started = time.perf_counter()
-        work()
+        work(where, count)
         found.setdefault(name, []).append(count / (time.perf_counter() - started))
 
     through_the_port("sqlite://", 1)  # the imports
@@ -66,11 +75,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             file = f"sqlite:///{folder}/metrics.db"
-            measure("sqlite3 by hand", lambda: by_hand(folder, rows), rows)
-            measure("SQLite", lambda: through_the_port(file, rows), rows)
-            measure("SQLite, batch_size=1", lambda: single(file, rows // 100), rows // 100)
+            measure("sqlite3 by hand", by_hand, folder, rows)
+            measure("SQLite", through_the_port, file, rows)
+            measure("SQLite, record_many", many_at_a_time, file, rows)
+            measure("SQLite, batch_size=1", single, file, rows // 100)
         for url in sys.argv[2:]:
-            measure("PostgreSQL", lambda: through_the_port(url, rows), rows)
+            measure("PostgreSQL", through_the_port, url, rows)
     for name, rates in found.items():
         print(f"{name:22} {statistics.median(rates):10,.0f} rows/s")
 

@@ -55,7 +55,7 @@ def database(opts: Options) -> Database:
 def held_rows(opts: Options) -> HeldRows:
     from .held import HeldRows
 
-    return HeldRows(database(opts).write, opts.batch_size, opts.max_delay)
+    return HeldRows(lambda rows: database(opts).write(rows), opts.batch_size, opts.max_delay)
 
 
 @hookimpl
@@ -107,11 +107,12 @@ def ping(opts: Options) -> None:
 
 @hookimpl
 def close(opts: Options) -> None:
-    # Rows that cannot be written stay held, and a later `close` tries again.
-    _write_held(opts)
-    held_rows.pop(opts)
-    if opened := database.pop(opts):
-        opened.close()
+    try:
+        _write_held(opts)
+        held_rows.pop(opts)  # else they stay, and a later `close` tries again
+    finally:
+        if opened := database.pop(opts):
+            opened.close()
 
 
 def _write_held(opts: Options) -> None:
