@@ -330,21 +330,22 @@ def test_close_writes_what_is_held_and_a_later_use_opens_anew(options: Options) 
 def test_what_cannot_be_written_stays_held_and_a_row_that_was_refused_is_not_taken(
     options: Options,
 ) -> None:
-    with opened(options, timeout=0, batch_size=4) as kitchen:
-        store = kitchen.metrics_store
-        for value in (1.0, 2.0, 3.0):
-            store.record("run", "nll", value)
-        with another_writer_at_work(options):
-            for _ in range(2):
-                with pytest.raises(Unavailable) as caught:
-                    store.record_many("run", {"a": 7.0, "b": 8.0})
-                assert caught.value.retryable
-                with pytest.raises(Unavailable):
-                    store.flush("run")
-            with pytest.raises(Unavailable):
-                kitchen.close()
-        store.record("run", "nll", 4.0)
-        assert values(store) == [1.0, 2.0, 3.0, 4.0]
+    opts = sql.Options(**{**options, "timeout": 0, "batch_size": 4})
+    for value in (1.0, 2.0, 3.0):
+        sql.record(opts, "run", "nll", value, None, None)
+    with another_writer_at_work(options):
+        for call in (
+            lambda: sql.record_many(opts, "run", {"a": 7.0, "b": 8.0}, None, None),
+            lambda: sql.flush(opts, "run"),
+            lambda: sql.read(opts, "run"),
+            lambda: sql.close(opts),
+        ):
+            with pytest.raises(Unavailable) as caught:
+                call()
+            assert caught.value.retryable
+    sql.record(opts, "run", "nll", 4.0, None, None)
+    sql.close(opts)
+    assert in_database(options) == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_a_write_waits_for_another_writer(store: MetricsStore, options: Options) -> None:
