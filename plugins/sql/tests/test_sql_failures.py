@@ -70,9 +70,8 @@ def settings_of(store: MetricsStore, *names: str) -> list[Any]:
 def test_another_database_is_refused_before_any_call_and_the_two_are_named(
     url: str, named: str
 ) -> None:
-    with opened(url) as kitchen:
-        with pytest.raises(ConfigurationError, match=named) as caught:
-            _ = kitchen.metrics_store
+    with opened(url) as kitchen, pytest.raises(ConfigurationError, match=named) as caught:
+        _ = kitchen.metrics_store
     assert "sqlite:///" in str(caught.value)
     assert "postgresql://" in str(caught.value)
     assert "hush" not in str(caught.value)
@@ -82,9 +81,11 @@ def test_psycopg_that_is_missing_is_named_with_the_line_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with opened("postgresql://host/db") as kitchen:
-        with pytest.raises(InvalidInput, match=r'pip install "crucible-adapter-sql\[postgresql\]"'):
-            kitchen.metrics_store.read("run")
+    with (
+        opened("postgresql://host/db") as kitchen,
+        pytest.raises(InvalidInput, match=r'pip install "crucible-adapter-sql\[postgresql\]"'),
+    ):
+        kitchen.metrics_store.read("run")
 
 
 def test_importing_the_adapter_does_not_import_sqlalchemy() -> None:
@@ -131,9 +132,11 @@ def test_a_server_that_is_not_there_is_unavailable_and_keeps_the_secret() -> Non
 def test_a_server_that_accepts_and_says_nothing_is_unavailable_after_the_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        with opened(f"postgresql://user:hush@127.0.0.1:{port}/db") as kitchen:
-            with pytest.raises(Unavailable, match="timeout"):
-                kitchen.metrics_store.ping()
+        with (
+            opened(f"postgresql://user:hush@127.0.0.1:{port}/db") as kitchen,
+            pytest.raises(Unavailable, match="timeout"),
+        ):
+            kitchen.metrics_store.ping()
 
 
 def test_a_wrong_password_is_unauthorized(server: Any) -> None:
@@ -148,9 +151,11 @@ def test_a_wrong_password_is_unauthorized(server: Any) -> None:
 
 
 def test_a_missing_database_is_not_found(server: Any) -> None:
-    with opened(server.url.replace("/postgres", "/nowhere")) as kitchen:
-        with pytest.raises(NotFound, match="nowhere"):
-            kitchen.metrics_store.ping()
+    with (
+        opened(server.url.replace("/postgres", "/nowhere")) as kitchen,
+        pytest.raises(NotFound, match="nowhere"),
+    ):
+        kitchen.metrics_store.ping()
 
 
 def test_a_user_who_may_only_read_can_read_and_a_row_is_unauthorized(server: Any) -> None:
@@ -165,9 +170,11 @@ def test_a_user_who_may_only_read_can_read_and_a_row_is_unauthorized(server: Any
         assert [e.value for e in kitchen.metrics_store.read("run")] == [1.0]
         with pytest.raises(Unauthorized, match="permission denied"):
             kitchen.metrics_store.record("run", "nll", 2.0)
-    with opened(url, table="new") as kitchen:
-        with pytest.raises(Unauthorized, match="permission denied"):
-            kitchen.metrics_store.record("run", "nll", 2.0)
+    with (
+        opened(url, table="new") as kitchen,
+        pytest.raises(Unauthorized, match="permission denied"),
+    ):
+        kitchen.metrics_store.record("run", "nll", 2.0)
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(file: Path) -> None:
@@ -189,17 +196,21 @@ def test_a_folder_that_may_not_be_written_is_unauthorized(tmp_path: Path) -> Non
         above.chmod(0o755)
     with not_root():
         for file in (tmp_path / "metrics.db", tmp_path / "new" / "metrics.db"):
-            with opened(f"sqlite:///{file}") as kitchen:
-                with pytest.raises(Unauthorized, match=str(tmp_path)):
-                    kitchen.metrics_store.record("run", "nll", 1.0)
+            with (
+                opened(f"sqlite:///{file}") as kitchen,
+                pytest.raises(Unauthorized, match=str(tmp_path)),
+            ):
+                kitchen.metrics_store.record("run", "nll", 1.0)
     tmp_path.chmod(0o755)
 
 
 def test_a_file_below_a_file_is_refused(file: Path) -> None:
     file.touch()
-    with opened(f"sqlite:///{file}/metrics.db") as kitchen:
-        with pytest.raises(InvalidInput, match="is no folder"):
-            kitchen.metrics_store.record("run", "nll", 1.0)
+    with (
+        opened(f"sqlite:///{file}/metrics.db") as kitchen,
+        pytest.raises(InvalidInput, match="is no folder"),
+    ):
+        kitchen.metrics_store.record("run", "nll", 1.0)
 
 
 def test_a_full_disk_is_unavailable_and_what_was_held_is_written_once_there_is_space(
@@ -226,9 +237,11 @@ def test_a_full_disk_is_unavailable_and_what_was_held_is_written_once_there_is_s
 def test_a_table_of_somebody_else_is_an_error_that_says_what_it_lacks(file: Path) -> None:
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("CREATE TABLE crucible_metrics (x TEXT)")
-    with opened(f"sqlite:///{file}") as kitchen:
-        with pytest.raises(AdapterError, match="no such column|no column named"):
-            kitchen.metrics_store.record("run", "nll", 1.0)
+    with (
+        opened(f"sqlite:///{file}") as kitchen,
+        pytest.raises(AdapterError, match=r"no such column|no column named"),
+    ):
+        kitchen.metrics_store.record("run", "nll", 1.0)
 
 
 # --- ping ---
@@ -249,9 +262,12 @@ def test_a_ping_to_a_place_that_may_not_be_written_is_unauthorized(tmp_path: Pat
     tmp_path.chmod(0o555)
     for above in (tmp_path.parent, tmp_path.parent.parent):
         above.chmod(0o755)
-    with not_root(), opened(f"sqlite:///{tmp_path}/new/metrics.db") as kitchen:
-        with pytest.raises(Unauthorized, match="may not be written"):
-            kitchen.metrics_store.ping()
+    with (
+        not_root(),
+        opened(f"sqlite:///{tmp_path}/new/metrics.db") as kitchen,
+        pytest.raises(Unauthorized, match="may not be written"),
+    ):
+        kitchen.metrics_store.ping()
     tmp_path.chmod(0o755)
 
 

@@ -75,7 +75,8 @@ class SQLite:
         if self._file is None:
             return
         above = next(each for each in (self._file, *self._file.parents) if each.exists())
-        if not os.access(above, os.W_OK):
+        effective = os.access in os.supports_effective_ids
+        if not os.access(above, os.W_OK, effective_ids=effective):
             raise Unauthorized(f"{above} may not be written")
         if above == self._file:
             address = f"file:{quote(str(self._file))}?mode=rw"
