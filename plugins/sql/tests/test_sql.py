@@ -372,6 +372,21 @@ def test_sqlite3_without_a_timeout_loses_what_is_written_meanwhile(tmp_path: Pat
         connection.execute("DELETE FROM t")
 
 
+def test_the_first_use_waits_for_a_writer_of_a_file_that_is_not_in_wal_mode_yet(
+    tmp_path: Path,
+) -> None:
+    options = {"url": f"sqlite:///{tmp_path}/metrics.db", "table": "t"}
+    with connection_to(options) as connection:
+        connection.execute("CREATE TABLE other (x)")
+    with opened(options) as kitchen, ThreadPoolExecutor(1) as pool:
+        with another_writer_at_work(options):
+            recorded = pool.submit(kitchen.metrics_store.record, "run", "nll", 1.0)
+            with pytest.raises(TimeoutError):  # sqlite3 alone fails at once with any timeout
+                recorded.result(timeout=0.5)
+        recorded.result(timeout=30)
+    assert in_database(options) == [1.0]
+
+
 # --- threads ---
 
 

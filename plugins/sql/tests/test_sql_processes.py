@@ -229,3 +229,14 @@ def test_a_server_that_stops_half_way_costs_nothing_that_was_recorded(server: An
         store.flush("run")
     with opened(options) as kitchen:
         assert [entry.step for entry in kitchen.metrics_store.read("run")] == recorded
+
+
+def test_a_server_that_was_restarted_meanwhile_is_not_noticed(server: Any) -> None:
+    with opened({"use": "sql", "url": server.url, "table": uuid.uuid4().hex}) as kitchen:
+        store = kitchen.metrics_store
+        for value in range(3):
+            server.stop()
+            server.start()
+            store.record("run", "nll", value)
+            store.flush("run")
+        assert [entry.value for entry in store.read("run")] == [0.0, 1.0, 2.0]
