@@ -712,6 +712,36 @@ def test_a_folder_that_may_not_be_written_is_unauthorized(local: BlobStore, root
     assert local.read("folder/blob") == b"old"
 
 
+def test_a_ping_is_answered_where_the_root_is_or_can_be_made_and_changes_nothing(
+    store: BlobStore, root: Path
+) -> None:
+    store.ping()
+    assert not root.exists()
+    store.write("blob", b"")
+    store.ping()
+    assert list(store.list()) == ["blob"]
+
+
+def test_a_ping_to_a_root_that_may_not_be_made_is_unauthorized(root: Path) -> None:
+    for above in (root.parent.parent.parent, root.parent.parent):
+        above.chmod(0o755)
+    root.parent.chmod(0o555)
+    user = os.geteuid()
+    os.seteuid(user or 65534)  # root may write anywhere
+    try:
+        with pytest.raises(Unauthorized, match="may not be written"):
+            store_at(root / "below").ping()
+    finally:
+        os.seteuid(user)
+        root.parent.chmod(0o755)
+
+
+def test_a_ping_to_a_root_below_a_file_is_refused(root: Path) -> None:
+    root.touch()
+    with pytest.raises(InvalidInput, match="is a file"):
+        store_at(root / "below").ping()
+
+
 def test_importing_the_adapter_does_not_import_fsspec() -> None:
     program = "import crucible_adapter_fsspec.blob_store, sys; print('fsspec' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

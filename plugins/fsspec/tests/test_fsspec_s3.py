@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import crucible_adapter_fsspec.blob_store as blobs
+import crucible_adapter_fsspec.remote as remote
 import pytest
-from crucible_kitchen import AdapterError, BlobStore, InvalidInput, Kitchen, NotFound, Unavailable
-
-s3fs = pytest.importorskip("s3fs")
-moto_server = pytest.importorskip("moto.server")
+import s3fs
+from crucible_kitchen import (
+    AdapterError,
+    AdapterTimeout,
+    BlobStore,
+    InvalidInput,
+    Kitchen,
+    NotFound,
+    Unauthorized,
+    Unavailable,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),  # botocore
@@ -20,22 +37,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-def store_at(url: str, endpoint: str) -> BlobStore:
-    options = {
-        "key": "key",
-        "secret": "hush",
-        "endpoint_url": endpoint,
-        "config_kwargs": {"retries": {"max_attempts": 0}, "connect_timeout": 2},
-    }
+def store_at(url: str, endpoint: str, **config: Any) -> BlobStore:
+    config = {"retries": {"max_attempts": 0}, "connect_timeout": 2, "read_timeout": 60, **config}
+    options = {"key": "key", "secret": "hush", "endpoint_url": endpoint, "config_kwargs": config}
     adapter = {"use": blobs, "url": url, "storage_options": options}
     return Kitchen(adapters={"blob_store": adapter}).blob_store
 
@@ -150,3 +154,177 @@ def test_a_server_that_does_not_answer_is_unavailable_and_keeps_the_secret() -> 
         store.exists("blob")
     assert caught.value.retryable
     assert "hush" not in str(caught.value)
+
+
+# --- what the libraries below do, and the store does not ---
+
+
+def raw(endpoint: str, **options: Any) -> Any:
+    return s3fs.S3FileSystem(
+        key="key", secret="hush", endpoint_url=endpoint, skip_instance_cache=True, **options
+    )
+
+
+def root_of(store: BlobStore) -> str:
+    assert isinstance(store.options, blobs.Options)
+    return store.options.url.removeprefix("s3://")
+
+
+def test_s3fs_publishes_what_it_has_when_a_write_is_broken_off_and_the_store_does_not(
+    store: BlobStore, endpoint: str
+) -> None:
+    def source() -> Iterator[bytes]:
+        yield b"the first half"
+        raise KeyError("no second half")
+
+    fs = raw(endpoint)
+    with pytest.raises(KeyError), fs.open(f"{root_of(store)}/raw", "wb") as file:
+        file.writelines(source())
+    with pytest.raises(AdapterError, match="no second half"):
+        store.write("ours", source())
+    assert store.read("raw") == b"the first half"
+    assert not store.exists("ours")
+
+
+def test_s3fs_goes_on_seeing_an_old_listing_and_the_store_does_not(
+    store: BlobStore, endpoint: str
+) -> None:
+    store.write("folder/old", b"")
+    fs, folder = raw(endpoint), f"{root_of(store)}/folder"
+    assert fs.ls(folder) == [f"{folder}/old"]
+    assert list(store.list("folder/")) == ["folder/old"]
+    raw(endpoint).pipe_file(f"{folder}/new", b"")  # by somebody else
+    assert fs.ls(folder) == [f"{folder}/old"]
+    assert not fs.exists(f"{folder}/new")
+    assert list(store.list("folder/")) == ["folder/new", "folder/old"]
+    assert store.exists("folder/new")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_process_uses_a_file_system_of_its_own(store: BlobStore) -> None:
+    store.write("blob", b"old")
+    child = os.fork()
+    if child == 0:  # no assertion may leave this branch
+        signal.alarm(60)
+        status = 1
+        try:
+            seen = store.read("blob")
+            store.write("blob", b"new")
+            status = int(seen != b"old")
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.read("blob") == b"new"
+
+
+def test_streaming_takes_constant_memory_in_both_directions(store: BlobStore) -> None:
+    # In a process of its own, since the server keeps the blobs in this one's memory.
+    assert isinstance(store.options, blobs.Options)
+    storage_options = store.options.storage_options.get_secret_value()
+    program = """
+import json, resource, sys
+import crucible_adapter_fsspec.blob_store as blobs
+import crucible_adapter_fsspec.remote as remote
+opts = blobs.Options(**json.loads(sys.argv[1]))
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+blobs.write(opts, "small", iter([b"x"]))
+list(blobs.stream(opts, "small", 1 << 20))
+before = peak()
+blobs.write(opts, "blob", (bytes(1 << 20) for _ in range(96)))
+print(sum(map(len, blobs.stream(opts, "blob", 1 << 20))), peak() - before)
+"""
+    options = json.dumps({"url": store.options.url, "storage_options": storage_options})
+    command = [sys.executable, "-W", "ignore", "-c", program, options]
+    size, grown_kib = map(
+        int, subprocess.run(command, capture_output=True, check=True).stdout.split()
+    )
+    assert size == 96 << 20
+    assert grown_kib < 64 << 10
+
+
+# --- servers that refuse, and that do not answer ---
+
+
+@contextmanager
+def a_server_that_answers(status: int, code: str) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # or it would not say "continue", for which botocore waits
+
+        def answer(self) -> None:
+            body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Connection", "close")
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_PUT = do_HEAD = do_POST = answer  # noqa: N815 (http.server's names)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def calls_of(store: BlobStore) -> list[Callable[[], object]]:
+    return [
+        lambda: store.read("blob"),
+        lambda: store.write("blob", b"content"),
+        lambda: store.write("blob", iter([b"content"])),
+        lambda: store.exists("blob"),
+        lambda: store.list(),
+        lambda: next(store.stream("blob")),
+        store.ping,
+    ]
+
+
+def test_no_access_is_unauthorized() -> None:
+    with a_server_that_answers(403, "AccessDenied") as endpoint:
+        for call in calls_of(store_at("s3://bucket/runs", endpoint)):
+            with pytest.raises(Unauthorized) as caught:
+                call()
+            assert "hush" not in str(caught.value)
+
+
+def test_a_server_that_is_too_busy_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    with a_server_that_answers(503, "SlowDown") as endpoint:
+        store = store_at("s3://bucket/runs", endpoint)
+        for call in (lambda: store.write("blob", b"content"), lambda: store.list()):
+            with pytest.raises(Unavailable) as caught:
+                call()
+            assert caught.value.retryable
+
+
+def test_a_server_that_accepts_and_says_nothing_is_a_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    monkeypatch.setattr(remote, "_PING_TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        store = store_at("s3://bucket/runs", endpoint, read_timeout=0.2)
+        reading = [*calls_of(store)[:1], *calls_of(store)[3:]]
+        for call in reading:  # a write would wait for ever in aiohttp for "100 Continue"
+            with pytest.raises(AdapterTimeout) as caught:
+                call()
+            assert caught.value.retryable
+
+
+def test_a_ping_asks_for_the_bucket_and_changes_nothing(store: BlobStore, endpoint: str) -> None:
+    store.ping()
+    assert list(store.list()) == []
+    with pytest.raises(NotFound, match="no-such-bucket"):
+        store_at("s3://no-such-bucket/runs", endpoint).ping()
+    with pytest.raises(Unavailable):
+        store_at("s3://bucket", "http://127.0.0.1:9").ping()

@@ -88,6 +88,11 @@ def read_range(opts: Options, path: str, start: int, end: int | None) -> bytes:
 
 
 @hookimpl
+def ping(opts: Options) -> None:
+    folder(opts).ping()
+
+
+@hookimpl
 def close(opts: Options) -> None:
     folder.pop(opts)
 

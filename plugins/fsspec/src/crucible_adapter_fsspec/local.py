@@ -89,6 +89,18 @@ class LocalFolder:
             if is_blob(path) and self._is_inside(Path(directory, name))
         )
 
+    def ping(self) -> None:
+        """Look whether the folder can be written or made."""
+        try:
+            above = next(each for each in (self._root, *self._root.parents) if each.exists())
+        except PermissionError as error:
+            raise Unauthorized(f"{error.filename} may not be seen") from error
+        if not above.is_dir():
+            raise InvalidInput(f"{self._root} cannot be a folder: {above} is a file")
+        effective = os.access in os.supports_effective_ids
+        if not os.access(above, os.W_OK | os.X_OK, effective_ids=effective):
+            raise Unauthorized(f"the folder {above} may not be written")
+
     # --- paths ---
 
     def _locate(self, path: str) -> Path:

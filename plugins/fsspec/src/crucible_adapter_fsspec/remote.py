@@ -7,8 +7,10 @@ memory, and from there in one upload.
 
 from __future__ import annotations
 
+import errno
 import io
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +25,7 @@ from crucible_kitchen import (
 )
 from fsspec import AbstractFileSystem
 
-from .data import Data, pieces
+from .data import PIECE, Data, pieces
 from .names import is_blob, parts_of, temporary_name
 
 # Their uploads appear whole or not at all, and their `mv` copies.
@@ -32,9 +34,12 @@ _OBJECT_STORES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "hf", "os
 # By their names, for the clients below fsspec need not be installed: those of the standard
 # library, botocore, aiohttp and azure-core.
 _NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError"})
+_TOO_SLOW = frozenset({"ReadTimeoutError", "ConnectTimeoutError"})
 _NO_CONNECTION = frozenset(
     {"ConnectionError", "HTTPClientError", "ClientConnectionError", "ServiceRequestError"}
 )
+
+_PING_TIMEOUT = 5.0
 
 
 class RemoteFolder:
@@ -77,7 +82,8 @@ class RemoteFolder:
             with spooled.open("wb") as file:
                 for piece in pieces(data):
                     file.write(piece)
-            self._publish(path, lambda name: self._fs.put_file(str(spooled), name), at)
+            options = self._upload_options(spooled.stat().st_size)
+            self._publish(path, lambda name: self._fs.put_file(str(spooled), name, **options), at)
 
     def exists(self, path: str) -> bool:
         with _explained(path):
@@ -104,6 +110,29 @@ class RemoteFolder:
         paths = (name.removeprefix(self._root) for name in found if name.startswith(self._root))
         return sorted(path for path in paths if path.startswith(prefix) and is_blob(path))
 
+    def ping(self) -> None:
+        """Ask for the bucket or, where the first write makes the root, for the root."""
+        must_exist = self._is_object_store()
+        asked = self._root.partition("/")[0] if must_exist else self._root.rstrip("/")
+        failed: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                self._fs.info(asked)
+            except Exception as error:
+                if must_exist or not isinstance(error, FileNotFoundError):
+                    failed.append(error)
+
+        # Each file system has timeouts and retries of its own, minutes of them.
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(_PING_TIMEOUT)
+        with _explained(self._fs.unstrip_protocol(asked), "store"):
+            if asking.is_alive():
+                raise TimeoutError(f"no answer within {_PING_TIMEOUT} s")
+            for error in failed:
+                raise error
+
     def _locate(self, path: str) -> str:
         return self._root + "/".join(parts_of(path))
 
@@ -118,7 +147,8 @@ class RemoteFolder:
         return int(info["size"])
 
     def _open(self, at: str) -> BinaryIO:
-        file: BinaryIO = self._fs.open(at, "rb")
+        # The default of s3fs is 50 MiB, of which it holds two.
+        file: BinaryIO = self._fs.open(at, "rb", block_size=8 * PIECE)
         return file
 
     def _publish(self, path: str, upload: Callable[[str], Any], at: str) -> None:
@@ -140,15 +170,24 @@ class RemoteFolder:
                     self._fs.rm_file(temporary)
                 raise
 
+    def _upload_options(self, size: int) -> dict[str, int]:
+        if "s3" not in self._fs.protocol:
+            return {}
+        # The defaults hold ten parts of 50 MiB in memory. S3 takes at most 10,000 parts.
+        return {"chunksize": max(8 * PIECE, -(-size // 10_000)), "max_concurrency": 4}
+
     def _refuse_folder(self, path: str, at: str) -> None:
         if self._fs.isdir(at):
             raise InvalidInput(f"blob path {path!r}: it is a folder")
 
     def _renames(self) -> bool:
+        inherits = type(self._fs).mv is AbstractFileSystem.mv  # which copies, then deletes
+        return not inherits and not self._is_object_store()
+
+    def _is_object_store(self) -> bool:
         protocol = self._fs.protocol
         protocols = {protocol} if isinstance(protocol, str) else set(protocol)
-        inherits = type(self._fs).mv is AbstractFileSystem.mv  # which copies, then deletes
-        return not inherits and protocols.isdisjoint(_OBJECT_STORES)
+        return not protocols.isdisjoint(_OBJECT_STORES)
 
 
 class MemoryFolder(RemoteFolder):
@@ -170,22 +209,25 @@ class MemoryFolder(RemoteFolder):
 
 
 @contextmanager
-def _explained(path: str) -> Iterator[None]:
+def _explained(path: str, what: str = "blob") -> Iterator[None]:
     """Turn what file systems and the clients below them raise into what the contract says."""
     try:
         yield
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         raise InvalidInput(f"blob path {path!r}: {error} is a blob or a folder already") from error
     except FileNotFoundError as error:
-        raise NotFound(f"blob {path!r}: {error}") from error
+        raise NotFound(f"{what} {path!r}: {error}") from error
     except PermissionError as error:
-        raise Unauthorized(f"blob {path!r}: {error}") from error
+        raise Unauthorized(f"{what} {path!r}: {error}") from error
     except TimeoutError as error:
-        raise AdapterTimeout(f"blob {path!r}: {error}") from error
+        raise AdapterTimeout(f"{what} {path!r}: {error}") from error
     except Exception as error:
         names = {cls.__name__ for cls in type(error).__mro__}
         if names & _NO_CREDENTIALS:
-            raise Unauthorized(f"blob {path!r}: {error}") from error
-        if names & _NO_CONNECTION:
-            raise Unavailable(f"blob {path!r}: {error}") from error
+            raise Unauthorized(f"{what} {path!r}: {error}") from error
+        if names & _TOO_SLOW:
+            raise AdapterTimeout(f"{what} {path!r}: {error}") from error
+        # s3fs makes EBUSY of a server's "slow down" and "service unavailable".
+        if names & _NO_CONNECTION or getattr(error, "errno", None) in (errno.EBUSY, errno.EIO):
+            raise Unavailable(f"{what} {path!r}: {error}") from error
         raise

@@ -1,0 +1,1 @@
+"""Metrics of Crucible Kitchen in an SQL database."""

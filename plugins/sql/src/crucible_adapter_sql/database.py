@@ -1,0 +1,91 @@
+"""The table in a database, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from crucible_kitchen import MetricEntry
+from sqlalchemy import Connection, Row, Select, Table, inspect, select
+
+from .table import KEY, Key, checked, entry_of, metrics_table, row_of
+
+
+class Server(Protocol):
+    """What differs between SQLite and PostgreSQL. Errors leave as `AdapterError`s."""
+
+    def exists(self) -> bool:
+        """Say whether there is a database to read; asking must not make one."""
+        ...
+
+    def insert(self, table: Table) -> Any:
+        """Return the dialect's INSERT, the one with `on_conflict_do_update`."""
+        ...
+
+    def reading(self) -> AbstractContextManager[Connection]: ...
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """Open a transaction that is on the disk when it ends, or had no effect."""
+        ...
+
+    def wait_for(self, connection: Connection, what: str) -> None:
+        """Return when no other transaction works on `what`, nor can until this one ends."""
+        ...
+
+    def ping(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Database:
+    """The metrics in one table. Safe from any thread."""
+
+    def __init__(self, server: Server, table: str) -> None:
+        self._server = server
+        self._table = metrics_table(table)
+        self._upsert = _upsert(server.insert(self._table), self._table)
+
+    def write(self, rows: Mapping[Key, MetricEntry]) -> None:
+        """Write all rows or none. A row replaces the one of its key, and takes its place."""
+        with self._server.writing() as connection:
+            if not self._is_made(connection):
+                self._server.wait_for(connection, self._table.name)
+                self._table.metadata.create_all(connection)
+            # Two writers that replace the same rows in different orders would wait for each other.
+            for run_id in sorted({run_id for run_id, _, _ in rows}):
+                self._server.wait_for(connection, f"{self._table.name}/{run_id}")
+            connection.execute(self._upsert, [row_of(*item) for item in rows.items()])
+
+    def read(self, run_id: str) -> list[MetricEntry]:
+        of_run = self._table.c.run_id == checked("run_id", run_id)
+        found = self._select(select(self._table).where(of_run).order_by(self._table.c.id))
+        return [entry_of(row) for row in found]
+
+    def runs(self) -> list[str]:
+        # Sorted here, since databases order texts by their own rules.
+        return sorted(row.run_id for row in self._select(select(self._table.c.run_id).distinct()))
+
+    def ping(self) -> None:
+        self._server.ping()
+
+    def close(self) -> None:
+        self._server.close()
+
+    def _select(self, statement: Select[Any]) -> list[Row[Any]]:
+        if not self._server.exists():
+            return []
+        with self._server.reading() as connection:
+            return [*connection.execute(statement)] if self._is_made(connection) else []
+
+    def _is_made(self, connection: Connection) -> bool:
+        return inspect(connection).has_table(self._table.name)
+
+
+def _upsert(insert: Any, table: Table) -> Any:
+    replaced = {
+        column.name: insert.excluded[column.name]
+        for column in table.columns
+        if column.name not in ("id", *KEY)
+    }
+    return insert.on_conflict_do_update(index_elements=KEY, set_=replaced)

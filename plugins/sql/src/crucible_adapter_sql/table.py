@@ -1,0 +1,116 @@
+"""The table of the metrics, and an entry as a row of it."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from datetime import UTC
+from typing import Any, TypeAlias
+
+from crucible_kitchen import InvalidInput, MetricEntry, Unsupported
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Double,
+    Integer,
+    MetaData,
+    Row,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.types import UserDefinedType
+
+Key: TypeAlias = tuple[str, str, str]
+"""Run, metric and slot: the step as text, or else a text that no other row has."""
+
+KEY = ("run_id", "metric", "slot")
+
+_LONGEST = 1000
+"""Bytes of a name. An entry of PostgreSQL's indices holds 2704, and a key has two names."""
+
+
+class _AsItIs(UserDefinedType[float]):
+    """A column that SQLite gives no type: in one of floats it makes 0.0 of -0.0."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "BLOB"
+
+
+def metrics_table(name: str) -> Table:
+    """Return the table as it is made. Rows of a higher `id` were recorded later."""
+    return Table(
+        name,
+        MetaData(),
+        Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+        Column("run_id", Text, nullable=False),
+        Column("metric", Text, nullable=False),
+        Column("slot", Text, nullable=False),
+        Column("step", BigInteger),
+        Column("value", Double().with_variant(_AsItIs(), "sqlite")),
+        Column("recorded_at", DateTime(timezone=True), nullable=False),
+        Column("metadata", JSON, nullable=False),
+        UniqueConstraint(*KEY),
+    )
+
+
+def key_of(entry: MetricEntry) -> Key:
+    """Return the key under which an entry is kept.
+
+    Raises:
+        InvalidInput: a name that no text column can hold.
+        Unsupported: a step beyond 64 bits.
+    """
+    run_id, metric = checked("run_id", entry.run_id), checked("metric", entry.metric)
+    if entry.step is None:
+        return run_id, metric, uuid.uuid4().hex
+    if not -(2**63) <= entry.step < 2**63:
+        raise Unsupported(f"the step of {metric!r} does not fit in 64 bits")
+    return run_id, metric, str(entry.step)
+
+
+def checked(what: str, name: str) -> str:
+    """Return a name that both databases can hold.
+
+    Raises:
+        InvalidInput: it is too long, holds a NUL character, or is no valid Unicode.
+    """
+    shown = name if len(name) <= 100 else f"{name[:100]}..."
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{what} {shown!r} is no valid Unicode") from None
+    if "\0" in name:
+        raise InvalidInput(f"{what} {shown!r} holds a NUL character")
+    if length > _LONGEST:
+        raise InvalidInput(f"{what} {shown!r} has {length} bytes, at most {_LONGEST} are kept")
+    return name
+
+
+def row_of(key: Key, entry: MetricEntry) -> dict[str, Any]:
+    return {
+        "run_id": entry.run_id,
+        "metric": entry.metric,
+        "slot": key[2],
+        "step": entry.step,
+        "value": entry.value,
+        "recorded_at": entry.timestamp,
+        "metadata": dict(entry.metadata),
+    }
+
+
+def entry_of(row: Row[Any]) -> MetricEntry:
+    at = row.recorded_at
+    return MetricEntry(
+        run_id=row.run_id,
+        metric=row.metric,
+        value=math.nan if row.value is None else row.value,  # SQLite makes NULL of NaN
+        step=row.step,
+        # SQLite keeps no time zone; what was written is UTC.
+        timestamp=at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC),
+        metadata=row.metadata,
+    )
