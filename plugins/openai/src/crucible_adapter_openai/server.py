@@ -1,0 +1,85 @@
+"""The server at the other end: requests to it, and the threads that send those of a batch.
+
+Threads, because they are quicker than the SDK's asynchronous client (3.57.0, 512 requests to a
+server that takes 50 ms, two busy cores): 165 against 164 requests/s at 16 in flight, 258 against 62
+at 64, 156 against 43 at 256.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+import openai
+from crucible_kitchen import AdapterError
+
+from .failures import explained
+from .requests import Request
+
+if TYPE_CHECKING:
+    from .completer import Options
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+CONNECT_SECONDS = 5.0
+"""The longest wait for a connection, the SDK's own default."""
+
+PING_SECONDS = 5.0
+"""The longest wait for an answer to a ping."""
+
+NO_KEY = "EMPTY"
+"""What is sent as the key where there is none: vLLM's documentation has it so."""
+
+
+class Server:
+    """An OpenAI-compatible server under some options. Safe from any thread."""
+
+    def __init__(self, opts: Options) -> None:
+        self._url = opts.base_url
+        self._timeout = opts.timeout
+        self._client = openai.OpenAI(
+            base_url=opts.base_url,
+            api_key=opts.api_key.get_secret_value() if opts.api_key else NO_KEY,
+            timeout=openai.Timeout(opts.timeout, connect=min(opts.timeout, CONNECT_SECONDS)),
+            max_retries=opts.max_retries,
+        )
+        self._workers = ThreadPoolExecutor(opts.max_concurrency, "crucible-openai")
+
+    def ask(self, request: Request) -> object:
+        """Send a request; return its answer as JSON."""
+        with explained(self._url, self._timeout):
+            return self._client.post(request.path, body=request.body, cast_to=object)
+
+    def events(self, request: Request) -> Generator[object]:
+        """Send a request; yield the events of its answer as JSON. Closing it hangs up."""
+        with explained(self._url, self._timeout):
+            stream = self._client.post(
+                request.path,
+                body={**request.body, "stream": True},
+                cast_to=object,
+                stream=True,
+                stream_cls=openai.Stream[object],
+            )
+            with stream:
+                yield from stream
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """Return the function's results in order, as many at a time as may be in flight."""
+        return list(self._workers.map(function, items))
+
+    def ping(self) -> None:
+        """Return if the server lists its models."""
+        with explained(self._url, PING_SECONDS):
+            answer = self._client.get(
+                "/models", cast_to=object, options={"timeout": PING_SECONDS, "max_retries": 0}
+            )
+        if not isinstance(answer, dict):
+            raise AdapterError(
+                f"what answers at {self._url} is no API of OpenAI's protocol; is `base_url` right?"
+            )
+
+    def close(self) -> None:
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
