@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import crucible_adapter_openai.completer as openai_completer
 import pytest
@@ -102,19 +102,27 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
 # --- a server that does as it is told ---
 
 
+class Seen(NamedTuple):
+    """What came in one request."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+
+
 class Exchange(BaseHTTPRequestHandler):
     """One request to the stub, and the means to answer it."""
 
     server: StubServer
     protocol_version = "HTTP/1.1"
+    body: Any = None
 
     def do_POST(self) -> None:
         self.body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.stub.seen.append(self)
-        self.server.stub.reply(self)
+        self.do_GET()
 
     def do_GET(self) -> None:
-        self.server.stub.seen.append(self)
+        self.server.stub.seen.append(Seen(self.path, self.headers, self.body))
         self.server.stub.reply(self)
 
     def send(
@@ -159,7 +167,7 @@ class Stub:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.seen: list[Exchange] = []
+        self.seen: list[Seen] = []
         self.reply: Callable[[Exchange], None] = lambda exchange: exchange.send({})
         self.over = threading.Event()  # set at the end of the test: let nobody wait any longer
 
