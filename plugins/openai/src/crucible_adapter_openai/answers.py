@@ -1,7 +1,7 @@
 """What comes back: answers of OpenAI's protocol, whole and in pieces, as completions.
 
-They are read as plain JSON. The SDK's typed objects took as long again as all the rest of a request
-(3.57.0: 192 against 258 requests/s at 16 in flight), and the fields that vLLM adds have no types.
+They are read as plain JSON: with the SDK's typed objects a client makes 11 to 26 % fewer requests/s
+(3.57.0, see `server.py`), and the fields that vLLM adds have no types.
 """
 
 from __future__ import annotations
