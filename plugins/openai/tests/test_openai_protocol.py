@@ -229,7 +229,8 @@ def test_token_ids_in_token_ids_out(vllm: Completer, stub: Stub) -> None:
         {**text("hi", token_ids=[8, 9, 2], logprobs=logprobs), "usage": usage}
     )
     params = SamplingParams(max_tokens=8, logprobs=True)
-    for prompt in ([5, 6], np.array([5, 6]).tolist(), ModelInput.from_ints([5, 6])):
+    prompts: list[Any] = [[5, 6], np.array([5, 6]), ModelInput.from_ints([5, 6])]
+    for prompt in prompts:
         completion = vllm.complete(prompt, params)
         assert stub.seen.pop().body["prompt"] == [5, 6]
         assert completion.text == "hi"

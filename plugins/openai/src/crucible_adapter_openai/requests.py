@@ -124,16 +124,7 @@ def sampling_fields(opts: Options, params: SamplingParams) -> dict[str, Any]:
 
 def _messages(prompt: Prompt) -> list[dict[str, Any]] | None:
     """Return a conversation as it is sent, or None for a prompt of token ids."""
-    if isinstance(prompt, ModelInput):
-        return None
-    if not isinstance(prompt, Sequence) or isinstance(prompt, str | bytes):
-        raise InvalidInput(
-            "a prompt is a list of messages, a list of token ids or a ModelInput, "
-            f"not {type(prompt).__name__}"
-        )
-    if not len(prompt):
-        raise InvalidInput("the prompt is empty")
-    if not isinstance(prompt[0], Mapping):
+    if not (isinstance(prompt, Sequence) and len(prompt) and isinstance(prompt[0], Mapping)):
         return None
     for message in cast("Sequence[Any]", prompt):
         if not (
@@ -146,14 +137,16 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]] | None:
 
 
 def _token_ids(opts: Options, prompt: Prompt) -> list[int]:
-    given = (
-        prompt
-        if isinstance(prompt, ModelInput)
-        else ModelInput.from_ints(cast("Sequence[int]", prompt))
-    )
-    if any(not isinstance(chunk, EncodedTextChunk) for chunk in given.chunks):
+    if not isinstance(prompt, ModelInput):
+        try:
+            prompt = ModelInput.from_ints(cast("Sequence[int]", prompt))
+        except InvalidInput as error:
+            raise InvalidInput(
+                f"a prompt is a list of messages, a list of token ids or a ModelInput: {error}"
+            ) from None
+    if any(not isinstance(chunk, EncodedTextChunk) for chunk in prompt.chunks):
         raise Unsupported("the prompt holds an image, and completions take token ids alone")
-    ids = given.to_ints()
+    ids = prompt.to_ints()
     if not ids:
         raise InvalidInput("the prompt is empty")
     if min(ids) < 0:
