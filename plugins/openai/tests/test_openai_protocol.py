@@ -505,6 +505,28 @@ def test_a_request_is_sent_again_only_where_that_was_asked_for(
     assert len(stub.seen) == 2
 
 
+def test_a_request_is_sent_once_more_where_the_server_hung_up_instead_of_answering(
+    completer: Completer, stub: Stub
+) -> None:
+    def hang_up(exchange: Exchange) -> None:
+        exchange.close_connection = True
+
+    stub.reply = lambda exchange: (
+        hang_up(exchange) if len(stub.seen) == 1 else exchange.send(chat())
+    )
+    assert completer.complete(HELLO, PARAMS).text == "hi"
+    assert len(stub.seen) == 2
+    stub.seen.clear()
+    stub.reply = hang_up
+    for call in (
+        lambda: completer.complete(HELLO, PARAMS),
+        lambda: list(completer.stream_complete(HELLO, PARAMS)),
+    ):
+        with pytest.raises(Unavailable, match="hung up"):
+            call()
+    assert len(stub.seen) == 4
+
+
 def test_a_ping_is_one_quick_question(stub: Stub, connect: Connect) -> None:
     completer = connect(base_url=stub.url, max_retries=3)
     stub.reply = lambda exchange: exchange.send({"object": "list", "data": []})

@@ -127,7 +127,7 @@ def test_a_batch_of_200_keeps_its_order_and_loses_only_the_five_bad_ones(
     results = completer.complete_batch(prompts, greedy(6))
     assert len(results) == 200
     errors = {k: each for k, each in enumerate(results) if isinstance(each, AdapterError)}
-    assert list(errors) == at
+    assert list(errors) == at, errors
     assert [type(each) for each in errors.values()] == [
         Unavailable, InvalidInput, InvalidInput, InvalidInput, Unsupported,
     ]  # fmt: skip

@@ -51,17 +51,21 @@ class Server:
     def ask(self, request: Request) -> object:
         """Send a request; return its answer as JSON."""
         with explained(self._url, self._timeout):
-            return self._client.post(request.path, body=request.body, cast_to=object)
+            return self._unless_hung_up(
+                lambda: self._client.post(request.path, body=request.body, cast_to=object)
+            )
 
     def events(self, request: Request) -> Generator[object]:
         """Send a request; yield the events of its answer as JSON. Closing it hangs up."""
         with explained(self._url, self._timeout):
-            stream = self._client.post(
-                request.path,
-                body={**request.body, "stream": True},
-                cast_to=object,
-                stream=True,
-                stream_cls=openai.Stream[object],
+            stream = self._unless_hung_up(
+                lambda: self._client.post(
+                    request.path,
+                    body={**request.body, "stream": True},
+                    cast_to=object,
+                    stream=True,
+                    stream_cls=openai.Stream[object],
+                )
             )
             with stream:
                 yield from stream
@@ -80,6 +84,22 @@ class Server:
             raise AdapterError(
                 f"what answers at {self._url} is no API of OpenAI's protocol; is `base_url` right?"
             )
+
+    @staticmethod
+    def _unless_hung_up(post: Callable[[], T]) -> T:
+        """Send a request, and once more if the server hung up instead of answering.
+
+        Servers close connections that they seemed to keep: uvicorn, on which vLLM, SGLang and
+        `transformers serve` are built, after 5 s without a request, and upon an exception, right
+        behind the answer 500. Whoever has sent the next request by then would be lost: in a batch,
+        a good prompt for a bad one (measured, uvicorn 0.54.0).
+        """
+        try:
+            return post()
+        except openai.APITimeoutError:
+            raise
+        except openai.APIConnectionError:
+            return post()
 
     def close(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)
