@@ -141,6 +141,15 @@ def test_a_batch_of_200_keeps_its_order_and_loses_only_the_five_bad_ones(
         assert alone.text == results[index].text  # type: ignore[union-attr]
 
 
+def test_prompts_on_which_the_server_fails_take_no_good_one_with_them(
+    completer: Completer,
+) -> None:
+    # Behind each 500 it closes the connection, which is about to carry another prompt.
+    results = completer.complete_batch([BAD[0], HELLO] * 60, greedy(2))
+    assert [type(each) for each in results] == [Unavailable, Completion] * 60
+    assert all("500" in str(each) for each in results[::2])
+
+
 def test_result_k_of_a_batch_is_sampled_with_the_kth_seed(one_at_a_time: Completer) -> None:
     prompts = [talk("one"), talk("two")]
     results = one_at_a_time.complete_batch(prompts, seeded(100, n=3))
