@@ -421,6 +421,7 @@ def test_a_server_that_says_nothing_is_given_up(stub: Stub, connect: Connect) ->
     with pytest.raises(AdapterTimeout, match=r"0\.2 s"):
         completer.complete(HELLO, PARAMS)
     assert time.monotonic() - start < 10
+    assert len(stub.seen) == 1
 
     def starts(exchange: Exchange) -> None:
         def events() -> Iterator[Any]:
