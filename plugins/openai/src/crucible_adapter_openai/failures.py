@@ -30,7 +30,7 @@ _UNSUPPORTED_TEXTS = ("Unexpected fields", "Extra inputs are not permitted")
 
 @contextmanager
 def explained(url: str, timeout: float) -> Iterator[None]:
-    """Turn what the SDK raises into what the contract says.
+    """Turn what the SDK raises, talking to this URL under this timeout, into the contract's errors.
 
     A status error is raised without its cause, which says nothing more and may show a key that the
     server repeats: the port masks the reason, nobody masks the cause.
@@ -42,8 +42,8 @@ def explained(url: str, timeout: float) -> Iterator[None]:
     except openai.APITimeoutError as error:
         kind = type(error.__cause__).__name__
         raise AdapterTimeout(
-            f"{url} said nothing for {timeout:g} s ({kind}); the option `timeout` sets how long "
-            "to wait"
+            f"{url} gave no sign of life in time ({kind}, after at most {timeout:g} s); a server "
+            "that needs longer needs a larger option `timeout`"
         ) from error
     except openai.APIConnectionError as error:
         raise Unavailable(f"cannot reach {url}, or it hung up: {error.__cause__}") from error

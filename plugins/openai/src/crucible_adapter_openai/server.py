@@ -81,7 +81,7 @@ class Server:
     def ping(self) -> None:
         """Return if the server lists its models."""
         with explained(self._url, PING_SECONDS):
-            answer = self._client.get(
+            answer = self._on_new_connections.get(
                 "/models", cast_to=object, options={"timeout": PING_SECONDS, "max_retries": 0}
             )
         if not isinstance(answer, dict):
