@@ -1,0 +1,1 @@
+"""Completions of Crucible Kitchen from any server that speaks OpenAI's protocol."""
