@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Crucible
+from conftest import Crucible, clean_environ
 
 MAIN = [sys.executable, "-c", "from crucible_kitchen.cli import main; main()"]
 
@@ -26,15 +26,23 @@ def test_a_closed_stream_changes_no_exit_code(tmp_path: Path, arguments: str, co
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-def test_a_reader_that_leaves_early_causes_no_complaint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["adapters"], ["--help"], ["adapters", "show", "noop"]])
+def test_a_reader_that_has_left_causes_no_complaint(
+    tmp_path: Path, arguments: list[str], unbuffered: str
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
     done = subprocess.run(
-        ["sh", "-c", '"$@" adapters | true', "sh", *MAIN],
+        [*MAIN, *arguments],
         cwd=tmp_path,
-        capture_output=True,
+        env=clean_environ(PYTHONUNBUFFERED=unbuffered),
+        stdout=writer,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert done.stderr == ""
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_a_character_that_the_encoding_lacks_is_written_as_its_code(

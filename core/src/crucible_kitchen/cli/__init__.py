@@ -60,8 +60,12 @@ def main() -> None:
     Exit codes: 0 done, 1 an adapter failed, 2 a mistake in the configuration, 130 interrupted.
     """
     _make_streams_usable()
+    stdout = sys.stdout  # typer puts another in its place when a pipe breaks
     try:
-        app()
+        try:
+            app()
+        finally:
+            stdout.flush()  # here, where it may fail, and not when Python exits
     except CrucibleError as error:
         fail(str(error))
         # A library that reads entry points fails where a neighbour's are malformed.
@@ -70,5 +74,5 @@ def main() -> None:
         sys.exit(2 if isinstance(error, ConfigurationError) else 1)
     except BrokenPipeError:
         # The reader of our pipe has left, as `| head` does. Python would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
         sys.exit(1)
