@@ -210,7 +210,8 @@ class TestMistakes:
         outcome = crucible("doctor", CRUCIBLE_ADAPTERS__METRICS_STORE="noop")
         assert "workflow.modl: workflow has no such key; did you mean 'model'?" in outcome.out
         name = "CRUCIBLE_ADAPTERS__METRICS_STORE"
-        assert f"noop (from environment variable {name})" in outcome.out
+        said = f"noop: bound, has nothing to reach (from environment variable {name})"
+        assert said in outcome.out
 
     def test_a_file_that_does_not_exist(self, mistake: Mistake) -> None:
         assert "there is no file 'nowhere.toml'" in mistake("run", "nowhere.toml")
