@@ -82,3 +82,65 @@ def test_ctrl_c_before_the_first_checkpoint_says_that_there_is_none(folder: Path
     assert said.startswith("interrupted; there is no checkpoint yet, so begin again with\n")
     lines, _ = interrupted(folder, advised(said), at="supervised run")
     assert lines[-1].endswith(" begins")
+
+
+# Python drops what is raised in a destructor; pydantic makes an error of its own of it.
+SWALLOWING = """
+import os, signal
+from crucible_kitchen import AdapterError, WorkflowConfig
+
+class Deaf:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            pass
+
+def goes_on(kitchen, config: WorkflowConfig):
+    kitchen.observers.emit("workflow.start", workflow="goes on", run_id="r")
+    Deaf()
+    kitchen.observers.emit("training.step", step=1, total=9, metrics={})
+    print("went on")
+
+def fails(kitchen, config: WorkflowConfig):
+    kitchen.observers.emit("workflow.start", workflow="fails", run_id="r")
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        raise AdapterError("a library failed")
+"""
+
+
+@pytest.mark.parametrize("function", ["goes_on", "fails"])
+def test_ctrl_c_that_a_library_swallows_ends_the_run_all_the_same(
+    tmp_path: Path, function: str
+) -> None:
+    (tmp_path / "mine.py").write_text(SWALLOWING)
+    done = subprocess.run(
+        [*COMMAND, "run", f"workflow.use=mine.py:{function}"],
+        cwd=tmp_path,
+        env=clean_environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 130
+    assert "went on" not in done.stdout
+    assert "interrupted; there is no checkpoint yet, so begin again with\n" in done.stderr
+    assert "a library failed" not in done.stderr
+
+
+def test_a_command_that_was_started_deaf_to_ctrl_c_stays_so(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SWALLOWING)
+    done = subprocess.run(
+        [*COMMAND, "run", "workflow.use=mine.py:goes_on"],
+        cwd=tmp_path,
+        env=clean_environ(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert "went on" in done.stdout

@@ -60,10 +60,11 @@ class Progress:
                 self._run_id = about["run_id"]
                 self._saved = about.get("resumed_at", 0)
                 begins = f"continues after step {self._saved}" if self._saved else "begins"
+                bound = self._kitchen.describe()
                 self._line(f"{about['workflow']} run {self._run_id} {begins}")
                 for name in self._kitchen.configured:
-                    if name in self._kitchen.describe():
-                        self._line(f"  {name}: {self._kitchen.describe()[name]['use']}")
+                    if name in bound:
+                        self._line(f"  {name}: {bound[name]['use']}")
             case "dataset.load":
                 split = f" [{about['split']}]" if about.get("split") else ""
                 self._line(f"  {about['dataset']}{split}: {about['rows']:,} rows")

@@ -12,6 +12,7 @@ from ..kitchen import Kitchen
 from ..settings import TABLES, Settings, load
 from ..workflows import run_in
 from .console import note
+from .interruption import Interruption
 from .progress import Progress
 
 ARGUMENTS = typer.Argument(
@@ -34,10 +35,17 @@ def run(
     """
     settings = read(arguments or [], profile)
     name, table = workflow_of(settings)
-    with Kitchen.from_settings(settings) as kitchen, Progress(kitchen) as progress:
+    with (
+        Interruption() as interruption,
+        Kitchen.from_settings(settings) as kitchen,
+        Progress(kitchen) as progress,
+    ):
+        kitchen.observe(interruption.observe)
         try:
             progress.result(run_in(kitchen, name, table))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Exception) as error:
+            if not (interruption.came or isinstance(error, KeyboardInterrupt)):
+                raise
             progress.stop()
             note(progress.interrupted(arguments or [], profile))
             raise typer.Exit(130) from None

@@ -1,0 +1,45 @@
+"""Ctrl-C, which ends a run even where a library takes it for a failure of its own."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+
+from ..telemetry import Event
+
+
+class Interruption:
+    """Turns SIGINT into KeyboardInterrupt, as Python does, and remembers that it came.
+
+    Python raises KeyboardInterrupt wherever the main thread is at the moment. In a destructor it
+    is dropped; pydantic, while it serializes, makes an error of its own of it; and the run would
+    go on, or end as if an adapter had failed. So it is raised again at the next event of a run
+    that goes on, and whoever catches an error asks `came`.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __enter__(self) -> Interruption:
+        self._before = signal.getsignal(signal.SIGINT)
+        # Left alone where it is ignored, as of a command in the background of a script.
+        if self._before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._take)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+    def observe(self, event: Event) -> None:
+        """Raise what was dropped. Not while a run is ending: its record must be written."""
+        if self.came and event.name.startswith(("dataset.", "training.")):
+            raise KeyboardInterrupt
