@@ -25,6 +25,8 @@ from crucible_kitchen import (
 
 import kitchen_noop
 
+pytestmark = pytest.mark.slow
+
 THREADS = 64
 ROUNDS = 5
 

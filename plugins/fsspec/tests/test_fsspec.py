@@ -502,6 +502,7 @@ def in_a_fork(work: Callable[[], object]) -> int:
 
 
 @fork
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["local", "renaming"])
 @pytest.mark.parametrize("old", [None, b"old" * 10_000])
 def test_a_kill_at_any_line_leaves_the_old_content_or_the_new(

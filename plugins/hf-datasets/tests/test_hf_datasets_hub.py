@@ -25,6 +25,8 @@ from crucible_kitchen import (
 )
 from loopback_hub import Answer, Cut, Fault, LoopbackHub, Truncated, redirect
 
+pytestmark = pytest.mark.slow
+
 REPO = "org/rows"
 both_ways = pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])
 

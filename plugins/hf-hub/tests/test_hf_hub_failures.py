@@ -32,6 +32,8 @@ from crucible_kitchen import (
 from huggingface_hub import constants, get_session
 from loopback_hub import Answer, Cut, LoopbackHub, Silent
 
+pytestmark = pytest.mark.slow
+
 REPO = "org/tiny"
 FILES = {"config.json": b"{}", "model.safetensors": b"weights" * 999, "tokenizer.json": b"[]"}
 STAGES = {

@@ -17,6 +17,8 @@ import crucible_adapter_sql.metrics_store as sql
 import pytest
 from crucible_kitchen import Kitchen, MetricsStore, Unavailable
 
+pytestmark = pytest.mark.slow
+
 Options = dict[str, Any]
 
 
