@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from crucible_kitchen import InvalidInput, NotFound, hookimpl, resource
 
-from .conditions import Conditions, round_trip
+from .conditions import Conditions, round_trip, synthetic  # noqa: F401
 
 LATENCY = 0.001
 """Seconds of one request."""

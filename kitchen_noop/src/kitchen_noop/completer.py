@@ -29,7 +29,7 @@ from crucible_kitchen import (
 from crucible_kitchen.types import CompletionChunk, FinishReason, FloatArray
 from pydantic import Field
 
-from .conditions import Conditions, fault, pause, round_trip
+from .conditions import Conditions, fault, pause, round_trip, synthetic  # noqa: F401
 from .language_model import Weights, logprobs
 from .published import find
 from .tokenizer import TOKENIZER

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 
-from crucible_kitchen import AdapterOptions, Unavailable, resource
+from crucible_kitchen import AdapterOptions, Unavailable, helper, resource
 from pydantic import Field
 
 
@@ -16,6 +16,12 @@ class Conditions(AdapterOptions):
     """Probability that a call fails, as a busy server does: `Unavailable`, nothing done."""
     seed: int = 0
     """Of the failures: the n-th call fails or succeeds alike in every run of one thread."""
+
+
+@helper
+def synthetic(opts: Conditions) -> str:
+    """Say why the conformance kit cannot ask everything of a noop."""
+    return "no backend, numbers that are made up, and a memory that ends with the kitchen"
 
 
 def round_trip(opts: Conditions, seconds: float) -> None:

@@ -16,7 +16,7 @@ from crucible_kitchen import InvalidInput, NotFound, hookimpl
 from crucible_kitchen.types import IntArray
 from pydantic import Field, NonNegativeInt
 
-from .conditions import Conditions, round_trip
+from .conditions import Conditions, round_trip, synthetic  # noqa: F401
 
 # Seconds.
 LOAD_LATENCY = 0.02

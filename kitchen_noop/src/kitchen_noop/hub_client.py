@@ -22,7 +22,7 @@ from urllib.parse import quote
 from crucible_kitchen import InvalidInput, NotFound, hookimpl, resource
 from pydantic import Field
 
-from .conditions import Conditions, round_trip
+from .conditions import Conditions, round_trip, synthetic  # noqa: F401
 
 # Seconds.
 LIST_LATENCY = 0.01

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from crucible_kitchen import MetricEntry, hookimpl, resource
 
-from .conditions import Conditions, round_trip
+from .conditions import Conditions, round_trip, synthetic  # noqa: F401
 
 # Seconds. Records are held back until the flush, as most backends do.
 FLUSH_LATENCY = 0.001

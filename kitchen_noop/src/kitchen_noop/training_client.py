@@ -41,7 +41,7 @@ from crucible_kitchen.types import Array
 from pydantic import Field
 
 from . import published
-from .conditions import Conditions, fault, pause
+from .conditions import Conditions, fault, pause, synthetic  # noqa: F401
 from .language_model import Weights, gradient_norm, logprobs
 from .loss_formulas import loss_and_gradient
 from .tokenizer import TOKENIZER, CharTokenizer

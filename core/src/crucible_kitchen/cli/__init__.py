@@ -11,7 +11,7 @@ import typer
 from ..discovery import catalog
 from ..errors import ConfigurationError, CrucibleError
 from ..version import __version__
-from . import adapters, config, doctor, init, run
+from . import adapters, check, config, doctor, init, run
 from .console import fail, note
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.add_typer(adapters.app, name="adapters")
 app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
 app.command("init")(init.init)
+app.command("check")(check.check)
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,133 @@
+"""`crucible check`: the report card of an adapter."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from ..discovery import catalog
+from ..errors import ConfigurationError
+from ..kitchen import Kitchen
+from ..ports import PORTS
+from ..settings import load
+from .console import console, table
+from .run import PROFILE
+
+STYLES = {"failed": "bold red", "warning": "yellow", "xfailed": "yellow", "passed": "green"}
+
+
+def check(
+    adapter: Annotated[str, typer.Argument(metavar="PORT.NAME", help="Such as blob_store.fsspec.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE] [OPTION=VALUE]...",
+            help="A crucible.toml, and options of the adapter, such as url=/tmp/blobs.",
+            show_default=False,
+        ),
+    ] = None,
+    profile: Annotated[str | None, PROFILE] = None,
+    fixture: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fixture",
+            "-f",
+            metavar="NAME=VALUE",
+            help="What the suite is to use, such as model=NAME or dataset_id=PATH.",
+        ),
+    ] = None,
+    level: Annotated[
+        str | None,
+        typer.Option(help="Hold the adapter to this level of the kit, such as 1.2."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the card as Markdown.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show where each failure happened.")
+    ] = False,
+) -> None:
+    """Run the conformance suite on an adapter, and print its report card.
+
+    The adapter is bound with the options that crucible.toml has for it, and those given here. The
+    suite writes to it, below names that begin with "conformance-", and deletes what it can.
+
+    The exit code is 0 if something passed and nothing failed.
+    """
+    try:
+        from ..testing.check import check as run_suite
+        from ..testing.report import ReportCard
+    except ImportError as error:
+        raise ConfigurationError(str(error)) from error
+
+    port, name = _named(adapter)
+    file, options = None, list(arguments or [])
+    if options and "=" not in options[0]:
+        file, *options = options
+    settings = load(
+        file,
+        profile=profile,
+        arguments=[f"adapters.{port}={name}", *(f"adapters.{port}.{o}" for o in options)],
+    )
+    with Kitchen.from_settings(settings) as kitchen:
+        kitchen.bind([port])  # a mistake in the options is one error, not one a test
+    given = dict(_pair(text) for text in fixture or [])
+
+    def run() -> ReportCard:
+        out = console(stderr=True)
+        if not out.is_terminal:
+            return run_suite(settings, PORTS[port], fixtures=given, level=level)
+        with out.status("") as status:
+
+            def show(test: str) -> None:
+                status.update(Text(test.removeprefix("test_").replace("_", " ")))
+
+            return run_suite(settings, PORTS[port], fixtures=given, level=level, each=show)
+
+    card = run()
+    if as_json:
+        print(card.as_json())
+    elif as_markdown:
+        print(card.as_markdown(), end="")
+    else:
+        _show(card, verbose)
+    sys.exit(0 if card.ok else 1)
+
+
+def _named(adapter: str) -> tuple[str, str]:
+    port, _, name = adapter.partition(".")
+    if port not in PORTS or not name:
+        known = ", ".join(PORTS)
+        raise ConfigurationError(f"{adapter!r} is no <port>.<name>; the ports are {known}")
+    catalog().find(port, name)
+    return port, name
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigurationError(f"--fixture {text!r} is no NAME=VALUE")
+    return name, value
+
+
+def _show(card: Any, verbose: bool) -> None:
+    out = console()
+    out.print(Text(card.title, style="bold"))
+    out.print(Text(card.versions))
+    print()
+    rows = []
+    for verdict in card.verdicts:
+        reason = verdict.reason.splitlines()[0] if verdict.reason else ""
+        rows.append((verdict.outcome, verdict.sentence, reason))
+    table(("outcome", "promise", "reason"), rows)
+    for verdict in card.verdicts:
+        if verdict.outcome == "failed":
+            out.print(Text(f"\n{verdict.sentence}", style="bold"))
+            out.print(Text(verdict.promise), soft_wrap=False)
+            out.print(Text(verdict.traceback if verbose else verdict.reason, style="red"))
+    print()
+    out.print(Text(card.summary, style="green" if card.ok else "bold red"))

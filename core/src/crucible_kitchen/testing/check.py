@@ -1,0 +1,139 @@
+"""What `crucible check` does: a port's suite, run by pytest on an adapter that is configured."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from ..dispatch import Port
+from ..errors import ConfigurationError
+from ..kitchen import Kitchen
+from ..settings import Settings
+from . import suite_of
+from .conformance import Conformance
+from .plugin import Cards
+from .report import ReportCard
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What `checked.py` makes a test class of, inside pytest."""
+
+    settings: Settings
+    port: type[Port]
+    fixtures: Mapping[str, Any]
+    level: str | None
+
+    def suite(self) -> type[Conformance]:
+        """Return the port's suite with its fixtures."""
+        suite = suite_of(self.port.name)
+        if unknown := [name for name in self.fixtures if not hasattr(suite, name)]:
+            raise ConfigurationError(
+                f"the suite of {self.port.name} has no fixture {unknown[0]!r}; its docstring, and "
+                "`pytest --fixtures`, tell those it has"
+            )
+
+        @contextlib.contextmanager
+        def opened() -> Iterator[Port]:
+            with Kitchen.from_settings(self.settings) as kitchen:
+                yield kitchen.port(self.port)
+
+        def adapter(test: Any) -> Iterator[Port]:
+            with opened() as port:
+                yield port
+
+        given: dict[str, Any] = dict(self.fixtures)
+        if hasattr(suite, "reopen"):
+            given["reopen"] = opened
+        members: dict[str, Any] = {self.port.name: pytest.fixture(adapter)}
+        for name, value in given.items():
+            members[name] = _fixture(value)
+        if self.level is not None:
+            members["level"] = self.level
+        return type("TestConformance", (suite,), members)
+
+
+def _fixture(value: Any) -> Any:
+    def given(test: Any) -> Any:
+        return value
+
+    return pytest.fixture(given)
+
+
+CHECKED = f"{__package__}.checked"
+subject: Subject | None = None
+
+
+def check(
+    settings: Settings,
+    port: type[Port],
+    *,
+    fixtures: Mapping[str, Any] | None = None,
+    level: str | None = None,
+    only: Collection[str] | None = None,
+    each: Callable[[str], None] = lambda test: None,
+) -> ReportCard:
+    """Run the conformance suite of a port on the adapter that the settings name for it.
+
+    Args:
+        settings: where the adapter and its options come from. Each test binds it anew.
+        port: the class of the port.
+        fixtures: values for optional fixtures of the suite, such as `model` or `dataset_id`.
+        level: the level to hold the adapter to; None is that of the kit's major version.
+        only: the names of the tests to run; None is all.
+        each: told the name of each test before it runs.
+
+    Raises:
+        ConfigurationError: the suite has no fixture of such a name, or pytest could not run it.
+    """
+    global subject
+    subject = Subject(settings, port, fixtures or {}, level)
+
+    sys.modules.pop(CHECKED, None)  # it holds the suite of an earlier call
+    broken: list[BaseException] = []
+
+    class Watch:
+        def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+            if only is not None:
+                items[:] = [i for i in items if getattr(i, "originalname", "") in only]
+
+        def pytest_runtest_logstart(self, nodeid: str) -> None:
+            each(nodeid.rpartition("::")[2])
+
+        def pytest_exception_interact(self, node: pytest.Item, call: pytest.CallInfo[Any]) -> None:
+            if isinstance(node, pytest.Collector) and call.excinfo:
+                broken.append(call.excinfo.value)
+
+    cards = Cards()
+    with tempfile.TemporaryDirectory() as folder, _alone():
+        code = pytest.main(
+            # No file of the user's, and no plugin that happens to be installed, takes part.
+            [
+                *("--pyargs", CHECKED, "--noconftest"),
+                *("-c", os.devnull, "--rootdir", folder, "--basetemp", f"{folder}/tmp"),
+                *("-p", "no:cacheprovider", "-p", "no:terminal"),
+            ],
+            plugins=[cards, Watch()],
+        )
+    if broken:
+        raise broken[0]
+    if not (found := cards.cards()):
+        raise ConfigurationError(f"pytest ended before any test was run, with {code!r}")
+    return found[0]
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep pytest's environment variables and the plugins of other packages out."""
+    with mock.patch.dict(os.environ, {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}):
+        for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+            os.environ.pop(name, None)
+        yield

@@ -1,0 +1,138 @@
+"""A pytest plugin that writes report cards. Nothing loads it by itself:
+
+    pytest -p crucible_kitchen.testing.plugin --report-cards cards/
+
+writes `cards/<port>.<adapter>.json` for each conformance suite that was run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..discovery import catalog
+from ..dispatch import Port
+from ..version import __version__
+from .conformance import EXCUSED, LEVEL, WARNED, Conformance
+from .report import ReportCard, Verdict
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("crucible").addoption(
+        "--report-cards",
+        metavar="FOLDER",
+        type=Path,
+        help="write a report card of each conformance suite to this folder, as JSON",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    folder = config.getoption("--report-cards")
+    if folder is not None:
+        config.pluginmanager.register(Cards(folder))
+
+
+class Cards:
+    """Collects the verdicts of a session's conformance suites.
+
+    Args:
+        folder: where to write the cards; None writes none.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._ports: dict[type[Conformance], Port] = {}
+        self._verdicts: dict[type[Conformance], dict[str, Verdict]] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, Any, Any]:
+        report = yield
+        suite = getattr(item, "cls", None)
+        if isinstance(item, pytest.Function) and suite and issubclass(suite, Conformance):
+            port = item.funcargs.get(suite.port.name)
+            if isinstance(port, Port):
+                self._ports[suite] = port
+            if report.when == "call" or report.outcome != "passed":
+                self._judge(suite, item, report)
+        return report
+
+    def _judge(self, suite: type[Conformance], item: pytest.Function, report: Any) -> None:
+        verdict = Verdict(
+            test=item.originalname,
+            promise=_text_of(suite.promises.get(item.originalname)),
+            outcome=_outcome(report),
+            reason=_reason(report),
+            seconds=report.duration,
+            traceback=report.longreprtext if report.outcome == "failed" else "",
+        )
+        verdicts = self._verdicts.setdefault(suite, {})
+        earlier = verdicts.get(verdict.test)
+        verdicts[verdict.test] = earlier.worst(verdict) if earlier else verdict
+
+    def cards(self) -> list[ReportCard]:
+        """Return the card of each suite that was run."""
+        return [
+            _card(suite, self._ports.get(suite), verdicts)
+            for suite, verdicts in self._verdicts.items()
+        ]
+
+    def pytest_sessionfinish(self) -> None:
+        if self._folder is None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for card in self.cards():
+            path = self._folder / f"{card.port}.{card.adapter}.json"
+            path.write_text(card.as_json() + "\n", encoding="utf-8")
+
+
+def _card(
+    suite: type[Conformance], port: Port | None, verdicts: Mapping[str, Verdict]
+) -> ReportCard:
+    adapter = port.adapter if port else suite.__name__
+    module = getattr(port._binding.adapter, "__name__", None) if port else None
+    package, version = next(
+        (
+            (entry.package, entry.version)
+            for entry in catalog().entries
+            if entry.port == suite.port.name and entry.entry_point.value == module
+        ),
+        ("", ""),
+    )
+    return ReportCard(
+        port=suite.port.name,
+        adapter=adapter.rpartition(".")[2],
+        package=package,
+        version=version,
+        core=__version__,
+        kit=LEVEL,
+        level=suite.level,
+        verdicts=tuple(verdicts.values()),
+    )
+
+
+def _text_of(promise: Any) -> str:
+    return " ".join((promise.__doc__ or "").split()) if promise else ""
+
+
+def _outcome(report: Any) -> str:
+    if hasattr(report, "wasxfail") and report.outcome == "skipped":
+        return "warning" if WARNED in report.wasxfail else "xfailed"
+    if report.outcome == "skipped":
+        return "excused" if EXCUSED in _reason(report) else "skipped"
+    return str(report.outcome)
+
+
+def _reason(report: Any) -> str:
+    if getattr(report, "wasxfail", None):
+        return str(report.wasxfail).removeprefix("reason: ").removeprefix(WARNED)
+    if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    if report.outcome == "failed":
+        crash = getattr(report.longrepr, "reprcrash", None)
+        return str(crash.message if crash else report.longrepr).strip()
+    return ""

@@ -1,0 +1,44 @@
+"""The conformance kit has teeth: it finds the fault of every mutant."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import pytest
+from crucible_kitchen import PORTS
+from crucible_kitchen.settings import Settings, in_code
+from crucible_kitchen.testing.check import check
+from mutants import Mutant
+
+WITH_MUTANTS = [port for port in PORTS if importlib.util.find_spec(f"mutants.{port}")]
+MUTANTS: list[Mutant] = [
+    mutant for port in WITH_MUTANTS for mutant in importlib.import_module(f"mutants.{port}").MUTANTS
+]
+
+
+def settings(port: str, adapter: Any) -> Settings:
+    return in_code({"adapters": {port: adapter}})
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_the_kit_kills_the_mutant(mutant: Mutant) -> None:
+    adapter = {"use": mutant.adapter, "inner": dict(mutant.inner)}
+    card = check(settings(mutant.port, adapter), PORTS[mutant.port], only=[mutant.killed_by])
+    [verdict] = card.verdicts
+    assert verdict.outcome == "failed", verdict.reason
+
+
+@pytest.mark.parametrize("port", WITH_MUTANTS)
+def test_the_kit_passes_what_the_mutants_were_made_of(port: str) -> None:
+    mine = [mutant for mutant in MUTANTS if mutant.port == port]
+    for inner in {str(m.inner): m.inner for m in mine}.values():
+        promises = {m.killed_by for m in mine if m.inner == inner}
+        card = check(settings(port, dict(inner)), PORTS[port], only=promises)
+        assert {v.test for v in card.verdicts} == promises
+        assert [v for v in card.verdicts if v.outcome != "passed"] == []
+
+
+@pytest.mark.parametrize("port", WITH_MUTANTS)
+def test_each_port_has_at_least_ten_mutants(port: str) -> None:
+    assert len({str(mutant) for mutant in MUTANTS if mutant.port == port}) >= 10
