@@ -1,0 +1,93 @@
+"""`crucible new`: a package to start an adapter from."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigurationError
+from ..ports import PORTS
+from ..version import __version__
+from .console import note
+
+app = typer.Typer(help="Start a package.", rich_markup_mode=None, no_args_is_help=True)
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+
+
+@app.callback()
+def new() -> None:
+    pass
+
+
+@app.command()
+def adapter(
+    name: Annotated[str, typer.Argument(help="How users will name it, such as acme.")],
+    port: Annotated[
+        list[str] | None,
+        typer.Option("--port", help="A port that it serves; may be given several times."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where to; crucible-adapter-NAME if left out.", show_default=False),
+    ] = None,
+    author: Annotated[str, typer.Option(help="Who publishes it.")] = "",
+) -> None:
+    """Write a package that serves ports, and passes their conformance suites as it is.
+
+    A file that exists is replaced only after asking.
+    """
+    ports = _checked(name, port or [])
+    target = folder or Path(f"crucible-adapter-{name}")
+    if target.exists() and not target.is_dir():
+        raise ConfigurationError(f"{target} exists and is no folder; choose another with --folder")
+    if not sys.stdin.isatty() and target.is_dir() and any(target.iterdir()):
+        # Where nobody can be asked.
+        raise ConfigurationError(f"{target} is not empty; choose another folder with --folder")
+    try:
+        import copier
+    except ImportError as error:
+        raise ConfigurationError(
+            "`crucible new` needs copier: pip install 'crucible-kitchen[new]'"
+        ) from error
+    try:
+        copier.run_copy(
+            str(TEMPLATES / "adapter"),
+            target,
+            data={"name": name, "ports": ports, "author": author, "core_version": _minor()},
+            defaults=True,
+            quiet=True,
+        )
+    except OSError as error:
+        raise ConfigurationError(f"{target} cannot be written: {error.strerror}") from error
+    note(
+        f"wrote {target}; to work on it\n\n"
+        f"    cd {target}\n"
+        '    pip install -e ".[dev]"\n'
+        "    pytest\n"
+        + "\n".join(f"    crucible check {p}.{name} folder=/tmp/{name}" for p in ports)
+    )
+
+
+def _checked(name: str, ports: list[str]) -> list[str]:
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise ConfigurationError(
+            f"{name!r} cannot be the name of a package; use lower-case letters, digits and single "
+            "hyphens, and begin with a letter"
+        )
+    known = ", ".join(PORTS)
+    if not ports:
+        raise ConfigurationError(f"name the ports with --port; there are {known}")
+    for port in ports:
+        if port not in PORTS:
+            raise ConfigurationError(f"there is no port {port!r}; there are {known}")
+    return [port for port in PORTS if port in ports]
+
+
+def _minor() -> str:
+    """Return the first version of this line of the core."""
+    return ".".join(__version__.split(".")[:2])
