@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from typing import Annotated, Any
 
@@ -58,6 +60,8 @@ def check(
 
     The exit code is 0 if something passed and nothing failed.
     """
+    # Hypothesis loads the plugins of other packages, and fails where the metadata of one is broken.
+    os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"
     try:
         from ..testing.check import check as run_suite
         from ..testing.report import ReportCard
@@ -75,6 +79,8 @@ def check(
     )
     with Kitchen.from_settings(settings) as kitchen:
         kitchen.bind([port])  # a mistake in the options is one error, not one a test
+    if level is not None and not re.fullmatch(r"\d+\.\d+", level):
+        raise ConfigurationError(f"--level {level!r} is no level of the kit, such as 1.0")
     given = dict(_pair(text) for text in fixture or [])
 
     def run() -> ReportCard:

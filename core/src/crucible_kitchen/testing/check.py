@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from ..dispatch import Port
 from ..errors import ConfigurationError
@@ -114,6 +115,7 @@ def check(
 
     cards = Cards()
     with tempfile.TemporaryDirectory() as folder, _alone():
+        set_hypothesis_home_dir(f"{folder}/hypothesis")
         code = pytest.main(
             # No file of the user's, and no plugin that happens to be installed, takes part.
             [

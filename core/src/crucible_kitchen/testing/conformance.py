@@ -91,7 +91,8 @@ class Conformance:
             for name, test in list(vars(cls).items()):
                 if name.startswith("test_"):
                     setattr(cls, name, _judged(test))
-            cls.promises = {n: t for n, t in vars(cls).items() if n.startswith("test_")}
+            own = {name: test for name, test in vars(cls).items() if name.startswith("test_")}
+            cls.promises = {**cls.promises, **own}
         elif problems := list(_changed(cls)):
             # Here, and not in a test, which could be removed like any other.
             raise TypeError(

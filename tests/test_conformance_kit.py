@@ -1,0 +1,271 @@
+"""The conformance kit itself: nobody passes it by leaving something out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Crucible, clean_environ
+from crucible_kitchen import PORTS
+from crucible_kitchen.testing import SUITES, BlobStoreConformance, suite_of
+from crucible_kitchen.testing.report import ReportCard
+
+
+def suite(**members: Any) -> type[BlobStoreConformance]:
+    return type("TestMine", (BlobStoreConformance,), members)
+
+
+class TestTheGuard:
+    def test_a_test_that_is_replaced_is_noticed(self) -> None:
+        with pytest.raises(TypeError, match="test_a_write_replaces is replaced"):
+            suite(test_a_write_replaces=lambda self, blob_store, folder: None)
+
+    def test_a_test_that_is_removed_is_noticed(self) -> None:
+        with pytest.raises(TypeError, match="test_a_write_replaces is gone"):
+            suite(test_a_write_replaces=None)
+
+    def test_a_test_that_a_mixin_replaces_is_noticed(self) -> None:
+        class Mixin:
+            def test_a_write_replaces(self) -> None: ...
+
+        with pytest.raises(TypeError, match="test_a_write_replaces is replaced"):
+            type("TestMine", (Mixin, BlobStoreConformance), {})
+
+    @pytest.mark.parametrize("mark", [pytest.mark.skip, pytest.mark.xfail(reason="because")])
+    def test_a_suite_that_is_marked_as_a_whole_is_noticed(self, mark: Any) -> None:
+        with pytest.raises(TypeError, match="all of it is marked"):
+            suite(pytestmark=mark)
+
+    def test_a_suite_that_pytest_would_not_collect_is_noticed(self) -> None:
+        with pytest.raises(TypeError, match="__test__ is False"):
+            suite(__test__=False)
+
+    def test_a_skipped_test_is_noticed(self) -> None:
+        with pytest.raises(TypeError, match="test_a_write_replaces is replaced"):
+            suite(test_a_write_replaces=pytest.mark.skip(reason="slow")(lambda self: None))
+
+    def test_an_expected_failure_without_a_reason_is_noticed(self) -> None:
+        with pytest.raises(TypeError, match="test_a_write_replaces is replaced"):
+            suite(test_a_write_replaces=pytest.mark.xfail(lambda self: None))
+
+    def test_an_expected_failure_with_its_reason_is_accepted(self) -> None:
+        @pytest.mark.xfail(reason="the bucket is versioned")
+        def test(self: Any) -> None: ...
+
+        assert suite(test_a_write_replaces=test)
+
+    def test_fixtures_and_tests_of_ones_own_are_accepted(self) -> None:
+        assert suite(test_mine=lambda self: None, blob_store=pytest.fixture(lambda self: None))
+
+
+@pytest.mark.parametrize("port", PORTS)
+def test_every_promise_says_what_usually_breaks_it(port: str) -> None:
+    assert port in SUITES
+    for name, promise in suite_of(port).promises.items():
+        assert "broken by" in (promise.__doc__ or ""), name
+
+
+# --- what a suite makes of an adapter ---
+
+KIT = """
+import pytest
+from crucible_kitchen.testing import BlobStoreConformance, bound, needs, since, unless_synthetic
+
+class TestNoop(BlobStoreConformance):
+    max_examples = 2
+
+    @pytest.fixture
+    def blob_store(self):
+        with bound("blob_store", "noop", latency_scale=0) as store:
+            yield store
+"""
+
+Pytest = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run_pytest(tmp_path: Path) -> Pytest:
+    """Run pytest on the source of a test module; return its exit code and output."""
+
+    def run(source: str, *arguments: str) -> tuple[int, str]:
+        (tmp_path / "test_it.py").write_text(source)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-ra", "-W", "error", *arguments, "test_it.py"],
+            cwd=tmp_path,
+            env=clean_environ(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def test_a_suite_of_which_every_test_was_skipped_fails(run_pytest: Pytest) -> None:
+    skipping = KIT.replace("with bound", "pytest.skip('no server')\n        with bound")
+    code, said = run_pytest(skipping)
+    assert code == 1
+    assert "no test of TestNoop passed: nothing is known about the adapter" in said
+
+
+def test_one_test_of_a_suite_may_be_run_alone(run_pytest: Pytest) -> None:
+    assert run_pytest(KIT, "-k", "test_another_process_reads_it")[0] == 0
+
+
+NEWER = """
+class NewerConformance(BlobStoreConformance):
+    port = BlobStoreConformance.port
+
+    @since("1.7")
+    def test_a_promise_of_later(self, blob_store):
+        '''Is kept. Usually broken by whom it did not exist for.'''
+        assert blob_store.exists("what was never promised before")
+
+class TestNewer(NewerConformance):
+    level = "1.0"
+
+    @pytest.fixture
+    def blob_store(self):
+        with bound("blob_store", "noop", latency_scale=0) as store:
+            yield store
+"""
+
+
+def test_a_test_that_was_added_later_only_warns(run_pytest: Pytest) -> None:
+    code, said = run_pytest(KIT + NEWER, "-k", "of_later")
+    assert code == 0
+    assert "a warning: promised since level 1.7, required from level 2.0: " in said
+
+
+@pytest.mark.parametrize("level", ["1.7", "1.10", "2.0"])
+def test_a_test_that_was_added_later_fails_for_whoever_asks_for_its_level(
+    run_pytest: Pytest, level: str
+) -> None:
+    asking = NEWER.replace('level = "1.0"', f'level = "{level}"')
+    assert run_pytest(KIT + asking, "-k", "of_later")[0] == 1
+
+
+def test_a_failure_tells_the_values_that_were_compared(run_pytest: Pytest) -> None:
+    broken = (
+        KIT
+        + """
+    @pytest.fixture
+    def stored(self):
+        return lambda path: b"something else"
+"""
+    )
+    code, said = run_pytest(broken, "-k", "test_what_was_written_is_stored")
+    assert code == 1
+    assert "assert b'something else' == b'content'" in said
+
+
+def test_cards_are_written_where_the_plugin_is_asked_for_them(
+    run_pytest: Pytest, tmp_path: Path
+) -> None:
+    code, _ = run_pytest(KIT, "-p", "crucible_kitchen.testing.plugin", "--report-cards", "cards")
+    assert code == 0
+    card = ReportCard.from_json((tmp_path / "cards/blob_store.noop.json").read_text())
+    assert (card.port, card.adapter, card.package) == (
+        "blob_store",
+        "noop",
+        "crucible-adapter-noop",
+    )
+    assert {verdict.test for verdict in card.verdicts} == set(BlobStoreConformance.promises)
+    assert card.ok
+
+
+# --- crucible check ---
+
+
+def test_check_passes_a_good_adapter(plain_crucible: Crucible) -> None:
+    outcome = plain_crucible("check", "blob_store.noop", "latency_scale=0")
+    assert outcome.code == 0, outcome
+    assert "blob_store.noop (crucible-adapter-noop " in outcome.out
+    assert "crucible-kitchen " in outcome.out
+    assert "kit level 1.0" in outcome.out
+    assert "passed   a write replaces" in outcome.out
+    [excused] = [line for line in outcome.out.splitlines() if line.startswith("excused")]
+    assert "synthetic: no backend, numbers that are made up" in excused
+    assert outcome.out.splitlines()[-1].endswith("1 excused")
+
+
+def test_check_fails_a_broken_adapter_and_says_which_promises(crucible: Crucible) -> None:
+    outcome = crucible("check", "blob_store.acme")
+    assert outcome.code == 1
+    assert "Traceback" not in outcome.err
+    assert "failed   what is missing is not found" in outcome.out
+    assert "Usually broken by the backend's own exception" in outcome.out
+    assert "passed   what was written is read" in outcome.out
+
+
+def test_check_takes_the_options_of_the_file(plain_crucible: Crucible, tmp_path: Path) -> None:
+    (tmp_path / "crucible.toml").write_text(
+        '[adapters]\nblob_store = { use = "noop", failure_rate = 1.0, latency_scale = 0 }\n'
+    )
+    outcome = plain_crucible("check", "blob_store.noop")
+    assert outcome.code == 1
+    assert "a simulated failure: failure_rate is 1.0" in outcome.out
+
+
+def test_a_card_is_json_on_request(plain_crucible: Crucible) -> None:
+    outcome = plain_crucible("check", "blob_store.noop", "latency_scale=0", "--json")
+    card = json.loads(outcome.out)
+    assert card["ok"]
+    assert card["counts"]["passed"] == sum(v["outcome"] == "passed" for v in card["verdicts"])
+    assert ReportCard.from_json(outcome.out).verdicts[0].test == "test_what_was_written_is_read"
+
+
+def test_a_card_is_markdown_on_request(plain_crucible: Crucible) -> None:
+    outcome = plain_crucible("check", "blob_store.noop", "latency_scale=0", "--markdown")
+    assert outcome.out.startswith("### blob_store.noop (crucible-adapter-noop ")
+    assert "| passed | a write replaces |  |" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["blob_store.nop"], "did you mean 'noop'?"),
+        (["blobstore.noop"], "'blobstore.noop' is no <port>.<name>; the ports are"),
+        (["noop"], "'noop' is no <port>.<name>"),
+        (["blob_store.noop", "latency_scal=0"], "did you mean 'latency_scale'?"),
+        (["blob_store.noop", "absent.toml"], "absent.toml"),
+        (["blob_store.noop", "--fixture", "stroed=1"], "has no fixture 'stroed'"),
+        (["blob_store.noop", "--fixture", "stored"], "'stored' is no NAME=VALUE"),
+        (["blob_store.noop", "--level", "one"], "'one' is no level of the kit"),
+        (["blob_store.explodes"], "the licence server is on fire"),
+    ],
+)
+def test_a_mistake_is_named(
+    mistake: Callable[..., str], arguments: list[str], message: str
+) -> None:
+    assert message in mistake("check", *arguments)
+
+
+def test_plugins_and_settings_of_the_users_pytest_take_no_part(
+    plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    (tmp_path / "conftest.py").write_text("raise SystemExit('a conftest of the user')")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
+    outcome = plain_crucible(
+        "check",
+        "blob_store.noop",
+        "latency_scale=0",
+        PYTEST_ADDOPTS="--no-such-option",
+        PYTEST_PLUGINS="no_such_plugin",
+    )
+    assert outcome.code == 0, outcome
+
+
+def test_checking_leaves_nothing_behind(plain_crucible: Crucible, tmp_path: Path) -> None:
+    outcome = plain_crucible("check", "blob_store.fsspec", "url=blobs")
+    assert outcome.code == 0, outcome
+    left = [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+    assert left == []
+    assert os.listdir(tmp_path) == ["blobs"]

@@ -1,0 +1,188 @@
+"""From an empty folder to a published adapter: `crucible new adapter`, test, build, install."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import COMMAND, Crucible, clean_environ
+from crucible_kitchen import PORTS
+
+ROOT = Path(__file__).parents[1]
+ALL = [argument for port in PORTS for argument in ("--port", port)]
+
+
+def python(folder: Path, *arguments: str, **environ: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=clean_environ(**environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def wheel(source: Path, into: Path) -> Path:
+    python(source, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(into))
+    return max(into.glob("*.whl"), key=os.path.getmtime)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command writes for all six ports."""
+    folder = tmp_path_factory.mktemp("new")
+    python(folder, *COMMAND[1:], "new", "adapter", "acme", *ALL, "--author", 'Ann "A" Author')
+    return folder / "crucible-adapter-acme"
+
+
+@pytest.fixture(scope="module")
+def elsewhere(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package and the core, both installed from their wheels."""
+    wheels, site = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("site")
+    # Copied, for a build writes beside the source.
+    core = tmp_path_factory.mktemp("core") / "core"
+    shutil.copytree(ROOT / "core", core, ignore=shutil.ignore_patterns("__pycache__", "tests"))
+    built = [wheel(package, wheels), wheel(core, wheels)]
+    pip = ["-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-deps", "--no-index"]
+    python(site, *pip, "--target", str(site), *map(str, built))
+    return site
+
+
+@pytest.fixture
+def installed(elsewhere: Path, tmp_path: Path) -> Callable[..., str]:
+    """The command, as it is installed from the wheels."""
+
+    def run(*arguments: str) -> str:
+        return python(tmp_path, *COMMAND[1:], *arguments, PYTHONPATH=str(elsewhere))
+
+    return run
+
+
+def test_it_passes_its_tests_as_generated(package: Path) -> None:
+    said = python(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", PYTHONPATH=_src(package))
+    assert "passed" in said
+    assert "failed" not in said
+
+
+def test_it_type_checks_and_lints_as_generated(package: Path) -> None:
+    pytest.importorskip("mypy", reason="mypy and ruff are not part of this environment")
+    python(package, "-m", "ruff", "check", "--no-cache", ".")
+    python(package, "-m", "ruff", "format", "--no-cache", "--check", ".")
+    python(package, "-m", "mypy", "--cache-dir", os.devnull, MYPYPATH=str(ROOT / "core/src"))
+
+
+def test_an_adapter_of_every_port_is_listed_once_installed(installed: Callable[..., str]) -> None:
+    listed = [line.split() for line in installed("adapters").splitlines()]
+    for port in PORTS:
+        assert [port, "acme", "crucible-adapter-acme", "0.1.0"] in listed
+
+
+@pytest.mark.parametrize("port", PORTS)
+def test_an_installed_adapter_passes_check(
+    installed: Callable[..., str], elsewhere: Path, port: str
+) -> None:
+    said = installed("check", f"{port}.acme", "folder=data")
+    assert said.startswith(f"{port}.acme (crucible-adapter-acme 0.1.0)")
+    assert "failed" not in said
+
+
+def test_the_wheel_of_the_core_has_the_kit_and_the_template(elsewhere: Path) -> None:
+    core = elsewhere / "crucible_kitchen"
+    assert {f"{port}.py" for port in PORTS} <= {p.name for p in (core / "testing").iterdir()}
+    assert (core / "templates/adapter/copier.yml").exists()
+    assert (core / "templates/adapter/.github/workflows/ci.yml.jinja").exists()
+
+
+def test_one_port_alone_leaves_no_trace_of_the_others(
+    plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    outcome = plain_crucible("new", "adapter", "my-store", "--port", "blob_store")
+    assert outcome.code == 0, outcome
+    files = sorted(
+        path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
+    )
+    assert files == [
+        f"crucible-adapter-my-store/{name}"
+        for name in (
+            ".github/workflows/ci.yml",
+            ".gitignore",
+            "CHANGELOG.md",
+            "README.md",
+            "pyproject.toml",
+            "src/crucible_adapter_my_store/__init__.py",
+            "src/crucible_adapter_my_store/blob_store.py",
+            "src/crucible_adapter_my_store/py.typed",
+            "tests/test_blob_store.py",
+        )
+    ]
+    text = "".join((tmp_path / name).read_text() for name in files)
+    for port in set(PORTS) - {"blob_store"}:
+        assert port not in text
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(plain_crucible: Crucible, tmp_path: Path) -> None:
+    folder = tmp_path / "crucible-adapter-acme"
+    folder.mkdir()
+    (folder / "README.md").write_text("mine")
+    outcome = plain_crucible("new", "adapter", "acme", "--port", "blob_store")
+    assert outcome.code == 2
+    assert "crucible-adapter-acme is not empty; choose another folder" in outcome.err
+    assert [(p.name, p.read_text()) for p in folder.iterdir()] == [("README.md", "mine")]
+
+
+def test_somebody_at_a_terminal_is_asked_before_a_file_is_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "crucible-adapter-acme"
+    folder.mkdir()
+    (folder / "README.md").write_text("mine")
+    ours, theirs = pty.openpty()
+    try:
+        with subprocess.Popen(
+            [*COMMAND, "new", "adapter", "acme", "--port", "blob_store"],
+            cwd=tmp_path,
+            env=clean_environ(TERM="dumb"),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        ) as process:
+            said = b""
+            while b"Overwrite" not in said:
+                said += os.read(ours, 1000)
+            os.write(ours, b"n")
+            while process.poll() is None and b"wrote" not in said:
+                said += os.read(ours, 1000)
+        assert b"README.md" in said
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert (folder / "README.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["Acme", "--port", "blob_store"], "'Acme' cannot be the name of a package"),
+        (["a--b", "--port", "blob_store"], "'a--b' cannot be the name of a package"),
+        (["acme"], "name the ports with --port; there are training_client"),
+        (["acme", "--port", "blobstore"], "there is no port 'blobstore'; there are"),
+    ],
+)
+def test_a_mistake_is_named(
+    plain_crucible: Crucible, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    outcome = plain_crucible("new", "adapter", *arguments)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def _src(package: Path) -> str:
+    return os.pathsep.join([str(package / "src"), os.environ.get("PYTHONPATH", "")])
