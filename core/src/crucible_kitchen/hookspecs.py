@@ -92,14 +92,21 @@ class CallbackTraits:
 
 
 def _callback(
-    *, repeatable: bool | Callable[[Mapping[str, Any]], bool] = False, stream: bool = False
+    *,
+    repeatable: bool | Callable[[Mapping[str, Any]], bool] = False,
+    stream: bool = False,
+    deprecated: str | None = None,
 ) -> Callable[[F], F]:
-    """Declare a callback. The first implementation's result is the result (there is one)."""
+    """Declare a callback. The first implementation's result is the result (there is one).
+
+    Whoever implements a deprecated one is told why when the adapter is bound.
+    """
     decide = repeatable if callable(repeatable) else lambda arguments: bool(repeatable)
+    warning = DeprecationWarning(deprecated) if deprecated else None
 
     def declare(function: F) -> F:
         function.crucible_traits = CallbackTraits(decide, stream)  # type: ignore[attr-defined]
-        return _hookspec(firstresult=True)(function)
+        return _hookspec(firstresult=True, warn_on_impl=warning)(function)
 
     return declare
 
