@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -29,6 +30,9 @@ from crucible_kitchen import (
     Unauthorized,
     Unavailable,
 )
+from crucible_kitchen.testing import BlobStoreConformance
+
+PAGE = 50  # of the server in conftest.py
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),  # botocore
@@ -328,3 +332,43 @@ def test_a_ping_asks_for_the_bucket_and_changes_nothing(store: BlobStore, endpoi
         store_at("s3://no-such-bucket/runs", endpoint).ping()
     with pytest.raises(Unavailable):
         store_at("s3://bucket", "http://127.0.0.1:9").ping()
+
+
+class TestConformance(BlobStoreConformance):
+    max_examples = 5
+    more_than_a_page = PAGE + 5
+
+    @pytest.fixture
+    def bucket(self, endpoint: str) -> str:
+        bucket = uuid.uuid4().hex
+        s3fs.S3FileSystem(key="key", secret="hush", endpoint_url=endpoint).mkdir(bucket)
+        return bucket
+
+    @pytest.fixture
+    def reopen(
+        self, endpoint: str, bucket: str
+    ) -> Callable[[], contextlib.AbstractContextManager[BlobStore]]:
+        # With the retries of botocore: moto fails now and then when requests come at once.
+        retries = {"max_attempts": 5}
+        return lambda: contextlib.closing(
+            store_at(f"s3://{bucket}/runs", endpoint, retries=retries)
+        )
+
+    @pytest.fixture
+    def blob_store(
+        self, reopen: Callable[[], contextlib.AbstractContextManager[BlobStore]]
+    ) -> Iterator[BlobStore]:
+        with reopen() as store:
+            yield store
+
+    @pytest.fixture
+    def stored(self, endpoint: str, bucket: str) -> Callable[[str], bytes | None]:
+        s3 = s3fs.S3FileSystem(
+            key="key", secret="hush", endpoint_url=endpoint, use_listings_cache=False
+        )
+
+        def look_up(path: str) -> bytes | None:
+            at = f"{bucket}/runs/{path}"
+            return bytes(s3.cat_file(at)) if s3.isfile(at) else None
+
+        return look_up

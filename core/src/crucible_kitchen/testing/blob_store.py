@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from ..errors import AdapterError, InvalidInput, NotFound
+from ..errors import AdapterError, InvalidInput, NotFound, Unavailable
 from ..ports import BlobStore
 from .conformance import Conformance, needs, unless_synthetic
 
@@ -46,6 +46,8 @@ class BlobStoreConformance(Conformance):
         "sub/folder/name",
     )
     """Names of blobs that must work."""
+    more_than_a_page: ClassVar[int] = 1050
+    """How many blobs no listing has in one page. Object stores answer with 1,000 at a time."""
 
     @pytest.fixture
     def blob_store(self) -> Any:
@@ -75,8 +77,8 @@ class BlobStoreConformance(Conformance):
         name = f"conformance-{uuid.uuid4().hex}"
         yield name
         if blob_store.supports("list") and blob_store.supports("delete"):
-            for path in blob_store.list(f"{name}/"):
-                blob_store.delete(path)
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(blob_store.delete, blob_store.list(f"{name}/")))
 
     # --- what goes in comes out ---
 
@@ -261,7 +263,8 @@ class BlobStoreConformance(Conformance):
         self, blob_store: BlobStore, folder: str
     ) -> None:
         """Two writers at once leave the content of one; a reader sees one content or another,
-        whole, and never nothing once there was something.
+        whole, and never nothing once there was something. A stream of a blob that is replaced
+        meanwhile may end in `Unavailable`, where the backend keeps no older version.
 
         Usually broken by a temporary file with a fixed name, or by delete and rename.
         """
@@ -278,7 +281,8 @@ class BlobStoreConformance(Conformance):
             seen = set()
             while not done.is_set():
                 seen.add(blob_store.read(path))
-                seen.add(b"".join(blob_store.stream(path, chunk_size=30_000)))
+                with contextlib.suppress(Unavailable):
+                    seen.add(b"".join(blob_store.stream(path, chunk_size=30_000)))
             return seen
 
         with ThreadPoolExecutor(8) as pool:
@@ -397,7 +401,7 @@ class BlobStoreConformance(Conformance):
 
         Usually broken by reading it whole and cutting it up.
         """
-        size, chunk = 48 * MIB, 256 << 10
+        size, chunk = 96 * MIB, 256 << 10
         blob_store.write(f"{folder}/large", (b"\0" * MIB for _ in range(size // MIB)))
         list(blob_store.stream(f"{folder}/large", chunk_size=8 * MIB))  # imports, connections
         tracemalloc.start()
@@ -407,7 +411,7 @@ class BlobStoreConformance(Conformance):
         finally:
             tracemalloc.stop()
         assert total == size
-        assert peak < size // 4, f"streaming {size // MIB} MiB took {peak // MIB} MiB"
+        assert peak < size // 3, f"streaming {size // MIB} MiB took {peak // MIB} MiB"
 
     def test_a_stream_may_be_left_early(self, blob_store: BlobStore, folder: str) -> None:
         """Closing a stream before its end frees what it holds: doing it often harms nobody.
@@ -464,7 +468,7 @@ class BlobStoreConformance(Conformance):
         Usually broken by a backend that answers in pages of 1,000, of which the first is taken
         for all.
         """
-        paths = sorted(f"{folder}/{number}" for number in range(1050))
+        paths = sorted(f"{folder}/{number}" for number in range(self.more_than_a_page))
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda path: blob_store.write(path, b""), paths))
         assert blob_store.list(f"{folder}/") == paths

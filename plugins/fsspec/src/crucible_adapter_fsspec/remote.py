@@ -194,8 +194,17 @@ class MemoryFolder(RemoteFolder):
     """The blobs under a root of fsspec's `memory://`, which this process alone can see.
 
     Its open files are the stored ones: a reader would share its position with every other, and
-    a writer would publish each piece. So both go through whole contents.
+    a writer would publish each piece. So both go through whole contents, and a stream through a
+    view of one: a blob that is replaced meanwhile is another object.
     """
+
+    def stream(self, path: str, chunk_size: int) -> Iterator[bytes]:
+        at = self._locate(path)
+        with _explained(path):
+            self._size(path)
+            content = self._fs.store[self._fs._strip_protocol(at)].getbuffer()
+        for start in range(0, len(content), chunk_size):
+            yield bytes(content[start : start + chunk_size])
 
     def write(self, path: str, data: Data) -> None:
         content = b"".join(pieces(data))
@@ -206,6 +215,9 @@ class MemoryFolder(RemoteFolder):
 
     def _open(self, at: str) -> BinaryIO:
         return io.BytesIO(self._fs.cat_file(at))
+
+
+_PASSING = (errno.EBUSY, errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO))  # of Linux alone
 
 
 @contextmanager
@@ -227,7 +239,8 @@ def _explained(path: str, what: str = "blob") -> Iterator[None]:
             raise Unauthorized(f"{what} {path!r}: {error}") from error
         if names & _TOO_SLOW:
             raise AdapterTimeout(f"{what} {path!r}: {error}") from error
-        # s3fs makes EBUSY of a server's "slow down" and "service unavailable".
-        if names & _NO_CONNECTION or getattr(error, "errno", None) in (errno.EBUSY, errno.EIO):
+        # s3fs makes EBUSY of a server's "slow down" and "service unavailable", and EREMOTEIO of
+        # an "internal server error", which it counts among those that pass, too.
+        if names & _NO_CONNECTION or getattr(error, "errno", None) in _PASSING:
             raise Unavailable(f"{what} {path!r}: {error}") from error
         raise
