@@ -65,6 +65,8 @@ def read(opts: Options, path: str) -> bytes:
 
 @hookimpl
 def stream(opts: Options, path: str, chunk_size: int) -> Iterator[bytes]:
+    if chunk_size < 1:
+        raise InvalidInput(f"chunk_size must be at least 1, not {chunk_size}")
     database(opts)  # makes the table
     # A connection of its own: its read transaction goes on seeing this blob when it is replaced.
     connection = sqlite3.connect(opts.file, isolation_level=None, check_same_thread=False)

@@ -15,6 +15,8 @@ Reopen = Callable[[], AbstractContextManager[BlobStore]]
 
 
 class TestLocalDisk(BlobStoreConformance):
+    variant = "local disk"
+
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Reopen:
         return lambda: bound("blob_store", "fsspec", url=str(tmp_path / "blobs"))
@@ -34,6 +36,8 @@ class TestLocalDisk(BlobStoreConformance):
 
 
 class TestMemory(BlobStoreConformance):
+    variant = "memory"
+
     @pytest.fixture
     def reopen(self) -> Reopen:
         name = uuid.uuid4().hex

@@ -335,6 +335,7 @@ def test_a_ping_asks_for_the_bucket_and_changes_nothing(store: BlobStore, endpoi
 
 
 class TestConformance(BlobStoreConformance):
+    variant = "S3"
     max_examples = 5
     more_than_a_page = PAGE + 5
 

@@ -80,6 +80,8 @@ class Conformance:
     level: ClassVar[str] = f"{Version(LEVEL).major}.0"
     """The level to pass. Failures of newer tests are expected failures that say so; raise it, as
     in `level = "1.2"`, to hold an adapter to them."""
+    variant: ClassVar[str] = ""
+    """What of the adapter is tested where it has several backends, such as "S3"."""
     max_examples: ClassVar[int] = 20
     """How many examples, or sequences of operations, each property is tried with."""
     promises: ClassVar[Mapping[str, Callable[..., None]]] = {}

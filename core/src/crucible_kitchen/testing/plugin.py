@@ -2,7 +2,7 @@
 
     pytest -p crucible_kitchen.testing.plugin --report-cards cards/
 
-writes `cards/<port>.<adapter>.json` for each conformance suite that was run.
+writes `cards/<port>.<adapter>[.<variant>].json` for each conformance suite that was run.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class Cards:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         for card in self.cards():
-            path = self._folder / f"{card.port}.{card.adapter}.json"
+            name = ".".join(filter(None, [card.port, card.adapter, card.variant]))
+            path = self._folder / f"{name.replace(' ', '-').lower()}.json"
             path.write_text(card.as_json() + "\n", encoding="utf-8")
 
 
@@ -94,18 +95,15 @@ def _card(
     suite: type[Conformance], port: Port | None, verdicts: Mapping[str, Verdict]
 ) -> ReportCard:
     adapter = port.adapter if port else suite.__name__
+    package = version = ""
     module = getattr(port._binding.adapter, "__name__", None) if port else None
-    package, version = next(
-        (
-            (entry.package, entry.version)
-            for entry in catalog().entries
-            if entry.port == suite.port.name and entry.entry_point.value == module
-        ),
-        ("", ""),
-    )
+    for entry in catalog().entries:
+        if entry.port == suite.port.name and entry.entry_point.value == module:
+            adapter, package, version = entry.name, entry.package, entry.version
     return ReportCard(
         port=suite.port.name,
-        adapter=adapter.rpartition(".")[2],
+        adapter=adapter,
+        variant=suite.variant,
         package=package,
         version=version,
         core=__version__,

@@ -61,6 +61,7 @@ class ReportCard:
     Args:
         port: the port's name.
         adapter: the adapter's.
+        variant: what of it was tested, where that is not all.
         package: the distribution that the adapter is of, empty where it is not installed.
         version: the distribution's.
         core: the version of crucible-kitchen.
@@ -71,6 +72,7 @@ class ReportCard:
 
     port: str
     adapter: str
+    variant: str
     package: str
     version: str
     core: str
@@ -97,8 +99,9 @@ class ReportCard:
     @property
     def title(self) -> str:
         """The adapter with its versions."""
+        variant = f" on {self.variant}" if self.variant else ""
         package = f" ({self.package} {self.version})" if self.package else ""
-        return f"{self.port}.{self.adapter}{package}"
+        return f"{self.port}.{self.adapter}{variant}{package}"
 
     @property
     def versions(self) -> str:

@@ -1,0 +1,94 @@
+"""Render the report cards of this repository's adapters as docs/report-cards.md.
+
+python docs/report_cards.py CARDS            # a folder that --report-cards wrote
+python docs/report_cards.py CARDS --check    # fail where the page says something else
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from crucible_kitchen import PORTS
+from crucible_kitchen.testing import suite_of
+from crucible_kitchen.testing.report import ReportCard
+
+PAGE = Path(__file__).parent / "report-cards.md"
+SIGNS = {
+    "passed": "✓",
+    "failed": "**✗ failed**",
+    "warning": "⚠ warning",
+    "xfailed": "✗ known",
+    "excused": "excused",
+    "skipped": "–",
+}
+INTRODUCTION = """\
+# Report cards
+
+What `crucible check` and the tests of each adapter find, promise by promise; the
+[conformance kit](testing.md) has what each of them means. This page is made by
+`docs/report_cards.py` from a test run, and CI compares the two.
+
+✓ kept; **✗ failed** broken; ✗ known: broken, for the reason below the table; ⚠ broken, but newer
+than the level that the adapter is held to; – an optional callback that the adapter does not
+implement, or a test that needs something that the backend cannot be asked; *excused*: the adapter
+says that nothing real is behind it.
+"""
+
+
+def page(cards: Sequence[ReportCard]) -> str:
+    """Return the page: a table for each port, a row for each promise, a column for each adapter."""
+    return "\n".join([INTRODUCTION, *(line for port in PORTS for line in _section(port, cards))])
+
+
+def _section(port: str, cards: Sequence[ReportCard]) -> Iterator[str]:
+    mine = sorted(
+        (card for card in cards if card.port == port), key=lambda card: (card.adapter, card.variant)
+    )
+    yield from (f"## {port}", "")
+    if not mine:
+        raise SystemExit(f"there is no report card of any {port}")
+    names = [" ".join(filter(None, [card.adapter, card.variant])) for card in mine]
+    yield f"| promise | {' | '.join(names)} |"
+    yield f"| --- |{' --- |' * len(mine)}"
+    found = [{verdict.test: verdict for verdict in card.verdicts} for card in mine]
+    for test in suite_of(port).promises:
+        sentence = test.removeprefix("test_").replace("_", " ")
+        # A test that is missing was not run, which is no better than broken.
+        signs = [SIGNS[v[test].outcome] if test in v else "**not run**" for v in found]
+        yield f"| {sentence} | {' | '.join(signs)} |"
+    yield ""
+    for name, verdicts in zip(names, found, strict=True):
+        for verdict in verdicts.values():
+            if verdict.outcome in ("failed", "warning", "xfailed"):
+                yield f"- {name}, *{verdict.sentence}*: {' '.join(verdict.reason.split())}"
+    yield ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cards", type=Path)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    cards = [
+        ReportCard.from_json(path.read_text("utf-8"))
+        for path in sorted(arguments.cards.glob("*.json"))
+    ]
+    text = page(cards)
+    if not arguments.check:
+        PAGE.write_text(text, encoding="utf-8")
+    elif (known := PAGE.read_text("utf-8")) != text:
+        sys.stdout.writelines(
+            difflib.unified_diff(
+                known.splitlines(True), text.splitlines(True), PAGE.name, "this run"
+            )
+        )
+        raise SystemExit(f"{PAGE.name} is not what was found; make it anew: see {__file__}")
+    print("\n".join(f"{card.title}: {card.summary}" for card in cards))
+
+
+if __name__ == "__main__":
+    main()
