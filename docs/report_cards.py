@@ -71,14 +71,14 @@ def _section(port: str, cards: Sequence[ReportCard]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cards", type=Path)
-    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     cards = [
         ReportCard.from_json(path.read_text("utf-8"))
         for path in sorted(arguments.cards.glob("*.json"))
     ]
     text = page(cards)
-    if not arguments.check:
+    if arguments.write:
         PAGE.write_text(text, encoding="utf-8")
     elif (known := PAGE.read_text("utf-8")) != text:
         sys.stdout.writelines(
@@ -86,7 +86,7 @@ def main() -> None:
                 known.splitlines(True), text.splitlines(True), PAGE.name, "this run"
             )
         )
-        raise SystemExit(f"{PAGE.name} is not what was found; make it anew: see {__file__}")
+        raise SystemExit(f"{PAGE.name} is not what was found; make it anew with --write")
     print("\n".join(f"{card.title}: {card.summary}" for card in cards))
 
 

@@ -11,6 +11,8 @@ from crucible_kitchen.settings import Settings, in_code
 from crucible_kitchen.testing.check import check
 from mutants import Mutant
 
+pytestmark = pytest.mark.slow
+
 WITH_MUTANTS = [port for port in PORTS if importlib.util.find_spec(f"mutants.{port}")]
 MUTANTS: list[Mutant] = [
     mutant for port in WITH_MUTANTS for mutant in importlib.import_module(f"mutants.{port}").MUTANTS

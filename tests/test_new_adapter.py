@@ -14,6 +14,8 @@ import pytest
 from conftest import COMMAND, Crucible, clean_environ
 from crucible_kitchen import PORTS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 ALL = [argument for port in PORTS for argument in ("--port", port)]
 
