@@ -80,15 +80,19 @@ def test_callbacks_are_plain_functions(tmp_path: Path) -> None:
 
 
 SHOWN = {
-    "adapters.md": DOCS / "examples" / "sqlite_blob_store.py",
-    "testing.md": Path(__file__),
+    "adapters.md": ["docs/examples/sqlite_blob_store.py"],
+    "testing.md": ["tests/test_example_adapter.py"],
+    "training-client.md": [
+        "docs/examples/platform_training_client.py",
+        "tests/test_platform_training_client.py",
+    ],
 }
 
 
 @pytest.mark.parametrize("page", SHOWN)
 def test_a_guide_shows_code_that_is_tested(page: str) -> None:
     """Every snippet of Python that a guide takes from a file stands in it as it is."""
-    source = SHOWN[page].read_text(encoding="utf-8")
+    source = "".join((DOCS.parent / file).read_text(encoding="utf-8") for file in SHOWN[page])
     guide = (DOCS / page).read_text(encoding="utf-8")
     taken = re.findall(r"<!-- from .* -->\n+```python\n(.*?)```", guide, re.DOTALL)
     assert taken
