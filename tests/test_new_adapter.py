@@ -188,3 +188,30 @@ def test_a_mistake_is_named(
 
 def _src(package: Path) -> str:
     return os.pathsep.join([str(package / "src"), os.environ.get("PYTHONPATH", "")])
+
+
+def test_the_training_client_of_the_template_is_that_of_the_guide() -> None:
+    """One model in NumPy, in two places that pip installs apart."""
+    example = (ROOT / "docs/examples/bigram_training_client.py").read_text("utf-8")
+    for here, there in (
+        (
+            "NumPy: a complete training client, and an exact one.\n",
+            "NumPy. Replace the body of each callback by calls of\n{{ name }}.\n",
+        ),
+        (
+            '    checkpoint_dir: Path = Path("checkpoints")\n    """Folder of the checkpoints."""\n',
+            '    folder: Path\n    """The folder that everything is kept in."""\n',
+        ),
+        ("opts.checkpoint_dir", "opts.folder"),
+        (
+            "    import bigram_training_client as this_module\n"
+            "    from crucible_kitchen.hookspecs import TrainingClientSpec\n",
+            "    from crucible_kitchen.hookspecs import TrainingClientSpec\n\n"
+            "    import {{ package }}.training_client as this_module\n",
+        ),
+    ):
+        assert here in example
+        example = example.replace(here, there)
+    sources = ROOT / "core/src/crucible_kitchen/templates/adapter/src"
+    [template] = sources.rglob("*training_client.py*.jinja")
+    assert template.read_text("utf-8") == example
