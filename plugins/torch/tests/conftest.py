@@ -56,6 +56,11 @@ def make_kitchen(tmp_path: Path) -> Iterator[MakeKitchen]:
 
 
 @pytest.fixture
+def models() -> dict[str, Any]:
+    return MODELS
+
+
+@pytest.fixture
 def kitchen(make_kitchen: MakeKitchen) -> Kitchen:
     return make_kitchen()
 
