@@ -32,9 +32,11 @@ from .conformance import LEVEL, Conformance, bound, needs, since, unless_synthet
 
 if TYPE_CHECKING:
     from .blob_store import BlobStoreConformance
+    from .hub_client import HubClientConformance
 
 SUITES = {
     "blob_store": "BlobStoreConformance",
+    "hub_client": "HubClientConformance",
 }
 """The name of each port's suite."""
 
@@ -59,6 +61,7 @@ __all__ = [
     "LEVEL",
     "BlobStoreConformance",
     "Conformance",
+    "HubClientConformance",
     "bound",
     "needs",
     "since",
