@@ -32,11 +32,19 @@ from .conformance import LEVEL, Conformance, bound, needs, since, unless_synthet
 
 if TYPE_CHECKING:
     from .blob_store import BlobStoreConformance
+    from .completer import CompleterConformance
+    from .dataset_store import DatasetStoreConformance
+    from .hub_client import HubClientConformance
+    from .metrics_store import MetricsStoreConformance
     from .training_client import TrainingClientConformance
 
 SUITES = {
-    "blob_store": "BlobStoreConformance",
     "training_client": "TrainingClientConformance",
+    "dataset_store": "DatasetStoreConformance",
+    "blob_store": "BlobStoreConformance",
+    "hub_client": "HubClientConformance",
+    "metrics_store": "MetricsStoreConformance",
+    "completer": "CompleterConformance",
 }
 """The name of each port's suite."""
 
@@ -60,7 +68,11 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "LEVEL",
     "BlobStoreConformance",
+    "CompleterConformance",
     "Conformance",
+    "DatasetStoreConformance",
+    "HubClientConformance",
+    "MetricsStoreConformance",
     "TrainingClientConformance",
     "bound",
     "needs",
