@@ -18,6 +18,8 @@ MUTANTS: list[Mutant] = [
     mutant for port in WITH_MUTANTS for mutant in importlib.import_module(f"mutants.{port}").MUTANTS
 ]
 
+KILLED: set[str] = set()
+
 
 def settings(port: str, adapter: Any) -> Settings:
     return in_code({"adapters": {port: adapter}})
@@ -29,6 +31,7 @@ def test_the_kit_kills_the_mutant(mutant: Mutant) -> None:
     card = check(settings(mutant.port, adapter), PORTS[mutant.port], only=[mutant.killed_by])
     [verdict] = card.verdicts
     assert verdict.outcome == "failed", verdict.reason
+    KILLED.add(str(mutant))
 
 
 @pytest.mark.parametrize("port", WITH_MUTANTS)
@@ -44,3 +47,14 @@ def test_the_kit_passes_what_the_mutants_were_made_of(port: str) -> None:
 @pytest.mark.parametrize("port", WITH_MUTANTS)
 def test_each_port_has_at_least_ten_mutants(port: str) -> None:
     assert len({str(mutant) for mutant in MUTANTS if mutant.port == port}) >= 10
+
+
+def test_the_kit_kills_all_of_them(
+    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Says how many there are; the tests above say which survives."""
+    if len(KILLED) + request.session.testsfailed < len(MUTANTS):
+        pytest.skip("not all of the tests above were run")
+    with capsys.disabled():
+        print(f"\n{len(KILLED)} of {len(MUTANTS)} mutants killed")
+    assert {str(mutant) for mutant in MUTANTS} == KILLED

@@ -199,7 +199,8 @@ def test_the_training_client_of_the_template_is_that_of_the_guide() -> None:
             "NumPy. Replace the body of each callback by calls of\n{{ name }}.\n",
         ),
         (
-            '    checkpoint_dir: Path = Path("checkpoints")\n    """Folder of the checkpoints."""\n',
+            '    checkpoint_dir: Path = Path("checkpoints")\n'
+            '    """Folder of the checkpoints."""\n',
             '    folder: Path\n    """The folder that everything is kept in."""\n',
         ),
         ("opts.checkpoint_dir", "opts.folder"),
