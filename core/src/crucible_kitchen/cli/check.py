@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
+from rich.table import Table
 from rich.text import Text
 
 from ..discovery import catalog
@@ -17,6 +19,9 @@ from ..ports import PORTS
 from ..settings import load
 from .console import console, table
 from .run import PROFILE
+
+if TYPE_CHECKING:
+    from ..testing.report import ReportCard, Verdict
 
 STYLES = {"failed": "bold red", "warning": "yellow", "xfailed": "yellow", "passed": "green"}
 
@@ -64,7 +69,6 @@ def check(
     os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"
     try:
         from ..testing.check import check as run_suite
-        from ..testing.report import ReportCard
     except ImportError as error:
         raise ConfigurationError(str(error)) from error
 
@@ -120,20 +124,32 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _show(card: Any, verbose: bool) -> None:
+def _show(card: ReportCard, verbose: bool) -> None:
     out = console()
     out.print(Text(card.title, style="bold"))
     out.print(Text(card.versions))
     print()
-    rows = []
-    for verdict in card.verdicts:
-        reason = verdict.reason.splitlines()[0] if verdict.reason else ""
-        rows.append((verdict.outcome, verdict.sentence, reason))
-    table(("outcome", "promise", "reason"), rows)
+    if out.is_terminal:
+        grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        grid.add_column("outcome")
+        grid.add_column("promise", overflow="fold")
+        for verdict in card.verdicts:
+            promise = Text(verdict.sentence)
+            if verdict.reason:
+                promise.append(f"\n{_first_line(verdict)}", style="dim")
+            grid.add_row(Text(verdict.outcome, style=STYLES.get(verdict.outcome, "")), promise)
+        out.print(grid)
+    else:
+        rows = [(v.outcome, v.sentence, _first_line(v)) for v in card.verdicts]
+        table(("outcome", "promise", "reason"), rows)
     for verdict in card.verdicts:
         if verdict.outcome == "failed":
             out.print(Text(f"\n{verdict.sentence}", style="bold"))
-            out.print(Text(verdict.promise), soft_wrap=False)
+            out.print(Text(verdict.promise))
             out.print(Text(verdict.traceback if verbose else verdict.reason, style="red"))
     print()
     out.print(Text(card.summary, style="green" if card.ok else "bold red"))
+
+
+def _first_line(verdict: Verdict) -> str:
+    return verdict.reason.partition("\n")[0]

@@ -121,7 +121,7 @@ def _outcome(report: Any) -> str:
     if hasattr(report, "wasxfail") and report.outcome == "skipped":
         return "warning" if WARNED in report.wasxfail else "xfailed"
     if report.outcome == "skipped":
-        return "excused" if EXCUSED in _reason(report) else "skipped"
+        return "excused" if EXCUSED in str(report.longrepr) else "skipped"
     return str(report.outcome)
 
 
@@ -129,7 +129,7 @@ def _reason(report: Any) -> str:
     if getattr(report, "wasxfail", None):
         return str(report.wasxfail).removeprefix("reason: ").removeprefix(WARNED)
     if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
-        return str(report.longrepr[2]).removeprefix("Skipped: ")
+        return str(report.longrepr[2]).removeprefix("Skipped: ").replace(EXCUSED, "synthetic: ")
     if report.outcome == "failed":
         crash = getattr(report.longrepr, "reprcrash", None)
         return str(crash.message if crash else report.longrepr).strip()
