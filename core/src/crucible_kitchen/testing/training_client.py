@@ -1723,12 +1723,12 @@ class TrainingClientConformance(Conformance):
             def pick(self, number: int) -> _Tracked:
                 return self.sessions[number % len(self.sessions)]
 
-            @precondition(lambda self: len(self.sessions) < 3)
+            @precondition(lambda self: len(self.sessions) < 2)
             @rule()
             def start(self) -> None:
                 self.sessions.append(_Tracked(bench.start()))
 
-            @precondition(lambda self: len(self.sessions) < 3)
+            @precondition(lambda self: len(self.sessions) < 2)
             @rule(number=some, with_optimizer=st.booleans())
             def start_from(self, number: int, with_optimizer: bool) -> None:
                 reference, history = self.saved[number % len(self.saved)]
