@@ -740,6 +740,46 @@ class ListsWhatContains(Faulty):
         return [r for r in opts.inner.list_checkpoints() if prefix in self.labels.get(r, "")]
 
 
+class SavesAroundTheQueue(StepsWhenAwaited):
+    pass
+
+
+class KeepsReferencesInMemory(Faulty):
+    def __init__(self) -> None:
+        self.known: set[tuple[int, str]] = set()
+        self.kept: list[Options] = []  # so that no id is used again
+
+    @hookimpl
+    def save_checkpoint(self, opts: Options, session: Any, path: str) -> str:
+        reference = opts.inner.save_checkpoint(session, path)
+        self.known.add((id(opts), reference))
+        self.kept.append(opts)
+        return reference
+
+    @hookimpl
+    def start_session(self, opts: Options, config: SessionConfig) -> Any:
+        if config.from_checkpoint and (id(opts), config.from_checkpoint) not in self.known:
+            raise NotFound(config.from_checkpoint)
+        return opts.inner.start_session(config)
+
+
+class DeletesCheckpointsWithTheirSession(Faulty):
+    def __init__(self) -> None:
+        self.saved: dict[Any, list[str]] = defaultdict(list)
+
+    @hookimpl
+    def save_checkpoint(self, opts: Options, session: Any, path: str) -> str:
+        reference = opts.inner.save_checkpoint(session, path)
+        self.saved[session].append(reference)
+        return reference
+
+    @hookimpl
+    def close_session(self, opts: Options, session: Any) -> None:
+        for reference in self.saved.pop(session, []):
+            opts.inner.delete_checkpoint(reference)
+        opts.inner.close_session(session)
+
+
 class DeletesTwiceWithAnError(Faulty):
     @hookimpl
     def delete_checkpoint(self, opts: Options, path: str) -> None:
@@ -824,6 +864,31 @@ class SavesAClosedSession(Faulty):
             return opts.inner.save_checkpoint(session, path)
         except SessionClosed:
             return "00000000000000000000-gone"
+
+
+class NeverAnswersAfterItsEnd(Faulty):
+    def __init__(self) -> None:
+        self.closed: list[Any] = []
+        self.sessions: dict[Any, Any] = {}
+
+    @hookimpl
+    def forward_backward(
+        self, opts: Options, session: Any, datums: Any, loss_fn: str, loss_fn_config: Any
+    ) -> Any:
+        future = opts.inner.forward_backward(session, datums, loss_fn, loss_fn_config)
+        self.sessions[future] = session
+        return future
+
+    @hookimpl
+    def close_session(self, opts: Options, session: Any) -> None:
+        self.closed.append(session)
+        opts.inner.close_session(session)
+
+    @hookimpl
+    def await_(self, opts: Options, future: Any, timeout: float | None) -> Any:
+        if self.sessions.get(future) in self.closed:
+            raise AdapterTimeout("nothing came")
+        return opts.inner.await_(future, timeout)
 
 
 class ClosesOnce(Faulty):
@@ -919,6 +984,10 @@ MUTANTS = [
         (ClearsBeforeItLooks(), "an_unknown_checkpoint_is_not_found"),
         (ListsNewestFirst(), "checkpoints_are_listed_by_label_oldest_first"),
         (ListsWhatContains(), "checkpoints_are_listed_by_label_oldest_first"),
+        (SavesAroundTheQueue(), "saving_waits_for_what_is_queued"),
+        (KeepsReferencesInMemory(), "another_process_continues"),
+        (DeletesCheckpointsWithTheirSession(), "a_checkpoint_outlives_its_session"),
+        (NeverAnswersAfterItsEnd(), "closing_ends_what_is_queued"),
         (DeletesTwiceWithAnError(), "a_deleted_checkpoint_is_gone"),
         (GoesOnAfterAFailure(), "a_failed_operation_fails_its_session"),
         (RunsWhatIsBehindAFailure(), "what_is_queued_behind_a_failure_fails"),

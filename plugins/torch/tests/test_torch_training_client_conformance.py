@@ -60,11 +60,3 @@ class TestLowRankUpdate(TestEveryWeight):
     @pytest.fixture
     def lora_rank(self):
         return 2
-
-
-class TestGpt2(TestEveryWeight):
-    """Tied embeddings, biases, and layers that are transposed."""
-
-    @pytest.fixture
-    def model(self):
-        return "gpt2"
