@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Crucible, path_with
+from crucible_kitchen.discovery import catalog
 
 Mistake = Callable[..., str]
 
@@ -210,3 +212,16 @@ def test_showing_an_adapter_gives_options_defaults_meaning_and_callbacks(
 
 def test_showing_an_adapter_that_is_misspelt_names_the_nearest(mistake: Mistake) -> None:
     assert "did you mean 'acme'?" in mistake("adapters", "show", "acmee")
+
+
+def test_a_package_that_is_installed_while_the_program_runs_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "blob_store.late" not in {f"{e.port}.{e.name}" for e in catalog().entries}
+    info = tmp_path / "late-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[crucible.adapters]\nblob_store.late = late\n")
+    os.utime(tmp_path, ns=(1, 1))  # the clock of a file system may be coarse
+    assert "blob_store.late" in {f"{e.port}.{e.name}" for e in catalog().entries}

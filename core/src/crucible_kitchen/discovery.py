@@ -7,6 +7,9 @@ under `crucible.workflows` as `<name>`.
 from __future__ import annotations
 
 import difflib
+import functools
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -137,8 +140,22 @@ def catalog(group: str = ADAPTERS) -> Catalog:
     """Read the metadata of every installed package, one by one.
 
     `importlib.metadata.entry_points()` fails as a whole when one package's metadata is malformed;
-    here such a package is a `Problem`, and the others are listed.
+    here such a package is a `Problem`, and the others are listed. It takes 0.2 s where 200 packages
+    are installed, so it is done once, and again when something was installed or removed.
     """
+    return _read(group, tuple((place, _changed(place)) for place in sys.path))
+
+
+def _changed(place: str) -> int:
+    """Return when a folder's entries last changed, in ns; 0 for what is no folder."""
+    try:
+        return os.stat(place or os.curdir).st_mtime_ns
+    except OSError:
+        return 0
+
+
+@functools.lru_cache(maxsize=4)
+def _read(group: str, path: tuple[tuple[str, int], ...]) -> Catalog:
     entries: list[Installed] = []
     problems: list[Problem] = []
     seen: set[str] = set()
