@@ -65,11 +65,7 @@ def adapter(
     except OSError as error:
         raise ConfigurationError(f"{target} cannot be written: {error.strerror}") from error
     note(
-        f"wrote {target}; to work on it\n\n"
-        f"    cd {target}\n"
-        '    pip install -e ".[dev]"\n'
-        "    pytest\n"
-        + "\n".join(f"    crucible check {p}.{name} folder=/tmp/{name}" for p in ports)
+        f'wrote {target}; to work on it\n\n    cd {target}\n    pip install -e ".[dev]"\n    pytest'
     )
 
 
