@@ -73,10 +73,9 @@ def main() -> None:
     parser.add_argument("cards", type=Path)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    cards = [
-        ReportCard.from_json(path.read_text("utf-8"))
-        for path in sorted(arguments.cards.glob("*.json"))
-    ]
+    found = sorted(arguments.cards.glob("*.json"))
+    cards = [ReportCard.from_json(path.read_text("utf-8")) for path in found]
+    cards = [card for card in cards if card.package]  # not those of examples
     text = page(cards)
     if arguments.write:
         PAGE.write_text(text, encoding="utf-8")
