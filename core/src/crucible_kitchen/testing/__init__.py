@@ -32,10 +32,12 @@ from .conformance import LEVEL, Conformance, bound, needs, since, unless_synthet
 
 if TYPE_CHECKING:
     from .blob_store import BlobStoreConformance
+    from .completer import CompleterConformance
     from .hub_client import HubClientConformance
 
 SUITES = {
     "blob_store": "BlobStoreConformance",
+    "completer": "CompleterConformance",
     "hub_client": "HubClientConformance",
 }
 """The name of each port's suite."""
@@ -60,6 +62,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "LEVEL",
     "BlobStoreConformance",
+    "CompleterConformance",
     "Conformance",
     "HubClientConformance",
     "bound",
