@@ -30,7 +30,7 @@ from crucible_kitchen.types import CompletionChunk, FinishReason, FloatArray
 from pydantic import Field
 
 from .conditions import Conditions, fault, pause, round_trip, synthetic  # noqa: F401
-from .language_model import Weights, logprobs
+from .language_model import LEAST_PROBABILITY, Weights, logprobs
 from .published import find
 from .tokenizer import TOKENIZER
 
@@ -100,6 +100,11 @@ def score(opts: Options, sequences: Sequence[Prompt], model: str | None) -> list
     weights = find(model or opts.model)
     round_trip(opts, REQUEST_LATENCY)
     tokens = [np.asarray(_read(sequence).to_ints(), np.int64) for sequence in sequences]
+    for index, ids in enumerate(tokens):
+        if len(ids) - 1 > opts.context_length:  # the last token is predicted, not read
+            raise InvalidInput(
+                f"sequence {index} has {len(ids)} tokens, the context is {opts.context_length}"
+            )
     return [logprobs(weights, ids[1:], np.arange(1, len(ids))) for ids in tokens]
 
 
@@ -112,9 +117,14 @@ def _complete(opts: Options, prompt: Prompt, params: SamplingParams, seed: int) 
             f"the prompt has {given.length} tokens, which leaves no room in a context of "
             f"{opts.context_length}"
         )
-    generator = random.Random(f"{_fingerprint(given)}/{seed if params.temperature else 'greedy'}")
+    generator = random.Random(f"{_fingerprint(given)}/{'greedy' if _greedy(params) else seed}")
     generated = itertools.islice(_speech(opts, generator), min(params.max_tokens, room))
     return _until_stop(generated, given, params, weights)
+
+
+def _greedy(params: SamplingParams) -> bool:
+    """Say whether there is a single token to choose from."""
+    return params.temperature == 0 or params.top_k == 1 or params.top_p <= LEAST_PROBABILITY
 
 
 def _until_stop(

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from crucible_kitchen.types import FloatArray, IntArray
 from numpy.typing import ArrayLike, NDArray
+
+LEAST_PROBABILITY: Final = 0.003
+"""No token has less: exp(-1.5 * (0.4 + 3.1 * 1.1)), by the formulas below."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,10 +192,8 @@ def test_extensions_that_the_server_refuses_are_unsupported(
             completer.complete(prompt, greedy(4))
 
 
-def test_a_model_that_is_not_served_is_an_error_that_a_repeat_does_not_cure(
-    completer: Completer,
-) -> None:
-    with pytest.raises(AdapterError, match="another") as caught:
+def test_a_model_that_is_not_served_is_not_found(completer: Completer) -> None:
+    with pytest.raises(NotFound, match="another") as caught:
         completer.complete(HELLO, SamplingParams(max_tokens=4, model="another"))
     assert not caught.value.retryable
 

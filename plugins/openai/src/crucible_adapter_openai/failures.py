@@ -26,6 +26,8 @@ _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
 # The same by servers without codes: `transformers serve`, pydantic's strict models.
 _UNSUPPORTED_TEXTS = ("Unexpected fields", "Extra inputs are not permitted")
+# `transformers serve` (5.23.0) answers 400, not 404, for a model that it was not started with.
+_NO_MODEL_TEXT = "Server is pinned to"
 
 
 @contextmanager
@@ -76,6 +78,8 @@ def _of_status(error: openai.APIStatusError, url: str) -> AdapterError:
     if status in (400, 413, 422):
         if error.code in _UNSUPPORTED or any(each in text for each in _UNSUPPORTED_TEXTS):
             return Unsupported(reason, details=details)
+        if _NO_MODEL_TEXT in text:
+            return NotFound(reason, details=details)
         return InvalidInput(reason, details=details)
     if status == 408:
         return AdapterTimeout(reason, details=details)

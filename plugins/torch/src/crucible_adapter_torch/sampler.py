@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -138,15 +138,26 @@ def tokens_of(model: LanguageModel, prompt: Prompt, *, reply: bool) -> IntArray:
         reply: whether the beginning of the model's answer follows the messages.
 
     Raises:
-        InvalidInput: it is none of these, or the chat template refuses the messages.
+        InvalidInput: it is none of these, a message has no role or content that is text, or the
+            chat template refuses the messages.
         Unsupported: an image, or messages for a model without a chat template.
     """
     if isinstance(prompt, ModelInput):
         return token_array(prompt)
     if isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], Mapping):
+        for message in cast("Sequence[object]", prompt):
+            _check_message(message)
         ids = model.tokenizer.apply_chat_template(prompt, add_generation_prompt=reply)  # type: ignore[arg-type]
         return np.array(ids, np.int64)
     return token_array(ModelInput.from_ints(prompt))  # type: ignore[arg-type]
+
+
+def _check_message(message: object) -> None:
+    # A template would render what is missing as nothing, and a number as its digits.
+    match message:
+        case {"role": str(), "content": str()}:
+            return
+    raise InvalidInput(f"a message has a `role` and a `content`, both text: {message!r:.200}")
 
 
 def _check_sequence(model: LanguageModel, tokens: IntArray, where: str) -> None:
