@@ -440,6 +440,9 @@ class HubClientSpec(Protocol[OptsT]):
     ) -> Path:
         """Return a local folder that holds every file of the commit that matches, complete and
         checked; never a part of it, offline neither.
+
+        A file matches if its path fits one of `allow_patterns` (None is all) and none of
+        `ignore_patterns`, by the rules of `fnmatch`: `*` matches slashes, too.
         """
         ...
 

@@ -20,6 +20,7 @@ Connect = Callable[..., Completer]
 class TestTransformersServe(CompleterConformance):
     """The server has one generator for all requests in flight: seeds need them one at a time."""
 
+    variant = "transformers serve"
     max_examples = 5
 
     @pytest.fixture
@@ -123,6 +124,7 @@ def words() -> Iterator[Completer]:
 class TestVllmsProtocol(CompleterConformance):
     """What `transformers serve` cannot do: token ids, log probabilities, and many at a time."""
 
+    variant = "vLLM protocol"
     max_in_flight = 16
 
     @pytest.fixture

@@ -8,6 +8,8 @@ from crucible_kitchen.testing import TrainingClientConformance, bound
 
 
 class TestEveryWeight(TrainingClientConformance):
+    variant = "all weights"
+
     @pytest.fixture
     def reopen(self, tmp_path, models):
         return lambda: bound(
@@ -57,6 +59,8 @@ class TestEveryWeight(TrainingClientConformance):
 
 
 class TestLowRankUpdate(TestEveryWeight):
+    variant = "LoRA"
+
     @pytest.fixture
     def lora_rank(self):
         return 2
