@@ -633,7 +633,7 @@ class MetricsStoreConformance(Conformance):
             rows = metrics_store.read(run_id)
             return [row.value for row in rows if row.metric == f"thread {thread}"]
 
-        with ThreadPoolExecutor(threads) as pool:
+        with _threads_that_alternate(), ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, range(threads)))
         metrics_store.flush(run_id)
         for thread in range(threads):
@@ -666,7 +666,7 @@ class MetricsStoreConformance(Conformance):
                         store.flush(run_id)
                 store.flush(run_id)
 
-            with ThreadPoolExecutor(2) as pool:
+            with _threads_that_alternate(), ThreadPoolExecutor(2) as pool:
                 list(pool.map(work, (0, 1), (metrics_store, other)))
             for store in (metrics_store, other):
                 rows = store.read(run_id)
@@ -827,6 +827,17 @@ _values = (
 
 def _rows(store: MetricsStore, run_id: str) -> list[Row]:
     return [(entry.metric, repr(entry.value), entry.step) for entry in store.read(run_id)]
+
+
+@contextlib.contextmanager
+def _threads_that_alternate() -> Iterator[None]:
+    """Let threads take turns all the time, so that one comes between any two steps of another."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @contextlib.contextmanager
