@@ -129,7 +129,7 @@ class DatasetStoreConformance(Conformance):
     ) -> None:
         """`to_list` returns every row of the data set as a dictionary, in the stored order, with
         every value as it was: Unicode, line separators within a text, large integers, floats,
-        lists of dictionaries, and text that looks like a date or a number.
+        lists of dictionaries, and text that looks like a number.
 
         Usually broken by `splitlines`, which also splits at U+2028, and by readers that guess
         types.
@@ -140,6 +140,24 @@ class DatasetStoreConformance(Conformance):
         assert isinstance(found, list)
         assert all(isinstance(row, dict) for row in found)
         assert _texts(found) == _texts(_given(rows))
+
+    @unless_synthetic
+    def test_text_that_looks_like_a_date_stays_text(
+        self, dataset_store: DatasetStore, streaming: bool, tmp_path: Path
+    ) -> None:
+        """A text is a text, whatever it may mean to a reader of tables.
+
+        Usually broken by pyarrow's reader of JSON, which makes times of a column of dates: a
+        prompt that is a date then is no text any more, and cannot be written as JSON.
+        """
+        mine = inspect.getattr_static(type(self), "dataset_id")
+        if mine is not inspect.getattr_static(DatasetStoreConformance, "dataset_id"):
+            pytest.skip("the fixture `dataset_id` is overridden; the rows have to be the kit's")
+        days = [{"day": f"2024-02-{1 + number:02}"} for number in range(28)]
+        file = tmp_path / "conformance-days.jsonl"
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in days))
+        handle = _open(dataset_store, str(file), None, streaming)
+        assert _read(dataset_store, handle) == _texts(days)
 
     @unless_synthetic
     def test_missing_values_and_empty_texts_stay(
@@ -805,7 +823,6 @@ def _row(number: int) -> dict[str, Any]:
         "score": None if number % 7 == 2 else number / 10,
         "flag": number % 2 == 0,
         "digits": f"{number:03}",
-        "day": f"2024-02-{1 + number % 28:02}",
         "messages": [
             {"role": role, "content": f"{role} {number}"} for role in ("user", "assistant")
         ][: 2 - number % 3],
