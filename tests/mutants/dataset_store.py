@@ -1,0 +1,403 @@
+"""Dataset stores with one fault each, made of a right one that is small and quick."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crucible_kitchen import (
+    AdapterOptions,
+    DatasetStore,
+    InvalidInput,
+    NotFound,
+    hookimpl,
+)
+
+from . import Mutant
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lines:
+    """The lines of a JSON Lines file, in some order, whole or in a folder of splits."""
+
+    file: Path
+    lines: tuple[str, ...]
+
+
+class NoOptions(AdapterOptions):
+    pass
+
+
+class JsonLines:
+    """A right store, of files."""
+
+    Options = NoOptions
+
+    @hookimpl
+    def load_dataset(
+        self, opts: NoOptions, dataset_id: str, split: str | None, streaming: bool
+    ) -> Lines:
+        file = Path(dataset_id)
+        if not file.is_file():
+            raise NotFound(f"there is no file {file}")
+        return self._open(file, "train" if split is None else split)
+
+    @hookimpl
+    def get_split(self, opts: NoOptions, handle: Lines, split: str) -> Lines:
+        return self._open(handle.file, split)
+
+    def _open(self, file: Path, split: str) -> Lines:
+        files = {"train": file, "test": file}
+        if split not in files:
+            raise NotFound(f"there is no split {split!r}; there are {', '.join(files)}")
+        lines = tuple(files[split].read_text(encoding="utf-8").rstrip("\n").split("\n"))
+        return Lines(file, lines if split == "train" else lines[:30])
+
+    @hookimpl
+    def shuffle(self, opts: NoOptions, handle: Lines, seed: int, buffer_size: int | None) -> Lines:
+        if buffer_size is not None and buffer_size < 1:
+            raise InvalidInput("buffer_size")
+        numbers = random.Random(seed)
+        lines = sorted(handle.lines, key=lambda _: numbers.random())
+        return Lines(handle.file, tuple(lines))
+
+    @hookimpl
+    def take(self, opts: NoOptions, handle: Lines, count: int) -> Lines:
+        if count < 0:
+            raise InvalidInput("count")
+        return Lines(handle.file, handle.lines[:count])
+
+    @hookimpl
+    def skip(self, opts: NoOptions, handle: Lines, count: int) -> Lines:
+        if count < 0:
+            raise InvalidInput("count")
+        return Lines(handle.file, handle.lines[count:])
+
+    @hookimpl
+    def select(self, opts: NoOptions, handle: Lines, selection: range | Sequence[int]) -> Lines:
+        if any(not 0 <= index < len(handle.lines) for index in selection):
+            raise InvalidInput("selection")
+        return Lines(handle.file, tuple(handle.lines[index] for index in selection))
+
+    @hookimpl
+    def to_list(self, opts: NoOptions, handle: Lines) -> list[Row]:
+        return [json.loads(line) for line in handle.lines]
+
+    @hookimpl
+    def stream(self, opts: NoOptions, handle: Lines, batch_size: int) -> Iterator[list[Row]]:
+        if batch_size < 1:
+            raise InvalidInput("batch_size")
+        for start in range(0, len(handle.lines), batch_size):
+            yield [json.loads(line) for line in handle.lines[start : start + batch_size]]
+
+
+class Options(AdapterOptions):
+    inner: DatasetStore
+
+
+class Faulty:
+    """The base of the mutants: an adapter that leaves everything to `inner`."""
+
+    Options = Options
+
+
+class ShufflesDifferentlyTheSecondTime(Faulty):
+    def __init__(self) -> None:
+        self.calls = itertools.count()
+
+    @hookimpl
+    def shuffle(self, opts: Options, handle: Lines, seed: int, buffer_size: int | None) -> Any:
+        return opts.inner.shuffle(handle, seed + 1000 * next(self.calls), buffer_size)
+
+
+class IgnoresTheSeed(Faulty):
+    @hookimpl
+    def shuffle(self, opts: Options, handle: Lines, seed: int, buffer_size: int | None) -> Any:
+        return opts.inner.shuffle(handle, 0, buffer_size)
+
+
+class TakesSeedZeroForNone(Faulty):
+    @hookimpl
+    def shuffle(self, opts: Options, handle: Lines, seed: int, buffer_size: int | None) -> Any:
+        return opts.inner.shuffle(handle, seed or 42, buffer_size)
+
+
+class MixesTheHistoryIntoTheSeed(Faulty):
+    @hookimpl
+    def take(self, opts: Options, handle: Lines, count: int) -> Any:
+        part = opts.inner.take(handle, count)
+        return Lines(part.file / "taken", part.lines)
+
+    @hookimpl
+    def shuffle(self, opts: Options, handle: Lines, seed: int, buffer_size: int | None) -> Any:
+        return opts.inner.shuffle(handle, seed + str(handle.file).count("taken"), buffer_size)
+
+
+class SaltsTheSeedInEachProcess(Faulty):
+    """Each binding is another process; the salt is its options' identity."""
+
+    @hookimpl
+    def shuffle(self, opts: Options, handle: Lines, seed: int, buffer_size: int | None) -> Any:
+        return opts.inner.shuffle(handle, seed + id(opts), buffer_size)
+
+
+class RepeatsARow(Faulty):
+    @hookimpl
+    def shuffle(self, opts: Options, handle: Lines, seed: int, buffer_size: int | None) -> Any:
+        shuffled = opts.inner.shuffle(handle, seed, buffer_size)
+        if buffer_size is None or len(shuffled.lines) <= buffer_size:
+            return shuffled
+        return Lines(shuffled.file, (*shuffled.lines[:-1], shuffled.lines[0]))
+
+
+class TakesNoBufferForTheDefault(Faulty):
+    @hookimpl
+    def shuffle(self, opts: Options, handle: Lines, seed: int, buffer_size: int | None) -> Any:
+        return opts.inner.shuffle(handle, seed, buffer_size or None)
+
+
+class ShufflesTheRestAnew(Faulty):
+    @hookimpl
+    def skip(self, opts: Options, handle: Lines, count: int) -> Any:
+        rest = opts.inner.skip(handle, count)
+        stored = opts.inner.get_split(handle, "train")
+        if count and rest.lines and rest.lines != stored.lines[-len(rest.lines) :]:
+            return opts.inner.shuffle(rest, 1)
+        return rest
+
+
+class LosesRowsAtAResumedPosition(Faulty):
+    """Forgets what would be in a buffer of 5 rows, unless at a multiple of it."""
+
+    @hookimpl
+    def skip(self, opts: Options, handle: Lines, count: int) -> Any:
+        stored = opts.inner.get_split(handle, "train").lines[: len(handle.lines)]
+        shuffled = len(handle.lines) > 100 and handle.lines != stored
+        return opts.inner.skip(handle, count + (count % 5 if shuffled else 0))
+
+
+class RaisesPastTheEnd(Faulty):
+    @hookimpl
+    def take(self, opts: Options, handle: Lines, count: int) -> Any:
+        return opts.inner.select(handle, range(count)) if count > 0 else opts.inner.take(handle, 0)
+
+
+class TakesNoneForAll(Faulty):
+    @hookimpl
+    def take(self, opts: Options, handle: Lines, count: int) -> Any:
+        return opts.inner.take(handle, count) if count else handle
+
+
+class SlicesFromTheEnd(Faulty):
+    @hookimpl
+    def skip(self, opts: Options, handle: Lines, count: int) -> Any:
+        return Lines(handle.file, handle.lines[count:])
+
+
+class CountsIndicesFromTheEnd(Faulty):
+    @hookimpl
+    def select(self, opts: Options, handle: Lines, selection: Sequence[int]) -> Any:
+        count = len(handle.lines)
+        return opts.inner.select(handle, [i + count if i < 0 else i for i in selection])
+
+
+class ChecksIndicesAgainstWhatIsStored(Faulty):
+    @hookimpl
+    def select(self, opts: Options, handle: Lines, selection: Sequence[int]) -> Any:
+        opts.inner.select(opts.inner.get_split(handle, "train"), selection)
+        return opts.inner.select(handle, [i for i in selection if i < len(handle.lines)])
+
+
+class LooksIndicesUpInWhatIsStored(Faulty):
+    @hookimpl
+    def select(self, opts: Options, handle: Lines, selection: Sequence[int]) -> Any:
+        opts.inner.select(handle, selection)
+        return opts.inner.select(opts.inner.get_split(handle, "train"), selection)
+
+
+class SortsIndices(Faulty):
+    @hookimpl
+    def select(self, opts: Options, handle: Lines, selection: Sequence[int]) -> Any:
+        return opts.inner.select(handle, sorted(selection))
+
+
+class DropsRepeatedIndices(Faulty):
+    @hookimpl
+    def select(self, opts: Options, handle: Lines, selection: Sequence[int]) -> Any:
+        return opts.inner.select(handle, list(dict.fromkeys(selection)))
+
+
+class SharesItsRows(Faulty):
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+
+    @hookimpl
+    def to_list(self, opts: Options, handle: Lines) -> list[Row]:
+        return [self.rows.setdefault(line, json.loads(line)) for line in handle.lines]
+
+
+class CopiesItsRowsShallowly(Faulty):
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+
+    @hookimpl
+    def to_list(self, opts: Options, handle: Lines) -> list[Row]:
+        return [dict(self.rows.setdefault(line, json.loads(line))) for line in handle.lines]
+
+
+class ShufflesInPlace(Faulty):
+    @hookimpl
+    def shuffle(self, opts: Options, handle: Lines, seed: int, buffer_size: int | None) -> Any:
+        shuffled = opts.inner.shuffle(handle, seed, buffer_size)
+        object.__setattr__(handle, "lines", shuffled.lines)
+        return handle
+
+
+class SkipsInPlace(Faulty):
+    @hookimpl
+    def skip(self, opts: Options, handle: Lines, count: int) -> Any:
+        rest = opts.inner.skip(handle, count)
+        object.__setattr__(handle, "lines", rest.lines)
+        return rest
+
+
+class KeepsTheOrderForAnotherSplit(Faulty):
+    @hookimpl
+    def get_split(self, opts: Options, handle: Lines, split: str) -> Any:
+        other = opts.inner.get_split(handle, split)
+        return handle if sorted(handle.lines) == sorted(other.lines) else other
+
+
+class TakesAMissingSplitForTheFirst(Faulty):
+    @hookimpl
+    def get_split(self, opts: Options, handle: Lines, split: str) -> Any:
+        try:
+            return opts.inner.get_split(handle, split)
+        except NotFound:
+            return opts.inner.get_split(handle, "train")
+
+
+class DoesNotListTheSplits(Faulty):
+    @hookimpl
+    def get_split(self, opts: Options, handle: Lines, split: str) -> Any:
+        try:
+            return opts.inner.get_split(handle, split)
+        except NotFound as error:
+            raise NotFound(f"there is no split {split!r}") from error
+
+
+class TakesAMissingFileForAnEmptyOne(Faulty):
+    @hookimpl
+    def load_dataset(
+        self, opts: Options, dataset_id: str, split: str | None, streaming: bool
+    ) -> Any:
+        try:
+            return opts.inner.load_dataset(dataset_id, split, streaming=streaming)
+        except NotFound:
+            if Path(dataset_id).exists():
+                raise
+            return Lines(Path(dataset_id), ())
+
+
+class DropsMissingValues(Faulty):
+    @hookimpl
+    def to_list(self, opts: Options, handle: Lines) -> list[Row]:
+        rows = opts.inner.to_list(handle)
+        return [{key: value for key, value in row.items() if value is not None} for row in rows]
+
+
+class TakesEmptyTextForMissing(Faulty):
+    @hookimpl
+    def to_list(self, opts: Options, handle: Lines) -> list[Row]:
+        rows = opts.inner.to_list(handle)
+        return [{k: None if v == "" else v for k, v in row.items()} for row in rows]
+
+
+class MakesFloatsOfIntegersWithGaps(Faulty):
+    @hookimpl
+    def to_list(self, opts: Options, handle: Lines) -> list[Row]:
+        rows = opts.inner.to_list(handle)
+        for row in rows:
+            row["count"] = None if row["count"] is None else float(row["count"])
+        return rows
+
+
+class DropsTheShortLastBatch(Faulty):
+    @hookimpl
+    def stream(self, opts: Options, handle: Lines, batch_size: int) -> Iterator[list[Row]]:
+        for batch in opts.inner.stream(handle, batch_size):
+            if len(batch) == batch_size:
+                yield batch
+
+
+class StopsOneBatchEarly(Faulty):
+    @hookimpl
+    def stream(self, opts: Options, handle: Lines, batch_size: int) -> Iterator[list[Row]]:
+        batches = list(opts.inner.stream(handle, batch_size))
+        yield from batches[:-1] if len(batches) > 20 else batches
+
+
+class StreamsAnEmptyBatch(Faulty):
+    @hookimpl
+    def stream(self, opts: Options, handle: Lines, batch_size: int) -> Iterator[list[Row]]:
+        yield from list(opts.inner.stream(handle, batch_size)) or [[]]
+
+
+class StreamsFromOnePosition(Faulty):
+    """Goes on where the last stream of the handle was left."""
+
+    def __init__(self) -> None:
+        self.left: dict[int, tuple[Lines, Iterator[list[Row]]]] = {}
+
+    @hookimpl
+    def stream(self, opts: Options, handle: Lines, batch_size: int) -> Iterator[list[Row]]:
+        begun = iter(opts.inner.stream(handle, batch_size))
+        _, batches = self.left.setdefault(id(handle), (handle, begun))
+        yield from batches
+        del self.left[id(handle)]
+
+
+MUTANTS = [
+    Mutant("dataset_store", adapter, f"test_{killed_by}", inner={"use": JsonLines()})
+    for adapter, killed_by in (
+        (ShufflesDifferentlyTheSecondTime(), "the_same_seed_gives_the_same_order"),
+        (IgnoresTheSeed(), "other_seeds_give_other_orders"),
+        (TakesSeedZeroForNone(), "other_seeds_give_other_orders"),
+        (MixesTheHistoryIntoTheSeed(), "the_order_depends_on_the_seed_and_the_rows_alone"),
+        (SaltsTheSeedInEachProcess(), "another_process_finds_the_same_order"),
+        (RepeatsARow(), "a_shuffle_loses_nothing_and_repeats_nothing"),
+        (TakesNoBufferForTheDefault(), "a_buffer_of_no_rows_is_refused"),
+        (ShufflesTheRestAnew(), "skip_goes_on_exactly_where_reading_a_shuffle_stopped"),
+        (LosesRowsAtAResumedPosition(), "skip_goes_on_exactly_where_reading_a_shuffle_stopped"),
+        (RaisesPastTheEnd(), "take_and_skip_past_the_end_clamp"),
+        (TakesNoneForAll(), "take_and_skip_of_no_rows"),
+        (SlicesFromTheEnd(), "a_negative_number_of_rows_is_refused"),
+        (CountsIndicesFromTheEnd(), "an_index_out_of_range_is_refused"),
+        (ChecksIndicesAgainstWhatIsStored(), "an_index_out_of_range_is_refused"),
+        (LooksIndicesUpInWhatIsStored(), "select_counts_the_rows_of_its_handle"),
+        (SortsIndices(), "select_keeps_the_order_given_and_repeats"),
+        (DropsRepeatedIndices(), "select_keeps_the_order_given_and_repeats"),
+        (SharesItsRows(), "rows_may_be_changed_by_whoever_gets_them"),
+        (CopiesItsRowsShallowly(), "rows_may_be_changed_by_whoever_gets_them"),
+        (ShufflesInPlace(), "operations_leave_the_handle_as_it_was"),
+        (SkipsInPlace(), "any_sequence_of_operations_does_what_lists_do"),
+        (KeepsTheOrderForAnotherSplit(), "get_split_has_the_stored_order"),
+        (TakesAMissingSplitForTheFirst(), "a_missing_split_is_not_found_and_the_splits_are_listed"),
+        (DoesNotListTheSplits(), "a_missing_split_is_not_found_and_the_splits_are_listed"),
+        (TakesAMissingFileForAnEmptyOne(), "a_missing_data_set_is_not_found"),
+        (DropsMissingValues(), "missing_values_and_empty_texts_stay"),
+        (TakesEmptyTextForMissing(), "missing_values_and_empty_texts_stay"),
+        (MakesFloatsOfIntegersWithGaps(), "the_rows_are_those_that_are_stored"),
+        (DropsTheShortLastBatch(), "a_stream_is_the_rows_in_batches"),
+        (StopsOneBatchEarly(), "any_part_of_any_shuffle_is_the_same_part_of_its_rows"),
+        (StreamsAnEmptyBatch(), "a_stream_of_no_rows_has_no_batches"),
+        (StreamsFromOnePosition(), "a_stream_may_be_left_early"),
+    )
+]
