@@ -14,7 +14,7 @@ import pytest
 from conftest import Crucible, clean_environ
 from crucible_kitchen import PORTS
 from crucible_kitchen.testing import SUITES, BlobStoreConformance, suite_of
-from crucible_kitchen.testing.report import ReportCard
+from crucible_kitchen.testing.report import ReportCard, Verdict
 
 
 def suite(**members: Any) -> type[BlobStoreConformance]:
@@ -179,6 +179,24 @@ def test_cards_are_written_where_the_plugin_is_asked_for_them(
     )
     assert {verdict.test for verdict in card.verdicts} == set(BlobStoreConformance.promises)
     assert card.ok
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("passed", "failed", "failed"),
+        ("passed", "warning", "warning"),
+        ("passed", "skipped", "passed"),
+        ("skipped", "excused", "excused"),
+        ("xfailed", "failed", "failed"),
+    ],
+)
+def test_a_promise_with_parameters_is_judged_by_the_worst_that_was_tried(
+    one: str, other: str, both: str
+) -> None:
+    verdicts = [Verdict("test_it", "", outcome) for outcome in (one, other)]
+    assert verdicts[0].joined(verdicts[1]).outcome == both
+    assert verdicts[1].joined(verdicts[0]).outcome == both
 
 
 # --- crucible check ---

@@ -72,7 +72,7 @@ class Cards:
         )
         verdicts = self._verdicts.setdefault(suite, {})
         earlier = verdicts.get(verdict.test)
-        verdicts[verdict.test] = earlier.worst(verdict) if earlier else verdict
+        verdicts[verdict.test] = earlier.joined(verdict) if earlier else verdict
 
     def cards(self) -> list[ReportCard]:
         """Return the card of each suite that was run."""

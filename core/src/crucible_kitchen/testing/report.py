@@ -23,6 +23,9 @@ OUTCOMES = ("failed", "warning", "xfailed", "excused", "skipped", "passed")
 """
 
 
+_TRIED = ("failed", "warning", "xfailed", "passed", "excused", "skipped")
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What became of one promise.
@@ -30,7 +33,7 @@ class Verdict:
     Args:
         test: the name of the test.
         promise: what is promised, why, and what usually breaks it.
-        outcome: one of `OUTCOMES`; of a test with parameters, the worst.
+        outcome: one of `OUTCOMES`; of a test with parameters, the worst of those tried.
         reason: why it did not pass.
         seconds: how long it took.
         traceback: pytest's account of a failure.
@@ -48,10 +51,14 @@ class Verdict:
         """The promise in a few words."""
         return self.test.removeprefix("test_").replace("_", " ")
 
-    def worst(self, other: Verdict) -> Verdict:
-        """Join the verdicts of two sets of parameters."""
-        first = min(self, other, key=lambda verdict: OUTCOMES.index(verdict.outcome))
-        return dataclasses.replace(first, seconds=self.seconds + other.seconds)
+    def joined(self, other: Verdict) -> Verdict:
+        """Join the verdicts of two sets of parameters: the worst of those that were tried."""
+        first, second = sorted((self, other), key=lambda verdict: _TRIED.index(verdict.outcome))
+        return dataclasses.replace(
+            first,
+            reason=first.reason or second.reason,
+            seconds=self.seconds + other.seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True)
