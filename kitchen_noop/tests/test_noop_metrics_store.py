@@ -118,6 +118,7 @@ def test_runs_are_apart_and_listed_in_order(store: MetricsStore) -> None:
 def test_an_unknown_run_has_no_rows_and_reading_does_not_make_it(store: MetricsStore) -> None:
     assert store.read("unknown") == []
     store.flush("unknown")
+    store.record_many("unknown", {})
     assert store.runs() == []
 
 

@@ -5,6 +5,7 @@ A row has every shape that workflows read: `prompt` and `completion`, `text`, an
 
 from __future__ import annotations
 
+import operator
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -73,8 +74,12 @@ def shuffle(opts: Options, handle: Dataset, seed: int, buffer_size: int | None) 
     if buffer_size is not None and buffer_size < 1:
         raise InvalidInput(f"buffer_size must be at least 1, not {buffer_size}")
     indices = _indices(opts, handle)
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise InvalidInput(f"a seed is an integer, not {seed!r}") from None
     # NumPy promises the raw numbers of a bit generator for ever, but no permutation of them.
-    keys = np.random.PCG64(seed % 2**64).random_raw(len(indices))
+    keys = np.random.PCG64(number % 2**64).random_raw(len(indices))
     return replace(handle, indices=indices[np.argsort(keys, kind="stable")])
 
 

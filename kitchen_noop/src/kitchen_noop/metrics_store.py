@@ -59,6 +59,8 @@ def record_many(
         MetricEntry.recorded(run_id, metric, value, step, metadata)
         for metric, value in metrics.items()
     ]
+    if not entries:
+        return
     store = rows(opts)
     with store.lock:
         run = store.runs.setdefault(run_id, {})

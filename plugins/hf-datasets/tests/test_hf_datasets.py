@@ -423,7 +423,7 @@ def test_a_new_seed_an_epoch_gives_each_epoch_its_own_order_after_take_too(
 
 
 @both_ways
-@pytest.mark.parametrize("seed", [-1, "7", 1.5])
+@pytest.mark.parametrize("seed", [-1, "7", 1.5, None])
 def test_a_seed_that_is_no_natural_number_is_refused(
     store: DatasetStore, numbers: Path, streaming: bool, seed: Any
 ) -> None:

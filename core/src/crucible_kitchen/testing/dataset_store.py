@@ -363,6 +363,18 @@ class DatasetStoreConformance(Conformance):
                 assert _read(other, other.skip(theirs, 11)) == order[11:]
                 assert _read(other, theirs) == order
 
+    @pytest.mark.parametrize("seed", [None, 1.5, "1"], ids=repr)
+    def test_a_shuffle_without_a_seed_is_refused(
+        self, dataset_store: DatasetStore, handle: Any, seed: Any
+    ) -> None:
+        """What is no integer is no seed, and `InvalidInput`: an order that nobody can ask for
+        again makes a run that nobody can continue.
+
+        Usually broken by a library that takes None for a seed of its own choice.
+        """
+        with pytest.raises(InvalidInput):
+            _read(dataset_store, dataset_store.shuffle(handle, seed))
+
     @pytest.mark.parametrize("buffer_size", [0, -1])
     def test_a_buffer_of_no_rows_is_refused(
         self, dataset_store: DatasetStore, handle: Any, buffer_size: int
@@ -693,7 +705,8 @@ class DatasetStoreConformance(Conformance):
         """For any seed, buffer, position and length, skipping and taking, in either order, gives
         the slice of the whole shuffle, in `to_list` and in a stream.
 
-        Usually broken where a position meets the edge of a buffer, a batch or the end.
+        Usually broken by what happens where a position meets the edge of a buffer, of a batch, or
+        the end.
         """
         store, count = dataset_store, len(stored)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -190,7 +191,8 @@ def _rows(columns: Columns) -> list[Row]:
 
 def _bits(seed: int) -> np.random.PCG64:
     try:
-        return np.random.PCG64(seed)
+        # As an integer: numpy takes None for a seed of its own choice.
+        return np.random.PCG64(operator.index(seed))
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"a seed is a non-negative integer, not {seed!r}") from error
 
