@@ -108,6 +108,20 @@ def run_pytest(tmp_path: Path) -> Pytest:
     return run
 
 
+def test_an_expected_failure_runs_the_promise(run_pytest: Pytest) -> None:
+    expecting = (
+        KIT
+        + """
+    @pytest.mark.xfail(reason="a promise that is kept all the same", strict=True)
+    def test_a_write_replaces(self, blob_store, folder):
+        super().test_a_write_replaces(blob_store, folder)
+"""
+    )
+    code, said = run_pytest(expecting, "-k", "test_a_write_replaces")
+    assert code == 1
+    assert "XPASS(strict)" in said
+
+
 def test_a_suite_of_which_every_test_was_skipped_fails(run_pytest: Pytest) -> None:
     skipping = KIT.replace("with bound", "pytest.skip('no server')\n        with bound")
     code, said = run_pytest(skipping)

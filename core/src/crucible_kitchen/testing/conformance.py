@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -135,8 +136,12 @@ def _judged(test: Callable[..., None]) -> Callable[..., None]:
     required: tuple[str, ...] = getattr(test, "crucible_needs", ())
     level: str = getattr(test, "crucible_since", "1.0")
 
+    names = [*inspect.signature(test).parameters][1:]
+
     @functools.wraps(test)
-    def judged(self: Conformance, **fixtures: Any) -> None:
+    def judged(self: Conformance, *given: Any, **fixtures: Any) -> None:
+        # pytest names them; whoever calls super() in an expected failure may not.
+        fixtures |= dict(zip(names, given, strict=False))
         port: Port = fixtures[self.port.name]
         if missing := [name for name in required if not port.supports(name)]:
             pytest.skip(f"does not implement {', '.join(missing)}, which is optional")
