@@ -55,13 +55,23 @@ class TestPostgreSQL(TestSQLite):
     variant = "PostgreSQL"
 
     @pytest.fixture
-    def options(self, server: Server) -> dict[str, Any]:
-        return {"url": server.url, "max_delay": 3600}
+    def url(self, server: Server) -> str:
+        """A database of this suite's own: other tests make its tables under other roles."""
+        with closing(psycopg.connect(server.url, autocommit=True)) as connection:
+            if not connection.execute(
+                "SELECT 1 FROM pg_database WHERE datname = 'conformance'"
+            ).fetchone():
+                connection.execute("CREATE DATABASE conformance")
+        return f"{server.url.rpartition('/')[0]}/conformance"
 
     @pytest.fixture
-    def stored(self, server: Server) -> Stored:
+    def options(self, url: str) -> dict[str, Any]:
+        return {"url": url, "max_delay": 3600}
+
+    @pytest.fixture
+    def stored(self, url: str) -> Stored:
         def stored(run_id: str) -> dict[tuple[str, int], float]:
-            with closing(psycopg.connect(server.url)) as connection:
+            with closing(psycopg.connect(url)) as connection:
                 rows = connection.execute(f"{QUERY}%s", [run_id]).fetchall()
             return _by_step(rows)
 
