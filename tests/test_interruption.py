@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from conftest import COMMAND, clean_environ
+from conftest import COMMAND, Crucible, clean_environ
 
 # More steps than can be taken before the signal comes.
 CONFIG = """
@@ -112,35 +112,24 @@ def fails(kitchen, config: WorkflowConfig):
 
 @pytest.mark.parametrize("function", ["goes_on", "fails"])
 def test_ctrl_c_that_a_library_swallows_ends_the_run_all_the_same(
-    tmp_path: Path, function: str
+    plain_crucible: Crucible, tmp_path: Path, function: str
 ) -> None:
     (tmp_path / "mine.py").write_text(SWALLOWING)
-    done = subprocess.run(
-        [*COMMAND, "run", f"workflow.use=mine.py:{function}"],
-        cwd=tmp_path,
-        env=clean_environ(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 130
-    assert "went on" not in done.stdout
-    assert "interrupted; there is no checkpoint yet, so begin again with\n" in done.stderr
-    assert "a library failed" not in done.stderr
+    outcome = plain_crucible("run", f"workflow.use=mine.py:{function}")
+    assert outcome.code == 130
+    assert "went on" not in outcome.out
+    assert "interrupted; there is no checkpoint yet, so begin again with\n" in outcome.err
+    assert "a library failed" not in outcome.err
 
 
-def test_a_command_that_was_started_deaf_to_ctrl_c_stays_so(tmp_path: Path) -> None:
+def test_a_command_that_was_started_deaf_to_ctrl_c_stays_so(
+    plain_crucible: Crucible, tmp_path: Path
+) -> None:
     (tmp_path / "mine.py").write_text(SWALLOWING)
-    done = subprocess.run(
-        [*COMMAND, "run", "workflow.use=mine.py:goes_on"],
-        cwd=tmp_path,
-        env=clean_environ(),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0
-    assert "went on" in done.stdout
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the command inherits
+    try:
+        outcome = plain_crucible("run", "workflow.use=mine.py:goes_on")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert outcome.code == 0
+    assert "went on" in outcome.out

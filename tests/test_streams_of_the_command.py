@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import Crucible, clean_environ
-
-MAIN = [sys.executable, "-c", "from crucible_kitchen.cli import main; main()"]
+from conftest import COMMAND, Crucible, clean_environ
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
@@ -20,7 +17,7 @@ MAIN = [sys.executable, "-c", "from crucible_kitchen.cli import main; main()"]
 def test_a_closed_stream_changes_no_exit_code(tmp_path: Path, arguments: str, code: int) -> None:
     script = f'"$@" {arguments}'
     done = subprocess.run(
-        ["sh", "-c", script, "sh", *MAIN], cwd=tmp_path, capture_output=True, text=True
+        ["sh", "-c", script, "sh", *COMMAND], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == code
     assert "Traceback" not in done.stderr
@@ -34,7 +31,7 @@ def test_a_reader_that_has_left_causes_no_complaint(
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [*MAIN, *arguments],
+        [*COMMAND, *arguments],
         cwd=tmp_path,
         env=clean_environ(PYTHONUNBUFFERED=unbuffered),
         stdout=writer,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
-from types import FrameType, TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from ..telemetry import Event
 
@@ -20,20 +22,20 @@ class Interruption:
     def __init__(self) -> None:
         self.came = False
 
-    def __enter__(self) -> Interruption:
-        self._before = signal.getsignal(signal.SIGINT)
+    @classmethod
+    @contextmanager
+    def remembered(cls) -> Iterator[Interruption]:
+        """Remember SIGINT during the `with` block."""
+        interruption = cls()
         # Left alone where it is ignored, as of a command in the background of a script.
-        if self._before is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._take)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield interruption
+            return
+        signal.signal(signal.SIGINT, interruption._take)
+        try:
+            yield interruption
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self.came = True

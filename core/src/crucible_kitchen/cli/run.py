@@ -36,7 +36,7 @@ def run(
     settings = read(arguments or [], profile)
     name, table = workflow_of(settings)
     with (
-        Interruption() as interruption,
+        Interruption.remembered() as interruption,
         Kitchen.from_settings(settings) as kitchen,
         Progress(kitchen) as progress,
     ):
