@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import json
 import random
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import crucible_adapter_hf_datasets.dataset_store as hf_datasets
 from crucible_kitchen import (
     AdapterOptions,
     DatasetStore,
@@ -82,7 +85,7 @@ class JsonLines:
 
     @hookimpl
     def select(self, opts: NoOptions, handle: Lines, selection: range | Sequence[int]) -> Lines:
-        if any(not 0 <= index < len(handle.lines) for index in selection):
+        if any(not isinstance(i, int) or not 0 <= i < len(handle.lines) for i in selection):
             raise InvalidInput("selection")
         return Lines(handle.file, tuple(handle.lines[index] for index in selection))
 
@@ -364,6 +367,54 @@ class StreamsFromOnePosition(Faulty):
         del self.left[id(handle)]
 
 
+class ForgetsTheFirstOfTwoShuffles(Faulty):
+    def __init__(self) -> None:
+        self.made: dict[int, tuple[Any, Any]] = {}
+
+    @hookimpl
+    def shuffle(self, opts: Options, handle: Lines, seed: int, buffer_size: int | None) -> Any:
+        _, before = self.made.get(id(handle), (None, handle))
+        shuffled = opts.inner.shuffle(before, seed, buffer_size)
+        self.made[id(shuffled)] = (shuffled, before)
+        return shuffled
+
+
+class RoundsIndices(Faulty):
+    @hookimpl
+    def select(self, opts: Options, handle: Lines, selection: range | Sequence[int]) -> Any:
+        return opts.inner.select(handle, [int(index) for index in selection])
+
+
+class IgnoresTheRevision(Faulty):
+    @hookimpl
+    def load_dataset(
+        self,
+        opts: Options,
+        dataset_id: str,
+        split: str | None,
+        name: str | None,
+        revision: str | None,
+        streaming: bool,
+    ) -> Any:
+        return opts.inner.load_dataset(dataset_id, split, name, streaming=streaming)
+
+
+class ChoosesTheFirstSplit(Faulty):
+    @hookimpl
+    def load_dataset(
+        self, opts: Options, dataset_id: str, split: str | None, streaming: bool
+    ) -> Any:
+        return opts.inner.load_dataset(dataset_id, split or "train", streaming=streaming)
+
+
+class ReadsWholeToStream(Faulty):
+    @hookimpl
+    def stream(self, opts: Options, handle: Any, batch_size: int) -> Iterator[list[Row]]:
+        rows = opts.inner.to_list(handle)
+        for start in range(0, len(rows), batch_size):
+            yield rows[start : start + batch_size]
+
+
 MUTANTS = [
     Mutant("dataset_store", adapter, f"test_{killed_by}", inner={"use": JsonLines()})
     for adapter, killed_by in (
@@ -399,5 +450,27 @@ MUTANTS = [
         (StopsOneBatchEarly(), "any_part_of_any_shuffle_is_the_same_part_of_its_rows"),
         (StreamsAnEmptyBatch(), "a_stream_of_no_rows_has_no_batches"),
         (StreamsFromOnePosition(), "a_stream_may_be_left_early"),
+        (
+            ForgetsTheFirstOfTwoShuffles(),
+            "a_shuffle_of_a_shuffle_takes_the_rows_as_they_come",
+        ),
+        (RoundsIndices(), "an_index_that_is_no_integer_is_refused"),
+        (IgnoresTheRevision(), "a_configuration_or_revision_that_does_not_exist_is_refused"),
+    )
+]
+
+# What the small store does not do: choose among splits, and read a large file piece by piece.
+_cache = tempfile.TemporaryDirectory()
+atexit.register(_cache.cleanup)
+MUTANTS += [
+    Mutant(
+        "dataset_store",
+        adapter,
+        f"test_{killed_by}",
+        inner={"use": hf_datasets, "cache_dir": _cache.name},
+    )
+    for adapter, killed_by in (
+        (ChoosesTheFirstSplit(), "of_several_splits_one_must_be_chosen"),
+        (ReadsWholeToStream(), "a_stream_takes_bounded_memory"),
     )
 ]

@@ -1,4 +1,4 @@
-"""The conformance suite on a local file, and on a folder with a file for each split."""
+"""The conformance suite on a local file, on a folder with a file for each split, and on a hub."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import crucible_adapter_hf_datasets.dataset_store as hf_datasets
 import pytest
 from crucible_kitchen import DatasetStore
 from crucible_kitchen.testing import DatasetStoreConformance, bound
+from loopback_hub import LoopbackHub, redirect
 
 Reopen = Callable[[], AbstractContextManager[DatasetStore]]
 
@@ -67,3 +68,32 @@ class TestFolder(TestFile):
     @pytest.fixture
     def splits(self) -> tuple[str, ...]:
         return ("train", "test")
+
+
+@pytest.mark.slow
+class TestHub(TestFolder):
+    """The same folder, served by a hub on this machine."""
+
+    variant = "a data set of the Hub"
+    max_examples = 5
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def hub(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
+        parts = {"train": ROWS[:45], "test": ROWS[45:]}
+        files = {
+            f"{split}.jsonl": "".join(json.dumps(row) + "\n" for row in rows).encode()
+            for split, rows in parts.items()
+        }
+        with LoopbackHub() as hub, pytest.MonkeyPatch.context() as patch:
+            redirect(hub, tmp_path_factory.mktemp("home"), patch)
+            hub.commit("org/rows", files, "dataset")
+            yield hub
+
+    @pytest.fixture
+    def dataset_id(self, hub: LoopbackHub) -> str:
+        return "org/rows"
+
+    @pytest.fixture
+    def missing_dataset_id(self) -> str:
+        return "org/missing"

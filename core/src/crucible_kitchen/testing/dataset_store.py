@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import json
 import re
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -63,8 +64,7 @@ class DatasetStoreConformance(Conformance):
         them. None, which is the default where `dataset_id` is overridden, is unknown: then the
         store's own `to_list` is what the rest is compared with.
         """
-        mine = inspect.getattr_static(type(self), "dataset_id")
-        if mine is not inspect.getattr_static(DatasetStoreConformance, "dataset_id"):
+        if _is_overridden(self):
             return None
         return [_row(number) for number in range(120)]
 
@@ -150,8 +150,7 @@ class DatasetStoreConformance(Conformance):
         Usually broken by pyarrow's reader of JSON, which makes times of a column of dates: a
         prompt that is a date then is no text any more, and cannot be written as JSON.
         """
-        mine = inspect.getattr_static(type(self), "dataset_id")
-        if mine is not inspect.getattr_static(DatasetStoreConformance, "dataset_id"):
+        if _is_overridden(self):
             pytest.skip("the fixture `dataset_id` is overridden; the rows have to be the kit's")
         days = [{"day": f"2024-02-{1 + number:02}"} for number in range(28)]
         file = tmp_path / "conformance-days.jsonl"
@@ -314,6 +313,21 @@ class DatasetStoreConformance(Conformance):
         ]
         assert all(order != stored for order in orders)
         assert len(set(map(tuple, orders))) == len(seeds)
+
+    @pytest.mark.parametrize("buffer_size", [None, 7], ids="buffer_size={}".format)
+    def test_a_shuffle_of_a_shuffle_takes_the_rows_as_they_come(
+        self, dataset_store: DatasetStore, handle: Any, stored: list[str], buffer_size: int | None
+    ) -> None:
+        """A shuffled handle can be shuffled like any other: the second order is made of the first.
+
+        Usually broken by a backend that keeps one seed, the last: a fixed sample of a shuffle is
+        then another one in every epoch.
+        """
+        store = dataset_store
+        first, second = store.shuffle(handle, 1, buffer_size), store.shuffle(handle, 2, buffer_size)
+        both = _read(store, store.shuffle(first, 2, buffer_size))
+        assert sorted(both) == sorted(stored)
+        assert both not in (_read(store, first), _read(store, second))
 
     @pytest.mark.parametrize("buffer_size", [None, 7], ids="buffer_size={}".format)
     def test_the_order_depends_on_the_seed_and_the_rows_alone(
@@ -518,6 +532,18 @@ class DatasetStoreConformance(Conformance):
             with pytest.raises(InvalidInput):
                 _read(store, store.select(start, selection))
 
+    @pytest.mark.parametrize("selection", [[1.5], ["1"], [[1]], [None]], ids=repr)
+    def test_an_index_that_is_no_integer_is_refused(
+        self, dataset_store: DatasetStore, handle: Any, streaming: bool, selection: Any
+    ) -> None:
+        """Anything but integers is `InvalidInput`.
+
+        Usually broken by an array, which rounds what it is given, or takes a list of lists.
+        """
+        _select(dataset_store, handle, [0], streaming)
+        with pytest.raises(InvalidInput):
+            _read(dataset_store, dataset_store.select(handle, selection))
+
     # --- data sets and splits ---
 
     @unless_synthetic
@@ -594,9 +620,9 @@ class DatasetStoreConformance(Conformance):
         self, dataset_store: DatasetStore, dataset_id: str, streaming: bool, splits: Any
     ) -> None:
         """A data set may be opened without a split; `get_split` then has the same rows as opening
-        that split. What has several splits and none chosen has no rows: reading is an error.
+        that split, and what has only one needs none.
 
-        Usually broken by guessing a split.
+        Usually broken by a handle that has forgotten what it was opened from.
         """
         store = dataset_store
         names = _splits(store, dataset_id, splits)
@@ -608,7 +634,86 @@ class DatasetStoreConformance(Conformance):
         if len(names) == 1:
             assert _read(store, whole) == expected
 
+    def test_of_several_splits_one_must_be_chosen(
+        self,
+        dataset_store: DatasetStore,
+        dataset_id: str,
+        streaming: bool,
+        splits: Any,
+        tmp_path: Path,
+    ) -> None:
+        """What has several splits and none chosen has no rows: reading it, or a part of it, is an
+        error.
+
+        Usually broken by a silent choice of the first: evaluated on what it was trained on, every
+        model is excellent.
+        """
+        if not _is_overridden(self):
+            folder = tmp_path / "conformance-splits"
+            folder.mkdir()
+            for name in ("train", "test"):
+                (folder / f"{name}.jsonl").write_text(f'{{"split": "{name}"}}\n' * 3)
+            dataset_id, splits = str(folder), None
+        if len(_splits(dataset_store, dataset_id, splits)) < 2:
+            pytest.skip("no data set of several splits is known that the store can open")
+        whole = _open(dataset_store, dataset_id, None, streaming)
+        with pytest.raises(AdapterError):
+            _read(dataset_store, whole)
+        with pytest.raises(AdapterError):
+            _read(dataset_store, dataset_store.shuffle(whole, 1))
+
+    @unless_synthetic
+    @pytest.mark.parametrize("argument", ["name", "revision"])
+    def test_a_configuration_or_revision_that_does_not_exist_is_refused(
+        self,
+        dataset_store: DatasetStore,
+        dataset_id: str,
+        split: str | None,
+        handle: Any,
+        streaming: bool,
+        argument: str,
+    ) -> None:
+        """A `name` or `revision` that the data set does not have is `NotFound`; a store that knows
+        none says `Unsupported`.
+
+        Usually broken by an argument that is ignored: the record of the run then names a revision
+        that was never read.
+        """
+        asked: dict[str, Any] = {argument: MISSING}
+        with pytest.raises((NotFound, Unsupported)):
+            dataset_store.load_dataset(dataset_id, split, streaming=streaming, **asked)
+
     # --- stream ---
+
+    @needs("stream")
+    @unless_synthetic
+    def test_a_stream_takes_bounded_memory(
+        self, dataset_store: DatasetStore, tmp_path: Path
+    ) -> None:
+        """What was opened with `streaming=True` is streamed, shuffled too, in the memory of a part
+        of it.
+
+        Usually broken by reading it whole first.
+        """
+        if _is_overridden(self):
+            pytest.skip("the fixture `dataset_id` is overridden; the rows have to be the kit's")
+        count, size = 5000, 16 << 10
+        file = tmp_path / "conformance-large.jsonl"
+        with file.open("w") as lines:
+            lines.writelines(f'{{"id": {n}, "text": "{"x" * size}"}}\n' for n in range(count))
+        handle = _open(dataset_store, str(file), None, True)
+        handle = dataset_store.skip(dataset_store.shuffle(handle, 1, buffer_size=50), 7)
+        next(dataset_store.stream(handle, 1)).clear()  # what is imported and opened once
+        tracemalloc.start()
+        try:
+            found = sum(len(batch) for batch in dataset_store.stream(handle, 50))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert found == count - 7
+        mib = 1 << 20
+        message = f"{count * size // mib} MiB were streamed in {peak // mib} MiB of memory"
+        assert peak < count * size // 2, message
 
     @needs("stream")
     def test_a_stream_is_the_rows_in_batches(
@@ -840,6 +945,12 @@ def _row(number: int) -> dict[str, Any]:
             {"role": role, "content": f"{role} {number}"} for role in ("user", "assistant")
         ][: 2 - number % 3],
     }
+
+
+def _is_overridden(suite: DatasetStoreConformance) -> bool:
+    """Say whether the data set is another than the kit's own."""
+    mine = inspect.getattr_static(type(suite), "dataset_id")
+    return mine is not inspect.getattr_static(DatasetStoreConformance, "dataset_id")
 
 
 def _given(rows: Any) -> list[Mapping[str, Any]]:
