@@ -141,16 +141,18 @@ class _Wait(tenacity.wait.wait_base):
     """Wait longer each time, and never less than the backend asked for."""
 
     def __init__(self, opts: RetryOptions[Any]) -> None:
-        self._backoff = tenacity.wait_exponential_jitter(
-            initial=opts.wait, max=opts.max_wait, jitter=opts.wait
-        )
+        # Not wait_exponential_jitter: how it is told where to begin differs by version.
+        self._longer = tenacity.wait_exponential(multiplier=opts.wait, max=opts.max_wait)
+        self._by_chance = tenacity.wait_random(0, opts.wait)
+        self._longest = opts.max_wait
 
     def __call__(self, state: tenacity.RetryCallState) -> float:
         outcome = state.outcome
         assert outcome is not None
         failures = [outcome.exception()] if outcome.failed else outcome.result()
         asked = [e.retry_after for e in failures if isinstance(e, RateLimited) and e.retry_after]
-        return max(self._backoff(state), *asked, 0.0)
+        backoff = min(self._longer(state) + self._by_chance(state), self._longest)
+        return max([backoff, *asked])
 
 
 def _repeat_items(
