@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import kitchen_noop
 import pytest
 from crucible_kitchen import PORTS, AdapterOptions, Call, Kitchen, hookimpl
+
+import kitchen_noop
 
 
 class Scripted:

@@ -23,6 +23,8 @@ from crucible_kitchen import (
     hookimpl,
 )
 
+import kitchen_noop
+
 Bind = Callable[..., Any]
 MANY = 99
 
@@ -44,7 +46,9 @@ def test_the_first_is_asked_alone_while_it_answers(bind: Bind, scripted: Any) ->
 
 
 @pytest.mark.parametrize(
-    "failure", [Unavailable("down"), AdapterTimeout("no answer"), RateLimited("slow down")], ids=repr
+    "failure",
+    [Unavailable("down"), AdapterTimeout("no answer"), RateLimited("slow down")],
+    ids=repr,
 )
 def test_the_next_is_asked_where_one_does_not_serve_now(
     bind: Bind, scripted: Any, failure: Exception
@@ -134,7 +138,7 @@ class Lean:
 
 
 def test_the_whole_supports_what_the_first_does(bind: Bind) -> None:
-    lean, full = {"use": Lean(True)}, {"use": "noop", "latency_scale": 0}
+    lean, full = {"use": Lean(True)}, {"use": kitchen_noop.completer, "latency_scale": 0}
     one = bind("completer", fallback.completer, inner=[lean, full])
     other = bind("completer", fallback.completer, inner=[full, lean])
     assert not one.supports("score")
@@ -191,7 +195,7 @@ def test_a_stream_that_fails_before_its_first_item_comes_from_the_next(
             finally:
                 self.closed = True
 
-    params, noop = SamplingParams(30, seed=3), {"use": "noop", "latency_scale": 0}
+    params, noop = SamplingParams(30, seed=3), {"use": kitchen_noop.completer, "latency_scale": 0}
     second = scripted("completer")
     for after in (0, 1):
         late = Late(after)

@@ -21,7 +21,10 @@ from crucible_kitchen import (
     hookimpl,
 )
 
+import kitchen_noop
+
 Bind = Callable[..., Any]
+NOOP = {"use": kitchen_noop.blob_store, "latency_scale": 0}
 
 
 class Gate:
@@ -86,8 +89,7 @@ def gate() -> Gate:
 @pytest.fixture
 def gated(bind: Bind, gate: Gate) -> Callable[..., Any]:
     def make(**options: Any) -> Any:
-        noop = {"use": "noop", "latency_scale": 0}
-        return bind("blob_store", limit.blob_store, inner={"use": gate, "inner": noop}, **options)
+        return bind("blob_store", limit.blob_store, inner={"use": gate, "inner": NOOP}, **options)
 
     return make
 
@@ -120,7 +122,7 @@ def test_those_that_wait_are_let_in_in_the_order_in_which_they_came(gated: Any, 
 
 
 def test_a_failed_call_gives_its_place_back(bind: Bind) -> None:
-    store = bind("blob_store", limit.blob_store, inner="noop", concurrency=1)
+    store = bind("blob_store", limit.blob_store, inner=NOOP, concurrency=1)
     for _ in range(3):
         with pytest.raises(NotFound):
             store.read("a")
@@ -133,8 +135,7 @@ def test_a_failed_call_gives_its_place_back(bind: Bind) -> None:
 @pytest.fixture
 def alone(bind: Bind) -> Any:
     """A store that lets one call through at a time, with two blobs of three pieces."""
-    noop = {"use": "noop", "latency_scale": 0}
-    store = bind("blob_store", limit.blob_store, inner=noop, concurrency=1)
+    store = bind("blob_store", limit.blob_store, inner=NOOP, concurrency=1)
     store.write("a", b"123")
     store.write("b", b"456")
     return store
@@ -215,7 +216,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_calls_are_evenly_spaced(bind: Bind, clock: Clock) -> None:
-    store = bind("metrics_store", limit.metrics_store, inner="noop", rate=4)
+    store = bind(
+        "metrics_store", limit.metrics_store, inner={"use": kitchen_noop.metrics_store}, rate=4
+    )
     for step in range(5):
         store.record("run", "x", 1.0, step)
     assert clock.slept == [0.25, 0.5, 0.75, 1.0]
@@ -233,9 +236,7 @@ def test_time_that_nobody_used_is_no_credit(clock: Clock) -> None:
 
 
 def test_a_rate_holds_under_threads(bind: Bind) -> None:
-    store = bind(
-        "blob_store", limit.blob_store, inner={"use": "noop", "latency_scale": 0}, rate=200
-    )
+    store = bind("blob_store", limit.blob_store, inner=NOOP, rate=200)
     began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(store.exists, map(str, range(41))))
@@ -258,7 +259,7 @@ def test_a_repetition_behind_a_limit_counts_and_one_before_it_does_not(
 
 def test_a_limit_that_limits_nothing_is_a_mistake(bind: Bind) -> None:
     with pytest.raises(ConfigurationError, match="set concurrency, rate, or both"):
-        bind("blob_store", limit.blob_store, inner="noop")
+        bind("blob_store", limit.blob_store, inner=NOOP)
 
 
 # --- interruption ---

@@ -179,9 +179,7 @@ def test_an_answer_that_was_lost_on_the_way_is_asked_for_again(bind: Bind, scrip
     assert inner.calls.count("forward_backward") == 1
 
 
-def test_the_time_that_a_caller_gives_to_await_is_not_multiplied(
-    bind: Bind, scripted: Any
-) -> None:
+def test_the_time_that_a_caller_gives_to_await_is_not_multiplied(bind: Bind, scripted: Any) -> None:
     inner = scripted("training_client", AdapterTimeout("still running"), only=("await_",))
     client = bind("training_client", retry.training_client, inner=inner.table, **QUICK)
     session = client.start_session(SessionConfig("model"))
@@ -294,7 +292,8 @@ def test_while_nothing_fails_tenacity_is_not_entered(
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("max_attempts", 0), ("wait", -1), ("wait", float("inf")), ("deadline", 0)]
+    ("option", "value"),
+    [("max_attempts", 0), ("wait", -1), ("wait", float("inf")), ("deadline", 0)],
 )
 def test_options_that_mean_nothing_are_refused(
     bind: Bind, scripted: Any, option: str, value: float
@@ -447,16 +446,17 @@ def test_when_attempts_are_used_up_the_batch_holds_the_errors(bind: Bind, script
 def test_a_batch_waits_as_long_as_the_slowest_of_its_items_asks(
     bind: Bind, scripted: Any, waits: list[float]
 ) -> None:
+    answers: list[list[Any]] = [
+        [RateLimited("slow", retry_after=s) for s in (40.0, 90.0)],
+        ["one", "two"],
+    ]
+
     class Busy:
         Options = retry.RetryOptions[Completer]
-        answers: list[list[Any]] = [
-            [RateLimited("slow", retry_after=s) for s in (40.0, 90.0)],
-            ["one", "two"],
-        ]
 
         @hookimpl
         def complete_batch(self, prompts: Any, params: Any) -> list[Any]:
-            return self.answers.pop(0)
+            return answers.pop(0)
 
     inner = {"use": Busy(), "inner": scripted("completer").table}
     completer = bind("completer", retry.completer, inner=inner)

@@ -14,6 +14,8 @@ from crucible_adapter_compose import tee
 from crucible_kitchen import AdapterError, Call, Kitchen, NotFound, Unavailable, hookimpl
 from crucible_kitchen.testing import bound
 
+import kitchen_noop
+
 Bind = Callable[..., Any]
 
 
@@ -103,7 +105,8 @@ def test_a_metrics_store_that_fails_half_way_is_told_of_once_and_the_other_is_co
     inner = [scripted("metrics_store"), scripted("metrics_store")]
     inner[broken].failures += failures
     store = over(bind, "metrics_store", *inner)
-    with pytest.warns(RuntimeWarning) as told:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         for step in range(10):
             store.record("run", "x", float(step), step)
     store.flush("run")
@@ -119,7 +122,8 @@ def test_each_store_that_fails_is_told_of(bind: Bind, scripted: Any) -> None:
     down = [Unavailable("down")] * 4
     inner = [scripted("metrics_store", *failures) for failures in ([], down, down)]
     store = over(bind, "metrics_store", *inner)
-    with pytest.warns(RuntimeWarning) as told:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         store.record("run", "x", 1.0)
         store.record("run", "x", 2.0)
     assert [str(w.message).split()[1] for w in told] == ["inner.1", "inner.2"]
@@ -211,7 +215,7 @@ class Plain:
 def test_a_store_that_takes_no_many_at_once_gets_them_one_by_one(
     bind: Bind, plain_first: bool
 ) -> None:
-    plain, noop = Plain(), {"use": "noop", "latency_scale": 0}
+    plain, noop = Plain(), {"use": kitchen_noop.metrics_store, "latency_scale": 0}
     inner = [{"use": plain}, noop] if plain_first else [noop, {"use": plain}]
     store = bind("metrics_store", tee.metrics_store, inner=inner)
     assert store.supports("runs") is not plain_first
@@ -239,7 +243,7 @@ def test_it_can_be_reached_if_all_can(bind: Bind) -> None:
 
 
 def test_a_callback_that_it_does_not_know_is_refused_not_guessed() -> None:
-    with bound("metrics_store", "noop", latency_scale=0) as store:
+    with bound("metrics_store", kitchen_noop.metrics_store, latency_scale=0) as store:
         opts = tee.metrics_store.Options(inner=[store])
         call = Call(store, store, "merge", {}, 0)
         with pytest.raises(AdapterError, match="does not know where merge goes"):
