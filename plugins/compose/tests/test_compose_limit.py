@@ -70,8 +70,8 @@ def started(target: Callable[[], Any]) -> threading.Thread:
 
 def waiting(store: Any) -> int:
     """How many calls wait for a slot."""
-    slots = limit._slots.peek(store.options)
-    return 0 if slots is None else len(slots._waiting)
+    made = limit._limits.peek(store.options)
+    return 0 if made is None else len(made[0]._waiting)
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -40,13 +40,11 @@ class LimitOptions(AdapterOptions, Generic[PortT]):
 
 
 @resource
-def _slots(opts: LimitOptions[Any]) -> Slots | None:
-    return None if opts.concurrency is None else Slots(opts.concurrency)
-
-
-@resource
-def _pace(opts: LimitOptions[Any]) -> Pace | None:
-    return None if opts.rate is None else Pace(opts.rate)
+def _limits(opts: LimitOptions[Any]) -> tuple[Slots | None, Pace | None]:
+    return (
+        None if opts.concurrency is None else Slots(opts.concurrency),
+        None if opts.rate is None else Pace(opts.rate),
+    )
 
 
 class Limit(Wrapper):
@@ -58,10 +56,10 @@ class Limit(Wrapper):
 
     @hookimpl
     def around(self, opts: LimitOptions[Any], call: Call) -> Any:
-        slots = _slots(opts) if opts.concurrency is not None else None
+        slots, pace = _limits(opts)
         owner = slots.acquire() if slots is not None else 0
         try:
-            if opts.rate is not None and (pace := _pace(opts)) is not None:
+            if pace is not None:
                 pace.wait()
             result = call()
             if slots is not None and isinstance(result, Stream):
