@@ -103,7 +103,8 @@ def _show(entry: Installed, adapter: Any) -> None:
     else:
         print("no options")
     print()
-    table(("callback", "offered", "what it does"), _callbacks(port, adapter))
+    composes = "inner" in options.model_fields
+    table(("callback", "offered", "what it does"), _callbacks(port, adapter, composes))
 
 
 def _options(options: type[AdapterOptions]) -> list[tuple[str, str, str, str]]:
@@ -135,11 +136,14 @@ def _default(field: Any) -> str:
     return ", else ".join([*names, *([default] if default else [])])
 
 
-def _callbacks(port: type[Port], adapter: Any) -> list[tuple[str, str, str]]:
+def _callbacks(port: type[Port], adapter: Any, composes: bool) -> list[tuple[str, str, str]]:
     implemented = marked(adapter)
     rows = []
     for name, spec in port.callbacks().items():
-        rows.append((name, "yes" if name in implemented else "no", _summary(spec)))
+        offered = "yes" if name in implemented else "no"
+        if offered == "no" and composes and name not in ("around", "close"):
+            offered = "yes" if name in port.mandatory() else "if inner"
+        rows.append((name, offered, _summary(spec)))
     rows += [
         (name, "helper", _summary(value))
         for name, value in inspect.getmembers(adapter)

@@ -91,14 +91,17 @@ def _port_rows(settings: Settings, at: Key, port: Port) -> Iterator[Row]:
 
 def _model_rows(settings: Settings, at: Key, model: BaseModel) -> Iterator[Row]:
     shown = visible(model)
+    inside: list[tuple[Key, Port]] = []
     for name in type(model).model_fields:
         key = (*at, name)
         value = getattr(model, name)
         if isinstance(value, Port):
-            yield from _port_rows(settings, key, value)
+            inside.append((key, value))
             continue
         shown_value = None if shown[name] is None else toml(shown[name])
         yield (key, shown_value, source_of(settings, key, model))
+    for key, port in inside:  # last: TOML has no way back to the table around another
+        yield from _port_rows(settings, key, port)
 
 
 def source_of(settings: Settings, key: Key, model: BaseModel) -> str:
