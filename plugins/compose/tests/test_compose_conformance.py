@@ -52,7 +52,8 @@ def on(suite: type[Conformance], name: str) -> type[Conformance] | None:
         with bound(port, adapter, inner=inside(kind, port), **options) as wrapped:
             yield wrapped
 
-    members = {port: pytest.fixture(opened), "variant": "around noop", "max_examples": 5}
+    variant = f"{' '.join(['around', *name.split()[2:]])} noop"
+    members = {port: pytest.fixture(opened), "variant": variant, "max_examples": 5}
     return type(f"Test{name.title().replace(' ', '')}{suite.port.__name__}", (suite,), members)
 
 

@@ -78,6 +78,11 @@ def test_which_calls_of_a_callback_fail_does_not_depend_on_the_other_callbacks(
     assert outcomes(mixed) == outcomes(plain)
 
 
+def test_each_callback_fails_at_places_of_its_own(broken: Any) -> None:
+    store, _ = broken(failure_rate=0.3)
+    assert outcomes(store) != outcomes(store, name="delete")
+
+
 def test_which_calls_fail_does_not_depend_on_how(broken: Any) -> None:
     lost = outcomes(broken(failure_rate=0.3, lost_answers=1.0)[0])
     assert [o.replace("after", "before") for o in lost] == outcomes(broken(failure_rate=0.3)[0])

@@ -85,11 +85,7 @@ class LimitedStream(Iterator[Any]):
         self._owner = owner
 
     def __next__(self) -> Any:
-        try:
-            return next(self._stream)
-        except BaseException:  # its end, too
-            self._release()
-            raise
+        return next(self._stream)  # at its end, or when it fails, whoever has this closes it
 
     def close(self) -> None:
         """Free what the stream holds, and its slot."""

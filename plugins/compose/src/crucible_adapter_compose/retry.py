@@ -224,8 +224,7 @@ class RetriedStream(Iterator[Any]):
         return not self._taken or self._call.port == "dataset_store"
 
     def _begin_again(self) -> Any:
-        """Return the next item of a new stream."""
-        self._stream.close()
+        """Return the next item of a new stream. The old one closed itself when it failed."""
         inner = self._opts.inner
         if self._taken:
             rest = inner.skip(self._call.arguments["handle"], self._taken)
