@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from crucible_kitchen import (
     NotFound,
     SamplingParams,
     Stream,
+    Unavailable,
     Unsupported,
     helper,
     hookimpl,
@@ -293,6 +295,77 @@ def test_around_may_run_a_call_on_another_port() -> None:
     fallback = module("fallback", Options=Options, around=hookimpl(around))
     kitchen = Kitchen({"blob_store": {"use": fallback, "inner": memory(), "second": second}})
     assert kitchen.blob_store.read("a") == b"second"
+
+
+def test_a_call_runs_elsewhere_with_other_arguments_where_they_are_given() -> None:
+    class Options(AdapterOptions):
+        inner: BlobStore
+        second: BlobStore
+
+    second = memory()
+    mirror = module(
+        "mirror",
+        Options=Options,
+        around=hookimpl(lambda opts, call: call.on(opts.second, path=f"mirror/{call.name}")),
+    )
+    store = Kitchen({"blob_store": {"use": mirror, "inner": memory(), "second": second}}).blob_store
+    store.write("a", b"1")
+    assert store.options.second.read("mirror/write") == b"1"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "allowed"),
+    [
+        (b"1", Unavailable("away"), True),
+        ([b"1"], Unavailable("away"), False),
+        ([b"1"], Unavailable("away", no_effect=True), True),
+        (iter([b"1"]), Unavailable("away", no_effect=True), False),
+        (io.BytesIO(b"1"), Unavailable("away", no_effect=True), False),
+    ],
+)
+def test_a_call_tells_whether_it_may_be_repeated_after_an_error(
+    data: Any, error: AdapterError, allowed: bool
+) -> None:
+    told = []
+    store = stacked(wrapper(lambda call: told.append(call.repeatable_after(error)))).blob_store
+    store.write("a", data)
+    assert told == [allowed]
+
+
+def test_nobody_can_call_around() -> None:
+    assert not stacked(wrapper(lambda call: call())).blob_store.supports("around")
+
+
+def test_a_call_is_shown_without_its_arguments() -> None:
+    shown: list[str] = []
+    stacked(wrapper(lambda call: shown.append(repr(call)))).blob_store.write("a", b"secret")
+    assert shown == ["<Call blob_store.wrapper.write>"]
+
+
+def test_of_several_inner_adapters_the_first_serves_what_is_left_out() -> None:
+    class Options(AdapterOptions):
+        inner: list[BlobStore]
+
+    @helper
+    def where(opts: AdapterOptions) -> str:
+        return "first"
+
+    closed: list[str] = []
+    first = memory(
+        read=lambda path: b"first", list=lambda prefix: [], close=lambda: closed.append("first")
+    )
+    first.where = where  # type: ignore[attr-defined]
+    second = memory(read_range=lambda path, start, end: b"", close=lambda: closed.append("second"))
+    several = module("several", Options=Options, around=hookimpl(lambda call: call()))
+    with Kitchen({"blob_store": {"use": several, "inner": [first, {"use": second}]}}) as kitchen:
+        store = kitchen.blob_store
+        assert store.read("a") == b"first"
+        assert store.supports("list")
+        assert not store.supports("read_range")
+        assert store.helper("where")() == "first"
+        assert store.inner is not None
+        assert [one["use"] for one in store.describe()["inner"]] == ["memory", "memory"]
+    assert closed == ["first", "second"]
 
 
 def test_a_stream_through_a_wrapper_is_one_stream() -> None:

@@ -3,6 +3,7 @@
 What this module names is the public API; everything else may change.
 """
 
+from .dispatch import Call
 from .errors import (
     AdapterError,
     AdapterLoadError,
@@ -76,6 +77,7 @@ __all__ = [
     "Completer",
     # for adapters
     "AdapterOptions",
+    "Call",
     "FromEnv",
     "Resource",
     "helper",

@@ -56,7 +56,7 @@ def bind(
         port: one of the six classes of `crucible_kitchen.ports`.
         adapter: a module, or an object.
         opts: its validated options. A field named `inner` that holds a port of the same kind
-            serves whatever the adapter does not implement.
+            serves whatever the adapter does not implement; of a list of them, the first does.
         label: the adapter's name in messages.
         observers: told of each call.
 
@@ -64,6 +64,8 @@ def bind(
         BindError: the adapter breaks the contract; the message lists every way in which it does.
     """
     inner = getattr(opts, "inner", None)
+    if isinstance(inner, list | tuple) and inner:
+        inner = inner[0]
     if not isinstance(inner, port):
         inner = None
     found = list(problems(port, adapter, composes=inner is not None))

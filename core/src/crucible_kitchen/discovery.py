@@ -10,7 +10,7 @@ import difflib
 import functools
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -35,6 +35,28 @@ KNOWN_ADAPTERS: Mapping[str, tuple[str, ...]] = {
     "completer": ("noop", "torch", "tinker", "openai"),
 }
 """Adapters of this project, to say what to install: each is `crucible-adapter-<name>`."""
+
+COMPOSING = "crucible-adapter-compose"
+KNOWN_WRAPPERS: Mapping[str, tuple[str, ...]] = {
+    "training_client": ("faulty", "limit", "retry"),
+    "dataset_store": ("fallback", "faulty", "limit", "retry"),
+    "blob_store": ("fallback", "faulty", "limit", "retry", "tee"),
+    "hub_client": ("fallback", "faulty", "limit", "retry"),
+    "metrics_store": ("faulty", "limit", "retry", "tee"),
+    "completer": ("fallback", "faulty", "limit", "retry"),
+}
+"""Adapters of this project that wrap others, all of the package `COMPOSING`."""
+
+
+def by_preference(port: str, names: Iterable[str]) -> list[str]:
+    """Order names of adapters: those of this project, others, the noop, and what wraps others."""
+    known, wrappers = KNOWN_ADAPTERS[port], KNOWN_WRAPPERS[port]
+
+    def rank(name: str) -> tuple[bool, bool, bool, int, str]:
+        place = known.index(name) if name in known else 0
+        return (name in wrappers, name == "noop", name not in known, place, name)
+
+    return sorted(set(names), key=rank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +149,14 @@ class Catalog:
             )
         names = sorted({entry.name for entry in here})
         lines = [f"no {kind} is named {use!r}"]
-        if near := difflib.get_close_matches(name, [*names, *KNOWN_ADAPTERS.get(port, ())], 1):
+        wrappers = KNOWN_WRAPPERS.get(port, ())
+        known = [*names, *KNOWN_ADAPTERS.get(port, ()), *wrappers]
+        if near := difflib.get_close_matches(name, known, 1):
             if near[0] != name:
                 lines.append(f"did you mean {near[0]!r}?")
             if near[0] not in names:
-                lines.append(f"to get it: pip install crucible-adapter-{near[0]}")
+                wanted = COMPOSING if near[0] in wrappers else f"crucible-adapter-{near[0]}"
+                lines.append(f"to get it: pip install {wanted}")
         lines.append(f"installed: {', '.join(names) or 'none'}")
         raise AdapterNotFound("; ".join(lines).replace("?;", "?"))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
@@ -30,30 +30,62 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-@dataclass(frozen=True, slots=True)
 class Call:
-    """What an `around` callback is given. `call()` passes the call on.
+    """What an `around` callback is given. `call()` passes the call on to `inner`.
 
-    Args:
-        port: the port's name.
-        name: the callback's.
-        arguments: by name, without `opts`.
-        repeatable: whether the contract allows to run it again with these arguments.
+    Attributes:
+        name: the callback's name.
+        arguments: the arguments by name, without `opts`.
     """
 
-    port: str
-    name: str
-    arguments: Mapping[str, Any]
-    repeatable: bool
-    _proceed: Callable[[], Any]
-    _depth: int
+    # Not a frozen dataclass: those take longer to make than the rest of a wrapper's work.
+    __slots__ = ("_depth", "_inner", "_port", "arguments", "name")
+
+    def __init__(
+        self, port: Port, inner: Port, name: str, arguments: Mapping[str, Any], depth: int
+    ) -> None:
+        self._port = port
+        self._inner = inner
+        self._depth = depth
+        self.name = name
+        self.arguments = arguments
+
+    def __repr__(self) -> str:
+        return f"<Call {self.port}.{self._port.adapter}.{self.name}>"  # arguments may be large
+
+    @property
+    def port(self) -> str:
+        """The port's name."""
+        return self._port.name
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the contract allows to run the call again, whatever its first run did."""
+        return self._port.traits(self.name).repeatable(self.arguments)
+
+    def repeatable_after(self, error: AdapterError) -> bool:
+        """Say whether the contract allows to run the call again after it failed like this.
+
+        It does for a repeatable call, and for one of which the adapter says that it changed
+        nothing, unless an argument can be read only once: an iterator, or an open file, of which
+        nobody knows how much the first run took.
+        """
+        if self.repeatable:
+            return True
+        once = any(isinstance(value, Iterator) for value in self.arguments.values())
+        return error.no_effect and not once
 
     def __call__(self) -> Any:
-        return self._proceed()
+        return self._inner._run(self.name, self.arguments, self._depth)
 
-    def on(self, other: Port) -> Any:
-        """Run the same call on another adapter of the same port."""
-        return other._run(self.name, self.arguments, self._depth)
+    def on(self, other: Port, **arguments: Any) -> Any:
+        """Run the same call on another adapter of the same port.
+
+        Args:
+            other: that adapter, or `inner` once more.
+            arguments: replace those of the call that have these names.
+        """
+        return other._run(self.name, {**self.arguments, **arguments}, self._depth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +99,7 @@ class Binding:
         hooks: pluggy's callers, one for each callback of the port.
         implemented: for each implemented callback, the arguments that it leaves out, with the
             defaults at which leaving them out changes nothing.
-        inner: the adapter that serves what this one does not implement.
+        inner: the adapter that serves what this one does not implement; of several, the first.
         children: every adapter that was bound for an option of this one.
         observers: told of each call.
     """
@@ -98,6 +130,10 @@ class Port:
         self._opts = binding.opts
         self._implemented = binding.implemented
         self._observers = binding.observers
+        offered = set(binding.implemented) - {"around"}  # nobody can call that one
+        self._supported: frozenset[str] = frozenset(
+            offered | binding.inner._supported if binding.inner else offered
+        )
 
     def __repr__(self) -> str:
         inner = f" around {self._binding.inner!r}" if self._binding.inner else ""
@@ -115,15 +151,12 @@ class Port:
 
     @property
     def inner(self) -> Port | None:
-        """The adapter that this one wraps, if it wraps one."""
+        """The adapter that this one wraps, if it wraps one; of several, the first."""
         return self._binding.inner
 
     def supports(self, callback: str) -> bool:
         """Say whether a callback can be called, here or in the adapters that this one wraps."""
-        if callback in self._implemented:
-            return True
-        inner = self._binding.inner
-        return inner is not None and inner.supports(callback)
+        return callback in self._supported
 
     def helper(self, name: str) -> Callable[..., Any]:
         """Return the adapter's helper of this name with its options bound.
@@ -186,14 +219,7 @@ class Port:
                 raise self._explain(Unsupported(f"does not implement {callback}"), callback)
             if "around" not in self._implemented:
                 return inner._run(callback, arguments, depth)
-            call = Call(
-                port=self.name,
-                name=callback,
-                arguments=arguments,
-                repeatable=self.traits(callback).repeatable(arguments),
-                _proceed=functools.partial(inner._run, callback, arguments, depth + 1),
-                _depth=depth + 1,
-            )
+            call = Call(self, inner, callback, arguments, depth + 1)
             invoke = functools.partial(self._hooks.around, opts=self._opts, call=call)
             if not self._observers:
                 return self._finish(callback, invoke, None)

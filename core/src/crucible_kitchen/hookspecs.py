@@ -137,9 +137,10 @@ class AdapterSpec(Protocol[OptsT]):
     def around(self, opts: OptsT, call: Any) -> Any:
         """Run in place of every callback that this adapter leaves to its option `inner`.
 
-        `call()` passes the call on and returns its result; `call.on(port)` runs it on another
-        adapter of the same port; `call.name`, `call.arguments` and `call.repeatable` tell about
-        it. Whatever is returned is the result of the call.
+        `call()` passes the call on and returns its result, `call.on(port)` runs it on another
+        adapter of the same port; see `crucible_kitchen.Call` for what it tells. Whatever is
+        returned is the result of the call. Where that is a stream, `call()` returns a `Stream`,
+        and whatever wraps it must close it.
         """
         ...
 

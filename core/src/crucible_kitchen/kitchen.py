@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from .binding import PortT, bind, options_class, ports_in
-from .discovery import KNOWN_ADAPTERS, Catalog, catalog
+from .discovery import KNOWN_ADAPTERS, KNOWN_WRAPPERS, Catalog, by_preference, catalog
 from .dispatch import Port, close_all
 from .errors import (
     AdapterLoadError,
@@ -176,8 +176,10 @@ class Kitchen:
         where = self.settings.files[0] if self.settings.files else "crucible.toml"
         lines, installed_for, absent = [], [], []
         for name in missing:
-            installed = sorted({e.name for e in self._entries().entries if e.port == name})
-            example = next((n for n in installed if n != "noop"), None) or KNOWN_ADAPTERS[name][-1]
+            found = {e.name for e in self._entries().entries if e.port == name}
+            installed = by_preference(name, found)
+            complete = [n for n in installed if n not in ("noop", *KNOWN_WRAPPERS[name])]
+            example = (complete or KNOWN_ADAPTERS[name][-1:])[0]
             lines.append(f'    {name} = "{example}"')
             installed_for.append(f"installed for {name}: {', '.join(installed) or 'none'}")
             if example not in installed:

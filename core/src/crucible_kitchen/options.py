@@ -95,6 +95,18 @@ class AdapterOptions(BaseModel):
         return state
 
 
+def kept(opts: AdapterOptions) -> Kept:
+    """Return the resources of an options object.
+
+    Not by `opts._resources`: pydantic looks for a private attribute everywhere else first, which
+    takes longer than the rest of a call (5 us, measured with 2.14).
+    """
+    private = opts.__pydantic_private__
+    assert private is not None
+    found: Kept = private["_resources"]
+    return found
+
+
 def variables(field: FieldInfo) -> list[str]:
     """Return the variables that a field takes its default from, the one that goes first first."""
     found = [*field.metadata, *_nested(field.annotation)]

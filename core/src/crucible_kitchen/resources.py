@@ -23,9 +23,9 @@ import functools
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
-from .options import AdapterOptions
+from .options import AdapterOptions, kept
 
 O = TypeVar("O", bound=AdapterOptions)  # noqa: E741
 R = TypeVar("R")
@@ -51,7 +51,7 @@ class Resource(Generic[O, R]):
 
     def __call__(self, opts: O) -> R:
         key = (self, os.getpid())
-        values: dict[Any, Any] = opts._resources
+        values = kept(opts)
         try:
             return cast(R, values[key])
         except KeyError:
@@ -63,12 +63,12 @@ class Resource(Generic[O, R]):
 
     def peek(self, opts: O) -> R | None:
         """Return the value if it was made, else None. Makes nothing."""
-        return cast("R | None", opts._resources.get((self, os.getpid())))
+        return cast("R | None", kept(opts).get((self, os.getpid())))
 
     def pop(self, opts: O) -> R | None:
         """Take the value out, if it was made; the next use makes another."""
         with self._lock:
-            return cast("R | None", opts._resources.pop((self, os.getpid()), None))
+            return cast("R | None", kept(opts).pop((self, os.getpid()), None))
 
 
 def resource(make: Callable[[O], R]) -> Resource[O, R]:

@@ -1,4 +1,4 @@
-"""`crucible adapters`: what is installed, and what one adapter offers."""
+"""`crucible adapters`: what is installed, what one adapter offers, what a port is served by."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from rich.text import Text
 from ..binding import marked, options_class
 from ..discovery import Installed, catalog
 from ..dispatch import Port
-from ..errors import AdapterNotFound
+from ..errors import AdapterNotFound, ConfigurationError
+from ..kitchen import Kitchen
 from ..options import AdapterOptions, is_secret, variables
 from ..ports import PORTS
+from . import stack
 from .console import console, note, table
+from .run import ARGUMENTS, PROFILE, read
 
 app = typer.Typer(help="List the installed adapters, or show one.", rich_markup_mode=None)
 
@@ -43,9 +46,28 @@ def list_() -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="<port>.<name>, or <name> for all of its ports.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="<port>.<name>, <name> for all of its ports, or <port>."),
+    ],
+    arguments: Annotated[list[str] | None, ARGUMENTS] = None,
+    profile: Annotated[str | None, PROFILE] = None,
 ) -> None:
-    """Show what an adapter is, its options and its callbacks."""
+    """Show what an adapter is, its options and its callbacks.
+
+    Of a port, show what is configured for it: the adapter and those inside it as a tree, with the
+    options of each and where they were set. Secrets are masked. A FILE and settings go with that.
+    """
+    if name in PORTS:
+        settings = read(arguments or [], profile)
+        with Kitchen.from_settings(settings) as kitchen:
+            stack.show(settings, kitchen.port(PORTS[name]))
+        return
+    if given := [*(arguments or []), *([profile] if profile else [])]:
+        raise ConfigurationError(
+            f"{given[0]!r} goes with a port, such as `crucible adapters show blob_store "
+            f"{given[0]}`; {name!r} is none of {', '.join(PORTS)}"
+        )
     for index, entry in enumerate(_matching(name)):
         if index:
             print()
@@ -81,7 +103,8 @@ def _show(entry: Installed, adapter: Any) -> None:
     else:
         print("no options")
     print()
-    table(("callback", "offered", "what it does"), _callbacks(port, adapter))
+    composes = "inner" in options.model_fields
+    table(("callback", "offered", "what it does"), _callbacks(port, adapter, composes))
 
 
 def _options(options: type[AdapterOptions]) -> list[tuple[str, str, str, str]]:
@@ -113,11 +136,14 @@ def _default(field: Any) -> str:
     return ", else ".join([*names, *([default] if default else [])])
 
 
-def _callbacks(port: type[Port], adapter: Any) -> list[tuple[str, str, str]]:
+def _callbacks(port: type[Port], adapter: Any, composes: bool) -> list[tuple[str, str, str]]:
     implemented = marked(adapter)
     rows = []
     for name, spec in port.callbacks().items():
-        rows.append((name, "yes" if name in implemented else "no", _summary(spec)))
+        offered = "yes" if name in implemented else "no"
+        if offered == "no" and composes and name not in ("around", "close"):
+            offered = "yes" if name in port.mandatory() else "if inner"
+        rows.append((name, offered, _summary(spec)))
     rows += [
         (name, "helper", _summary(value))
         for name, value in inspect.getmembers(adapter)

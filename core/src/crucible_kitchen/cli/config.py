@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from typing import Annotated
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
@@ -91,25 +91,51 @@ def _port_rows(settings: Settings, at: Key, port: Port) -> Iterator[Row]:
 
 def _model_rows(settings: Settings, at: Key, model: BaseModel) -> Iterator[Row]:
     shown = visible(model)
-    for name, field in type(model).model_fields.items():
+    inside: list[tuple[Key, Port]] = []
+    for name in type(model).model_fields:
         key = (*at, name)
         value = getattr(model, name)
         if isinstance(value, Port):
-            yield from _port_rows(settings, key, value)
+            inside.append((key, value))
             continue
-        source = _source(settings, key)
-        if source is None:
-            taken = name in model.model_fields_set
-            variable = variable_of(field, os.environ) if taken else None
-            source = f"environment variable {variable}" if variable else "default"
-        yield (key, None if shown[name] is None else toml(shown[name]), source)
+        shown_value = None if shown[name] is None else toml(shown[name])
+        yield (key, shown_value, source_of(settings, key, model))
+    for key, port in inside:  # last: TOML has no way back to the table around another
+        yield from _port_rows(settings, key, port)
 
 
-def _source(settings: Settings, key: Key) -> str | None:
-    """Return where a value, or a part of it, was set."""
-    exact = settings.sources.get(key)
+def source_of(settings: Settings, key: Key, model: BaseModel) -> str:
+    """Say where the value of a field, or each part of it, was set.
+
+    Args:
+        settings: what was set.
+        key: the path of the field; its last part is the field's name.
+        model: what was made of the table around it.
+    """
     parts = {s for known, s in settings.sources.items() if known[: len(key)] == key}
-    return exact if exact and len(parts) < 2 else ", ".join(sorted(parts)) or None
+    if parts:
+        exact = settings.sources.get(key)
+        return exact if exact and len(parts) < 2 else ", ".join(sorted(parts))
+    name = key[-1]
+    if name in model.model_fields_set:
+        if _in_a_list(settings, key):
+            return settings.source_of(key)
+        if variable := variable_of(type(model).model_fields[name], os.environ):
+            return f"environment variable {variable}"
+    return "default"
+
+
+def _in_a_list(settings: Settings, key: Key) -> bool:
+    """Say whether a key was set as part of a list, which has one source as a whole."""
+    value: Any = settings.values
+    for part in key:
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return False
+    return True
 
 
 def _hidden_rows(settings: Settings, at: Key) -> Iterator[Row]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from ..binding import options_class
-from ..discovery import KNOWN_ADAPTERS, Catalog, catalog
+from ..discovery import KNOWN_ADAPTERS, KNOWN_WRAPPERS, Catalog, by_preference, catalog
 from ..errors import ConfigurationError, CrucibleError
 from ..options import is_secret, variables
 from ..workflows import WorkflowConfig, config_class, find
@@ -79,14 +79,12 @@ def _needed(config: type[WorkflowConfig], examples: Mapping[str, Any]) -> Collec
 
 
 def _adapter(found: Catalog, port: str) -> Iterator[str]:
-    known = KNOWN_ADAPTERS[port]
-    installed = sorted(
-        {entry.name for entry in found.entries if entry.port == port},
-        key=lambda name: (name == "noop", name not in known, name in known and known.index(name)),
-    )
+    installed = by_preference(port, (entry.name for entry in found.entries if entry.port == port))
+    installed = [name for name in installed if name not in KNOWN_WRAPPERS[port]]
     if not installed:
         yield f"# [adapters.{port}]"
-        yield f'# use = "{known[-1]}"  # pip install crucible-adapter-{known[-1]}'
+        example = KNOWN_ADAPTERS[port][-1]
+        yield f'# use = "{example}"  # pip install crucible-adapter-{example}'
         return
     name, *others = installed
     yield f"[adapters.{port}]"

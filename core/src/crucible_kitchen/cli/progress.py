@@ -64,7 +64,7 @@ class Progress:
                 self._line(f"{about['workflow']} run {self._run_id} {begins}")
                 for name in self._kitchen.configured:
                     if name in bound:
-                        self._line(f"  {name}: {bound[name]['use']}")
+                        self._line(f"  {name}: {_stack(bound[name])}")
             case "dataset.load":
                 split = f" [{about['split']}]" if about.get("split") else ""
                 self._line(f"  {about['dataset']}{split}: {about['rows']:,} rows")
@@ -132,6 +132,14 @@ class Progress:
             else ("there is no checkpoint yet, so begin again")
         )
         return f"interrupted; {begins} with\n\n    {shlex.join(words)}"
+
+
+def _stack(adapter: Mapping[str, Any]) -> str:
+    """Return an adapter's name with those that it wraps in brackets, as in `retry(torch)`."""
+    inner = adapter.get("inner", [])
+    listed = inner if isinstance(inner, list) else [inner]
+    inside = [one for one in listed if isinstance(one, Mapping) and "use" in one]
+    return f"{adapter['use']}({', '.join(map(_stack, inside))})" if inside else adapter["use"]
 
 
 def _figure(value: float) -> str:

@@ -18,6 +18,7 @@ def toml(value: Any) -> str:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     if isinstance(value, dict):
-        inside = ", ".join(f"{k} = {toml(v)}" for k, v in value.items())
+        given = {k: v for k, v in value.items() if v is not None}  # TOML has no null
+        inside = ", ".join(f"{k} = {toml(v)}" for k, v in given.items())
         return f"{{ {inside} }}" if inside else "{}"
     return json.dumps(str(value), ensure_ascii=False)

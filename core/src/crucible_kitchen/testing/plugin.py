@@ -7,13 +7,14 @@ writes `cards/<port>.<adapter>[.<variant>].json` for each conformance suite that
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ..discovery import catalog
+from ..discovery import Installed, catalog
 from ..dispatch import Port
 from ..version import __version__
 from .conformance import EXCUSED, LEVEL, WARNED, Conformance
@@ -96,9 +97,8 @@ def _card(
 ) -> ReportCard:
     adapter = port.adapter if port else suite.__name__
     package = version = ""
-    module = getattr(port._binding.adapter, "__name__", None) if port else None
     for entry in catalog().entries:
-        if entry.port == suite.port.name and entry.entry_point.value == module:
+        if port and entry.port == port.name and _is(entry, port._binding.adapter):
             adapter, package, version = entry.name, entry.package, entry.version
     return ReportCard(
         port=suite.port.name,
@@ -111,6 +111,14 @@ def _card(
         level=suite.level,
         verdicts=tuple(verdicts.values()),
     )
+
+
+def _is(entry: Installed, adapter: Any) -> bool:
+    """Say whether an entry point is this module or object. Imports nothing to find out."""
+    found: Any = sys.modules.get(entry.entry_point.module)
+    for name in filter(None, (entry.entry_point.attr or "").split(".")):
+        found = getattr(found, name, None)
+    return found is adapter
 
 
 def _text_of(promise: Any) -> str:

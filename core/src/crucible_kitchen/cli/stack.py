@@ -1,0 +1,68 @@
+"""The adapters that are bound for a port, one inside the other, as a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.text import Text
+from rich.tree import Tree
+
+from ..discovery import Catalog, catalog
+from ..dispatch import Port
+from ..options import visible
+from ..settings import Key, Settings
+from .config import source_of
+from .console import console
+from .toml import toml
+
+
+def show(settings: Settings, port: Port) -> None:
+    """Print a bound adapter and those inside it: each with its options, and their sources.
+
+    Below stands which of the port's optional callbacks the whole can serve.
+    """
+    out = console()
+    out.print(_tree(settings, port, ("adapters", port.name), port.name, catalog()))
+    optional = [
+        name
+        for name in port.callbacks()
+        if name not in port.mandatory() and name not in ("around", "close")
+    ]
+    offered = [name for name in optional if port.supports(name)]
+    lacking = [name for name in optional if name not in offered]
+    print()
+    print(f"optional callbacks that it serves: {', '.join(offered) or 'none'}")
+    if lacking:
+        print(f"and those that it does not: {', '.join(lacking)}")
+
+
+def _tree(settings: Settings, port: Port, at: Key, name: str, installed: Catalog) -> Tree:
+    entry = installed.find(port.name, port.adapter)
+    about = f"  ({entry.package} {entry.version})"
+    node = Tree(Text.assemble(f"{name}: ", (port.adapter, "bold"), (about, "dim")))
+    options, shown = port.options, visible(port.options)
+    inside: list[tuple[Port, Key, str]] = []
+    for field in type(options).model_fields:
+        key, value = (*at, field), getattr(options, field)
+        if ports := list(_ports(value, key, field)):
+            inside += ports
+            continue
+        source = source_of(settings, key, options)
+        text = f"{field} is not set" if shown[field] is None else f"{field} = {toml(shown[field])}"
+        node.add(Text.assemble(text, (f"  # {source}", "dim")))
+    for inner, key, label in inside:
+        node.children.append(_tree(settings, inner, key, label, installed))
+    return node
+
+
+def _ports(value: Any, at: Key, label: str) -> Iterator[tuple[Port, Key, str]]:
+    """Yield the adapters of one option with their paths."""
+    if isinstance(value, Port):
+        yield value, at, label
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _ports(item, (*at, str(index)), f"{label}.{index}")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _ports(item, (*at, str(name)), f"{label}.{name}")

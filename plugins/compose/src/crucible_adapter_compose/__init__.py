@@ -1,0 +1,1 @@
+"""Crucible Kitchen adapters that wrap others. Each module is one wrapper, for several ports."""

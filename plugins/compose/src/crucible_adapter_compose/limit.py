@@ -1,0 +1,111 @@
+"""Let so many calls through at once, and so many a second, in the order in which they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Generic, Self
+
+from crucible_kitchen import (
+    AdapterOptions,
+    BlobStore,
+    Call,
+    Completer,
+    DatasetStore,
+    HubClient,
+    MetricsStore,
+    Stream,
+    TrainingClient,
+    hookimpl,
+    resource,
+)
+from pydantic import Field, model_validator
+
+from .turns import Pace, Slots
+from .wrapper import PortT, Wrapper
+
+
+class LimitOptions(AdapterOptions, Generic[PortT]):
+    inner: PortT
+    """Where the calls go."""
+    concurrency: int | None = Field(default=None, ge=1)
+    """Calls at once; not set, any number. A stream is a call until it ends or is closed."""
+    rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Calls a second, evenly spaced; not set, any number."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.concurrency is None and self.rate is None:
+            raise ValueError("set concurrency, rate, or both; without them nothing is limited")
+        return self
+
+
+@resource
+def _limits(opts: LimitOptions[Any]) -> tuple[Slots | None, Pace | None]:
+    return (
+        None if opts.concurrency is None else Slots(opts.concurrency),
+        None if opts.rate is None else Pace(opts.rate),
+    )
+
+
+class Limit(Wrapper):
+    """Let so many calls through at once, and so many a second, in the order in which they come.
+
+    A call inside a call of the same thread (while it writes, or has a stream open) needs no slot of
+    its own, since it would wait for itself.
+    """
+
+    @hookimpl
+    def around(self, opts: LimitOptions[Any], call: Call) -> Any:
+        slots, pace = _limits(opts)
+        owner = slots.acquire() if slots is not None else 0
+        try:
+            if pace is not None:
+                pace.wait()
+            result = call()
+            if slots is not None and isinstance(result, Stream):
+                result, slots = LimitedStream(result, slots, owner), None  # it has the slot now
+        finally:
+            if slots is not None:
+                slots.release(owner)
+        return result
+
+
+class LimitedStream(Iterator[Any]):
+    """A stream that holds a slot until it ends, fails, is closed, or is forgotten.
+
+    Args:
+        stream: the stream.
+        slots: where the slot is from.
+        owner: the thread that began the stream.
+    """
+
+    def __init__(self, stream: Stream[Any], slots: Slots, owner: int) -> None:
+        self._stream = stream
+        self._slots: Slots | None = slots
+        self._owner = owner
+
+    def __next__(self) -> Any:
+        return next(self._stream)  # at its end, or when it fails, whoever has this closes it
+
+    def close(self) -> None:
+        """Free what the stream holds, and its slot."""
+        try:
+            self._stream.close()
+        finally:
+            self._release()
+
+    def __del__(self) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots.release(self._owner)
+
+
+training_client = Limit("limit", LimitOptions[TrainingClient])
+dataset_store = Limit("limit", LimitOptions[DatasetStore])
+blob_store = Limit("limit", LimitOptions[BlobStore])
+hub_client = Limit("limit", LimitOptions[HubClient])
+metrics_store = Limit("limit", LimitOptions[MetricsStore])
+completer = Limit("limit", LimitOptions[Completer])
