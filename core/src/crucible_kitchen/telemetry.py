@@ -115,9 +115,12 @@ class Span:
         """Add to what is told at the end."""
         self._attributes.update(attributes)
 
-    @contextlib.contextmanager
-    def current(self) -> Iterator[None]:
+    def current(self) -> contextlib.AbstractContextManager[None]:
         """Make it the parent of what happens in the block. An exception that leaves it ends it."""
+        return self._within()
+
+    @contextlib.contextmanager
+    def _within(self) -> Iterator[None]:
         leave = self._enter()
         try:
             yield
@@ -257,25 +260,26 @@ class Observers:
 
     def _tell(self, event: Event) -> None:
         for observer in tuple(self._observers):
-            self._guarded(observer, event.name, observer, event)
+            self.guarded(observer, event.name, observer, event)
 
     def _begin(self, event: Event) -> None:
         for tracer in tuple(self._tracers):
-            self._guarded(tracer, event.name, tracer.begin, event)
+            self.guarded(tracer, event.name, tracer.begin, event)
 
     def _enter(self, span: int) -> Callable[[], None] | None:
         if not self._tracers:
             return None
-        left = [(t, self._guarded(t, "enter", t.enter, span)) for t in tuple(self._tracers)]
+        left = [(t, self.guarded(t, "enter", t.enter, span)) for t in tuple(self._tracers)]
 
         def leave() -> None:
             for tracer, function in reversed(left):
                 if function is not None:
-                    self._guarded(tracer, "leave", function)
+                    self.guarded(tracer, "leave", function)
 
         return leave
 
-    def _guarded(self, observer: Any, at: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    def guarded(self, observer: Any, at: str, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call something of an observer; report what it raises, once."""
         try:
             return call(*arguments)
         except Exception as error:

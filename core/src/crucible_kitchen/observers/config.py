@@ -1,0 +1,106 @@
+"""The table `[observe]`: which handlers are switched on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import BaseModel
+
+from ..errors import ConfigurationError
+from ..options import AdapterOptions
+from ..telemetry import Event
+
+if TYPE_CHECKING:
+    from ..kitchen import Kitchen
+    from .otel import OpenTelemetry
+
+
+class Handler(Protocol):
+    """An observer that keeps something open."""
+
+    def __call__(self, event: Event) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class ObserveConfig(BaseModel):
+    """Where to tell of every adapter call and workflow event."""
+
+    model_config = AdapterOptions.model_config
+
+    console: bool = False
+    """Print a line an event on standard error."""
+    jsonl: Path | None = None
+    """File to append the events to, for `crucible trace`."""
+    otel: bool = False
+    """Make OpenTelemetry spans and metrics; the exporter is set by OTEL_* variables."""
+
+
+def configured(kitchen: Kitchen) -> ObserveConfig:
+    """Return the kitchen's table `[observe]`.
+
+    Raises:
+        ConfigurationError: keys or values that there are not; named with their source.
+    """
+    return kitchen.configure(
+        ObserveConfig, kitchen.settings.values.get("observe", {}), ("observe",)
+    )
+
+
+def check(kitchen: Kitchen) -> list[str]:
+    """Return the names of the handlers that `switch_on` would make, without making them.
+
+    Raises:
+        ConfigurationError: the table is wrong, or the extra `otel` is not installed.
+    """
+    config = configured(kitchen)
+    if config.otel:
+        _open_telemetry(kitchen)
+    return [name for name, value in config if value]
+
+
+def switch_on(kitchen: Kitchen) -> list[Handler]:
+    """Switch on the handlers of the kitchen's table `[observe]`; return those to be closed.
+
+    Raises:
+        ConfigurationError: the table is wrong, the file cannot be written, or the extra `otel` is
+            not installed.
+    """
+    config = configured(kitchen)
+    handlers: list[Handler] = []
+    if config.jsonl is not None:
+        handlers.append(_json_lines(kitchen, config.jsonl))
+    if config.otel:
+        handlers.append(_open_telemetry(kitchen).from_environment())
+    for handler in handlers:
+        kitchen.observe(handler)
+    if config.console:
+        from .console import Console
+
+        kitchen.observe(Console())
+    return handlers
+
+
+def _json_lines(kitchen: Kitchen, path: Path) -> Handler:
+    from .jsonl import JsonLines
+
+    try:
+        return JsonLines(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"observe.jsonl: {path} cannot be written: {error.strerror} "
+            f"(from {kitchen.settings.source_of(('observe', 'jsonl'))})"
+        ) from error
+
+
+def _open_telemetry(kitchen: Kitchen) -> type[OpenTelemetry]:
+    try:
+        from .otel import OpenTelemetry
+    except ImportError as error:
+        raise ConfigurationError(
+            f"observe.otel: OpenTelemetry cannot be imported ({error}); "
+            "pip install 'crucible-kitchen[otel]' "
+            f"(from {kitchen.settings.source_of(('observe', 'otel'))})"
+        ) from error
+    return OpenTelemetry
