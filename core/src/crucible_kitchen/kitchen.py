@@ -40,7 +40,7 @@ from .settings import Key, Settings, in_code, load
 from .telemetry import Observer, Observers
 
 if TYPE_CHECKING:
-    from .observers.config import Handler
+    from .observers.jsonl import JsonLines
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -109,7 +109,7 @@ class Kitchen:
     def _setup(self, settings: Settings, environ: Mapping[str, str] | None) -> None:
         self.settings = settings
         self.observers = Observers()
-        self._handlers: list[Handler] = []
+        self._traces: list[JsonLines] = []
         self._environ = os.environ if environ is None else environ
         self._lock = threading.RLock()
         self._ports: dict[str, Port] = {}
@@ -293,7 +293,7 @@ class Kitchen:
         """
         from .observers.config import switch_on
 
-        self._handlers += switch_on(self)
+        self._traces += switch_on(self)
 
     def describe(self) -> dict[str, Any]:
         """Return the adapters that are bound and their options as plain data, secrets masked."""
@@ -311,8 +311,8 @@ class Kitchen:
         try:
             close_all(ports)
         finally:
-            for handler in self._handlers:
-                self.observers.guarded(handler, "close", handler.close)
+            for trace in self._traces:
+                self.observers.guarded(trace, "close", trace.close)
 
     def __enter__(self) -> Kitchen:
         return self

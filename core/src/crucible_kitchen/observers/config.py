@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from ..errors import ConfigurationError
 from ..options import AdapterOptions
-from ..telemetry import Event
 
 if TYPE_CHECKING:
     from ..kitchen import Kitchen
+    from .jsonl import JsonLines
     from .otel import OpenTelemetry
-
-
-class Handler(Protocol):
-    """An observer that keeps something open."""
-
-    def __call__(self, event: Event) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class ObserveConfig(BaseModel):
@@ -60,29 +52,29 @@ def check(kitchen: Kitchen) -> list[str]:
     return [name for name, value in config if value]
 
 
-def switch_on(kitchen: Kitchen) -> list[Handler]:
-    """Switch on the handlers of the kitchen's table `[observe]`; return those to be closed.
+def switch_on(kitchen: Kitchen) -> list[JsonLines]:
+    """Switch on the handlers of the kitchen's table `[observe]`; return what is to be closed.
 
     Raises:
         ConfigurationError: the table is wrong, the file cannot be written, or the extra `otel` is
             not installed.
     """
     config = configured(kitchen)
-    handlers: list[Handler] = []
+    opened: list[JsonLines] = []
     if config.jsonl is not None:
-        handlers.append(_json_lines(kitchen, config.jsonl))
+        lines = _json_lines(kitchen, config.jsonl)
+        kitchen.observe(lines)
+        opened.append(lines)
     if config.otel:
-        handlers.append(_open_telemetry(kitchen).from_environment())
-    for handler in handlers:
-        kitchen.observe(handler)
+        kitchen.observe(_open_telemetry(kitchen).from_environment())
     if config.console:
         from .console import Console
 
         kitchen.observe(Console())
-    return handlers
+    return opened
 
 
-def _json_lines(kitchen: Kitchen, path: Path) -> Handler:
+def _json_lines(kitchen: Kitchen, path: Path) -> JsonLines:
     from .jsonl import JsonLines
 
     try:

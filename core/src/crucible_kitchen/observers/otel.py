@@ -78,6 +78,8 @@ class OpenTelemetry:
     def from_environment(cls) -> Self:
         """Make one on the global providers; where there are none, set them as `OTEL_*` say.
 
+        Those send what is left when the process ends.
+
         Raises:
             ConfigurationError: these variables ask for what only `opentelemetry-instrument` has.
         """
@@ -87,12 +89,6 @@ class OpenTelemetry:
 
     def __repr__(self) -> str:
         return "otel"
-
-    def close(self) -> None:
-        """Send what was not sent yet, as far as the global providers are the SDK's."""
-        for provider in (trace.get_tracer_provider(), metrics.get_meter_provider()):
-            if callable(flush := getattr(provider, "force_flush", None)):
-                flush(FLUSH_MILLISECONDS)
 
     # --- spans ---
 
@@ -160,9 +156,6 @@ class OpenTelemetry:
 
 
 # --- the global providers ---
-
-FLUSH_MILLISECONDS = 5000
-"""How long the end of a run may take to send what is left."""
 
 OTLP = "otlp"
 

@@ -137,9 +137,8 @@ def profile(attempts: Iterable[Trace]) -> Profile:
                 calls[attempt.name, event.span] = _call(line, interval)
             elif event.name != "workflow.run":
                 phases.setdefault(event.name, []).append(interval)
-    outermost = [call for call in calls.values() if call.within not in calls]
-    waits = [call.interval for call in calls.values() if _waits(call.callee)]
-    within_calls, waiting = _union([call.interval for call in outermost]), _union(waits)
+    within_calls = _union([call.interval for call in calls.values()])
+    waiting = _union([call.interval for call in calls.values() if _waits(call.callee)])
     return Profile(
         elapsed=elapsed,
         waiting=waiting,
