@@ -80,8 +80,9 @@ def _json_lines(kitchen: Kitchen, path: Path) -> JsonLines:
     try:
         return JsonLines(path)
     except OSError as error:
+        why = "its folder is a file" if isinstance(error, FileExistsError) else error.strerror
         raise ConfigurationError(
-            f"observe.jsonl: {path} cannot be written: {error.strerror} "
+            f"observe.jsonl: {path} cannot be written: {why} "
             f"(from {kitchen.settings.source_of(('observe', 'jsonl'))})"
         ) from error
 
