@@ -98,6 +98,7 @@ class Port:
         self._opts = binding.opts
         self._implemented = binding.implemented
         self._observers = binding.observers
+        self._listening = binding.observers.listening
 
     def __repr__(self) -> str:
         inner = f" around {self._binding.inner!r}" if self._binding.inner else ""
@@ -193,7 +194,7 @@ class Port:
                 raise self._explain(Unsupported(f"does not implement {callback}"), callback)
             if "around" not in self._implemented:
                 return inner._run(callback, arguments, depth, outer)
-            if self._observers:
+            if self._listening:
                 span = self._start("adapter.around", callback, outer, {"depth": depth})
             call = Call(
                 port=self.name,
@@ -209,7 +210,7 @@ class Port:
             for name, default in left_out.items():
                 if not _same(arguments[name], default):
                     raise self._explain(Unsupported(f"takes no {name!r}"), callback)
-            if self._observers:
+            if self._listening:
                 asked = self._asked(callback, arguments)
                 span = self._start("adapter.call", callback, outer, asked)
             invoke = functools.partial(getattr(self._hooks, callback), opts=self._opts, **arguments)

@@ -95,7 +95,7 @@ class Span:
         span.end(metrics=metrics)
     """
 
-    __slots__ = ("_attributes", "_began", "_leave", "_name", "_observers", "number", "parent")
+    __slots__ = ("_attributes", "_began", "_block", "_name", "_observers", "number", "parent")
 
     number: int
     parent: int | None
@@ -108,7 +108,8 @@ class Span:
         self._observers: Observers | None = observers
         self._name = name
         self._attributes = attributes
-        observers._begin(Event(name, dict(attributes), span=self.number, parent=parent))
+        if observers._tracers:
+            observers._begin(Event(name, dict(attributes), span=self.number, parent=parent))
         self._began = time.perf_counter()
 
     def set(self, **attributes: Any) -> None:
@@ -117,18 +118,7 @@ class Span:
 
     def current(self) -> contextlib.AbstractContextManager[None]:
         """Make it the parent of what happens in the block. An exception that leaves it ends it."""
-        return self._within()
-
-    @contextlib.contextmanager
-    def _within(self) -> Iterator[None]:
-        leave = self._enter()
-        try:
-            yield
-        except BaseException as error:
-            leave()
-            self.end(error)
-            raise
-        leave()
+        return _Current(self)
 
     def end(self, error: BaseException | None = None, /, **attributes: Any) -> None:
         """Tell that it is over, by an error or not. Once: ending it again says nothing."""
@@ -140,19 +130,9 @@ class Span:
         told = {**self._attributes, **attributes, **how}
         observers._tell(Event(self._name, told, span=self.number, parent=self.parent))
 
-    def _enter(self) -> Callable[[], None]:
-        token = _current.set(self.number)
-        leave = self._observers._enter(self.number) if self._observers else None
-
-        def leave_both() -> None:
-            if leave is not None:
-                leave()
-            _current.reset(token)
-
-        return leave_both
-
     def __enter__(self) -> Self:
-        self._leave = self._enter()
+        self._block = _Current(self)
+        self._block.__enter__()
         return self
 
     def __exit__(
@@ -161,8 +141,35 @@ class Span:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave()
+        self._block.__exit__(kind, error, traceback)
         self.end(error)
+
+
+class _Current:
+    """A block whose parent is a span. A class, since a generator would cost each call twice."""
+
+    __slots__ = ("_leave", "_span", "_token")
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def __enter__(self) -> None:
+        span = self._span
+        self._token = _current.set(span.number)
+        observers = span._observers
+        self._leave = observers._enter(span.number) if observers and observers._tracers else None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._leave is not None:
+            self._leave()
+        _current.reset(self._token)
+        if error is not None:
+            self._span.end(error)
 
 
 class _Unobserved(Span):
@@ -195,13 +202,14 @@ class Observers:
     """
 
     def __init__(self) -> None:
-        self._observers: list[Observer] = []
+        self.listening: list[Observer] = []
+        """Those that are told, for callers to whom even a method that says so would cost."""
         self._tracers: list[Tracer] = []
         self._reported: set[int] = set()
         self._runs: list[int] = []
 
     def __bool__(self) -> bool:
-        return bool(self._observers)
+        return bool(self.listening)
 
     def add(self, observer: Observer) -> Callable[[], None]:
         """Tell `observer` of everything from now on; return a function that stops it.
@@ -209,13 +217,13 @@ class Observers:
         One that has the methods of a `Tracer` is told of beginnings, too.
         """
         tracer: Any = observer if hasattr(observer, "begin") else None
-        self._observers.append(observer)
+        self.listening.append(observer)
         if tracer:
             self._tracers.append(tracer)
 
         def stop() -> None:
-            if observer in self._observers:
-                self._observers.remove(observer)
+            if observer in self.listening:
+                self.listening.remove(observer)
             if tracer in self._tracers:
                 self._tracers.remove(tracer)
 
@@ -223,12 +231,12 @@ class Observers:
 
     def emit(self, name: str, /, **attributes: Any) -> None:
         """Tell every observer. One that fails is reported once and never stops training."""
-        if self._observers:
+        if self.listening:
             self._tell(Event(name, attributes, parent=self.current()))
 
     def start(self, name: str, /, **attributes: Any) -> Span:
         """Begin a span within the current one."""
-        if not self._observers:
+        if not self.listening:
             return UNOBSERVED
         return Span(self, name, attributes, self.current())
 
@@ -259,16 +267,14 @@ class Observers:
     # --- telling, where nothing that an observer does may harm ---
 
     def _tell(self, event: Event) -> None:
-        for observer in tuple(self._observers):
+        for observer in tuple(self.listening):
             self.guarded(observer, event.name, observer, event)
 
     def _begin(self, event: Event) -> None:
         for tracer in tuple(self._tracers):
             self.guarded(tracer, event.name, tracer.begin, event)
 
-    def _enter(self, span: int) -> Callable[[], None] | None:
-        if not self._tracers:
-            return None
+    def _enter(self, span: int) -> Callable[[], None]:
         left = [(t, self.guarded(t, "enter", t.enter, span)) for t in tuple(self._tracers)]
 
         def leave() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,8 +23,17 @@ class Console:
     It goes to the standard error of the moment, so that a progress bar stays whole.
     """
 
+    def __init__(self) -> None:
+        self._terminal: Terminal | None = None
+
     def __call__(self, event: Event) -> None:
-        Terminal(stderr=True, highlight=False).print(line(event), soft_wrap=True)
+        file, text = sys.stderr, line(event)
+        if not file.isatty():
+            file.write(f"{text.plain}\n")
+            return
+        if self._terminal is None or self._terminal.file is not file:  # costs more than a line
+            self._terminal = Terminal(file=file, highlight=False)
+        self._terminal.print(text, soft_wrap=True)
 
     def __repr__(self) -> str:
         return "console"
