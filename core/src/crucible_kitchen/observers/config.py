@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,6 @@ from ..options import AdapterOptions
 if TYPE_CHECKING:
     from ..kitchen import Kitchen
     from .jsonl import JsonLines
-    from .otel import OpenTelemetry
 
 
 class ObserveConfig(BaseModel):
@@ -48,7 +49,8 @@ def check(kitchen: Kitchen) -> list[str]:
     """
     config = configured(kitchen)
     if config.otel:
-        _open_telemetry(kitchen)
+        with _extra(kitchen):
+            from . import otel  # noqa: F401
     return [name for name, value in config if value]
 
 
@@ -66,7 +68,10 @@ def switch_on(kitchen: Kitchen) -> list[JsonLines]:
         kitchen.observe(lines)
         opened.append(lines)
     if config.otel:
-        kitchen.observe(_open_telemetry(kitchen).from_environment())
+        with _extra(kitchen):
+            from .otel import OpenTelemetry
+
+            kitchen.observe(OpenTelemetry.from_environment())
     if config.console:
         from .console import Console
 
@@ -87,13 +92,14 @@ def _json_lines(kitchen: Kitchen, path: Path) -> JsonLines:
         ) from error
 
 
-def _open_telemetry(kitchen: Kitchen) -> type[OpenTelemetry]:
+@contextlib.contextmanager
+def _extra(kitchen: Kitchen) -> Iterator[None]:
+    """Explain an import that fails, of the SDK or of the exporter."""
     try:
-        from .otel import OpenTelemetry
+        yield
     except ImportError as error:
         raise ConfigurationError(
             f"observe.otel: OpenTelemetry cannot be imported ({error}); "
             "pip install 'crucible-kitchen[otel]' "
             f"(from {kitchen.settings.source_of(('observe', 'otel'))})"
         ) from error
-    return OpenTelemetry
