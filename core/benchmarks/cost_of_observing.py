@@ -5,7 +5,7 @@
 Two things are timed: an adapter's callback that does nothing, which is the worst case, and a whole
 supervised run on noops without latency. Each is compared with the same code from which every
 question about observers was taken out. The ways take turns, so that whatever else the machine does
-hits all alike; the fastest turn of each counts, in seconds of the processor, all threads together.
+hits all alike. Times are seconds of the processor, all threads together.
 
 Needs crucible-adapter-noop and the extra `otel`.
 """
@@ -15,11 +15,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import operator
 import os
+import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -151,40 +154,53 @@ def run(observe: Callable[[], Observer] | None, steps: int) -> float:
         return time.process_time() - started
 
 
-def fastest(
+@dataclass(frozen=True)
+class Timed:
+    """The fastest turn, in seconds, and the median of the ratios to the first way's turn beside."""
+
+    seconds: float
+    ratio: float
+
+
+def in_turns(
     work: Callable[[Callable[[], Observer] | None], float], folder: Path, rounds: int
-) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for _ in range(rounds):
-        for name, observe in ways(folder).items():
+) -> dict[str, Timed]:
+    found: dict[str, list[float]] = {}
+    for number in range(rounds):
+        order = [*ways(folder).items()]
+        for name, observe in order if number % 2 else reversed(order):
             with not_observable() if name == "not observable" else contextlib.nullcontext():
-                seconds = work(observe)
-            found[name] = min(found.get(name, seconds), seconds)
-    return found
+                found.setdefault(name, []).append(work(observe))
+    base = found["not observable"]
+    return {
+        name: Timed(min(turns), statistics.median(map(operator.truediv, turns, base)))
+        for name, turns in ((name, found[name]) for name in ways(folder))
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What it costs to be observable.")
     parser.add_argument("--calls", type=int, default=5_000)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=31)
     args = parser.parse_args()
     table = Table("", "a call that does nothing", "ratio", "more", "a run on noops", "ratio")
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
         said, sys.stderr = sys.stderr, nowhere  # where the console handler writes
         try:
-            few = fastest(lambda way: call(way, args.calls), Path(folder), args.rounds)
-            whole = fastest(lambda way: run(way, args.steps), Path(folder), args.rounds)
+            few = in_turns(lambda way: call(way, args.calls), Path(folder), args.rounds)
+            whole = in_turns(lambda way: run(way, args.steps), Path(folder), args.rounds)
         finally:
             sys.stderr = said
-    for name, seconds in few.items():
+    for name, timed in few.items():
+        more = timed.seconds - few["no observer"].seconds
         table.add_row(
             name,
-            f"{seconds * 1e6:.2f} µs",
-            f"{seconds / few['not observable']:.3f}",
-            f"{(seconds - few['no observer']) * 1e6:.1f} µs" if not name.startswith("no") else "",
-            f"{whole[name] * 1e3:.0f} ms",
-            f"{whole[name] / whole['not observable']:.3f}",
+            f"{timed.seconds * 1e6:.2f} µs",
+            f"{timed.ratio:.3f}",
+            "" if name.startswith("no") else f"{more * 1e6:.1f} µs",
+            f"{whole[name].seconds * 1e3:.0f} ms",
+            f"{whole[name].ratio:.3f}",
         )
     Terminal().print(table)
 
