@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
@@ -24,7 +23,7 @@ from .errors import AdapterError, Unsupported
 from .hookspecs import AdapterSpec, CallbackTraits
 from .options import AdapterOptions, redacted, visible
 from .streams import Stream
-from .telemetry import Observers
+from .telemetry import Observers, Span
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -39,14 +38,21 @@ class Call:
     """
 
     # Not a frozen dataclass: those take longer to make than the rest of a wrapper's work.
-    __slots__ = ("_depth", "_inner", "_port", "arguments", "name")
+    __slots__ = ("_depth", "_inner", "_port", "_span", "arguments", "name")
 
     def __init__(
-        self, port: Port, inner: Port, name: str, arguments: Mapping[str, Any], depth: int
+        self,
+        port: Port,
+        inner: Port,
+        name: str,
+        arguments: Mapping[str, Any],
+        depth: int,
+        span: Span | None,
     ) -> None:
         self._port = port
         self._inner = inner
         self._depth = depth
+        self._span = span
         self.name = name
         self.arguments = arguments
 
@@ -76,7 +82,7 @@ class Call:
         return error.no_effect and not once
 
     def __call__(self) -> Any:
-        return self._inner._run(self.name, self.arguments, self._depth)
+        return self._inner._run(self.name, self.arguments, self._depth, self._span)
 
     def on(self, other: Port, **arguments: Any) -> Any:
         """Run the same call on another adapter of the same port.
@@ -85,7 +91,7 @@ class Call:
             other: that adapter, or `inner` once more.
             arguments: replace those of the call that have these names.
         """
-        return other._run(self.name, {**self.arguments, **arguments}, self._depth)
+        return other._run(self.name, {**self.arguments, **arguments}, self._depth, self._span)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,7 @@ class Port:
         self._opts = binding.opts
         self._implemented = binding.implemented
         self._observers = binding.observers
+        self._listening = binding.observers.listening
         offered = set(binding.implemented) - {"around"}  # nobody can call that one
         self._supported: frozenset[str] = frozenset(
             offered | binding.inner._supported if binding.inner else offered
@@ -211,26 +218,36 @@ class Port:
         """Run a callback that returns a stream."""
         return cast("Stream[T]", self._run(spec.__name__, kwargs))
 
-    def _run(self, callback: str, arguments: Mapping[str, Any], depth: int = 0) -> Any:
+    def _run(
+        self,
+        callback: str,
+        arguments: Mapping[str, Any],
+        depth: int = 0,
+        outer: Span | None = None,
+    ) -> Any:
         left_out = self._implemented.get(callback)
+        span: Span | None = None
         if left_out is None:
             inner = self._binding.inner
             if inner is None or not inner.supports(callback):
                 raise self._explain(Unsupported(f"does not implement {callback}"), callback)
             if "around" not in self._implemented:
-                return inner._run(callback, arguments, depth)
-            call = Call(self, inner, callback, arguments, depth + 1)
+                return inner._run(callback, arguments, depth, outer)
+            if self._listening:
+                span = self._start("adapter.around", callback, outer, {"depth": depth})
+            call = Call(self, inner, callback, arguments, depth + 1, span)
             invoke = functools.partial(self._hooks.around, opts=self._opts, call=call)
-            if not self._observers:
-                return self._finish(callback, invoke, None)
-            return self._observed("adapter.around", callback, invoke, {"depth": depth})
-        for name, default in left_out.items():
-            if not _same(arguments[name], default):
-                raise self._explain(Unsupported(f"takes no {name!r}"), callback)
-        invoke = functools.partial(getattr(self._hooks, callback), opts=self._opts, **arguments)
-        if not self._observers:
+        else:
+            for name, default in left_out.items():
+                if not _same(arguments[name], default):
+                    raise self._explain(Unsupported(f"takes no {name!r}"), callback)
+            if self._listening:
+                asked = self._asked(callback, arguments)
+                span = self._start("adapter.call", callback, outer, asked)
+            invoke = functools.partial(getattr(self._hooks, callback), opts=self._opts, **arguments)
+        if span is None:
             return self._finish(callback, invoke, None)
-        return self._observed("adapter.call", callback, invoke, {})
+        return self._observed(span, callback, invoke)
 
     def _finish(
         self,
@@ -249,30 +266,28 @@ class Port:
             return Stream(result, functools.partial(self._explain, callback=callback), ended)
         return result
 
-    def _observed(
-        self, event: str, callback: str, invoke: Callable[[], Any], extra: Mapping[str, Any]
-    ) -> Any:
-        started = time.perf_counter()
+    def _start(
+        self, event: str, callback: str, outer: Span | None, more: Mapping[str, Any]
+    ) -> Span:
+        about = {"port": self.name, "adapter": self.adapter, "callback": callback, **more}
+        # The wrapper that passed the call on is known even where it does so in another thread.
+        parent = outer.number if outer is not None else self._observers.current()
+        return Span(self._observers, event, about, parent)
 
-        def tell(error: Exception | None) -> None:
-            self._observers.emit(
-                event,
-                port=self.name,
-                adapter=self.adapter,
-                callback=callback,
-                duration_s=time.perf_counter() - started,
-                error=type(error).__name__ if error else None,
-                **extra,
-            )
-
-        try:
-            result = self._finish(callback, invoke, tell)
-        except Exception as error:
-            tell(error)
-            raise
+    def _observed(self, span: Span, callback: str, invoke: Callable[[], Any]) -> Any:
+        with span.current():
+            result = self._finish(callback, invoke, span.end)
         if not isinstance(result, Stream):  # a stream tells when it ends
-            tell(None)
+            span.end(**self._answered(callback, result))
         return result
+
+    def _asked(self, callback: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what observers are told of the arguments: numbers and names, no data."""
+        return {}
+
+    def _answered(self, callback: str, result: Any) -> Mapping[str, Any]:
+        """Return what observers are told of the result: numbers and names, no data."""
+        return {}
 
     def _explain(self, error: Exception, callback: str) -> AdapterError:
         """Say where an error happened; make it an `AdapterError` if it is none."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -38,6 +38,9 @@ from .ports import (
 )
 from .settings import Key, Settings, in_code, load
 from .telemetry import Observer, Observers
+
+if TYPE_CHECKING:
+    from .observers.jsonl import JsonLines
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -83,16 +86,22 @@ class Kitchen:
             arguments: `key.path=value`, as on the command line.
             adapters: as in `Kitchen(...)`, above every other layer.
             environ: the environment; None is the process's.
+
+        Raises:
+            ConfigurationError: what is configured is wrong, as far as no adapter is needed to
+                tell.
         """
         code = {"adapters": adapters} if adapters else None
         settings = load(path, profile=profile, arguments=arguments, code=code, environ=environ)
-        return cls.from_settings(settings, environ=environ)
+        kitchen = cls.from_settings(settings, environ=environ)
+        kitchen.observe_as_configured()
+        return kitchen
 
     @classmethod
     def from_settings(
         cls, settings: Settings, *, environ: Mapping[str, str] | None = None
     ) -> Kitchen:
-        """Make a kitchen of settings that are merged already."""
+        """Make a kitchen of settings that are merged already; it observes nothing yet."""
         kitchen = cls.__new__(cls)
         kitchen._setup(settings, environ)
         return kitchen
@@ -100,6 +109,7 @@ class Kitchen:
     def _setup(self, settings: Settings, environ: Mapping[str, str] | None) -> None:
         self.settings = settings
         self.observers = Observers()
+        self._traces: list[JsonLines] = []
         self._environ = os.environ if environ is None else environ
         self._lock = threading.RLock()
         self._ports: dict[str, Port] = {}
@@ -277,6 +287,16 @@ class Kitchen:
         """Tell `observer` of every adapter call and workflow event; return what stops it."""
         return self.observers.add(observer)
 
+    def observe_as_configured(self) -> None:
+        """Switch on the observers of the table `[observe]`, which `close` closes, too.
+
+        Raises:
+            ConfigurationError: the table is wrong, or what it asks for cannot be had.
+        """
+        from .observers.config import switch_on
+
+        self._traces += switch_on(self)
+
     def describe(self) -> dict[str, Any]:
         """Return the adapters that are bound and their options as plain data, secrets masked."""
         return {name: self._ports[name].describe() for name in PORTS if name in self._ports}
@@ -290,7 +310,11 @@ class Kitchen:
         with self._lock:
             ports = [*self._extra, *self._ports.values()]
             self._ports, self._extra = {}, []
-        close_all(ports)
+        try:
+            close_all(ports)
+        finally:
+            for trace in self._traces:
+                self.observers.guarded(trace, "close", trace.close)
 
     def __enter__(self) -> Kitchen:
         return self

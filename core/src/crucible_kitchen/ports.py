@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -366,6 +367,50 @@ class Completer(Port):
         self, sequences: Sequence[Prompt], model: str | None = None
     ) -> builtins.list[FloatArray]:
         return self._call(CompleterOptionalSpec.score, sequences=sequences, model=model)
+
+    # What observers are told. An argument may be anything here: the adapter has not seen it yet.
+
+    def _asked(self, callback: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        params = arguments.get("params")
+        if not isinstance(params, SamplingParams):
+            return {}
+        prompts = arguments.get("prompts", [arguments.get("prompt")])
+        asked: dict[str, Any] = {
+            "model": params.model or _text(getattr(self._opts, "model", None)),
+            **{name: getattr(params, name) for name in _TOLD},
+        }
+        if isinstance(prompts, list | tuple) and prompts:
+            asked |= {"prompts": len(prompts), "prompt_kind": _kind(prompts[0])}
+        return asked | ({"stream": True} if callback == "stream_complete" else {})
+
+    def _answered(self, callback: str, result: Any) -> Mapping[str, Any]:
+        results = result if isinstance(result, list) else [result]
+        completions = [each for each in results if isinstance(each, Completion)]
+        if not completions:
+            return {"failed": len(results)} if callback == "complete_batch" else {}
+        answered: dict[str, Any] = {
+            "finish_reasons": dict(Counter(str(each.finish_reason) for each in completions))
+        }
+        usages = [each.usage for each in completions if each.usage is not None]
+        if usages:
+            answered["prompt_tokens"] = sum(usage.prompt_tokens for usage in usages)
+            answered["completion_tokens"] = sum(usage.completion_tokens for usage in usages)
+        if callback == "complete_batch":
+            answered["failed"] = len(results) - len(completions)
+        return answered
+
+
+_TOLD = ("max_tokens", "temperature", "top_p", "top_k", "seed", "n")
+"""The fields of `SamplingParams` that observers are told; `stop` is text of the user's."""
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _kind(prompt: Any) -> str:
+    messages = isinstance(prompt, list | tuple) and prompt and isinstance(prompt[0], Mapping)
+    return "messages" if messages else "tokens"
 
 
 PORTS: Mapping[str, type[Port]] = {

@@ -28,7 +28,10 @@ from .ports import PORTS
 
 Key: TypeAlias = tuple[str, ...]
 
-TABLES = ("adapters", "workflow", "profile")
+SETTABLE = ("adapters", "workflow", "observe")
+"""The tables that every layer can set."""
+
+TABLES = (*SETTABLE, "profile")
 """The tables at the top of `crucible.toml`."""
 
 PREFIX = "CRUCIBLE_"
@@ -253,7 +256,7 @@ def _check_file(name: str, table: Mapping[str, Any], profiles: Any) -> None:
 def _check(where: str, table: Mapping[str, Any]) -> None:
     """Check the two levels that have fixed keys: the tables, and the ports."""
     for name, value in table.items():
-        if name not in TABLES[:2]:
+        if name not in SETTABLE:
             raise ConfigurationError(_no_such(where, name, TABLES))
         if not isinstance(value, Mapping):
             raise ConfigurationError(f"{where}: {name} must be a table, not {_kind(value)}")
@@ -344,22 +347,26 @@ def _assignments(name: str, pairs: Iterable[tuple[str, Key, str]]) -> Layer:
 
 
 def _check_path(label: str, path: Key) -> None:
-    if path[0] not in TABLES[:2]:
+    if path[0] not in SETTABLE:
         raise ConfigurationError(
             f"{label}: there is no setting {'.'.join(path)!r}; "
             + (
-                _near(path[0], TABLES[:2])
+                _near(path[0], SETTABLE)
                 or f"did you mean workflow.{'.'.join(path)}? Settings "
-                "begin with adapters. or workflow."
+                "begin with adapters., workflow. or observe."
             )
         )
     if path[0] == "adapters" and len(path) > 1 and path[1] not in PORTS:
         raise ConfigurationError(_no_such(label, f"adapters.{path[1]}", PORTS))
     if len(path) == 1 or not all(path):
-        raise ConfigurationError(
-            f"{label}: write {path[0]}.<key>, such as "
-            + ("adapters.blob_store=noop" if path[0] == "adapters" else "workflow.epochs=3")
-        )
+        raise ConfigurationError(f"{label}: write {path[0]}.<key>, such as {_EXAMPLES[path[0]]}")
+
+
+_EXAMPLES = {
+    "adapters": "adapters.blob_store=noop",
+    "workflow": "workflow.epochs=3",
+    "observe": "observe.console=true",
+}
 
 
 def _value(text: str) -> Any:

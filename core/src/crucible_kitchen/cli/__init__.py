@@ -11,7 +11,7 @@ import typer
 from ..discovery import catalog
 from ..errors import ConfigurationError, CrucibleError
 from ..version import __version__
-from . import adapters, check, config, doctor, init, new, run
+from . import adapters, check, config, doctor, init, new, run, trace
 from .console import fail, note
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)
 app.command("init")(init.init)
 app.command("check")(check.check)
+app.command("trace")(trace.trace)
 app.add_typer(new.app, name="new")
 
 

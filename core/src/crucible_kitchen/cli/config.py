@@ -13,6 +13,7 @@ from rich.text import Text
 from ..dispatch import Port
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
+from ..observers.config import configured
 from ..options import variable_of, visible
 from ..ports import PORTS
 from ..settings import Key, Settings
@@ -71,6 +72,16 @@ def _rows(kitchen: Kitchen, settings: Settings, errors: list[str]) -> Iterator[R
         except ConfigurationError as error:
             errors.append(str(error))
             yield from _hidden_rows(settings, at)
+    yield from _workflow_rows(kitchen, settings, errors)
+    if "observe" in settings.values:
+        try:
+            yield from _model_rows(settings, ("observe",), configured(kitchen))
+        except ConfigurationError as error:
+            errors.append(str(error))
+            yield from _hidden_rows(settings, ("observe",))
+
+
+def _workflow_rows(kitchen: Kitchen, settings: Settings, errors: list[str]) -> Iterator[Row]:
     if "workflow" not in settings.values:
         return
     try:

@@ -14,6 +14,7 @@ from ..discovery import WORKFLOWS, Installed, catalog
 from ..dispatch import Port
 from ..errors import CrucibleError
 from ..kitchen import Kitchen
+from ..observers.config import check
 from ..ports import PORTS
 from ..version import __version__
 from ..workflows import config_class, find
@@ -90,15 +91,22 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
             else:
                 source = settings.source_of(("adapters", name, "use"))
                 yield f"adapters.{name}", "", f"{found} (from {source})"
-        if "workflow" not in settings.values:
-            return
-        try:
-            name, given = workflow_of(settings)
-            kitchen.configure(config_class(find(name)), given, ("workflow",))
-        except CrucibleError as error:
-            yield "workflow", "problem", str(error)
-        else:
-            yield "workflow", "", f"{name} (from {settings.source_of(('workflow', 'use'))})"
+        if "workflow" in settings.values:
+            try:
+                name, given = workflow_of(settings)
+                kitchen.configure(config_class(find(name)), given, ("workflow",))
+            except CrucibleError as error:
+                yield "workflow", "problem", str(error)
+            else:
+                yield "workflow", "", f"{name} (from {settings.source_of(('workflow', 'use'))})"
+        if "observe" in settings.values:
+            try:
+                on = check(kitchen)
+            except CrucibleError as error:
+                yield "observe", "problem", str(error)
+            else:
+                source = settings.source_of(("observe",))
+                yield "observe", "", f"{', '.join(on) or 'nothing'} (from {source})"
 
 
 def _reach(port: Port) -> str:

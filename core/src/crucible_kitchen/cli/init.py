@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 from ..binding import options_class
 from ..discovery import KNOWN_ADAPTERS, KNOWN_WRAPPERS, Catalog, by_preference, catalog
 from ..errors import ConfigurationError, CrucibleError
+from ..observers.config import ObserveConfig
 from ..options import is_secret, variables
 from ..workflows import WorkflowConfig, config_class, find
 from .console import note
@@ -63,6 +64,9 @@ def _lines(workflow: str) -> Iterator[str]:
     yield "[workflow]"
     yield f"use = {json.dumps(workflow)}"
     yield from _fields(chosen, examples)
+    yield ""
+    yield "[observe]"
+    yield from _fields(ObserveConfig, {})
     if any(entry.name == "noop" for entry in catalog().entries):
         yield ""
         yield "# Laid over it by `crucible run --profile dry`, to try everything but a model:"

@@ -43,5 +43,6 @@ class Interruption:
 
     def observe(self, event: Event) -> None:
         """Raise what was dropped. Not while a run is ending: its record must be written."""
-        if self.came and event.name.startswith(("dataset.", "training.")):
+        goes_on = not event.attributes.get("error")
+        if self.came and goes_on and event.name.startswith(("dataset.", "training.")):
             raise KeyboardInterrupt

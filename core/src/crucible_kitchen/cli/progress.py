@@ -55,6 +55,8 @@ class Progress:
 
     def _event(self, event: Event) -> None:
         about = event.attributes
+        if about.get("error"):  # of a step, say; the command tells why the run ended
+            return
         match event.name:
             case "workflow.start":
                 self._run_id = about["run_id"]

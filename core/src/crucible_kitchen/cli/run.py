@@ -27,27 +27,36 @@ PROFILE = typer.Option("--profile", "-p", help="Lay [profile.NAME] over the file
 def run(
     arguments: Annotated[list[str] | None, ARGUMENTS] = None,
     profile: Annotated[str | None, PROFILE] = None,
+    trace: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append every event to FILE, for `crucible trace`; short for observe.jsonl=FILE.",
+        ),
+    ] = None,
 ) -> None:
     """Run the workflow of a crucible.toml.
 
     Without a FILE, reads crucible.toml in the current folder. Settings are written KEY=VALUE, such
     as workflow.max_steps=10, and go after the file.
     """
-    settings = read(arguments or [], profile)
+    given = [*(arguments or []), *([] if trace is None else [f"observe.jsonl={trace}"])]
+    settings = read(given, profile)
     name, table = workflow_of(settings)
     with (
         Interruption.remembered() as interruption,
         Kitchen.from_settings(settings) as kitchen,
         Progress(kitchen) as progress,
     ):
-        kitchen.observe(interruption.observe)
+        kitchen.observe_as_configured()
+        kitchen.observe(interruption.observe)  # last, for it may raise where others must be told
         try:
             progress.result(run_in(kitchen, name, table))
         except (KeyboardInterrupt, Exception) as error:
             if not (interruption.came or isinstance(error, KeyboardInterrupt)):
                 raise
             progress.stop()
-            note(progress.interrupted(arguments or [], profile))
+            note(progress.interrupted(given, profile))
             raise typer.Exit(130) from None
 
 

@@ -157,4 +157,6 @@ def run_in(
     if not isinstance(config, WorkflowConfig):
         config = kitchen.configure(config_class(function), config or {}, ("workflow",))
     kitchen.bind(config.required_ports())
-    return function(kitchen, config)
+    named = workflow if isinstance(workflow, str) else getattr(function, "__name__", "workflow")
+    with kitchen.observers.run(named):
+        return function(kitchen, config)

@@ -96,17 +96,17 @@ class Run:
 
     def save(self, session: Any, step: int, keep: int, figures: Mapping[str, float]) -> None:
         """Save a checkpoint after `step` steps, and keep the last `keep` of them."""
-        client = self._kitchen.training_client
-        self._kitchen.metrics_store.flush(self.id)
-        reference = client.save_checkpoint(session, f"{self.id}/{step:08d}")
-        known = [*self.record["checkpoints"], reference]
-        old, kept = known[:-keep], known[-keep:]
-        self.record["checkpoints"] = kept
-        self._commit(state={"step": step, "checkpoint": reference}, metrics=_finite(figures))
-        if client.supports("delete_checkpoint"):
-            for reference in old:
-                client.delete_checkpoint(reference)
-        self._kitchen.observers.emit("training.checkpoint", run_id=self.id, step=step)
+        observers, client = self._kitchen.observers, self._kitchen.training_client
+        with observers.start("training.checkpoint", run_id=self.id, step=step):
+            self._kitchen.metrics_store.flush(self.id)
+            reference = client.save_checkpoint(session, f"{self.id}/{step:08d}")
+            known = [*self.record["checkpoints"], reference]
+            old, kept = known[:-keep], known[-keep:]
+            self.record["checkpoints"] = kept
+            self._commit(state={"step": step, "checkpoint": reference}, metrics=_finite(figures))
+            if client.supports("delete_checkpoint"):
+                for reference in old:
+                    client.delete_checkpoint(reference)
 
     def finish(self, weights: str | None, figures: Mapping[str, float]) -> None:
         """Commit the end of the run."""

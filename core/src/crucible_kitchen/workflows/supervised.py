@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from ..errors import AdapterError, ConfigurationError, SessionFailed
 from ..kitchen import Kitchen
+from ..telemetry import Span
 from ..types import (
     AdamParams,
     ForwardBackwardResult,
@@ -219,6 +220,7 @@ class _Step:
     learning_rate: float
     loss: Future[ForwardBackwardResult]
     update: Future[OptimStepResult]
+    span: Span
 
 
 @dataclass(slots=True)
@@ -290,12 +292,15 @@ class _Training:
         self, renderer: Renderer, dataset: str, split: str | None, size: int | None
     ) -> list[Example]:
         store, config = self.kitchen.dataset_store, self.config
-        handle = store.load_dataset(dataset, split, config.dataset_name, config.dataset_revision)
-        if size is not None:
-            handle = store.take(handle, size)
-        rows = store.to_list(handle)
+        source = (dataset, split, config.dataset_name, config.dataset_revision)
+        observers = self.kitchen.observers
+        with observers.start("dataset.load", dataset=dataset, split=split) as span:
+            handle = store.load_dataset(*source)
+            if size is not None:
+                handle = store.take(handle, size)
+            rows = store.to_list(handle)
+            span.set(rows=len(rows))
         what = f"{dataset} [{split}]" if split else dataset
-        self.kitchen.observers.emit("dataset.load", dataset=dataset, split=split, rows=len(rows))
         return renderer.render(rows, what)
 
     def _try_completer(self) -> None:
@@ -327,15 +332,20 @@ class _Training:
         """Take every step from `start`, at most `submit_ahead` in flight beside the awaited."""
         flying: deque[_Step] = deque()
         self.last = time.perf_counter()
-        for index, batch in self._batches(start):
-            flying.append(self._submit(index, batch))
-            pause = self._pauses_after(index + 1)
-            while flying and (pause or len(flying) > self.config.submit_ahead):
-                self._await(flying.popleft())
-            if pause:
-                self._pause(index + 1)
-        for step in flying:
-            self._await(step)
+        try:
+            for index, batch in self._batches(start):
+                flying.append(self._submit(index, batch))
+                pause = self._pauses_after(index + 1)
+                while flying and (pause or len(flying) > self.config.submit_ahead):
+                    self._await(flying.popleft())
+                if pause:
+                    self._pause(index + 1)
+            for step in flying:
+                self._await(step)
+        except BaseException as error:
+            for step in flying:  # submitted, and never to be awaited
+                step.span.end(error)
+            raise
 
     def _submit(self, index: int, batch: list[Example]) -> _Step:
         config, client = self.config, self.kitchen.training_client
@@ -353,11 +363,19 @@ class _Training:
         )
         per_row = config.loss_reduction == "sequence_mean"
         datums = [e.datum(scale / e.weight if per_row else scale) for e in batch]
-        loss = client.forward_backward(self.session, datums)
-        update = client.optim_step(self.session, learning_rate, config.adam)
-        return _Step(index, batch, learning_rate, loss, update)
+        span = self._start("training.step", index + 1)
+        with span.current():
+            loss = client.forward_backward(self.session, datums)
+            update = client.optim_step(self.session, learning_rate, config.adam)
+        return _Step(index, batch, learning_rate, loss, update, span)
 
     def _await(self, step: _Step) -> None:
+        with step.span.current():
+            metrics = self._outcome(step)
+            self._record(metrics, step.index + 1)
+        step.span.end(metrics=metrics)
+
+    def _outcome(self, step: _Step) -> dict[str, float]:
         client = self.kitchen.training_client
         outputs = client.await_(step.loss).outputs
         update = client.await_(step.update)
@@ -379,14 +397,14 @@ class _Training:
         }
         if update.grad_norm is not None:
             metrics["grad_norm"] = update.grad_norm
-        self._record("training.step", metrics, step.index + 1)
+        return metrics
 
-    def _record(self, event: str, metrics: dict[str, float], step: int) -> None:
+    def _record(self, metrics: dict[str, float], step: int) -> None:
         self.figures |= metrics
         self.kitchen.metrics_store.record_many(self.run.id, metrics, step)
-        self.kitchen.observers.emit(
-            event, run_id=self.run.id, step=step, total=self.total, metrics=metrics
-        )
+
+    def _start(self, event: str, step: int) -> Span:
+        return self.kitchen.observers.start(event, run_id=self.run.id, step=step, total=self.total)
 
     def _restart(self, error: AdapterError) -> None:
         """Set a failed session back to the last checkpoint, or raise."""
@@ -422,16 +440,19 @@ class _Training:
         if not self.test:
             return
         config, client = self.config, self.kitchen.training_client
-        metrics = {"test/nll": mean_nll(client, self.session, self.test, config.eval_batch_size)}
-        if config.exact_match:
-            metrics["test/exact_match"] = exact_match(
-                self.kitchen.completer,
-                self._published(),
-                self.test,
-                max_tokens=config.max_tokens,
-                batch_size=config.eval_batch_size,
-            )
-        self._record("training.eval", metrics, step)
+        with self._start("training.eval", step) as span:
+            nll = mean_nll(client, self.session, self.test, config.eval_batch_size)
+            metrics = {"test/nll": nll}
+            if config.exact_match:
+                metrics["test/exact_match"] = exact_match(
+                    self.kitchen.completer,
+                    self._published(),
+                    self.test,
+                    max_tokens=config.max_tokens,
+                    batch_size=config.eval_batch_size,
+                )
+            self._record(metrics, step)
+            span.set(metrics=metrics)
 
     def _finish(self) -> None:
         client = self.kitchen.training_client

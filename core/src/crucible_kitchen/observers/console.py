@@ -1,0 +1,80 @@
+"""Events as lines for people, on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console as Terminal
+from rich.text import Text
+
+from ..telemetry import Event
+from .durations import duration
+
+WIDTH = 48
+"""Characters for what happened, before the column of how long it took."""
+
+
+class Console:
+    """Prints a line an event: when, what, how long, and what else is known of it.
+
+    It goes to the standard error of the moment, so that a progress bar stays whole.
+    """
+
+    def __init__(self) -> None:
+        self._terminal: Terminal | None = None
+
+    def __call__(self, event: Event) -> None:
+        file, text = sys.stderr, line(event)
+        if not file.isatty():
+            file.write(f"{text.plain}\n")
+            return
+        if self._terminal is None or self._terminal.file is not file:  # costs more than a line
+            self._terminal = Terminal(file=file, highlight=False)
+        self._terminal.print(text, soft_wrap=True)
+
+    def __repr__(self) -> str:
+        return "console"
+
+
+def line(event: Event) -> Text:
+    """Return an event as a line."""
+    about = dict(event.attributes)
+    seconds, error = about.pop("duration_s", None), about.pop("error", None)
+    what = _what(event.name, about)
+    clock = time.strftime("%H:%M:%S", time.localtime(event.time))
+    text = Text.assemble(
+        (f"{clock}.{int(event.time % 1 * 1000):03d}  ", "dim"),
+        what.ljust(WIDTH),
+        f"  {'' if seconds is None else duration(seconds):>8}",
+        (f"  {error}" if error else "", "bold red"),
+        (f"  {' '.join(_figures(about))}", "dim"),
+    )
+    text.rstrip()
+    return text
+
+
+def _what(name: str, about: dict[str, Any]) -> str:
+    """Take out of the attributes what names the event."""
+    if name.startswith("adapter."):
+        around = "around " if name == "adapter.around" else ""
+        about.pop("depth", None)
+        port, adapter, callback = (about.pop(key) for key in ("port", "adapter", "callback"))
+        return f"{port} {adapter} {around}{callback}"
+    words = [name, *(str(about.pop(key)) for key in ("workflow", "dataset") if key in about)]
+    if "step" in about:
+        total = about.pop("total", None)
+        words.append(f"{about.pop('step')}{f'/{total}' if total else ''}")
+        about.pop("run_id", None)  # that of every step
+    return " ".join(words)
+
+
+def _figures(about: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    for name, value in about.items():
+        if name == "metrics" or isinstance(value, Mapping):
+            yield from _figures(value, "" if name == "metrics" else f"{name}.")
+        elif value is not None:
+            figure = f"{value:.4g}" if isinstance(value, float) else value
+            yield f"{within}{name}={figure}"

@@ -1,0 +1,208 @@
+"""Where the time of a run went, from its trace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .jsonl import Line
+
+WAITING = ("training_client", "await_")
+"""The callback in which a caller does nothing but wait for a backend."""
+
+Interval = tuple[float, float]
+Number = tuple[str, int]
+"""A trace, and the number of a span in it."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Callee:
+    """What was called: an adapter's callback, or a wrapper around it."""
+
+    port: str
+    adapter: str
+    wraps: bool
+    callback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the calls of one callee took. Times are in seconds, and are own times: of a call, the
+    part in which no other call was made within it.
+
+    Args:
+        callee: what was called.
+        calls: how often.
+        errors: how many calls failed; of a batch, how many completions did.
+        total: all calls together.
+        p50: the median.
+        p95: what 95 of 100 calls did not exceed.
+    """
+
+    callee: Callee
+    calls: int
+    errors: int
+    total: float
+    p50: float
+    p95: float
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A kind of span of the workflow's, such as `training.step`.
+
+    Args:
+        name: the event's.
+        count: how many there were.
+        total: seconds in which at least one of them was going on.
+    """
+
+    name: str
+    count: int
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Where the time went, in seconds. `waiting`, `calling` and `own` add up to `elapsed`.
+
+    Args:
+        elapsed: from the first event to the last one.
+        waiting: in calls that wait for a backend, at least one.
+        calling: in other calls, at least one, and in none of those.
+        own: in no call.
+        rows: by callee, for each port the one that took the longest first.
+        phases: by kind, in order of appearance.
+        ended: how the last attempt ended: None, or the type of the error. `unfinished` if its
+            trace does not tell.
+    """
+
+    elapsed: float
+    waiting: float
+    calling: float
+    own: float
+    rows: tuple[Row, ...]
+    phases: tuple[Phase, ...]
+    ended: str | None
+
+
+@dataclass(slots=True)
+class Trace:
+    """The events that one observer wrote: of a run, or of one attempt at it."""
+
+    name: str
+    runs: list[str] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+
+    def add(self, line: Line) -> None:
+        self.lines.append(line)
+        run_id = line.event.attributes.get("run_id")
+        if line.event.name == "workflow.start" and isinstance(run_id, str):
+            self.runs.append(run_id)
+
+
+def traces(lines: Iterable[Line]) -> list[Trace]:
+    """Sort lines by the observer that wrote them, in order of appearance."""
+    found: dict[str, Trace] = {}
+    for line in lines:
+        found.setdefault(line.trace, Trace(line.trace)).add(line)
+    return list(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    callee: Callee
+    within: Number | None
+    interval: Interval
+    errors: int
+
+
+def profile(attempts: Iterable[Trace]) -> Profile:
+    """Add up the attempts at one run."""
+    calls: dict[Number, _Call] = {}
+    phases: dict[str, list[Interval]] = {}
+    elapsed, ended = 0.0, None
+    for attempt in attempts:
+        spans = [(line, _interval(line)) for line in attempt.lines]
+        elapsed += max(end for _, (_, end) in spans) - min(start for _, (start, _) in spans)
+        ended = _ended(attempt)
+        for line, interval in spans:
+            event = line.event
+            if event.span is None:
+                continue
+            if event.name.startswith("adapter."):
+                calls[attempt.name, event.span] = _call(line, interval)
+            elif event.name != "workflow.run":
+                phases.setdefault(event.name, []).append(interval)
+    within_calls = _union([call.interval for call in calls.values()])
+    waiting = _union([call.interval for call in calls.values() if _waits(call.callee)])
+    return Profile(
+        elapsed=elapsed,
+        waiting=waiting,
+        calling=max(within_calls - waiting, 0.0),
+        own=max(elapsed - within_calls, 0.0),
+        rows=tuple(_rows(calls)),
+        phases=tuple(Phase(name, len(found), _union(found)) for name, found in phases.items()),
+        ended=ended,
+    )
+
+
+def _waits(callee: Callee) -> bool:
+    return not callee.wraps and (callee.port, callee.callback) == WAITING
+
+
+def _ended(attempt: Trace) -> str | None:
+    for line in reversed(attempt.lines):
+        if line.event.name == "workflow.run":
+            error = line.event.attributes.get("error")
+            return None if error is None else str(error)
+    return "unfinished"
+
+
+def _interval(line: Line) -> Interval:
+    seconds = line.event.attributes.get("duration_s", 0.0)
+    known = isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0
+    return (line.event.time - (seconds if known else 0.0), line.event.time)
+
+
+def _call(line: Line, interval: Interval) -> _Call:
+    event, about = line.event, line.event.attributes
+    port, adapter, callback = (str(about.get(key)) for key in ("port", "adapter", "callback"))
+    failed = about.get("failed")
+    return _Call(
+        Callee(port, adapter, event.name == "adapter.around", callback),
+        None if event.parent is None else (line.trace, event.parent),
+        interval,
+        1 if about.get("error") else failed if isinstance(failed, int) else 0,
+    )
+
+
+def _rows(calls: dict[Number, _Call]) -> Iterator[Row]:
+    within: dict[Number, list[Interval]] = {}
+    for call in calls.values():
+        if call.within in calls and call.within is not None:
+            within.setdefault(call.within, []).append(call.interval)
+    own: dict[Callee, list[float]] = {}
+    errors: dict[Callee, int] = {}
+    for number, call in calls.items():
+        start, end = call.interval
+        inner = [(max(a, start), min(b, end)) for a, b in within.get(number, ())]
+        own.setdefault(call.callee, []).append(max(end - start - _union(inner), 0.0))
+        errors[call.callee] = errors.get(call.callee, 0) + call.errors
+    for callee in sorted(own, key=lambda callee: -sum(own[callee])):
+        p50, p95 = np.percentile(own[callee], [50, 95])
+        total = math.fsum(own[callee])
+        yield Row(callee, len(own[callee]), errors[callee], total, float(p50), float(p95))
+
+
+def _union(intervals: Iterable[Interval]) -> float:
+    """Return the seconds that lie in at least one of the intervals."""
+    total, reached = 0.0, -math.inf
+    for start, end in sorted(intervals):
+        if end > reached:
+            total += end - max(start, reached)
+            reached = end
+    return total

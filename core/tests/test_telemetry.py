@@ -1,0 +1,409 @@
+"""Spans: what happened within what, and who is told when."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from crucible_kitchen import (
+    AdapterError,
+    AdapterOptions,
+    Completer,
+    Completion,
+    Event,
+    Kitchen,
+    MetricsStore,
+    SamplingParams,
+    Unavailable,
+    Usage,
+    hookimpl,
+)
+from crucible_kitchen.telemetry import UNOBSERVED, Observers, Span
+
+
+def module(name: str, **members: Any) -> ModuleType:
+    made = ModuleType(name)
+    for key, value in members.items():
+        setattr(made, key, value)
+    return made
+
+
+def counter(name: str = "counter", **changed: Callable[..., Any]) -> ModuleType:
+    """Return a metrics store that keeps nothing."""
+
+    def record(
+        run_id: str,
+        metric: str,
+        value: float,
+        step: int | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> None: ...
+
+    def flush(run_id: str) -> None: ...
+
+    def read(run_id: str) -> list[Any]:
+        return []
+
+    callbacks = {"record": record, "flush": flush, "read": read, **changed}
+    return module(name, **{key: hookimpl(value) for key, value in callbacks.items()})
+
+
+class Wraps(AdapterOptions):
+    inner: MetricsStore
+
+
+def wrapped(around: Callable[..., Any]) -> Kitchen:
+    outer = module("wrapper", Options=Wraps, around=hookimpl(around))
+    return Kitchen({"metrics_store": {"use": outer, "inner": {"use": counter()}}})
+
+
+def told(observers: Observers) -> list[Event]:
+    events: list[Event] = []
+    observers.add(events.append)
+    return events
+
+
+def in_thread(work: Callable[[], Any]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+# --- what is within what ---
+
+
+def test_a_call_is_within_the_span_that_is_current() -> None:
+    kitchen = Kitchen({"metrics_store": counter()})
+    events = told(kitchen.observers)
+    kitchen.metrics_store.flush("outside")
+    with kitchen.observers.start("training.eval", step=3) as span:
+        kitchen.metrics_store.flush("within")
+        kitchen.observers.emit("noticed")
+    outside, within, noticed, evaluated = events
+    assert outside.parent is None
+    assert within.parent == noticed.parent == evaluated.span == span.number
+    assert noticed.span is None
+    assert within.span not in (None, outside.span, evaluated.span)
+
+
+def test_the_event_of_a_span_has_what_was_known_at_its_begin_and_what_was_added() -> None:
+    observers = Observers()
+    events = told(observers)
+    with observers.start("training.eval", step=3) as span:
+        span.set(metrics={"nll": 1.0})
+    about = dict(events[0].attributes)
+    assert about.pop("duration_s") >= 0
+    assert about == {"step": 3, "metrics": {"nll": 1.0}, "error": None}
+
+
+def test_a_step_that_is_submitted_ahead_has_its_own_calls_and_no_others() -> None:
+    kitchen = Kitchen({"metrics_store": counter()})
+    events = told(kitchen.observers)
+    store, start = kitchen.metrics_store, kitchen.observers.start
+    first, second = start("training.step", step=1), start("training.step", step=2)
+    with first.current():
+        store.flush("a")
+    with second.current():
+        store.flush("a")
+    with first.current():
+        store.read("a")
+    first.end()
+    with second.current():
+        store.read("a")
+    second.end()
+    spans = {e.span: e.attributes["step"] for e in events if e.name == "training.step"}
+    assert [
+        (e.attributes["callback"], spans[e.parent]) for e in events if "port" in e.attributes
+    ] == [
+        ("flush", 1),
+        ("flush", 2),
+        ("read", 1),
+        ("read", 2),
+    ]
+
+
+def test_a_call_that_a_wrapper_passes_on_is_within_the_wrappers() -> None:
+    kitchen = wrapped(lambda call: call())
+    inner, outer = told_of_a_flush(kitchen)
+    assert (inner.name, outer.name) == ("adapter.call", "adapter.around")
+    assert inner.parent == outer.span
+    assert outer.parent is None
+
+
+def test_it_is_so_in_another_thread_too() -> None:
+    def around(call: Any) -> None:
+        in_thread(call)
+
+    inner, outer = told_of_a_flush(wrapped(around))
+    assert inner.parent == outer.span
+
+
+def told_of_a_flush(kitchen: Kitchen) -> list[Event]:
+    events = told(kitchen.observers)
+    kitchen.metrics_store.flush("a")
+    return events
+
+
+def test_what_an_adapter_calls_is_within_its_call() -> None:
+    class Tee(AdapterOptions):
+        second: MetricsStore
+
+    def flush(opts: Tee, run_id: str) -> None:
+        opts.second.flush(run_id)
+
+    tee = counter("tee", flush=flush)
+    tee.Options = Tee  # type: ignore[attr-defined]
+    inner, outer = told_of_a_flush(
+        Kitchen({"metrics_store": {"use": tee, "second": {"use": counter()}}})
+    )
+    assert (inner.attributes["adapter"], outer.attributes["adapter"]) == ("counter", "tee")
+    assert inner.parent == outer.span
+
+
+def test_a_thread_without_a_context_is_within_the_run_and_one_with_a_copy_where_it_was() -> None:
+    kitchen = Kitchen({"metrics_store": counter()})
+    events = told(kitchen.observers)
+
+    def flush() -> None:
+        kitchen.metrics_store.flush("a")
+
+    with kitchen.observers.run("mine"), kitchen.observers.start("training.step"):
+        in_thread(flush)
+        context = contextvars.copy_context()
+        in_thread(lambda: context.run(flush))
+    in_thread(flush)
+    bare, copied, step, run, after = events
+    assert (run.name, run.attributes["workflow"]) == ("workflow.run", "mine")
+    assert bare.parent == step.parent == run.span
+    assert copied.parent == step.span
+    assert after.parent is None
+
+
+def test_what_happens_while_a_stream_is_read_is_not_within_it() -> None:
+    def stream(prompt: Any, params: Any) -> Iterator[Any]:
+        yield from ()
+
+    kitchen = Kitchen({"completer": completer(stream_complete=stream)})
+    events = told(kitchen.observers)
+    with kitchen.completer.stream_complete([1], SamplingParams(1)):
+        kitchen.observers.emit("noticed")
+    assert [(e.name, e.parent) for e in events] == [("noticed", None), ("adapter.call", None)]
+
+
+# --- ends ---
+
+
+def test_an_exception_that_leaves_a_span_ends_it_once() -> None:
+    observers = Observers()
+    events = told(observers)
+    span = observers.start("training.step")
+    with pytest.raises(KeyError), span.current():
+        raise KeyError
+    span.end(metrics={})
+    with pytest.raises(KeyError), observers.start("training.eval"):
+        raise KeyError
+    assert [(e.name, e.attributes["error"]) for e in events] == [
+        ("training.step", "KeyError"),
+        ("training.eval", "KeyError"),
+    ]
+    assert observers.current() is None
+
+
+def test_an_interrupted_call_is_told_as_such() -> None:
+    def flush(run_id: str) -> None:
+        raise KeyboardInterrupt
+
+    kitchen = Kitchen({"metrics_store": counter(flush=flush)})
+    events = told(kitchen.observers)
+    with pytest.raises(KeyboardInterrupt):
+        kitchen.metrics_store.flush("a")
+    assert [e.attributes["error"] for e in events] == ["KeyboardInterrupt"]
+
+
+def test_without_an_observer_a_span_is_nothing() -> None:
+    observers = Observers()
+    with observers.run("mine"), observers.start("training.step", step=1) as span:
+        assert span is UNOBSERVED
+        assert observers.current() is None
+        with span.current():
+            span.set(metrics={})
+        span.end(KeyError())
+
+
+# --- tracers ---
+
+
+class Diary:
+    """A tracer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def begin(self, event: Event) -> None:
+        self.said.append(f"begin {event.name}")
+
+    def enter(self, span: int) -> Callable[[], None]:
+        self.said.append("enter")
+        return lambda: self.said.append("leave")
+
+    def __call__(self, event: Event) -> None:
+        self.said.append(f"end {event.name}")
+
+
+def test_a_tracer_is_told_of_begins_and_of_where_its_thread_works() -> None:
+    kitchen = Kitchen({"metrics_store": counter()})
+    diary = Diary()
+    stop = kitchen.observe(diary)
+    step = kitchen.observers.start("training.step")
+    with step.current():
+        kitchen.metrics_store.flush("a")
+    step.end()
+    stop()
+    kitchen.metrics_store.flush("a")
+    call = ["begin adapter.call", "enter", "leave", "end adapter.call"]
+    assert diary.said == ["begin training.step", "enter", *call, "leave", "end training.step"]
+
+
+@pytest.mark.parametrize("broken", ["begin", "enter", "leave"])
+def test_a_tracer_that_fails_stops_nothing(broken: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("tracer down")
+
+    class Failing(Diary):
+        def begin(self, event: Event) -> None:
+            if broken == "begin":
+                fail()
+
+        def enter(self, span: int) -> Callable[[], None]:
+            if broken == "enter":
+                fail()
+            return fail
+
+    kitchen = Kitchen({"metrics_store": counter()})
+    kitchen.observe(Failing())
+    events = told(kitchen.observers)
+    with kitchen.observers.start("training.step") as step:
+        kitchen.metrics_store.flush("a")
+    assert [e.parent for e in events] == [step.number, None]
+    assert capsys.readouterr().err.count("tracer down") == 1
+
+
+# --- what is told of completions ---
+
+
+def completer(**changed: Callable[..., Any]) -> ModuleType:
+    def complete(prompt: Any, params: Any) -> Completion:
+        return answer("stop")
+
+    def complete_batch(prompts: Any, params: Any) -> list[Any]:
+        return [answer("stop"), answer("length"), Unavailable("busy"), answer("length")]
+
+    callbacks = {"complete": complete, "complete_batch": complete_batch, **changed}
+    return module(
+        "fixed", Options=Model, **{key: hookimpl(value) for key, value in callbacks.items()}
+    )
+
+
+class Model(AdapterOptions):
+    model: str = "default-model"
+
+
+def answer(finish_reason: Any) -> Completion:
+    return Completion("a private answer", np.array([7]), None, finish_reason, Usage(5, 2))
+
+
+def told_of(complete: Callable[[Completer], Any], **changed: Any) -> dict[str, Any]:
+    kitchen = Kitchen({"completer": completer(**changed)})
+    events = told(kitchen.observers)
+    complete(kitchen.completer)
+    [event] = events
+    about = dict(event.attributes)
+    assert "private" not in repr(about)
+    return {k: v for k, v in about.items() if k not in ("port", "adapter", "duration_s")}
+
+
+MESSAGES: Any = [{"role": "user", "content": "a private question"}]
+
+
+def test_a_completion_tells_its_request_and_its_usage_and_no_text() -> None:
+    params = SamplingParams(16, temperature=0.5, seed=3, stop="private end", model="m")
+    assert told_of(lambda port: port.complete(MESSAGES, params)) == {
+        "callback": "complete",
+        "error": None,
+        "model": "m",
+        "max_tokens": 16,
+        "temperature": 0.5,
+        "top_p": 1.0,
+        "top_k": -1,
+        "seed": 3,
+        "n": 1,
+        "prompts": 1,
+        "prompt_kind": "messages",
+        "prompt_tokens": 5,
+        "completion_tokens": 2,
+        "finish_reasons": {"stop": 1},
+    }
+
+
+def test_a_batch_tells_sums_and_how_many_failed() -> None:
+    about = told_of(lambda port: port.complete_batch([[1, 2], [3]], SamplingParams(16, n=2)))
+    assert about["prompts"] == 2
+    assert about["prompt_kind"] == "tokens"
+    assert about["model"] == "default-model"
+    assert (about["prompt_tokens"], about["completion_tokens"]) == (15, 6)
+    assert about["finish_reasons"] == {"stop": 1, "length": 2}
+    assert about["failed"] == 1
+
+
+@pytest.mark.parametrize("results", [[], [Unavailable("busy")]])
+def test_a_batch_without_a_completion_tells_so(results: list[Any]) -> None:
+    about = told_of(
+        lambda port: port.complete_batch([[1]], SamplingParams(1)),
+        complete_batch=hook(lambda prompts, params: results),
+    )
+    assert about["failed"] == len(results)
+
+
+def hook(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    def complete_batch(prompts: Any, params: Any) -> Any:
+        return function(prompts, params)
+
+    return complete_batch
+
+
+@pytest.mark.parametrize("arguments", [(None, None), (iter([[1]]), SamplingParams(1)), ([], "x")])
+def test_arguments_that_make_no_sense_reach_the_adapter_observed_or_not(arguments: Any) -> None:
+    def refuse(prompts: Any, params: Any) -> Any:
+        raise ValueError("refused")
+
+    kitchen = Kitchen({"completer": completer(complete_batch=hook(refuse))})
+    told(kitchen.observers)
+    with pytest.raises(AdapterError, match="refused"):
+        kitchen.completer.complete_batch(*arguments)
+
+
+def test_a_result_that_breaks_the_contract_is_returned_observed_or_not() -> None:
+    kitchen = Kitchen({"completer": completer(complete=lambda prompt, params: "no completion")})
+    told(kitchen.observers)
+    assert kitchen.completer.complete([1], SamplingParams(1)) == "no completion"  # type: ignore[comparison-overlap]
+
+
+def test_numbers_of_spans_are_never_used_twice() -> None:
+    made: list[Span] = []
+    observers = Observers()
+    told(observers)
+
+    def begin(_: Iterable[int] = ()) -> None:
+        made.extend(observers.start("training.step") for _ in range(200))
+
+    threads = [threading.Thread(target=begin) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({span.number for span in made}) == 800

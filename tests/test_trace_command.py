@@ -1,0 +1,302 @@
+"""`crucible trace`, and what switches tracing on."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from conftest import COMMAND, Crucible, clean_environ
+from crucible_kitchen import AdapterError, AdapterOptions, BlobStore, Event, Kitchen, hookimpl
+from crucible_kitchen.observers.jsonl import JsonLines, encode
+from crucible_kitchen.workflows import run_in
+
+Mistake = Callable[..., str]
+
+CONFIG = """
+[adapters]
+training_client = { use = "noop", latency_scale = 0 }
+dataset_store = "noop"
+blob_store = "noop"
+metrics_store = "noop"
+[workflow]
+use = "supervised"
+model = "any"
+dataset = "rows"
+max_steps = 20
+"""
+
+
+def traced(folder: Path, *, run_id: str | None = None, **adapters: Any) -> None:
+    """Run the workflow, and leave its trace in `t.jsonl`."""
+    quick = {"use": "noop", "latency_scale": 0}
+    ports = ("training_client", "dataset_store", "blob_store", "metrics_store")
+    with Kitchen({**dict.fromkeys(ports, quick), **adapters}) as kitchen:
+        kitchen.observe(JsonLines(folder / "t.jsonl"))
+        test = {"test_dataset": "rows", "test_split": "test", "test_size": 4}
+        config = {"model": "any", "dataset": "rows", "max_steps": 20, "save_every": 5, **test}
+        run_in(kitchen, "supervised", {**config, "run_id": run_id})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "crucible.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_a_run_can_be_traced_and_its_trace_tells_where_the_time_went(
+    crucible: Crucible, folder: Path
+) -> None:
+    ran = crucible("run", "--trace", "traces/run.jsonl")
+    assert (ran.code, ran.err) == (0, "")
+    told = crucible("trace", "traces/run.jsonl")
+    assert (told.code, told.err) == (0, "")
+    head, totals, *rest = told.out.splitlines()
+    assert head.startswith("supervised-")
+    assert re.fullmatch(r"[\d.]+ m?s in all, \d+ calls, 0 errors", totals)
+    text = "\n".join(rest)
+    assert re.search(r"  waiting for results \(await_\) +\S+ \S+ +[\d.]+%", text)
+    assert re.search(r"  training.step +\S+ \S+ +[\d.]+%  20 times", text)
+    assert re.search(r"training_client +noop +await_ +40 +0 ", text)
+    assert text.splitlines()[-1] == text.splitlines()[-1].rstrip()
+
+
+def test_the_shares_of_waiting_calling_and_neither_are_the_whole(
+    crucible: Crucible, tmp_path: Path
+) -> None:
+    traced(tmp_path)
+    shares = re.findall(r"^  (?:waiting|in).* ([\d.]+)%", crucible("trace", "t.jsonl").out, re.M)
+    assert len(shares) == 3
+    assert sum(map(float, shares)) == pytest.approx(100, abs=0.2)
+
+
+def on_a_terminal(folder: Path, *arguments: str, columns: int = 80) -> str:
+    """Return what the command shows on a terminal, without its colours."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=clean_environ(COLUMNS=str(columns), TERM="xterm"),
+        stdout=theirs,
+        stderr=theirs,
+    ):
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:  # how Linux says that the other end is closed
+                break
+            if not part:
+                break
+            shown += part
+    os.close(ours)
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode()).replace("\r\n", "\n")
+
+
+def test_on_a_terminal_it_is_a_tree_that_fits_into_80_columns(tmp_path: Path) -> None:
+    traced(tmp_path)
+    shown = on_a_terminal(tmp_path, "trace", "t.jsonl")
+    assert max(map(len, shown.splitlines())) <= 80
+    assert re.search(r"^ training_client noop +\S+ m?s +[\d.]+%", shown, re.M)
+    assert re.search(r"^   save_weights_for_sampler +1 ", shown, re.M)  # the longest, in one line
+    assert "█" in shown
+
+
+def test_a_narrow_terminal_loses_nothing(tmp_path: Path) -> None:
+    traced(tmp_path)
+    assert "…" not in on_a_terminal(tmp_path, "trace", "t.jsonl", columns=60)
+
+
+class Wraps(AdapterOptions):
+    inner: BlobStore
+
+
+def test_the_time_of_a_wrapper_is_a_row_of_its_own(crucible: Crucible, tmp_path: Path) -> None:
+    counting = ModuleType("counting")
+    vars(counting).update(Options=Wraps, around=hookimpl(lambda call: call()))
+    traced(tmp_path, blob_store={"use": counting, "inner": "noop"})
+    told = crucible("trace", "t.jsonl").out
+    rows = re.findall(r"^blob_store +(\S+) +(around )?write ", told, re.M)
+    assert rows == [("counting", "around "), ("noop", "")]
+    shown = on_a_terminal(tmp_path, "trace", "t.jsonl")
+    assert re.search(r"^ blob_store +[\d.]+ .*\n  counting around .*\n   write ", shown, re.M)
+
+
+def test_an_error_is_counted(crucible: Crucible, tmp_path: Path) -> None:
+    with pytest.raises(AdapterError):
+        traced(tmp_path, training_client={"use": "noop", "latency_scale": 0, "failure_rate": 1})
+    told = crucible("trace", "t.jsonl").out
+    assert re.search(r", 1 error; it ended with \w+$", told.splitlines()[1])
+    assert re.search(r"^training_client +noop +\w+ +\d+ +1 ", told, re.M)
+
+
+def test_the_last_run_is_shown_and_another_can_be_chosen(
+    crucible: Crucible, mistake: Mistake, tmp_path: Path
+) -> None:
+    for run in ("first", "second"):
+        traced(tmp_path, run_id=run)
+    last = crucible("trace", "t.jsonl").out.splitlines()[0]
+    assert last == "second  t.jsonl has 1 more run(s), see --run"
+    assert crucible("trace", "t.jsonl", "--run", "first").out.startswith("first  ")
+    said = mistake("trace", "t.jsonl", "--run", "third")
+    assert "t.jsonl has no events of the run 'third'; it has first, second" in said
+
+
+def test_attempts_at_a_run_are_added_up(crucible: Crucible, tmp_path: Path) -> None:
+    for _ in range(2):
+        traced(tmp_path, run_id="mine")
+    assert crucible("trace", "t.jsonl").out.startswith("mine  in 2 attempts\n")
+
+
+def test_a_stream_is_explained(crucible: Crucible, tmp_path: Path) -> None:
+    with Kitchen({"blob_store": "noop"}) as kitchen:
+        kitchen.observe(JsonLines(tmp_path / "t.jsonl"))
+        kitchen.blob_store.write("a", b"1")
+        assert list(kitchen.blob_store.stream("a")) == [b"1"]
+    told = crucible("trace", "t.jsonl")
+    assert told.out.startswith("no run\n")
+    assert "a stream's time is from the call to its end" in told.err
+
+
+class TestMistakes:
+    def test_a_file_that_does_not_exist(self, mistake: Mistake) -> None:
+        said = mistake("trace", "nowhere.jsonl")
+        assert "there is no file 'nowhere.jsonl'; `crucible run --trace nowhere.jsonl`" in said
+
+    def test_an_empty_file(self, mistake: Mistake, tmp_path: Path) -> None:
+        (tmp_path / "t.jsonl").touch()
+        assert "t.jsonl is empty" in mistake("trace", "t.jsonl")
+
+    @pytest.mark.parametrize("content", [b"hello\n", b"\xff\x00\xfe", b'{"a": 1}\n[1]\n', b"\n"])
+    def test_a_file_that_is_no_trace(
+        self, mistake: Mistake, tmp_path: Path, content: bytes
+    ) -> None:
+        (tmp_path / "t.jsonl").write_bytes(content)
+        said = mistake("trace", "t.jsonl")
+        assert "t.jsonl is no trace" in said or "t.jsonl is empty" in said
+
+    def test_a_folder(self, mistake: Mistake, tmp_path: Path) -> None:
+        (tmp_path / "t.jsonl").mkdir()
+        assert "t.jsonl cannot be read: Is a directory" in mistake("trace", "t.jsonl")
+
+    def test_a_torn_last_line_is_left_out_and_told(
+        self, crucible: Crucible, tmp_path: Path
+    ) -> None:
+        about = {"port": "blob_store", "adapter": "a", "callback": "read", "duration_s": 1.0}
+        line = encode("t", Event("adapter.call", about, 1.0, 1))
+        (tmp_path / "t.jsonl").write_bytes(line + line[:30])
+        told = crucible("trace", "t.jsonl")
+        assert told.code == 0
+        assert "1.00 s in all, 1 call, 0 errors; it goes on, or was killed" in told.out
+        assert "1 line(s) of t.jsonl are torn or no events, and were left out" in told.err
+
+    @pytest.mark.parametrize(
+        ("trace", "why"),
+        [("folder", "Is a directory"), ("crucible.toml/x", "its folder is a file")],
+    )
+    def test_a_trace_that_cannot_be_written_is_found_before_the_run(
+        self, mistake: Mistake, folder: Path, trace: str, why: str
+    ) -> None:
+        (folder / "folder").mkdir()
+        said = mistake("run", "--trace", trace)
+        assert f"observe.jsonl: {trace} cannot be written: {why} (from argument" in said
+
+
+class TestTable:
+    def test_the_file_the_environment_and_the_command_line_switch_handlers_on(
+        self, crucible: Crucible, folder: Path
+    ) -> None:
+        (folder / "crucible.toml").write_text(f'{CONFIG}[observe]\njsonl = "t.jsonl"\n')
+        ran = crucible("run", CRUCIBLE_OBSERVE__CONSOLE="true")
+        assert ran.code == 0
+        assert re.search(r"^\d\d:\d\d:\d\d\.\d{3}  training.step 20/20 ", ran.err, re.M)
+        assert "step 20/20" in ran.out  # the progress is there, too
+        assert crucible("trace", "t.jsonl").code == 0
+
+    def test_a_misspelt_key_is_named_with_its_source(self, mistake: Mistake, folder: Path) -> None:
+        (folder / "crucible.toml").write_text(f"{CONFIG}[observe]\nconsle = true\n")
+        for command in ("run", "config"):
+            said = mistake(command)
+            assert "observe.consle: observe has no such key; did you mean 'console'?" in said
+            assert "(from crucible.toml)" in said
+
+    def test_a_wrong_value_is_named_with_its_source_and_not_shown(
+        self, mistake: Mistake, folder: Path
+    ) -> None:
+        said = mistake("run", "observe.console=perhaps")
+        assert "observe.console: Input should be a valid boolean" in said
+        assert "(from argument observe.console=)" in said
+        assert "perhaps" not in said
+
+    def test_a_table_without_a_key(self, mistake: Mistake, folder: Path) -> None:
+        said = mistake("run", "observe=console")
+        assert "argument observe=: write observe.<key>, such as observe.console=true" in said
+
+    def test_config_shows_it_with_its_source(self, crucible: Crucible, folder: Path) -> None:
+        (folder / "crucible.toml").write_text(f"{CONFIG}[observe]\nconsole = true\n")
+        shown = crucible("config", "observe.jsonl=t.jsonl").out
+        assert shown.endswith(
+            "\n[observe]\n"
+            "console = true  # crucible.toml\n"
+            'jsonl = "t.jsonl"  # argument observe.jsonl=\n'
+            "otel = false  # default\n"
+        )
+        assert not (folder / "t.jsonl").exists()
+
+    def test_a_profile_may_have_one(self, crucible: Crucible, folder: Path) -> None:
+        (folder / "crucible.toml").write_text(f"{CONFIG}[profile.dry.observe]\nconsole = true\n")
+        shown = crucible("config", "--profile", "dry").out
+        assert "console = true  # crucible.toml [profile.dry]" in shown
+
+    def test_the_doctor_checks_it(self, crucible: Crucible, folder: Path) -> None:
+        (folder / "crucible.toml").write_text(f"{CONFIG}[observe]\nconsole = true\n")
+        good = crucible("doctor").out
+        assert re.search(r"^observe +ok +console \(from crucible.toml\)", good, re.M)
+        bad = crucible("doctor", "observe.consle=1").out
+        assert re.search(r"^observe +FAIL +observe.consle: ", bad, re.M)
+
+    def test_init_mentions_it(self, crucible: Crucible, tmp_path: Path) -> None:
+        assert crucible("init").code == 0
+        text = (tmp_path / "crucible.toml").read_text()
+        assert "[observe]\n# Print a line an event on standard error.\n# console = false\n" in text
+
+    def test_a_kitchen_that_is_loaded_in_code_observes_too(self, folder: Path) -> None:
+        file = folder / "t.jsonl"
+        arguments = ["adapters.blob_store=noop", f"observe.jsonl={file}"]
+        with Kitchen.load(arguments=arguments, environ={}) as kitchen:
+            kitchen.blob_store.exists("a")
+        assert file.read_text().count("\n") == 1
+
+    def test_an_exporter_that_takes_more_than_this_package_is_an_error(
+        self, mistake: Mistake, folder: Path
+    ) -> None:
+        pytest.importorskip("opentelemetry.sdk")
+        said = mistake("run", "observe.otel=true", OTEL_TRACES_EXPORTER="zipkin")
+        assert "observe.otel: OTEL_TRACES_EXPORTER=zipkin" in said
+        assert "opentelemetry-instrument" in said
+
+    def test_spans_can_be_printed(self, crucible: Crucible, folder: Path) -> None:
+        pytest.importorskip("opentelemetry.sdk")
+        environ = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none"}
+        ran = crucible("run", "observe.otel=true", "workflow.max_steps=1", **environ)
+        assert ran.code == 0, ran.err
+        assert '"name": "workflow supervised"' in ran.out
+        assert '"service.name": "crucible"' in ran.out
+
+    def test_without_the_extra_otel_it_says_what_to_install(
+        self, mistake: Mistake, folder: Path
+    ) -> None:
+        # A package that hides the installed one, as if it were not there.
+        hidden = folder / "hides" / "opentelemetry"
+        hidden.mkdir(parents=True)
+        (hidden / "__init__.py").write_text("raise ImportError('no opentelemetry')")
+        path = os.pathsep.join([str(folder / "hides"), os.environ.get("PYTHONPATH", "")])
+        said = mistake("run", "observe.otel=true", PYTHONPATH=path)
+        assert "pip install 'crucible-kitchen[otel]' (from argument observe.otel=)" in said
