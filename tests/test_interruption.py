@@ -6,7 +6,7 @@ import re
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +61,14 @@ def advised(said: str) -> list[str]:
     """Return the command to go on with, as it stands on a line of its own."""
     [line] = [line for line in said.splitlines() if line.startswith("    crucible ")]
     return shlex.split(line)[1:]
+
+
+@pytest.fixture(autouse=True)
+def _sigint_is_not_ignored() -> Iterator[None]:
+    """A command inherits it, and a shell starts what it runs in the background without SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

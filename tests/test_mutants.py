@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
+import hypothesis
 import pytest
 from crucible_kitchen import PORTS
 from crucible_kitchen.settings import Settings, in_code
+from crucible_kitchen.testing import Conformance
 from crucible_kitchen.testing.check import check
 from mutants import Mutant
 
@@ -19,6 +21,18 @@ MUTANTS: list[Mutant] = [
 ]
 
 KILLED: set[str] = set()
+
+
+@pytest.fixture(autouse=True)
+def _without_shrinking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That an example fails is enough; the smallest that does takes minutes to find."""
+    whole = Conformance.hypothesis_settings.__func__  # type: ignore[attr-defined]
+    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+
+    def without(cls: type[Conformance], **others: Any) -> hypothesis.settings:
+        return hypothesis.settings(whole(cls, **others), phases=phases)
+
+    monkeypatch.setattr(Conformance, "hypothesis_settings", classmethod(without))
 
 
 def settings(port: str, adapter: Any) -> Settings:

@@ -95,17 +95,13 @@ class Cards:
 def _card(
     suite: type[Conformance], port: Port | None, verdicts: Mapping[str, Verdict]
 ) -> ReportCard:
-    adapter = port.adapter if port else suite.__name__
-    package = version = ""
-    for entry in catalog().entries:
-        if port and entry.port == port.name and _is(entry, port._binding.adapter):
-            adapter, package, version = entry.name, entry.package, entry.version
+    entry = installed_as(port) if port else None
     return ReportCard(
         port=suite.port.name,
-        adapter=adapter,
+        adapter=entry.name if entry else port.adapter if port else suite.__name__,
         variant=suite.variant,
-        package=package,
-        version=version,
+        package=entry.package if entry else "",
+        version=entry.version if entry else "",
         core=__version__,
         kit=LEVEL,
         level=suite.level,
@@ -113,12 +109,15 @@ def _card(
     )
 
 
-def _is(entry: Installed, adapter: Any) -> bool:
-    """Say whether an entry point is this module or object. Imports nothing to find out."""
-    found: Any = sys.modules.get(entry.entry_point.module)
-    for name in filter(None, (entry.entry_point.attr or "").split(".")):
-        found = getattr(found, name, None)
-    return found is adapter
+def installed_as(port: Port) -> Installed | None:
+    """Return the entry point of a bound adapter, if it is installed. Imports nothing."""
+    for entry in catalog().entries:
+        found: Any = sys.modules.get(entry.entry_point.module)
+        for name in filter(None, (entry.entry_point.attr or "").split(".")):
+            found = getattr(found, name, None)
+        if entry.port == port.name and found is port._binding.adapter:
+            return entry
+    return None
 
 
 def _text_of(promise: Any) -> str:
