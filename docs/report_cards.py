@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -39,15 +40,62 @@ says that nothing real is behind it.
 """
 
 
+AROUND = """\
+## Inside a wrapper
+
+The same promises, kept by each adapter inside each wrapper of `crucible-adapter-compose`
+(`tests/around.py`): how many are kept, and how many are broken.
+"""
+
+
 def page(cards: Sequence[ReportCard]) -> str:
-    """Return the page: a table for each port, a row for each promise, a column for each adapter."""
-    return "\n".join([INTRODUCTION, *(line for port in PORTS for line in _section(port, cards))])
+    """Return the page: a table for each port, a row for each promise, a column for each adapter.
+
+    Below is a table of the adapters inside wrappers.
+    """
+    alone = [card for card in cards if not card.variant.startswith("around ")]
+    wrapped = [card for card in cards if card not in alone]
+    return "\n".join(
+        [
+            INTRODUCTION,
+            *(line for port in PORTS for line in _section(port, alone)),
+            AROUND,
+            *_wrapped(wrapped),
+            "",
+        ]
+    )
+
+
+def _order(card: ReportCard) -> tuple[str, str]:
+    return card.adapter, card.variant
+
+
+def _wrapped(cards: Sequence[ReportCard]) -> Iterator[str]:
+    """Yield a row for each adapter, and for each wrapper a cell of what became of the promises."""
+    if not cards:
+        raise SystemExit("there is no report card of any adapter inside a wrapper")
+    wrappers = sorted({card.adapter for card in cards})
+    cells = {(c.port, c.variant, c.adapter): _counts(c) for c in cards}
+    rows = sorted(
+        {(c.port, c.variant) for c in cards}, key=lambda row: ([*PORTS].index(row[0]), row)
+    )
+    yield f"| port | adapter | {' | '.join(wrappers)} |"
+    yield f"| --- | --- |{' --- |' * len(wrappers)}"
+    for port, variant in rows:
+        signs = [cells.get((port, variant, wrapper), "–") for wrapper in wrappers]
+        yield f"| {port} | {variant.removeprefix('around ')} | {' | '.join(signs)} |"
+
+
+def _counts(card: ReportCard) -> str:
+    count = Counter(verdict.outcome for verdict in card.verdicts)
+    kept = [f"✓ {count['passed']}"]
+    return ", ".join(
+        kept + [f"{SIGNS[o]} {count[o]}" for o in ("failed", "warning", "xfailed") if count[o]]
+    )
 
 
 def _section(port: str, cards: Sequence[ReportCard]) -> Iterator[str]:
-    mine = sorted(
-        (card for card in cards if card.port == port), key=lambda card: (card.adapter, card.variant)
-    )
+    mine = sorted((card for card in cards if card.port == port), key=_order)
     yield from (f"## {port}", "")
     if not mine:
         raise SystemExit(f"there is no report card of any {port}")

@@ -96,6 +96,17 @@ def test_an_optimizer_step_that_was_not_applied_is_sent_again(bind: Bind, script
     assert inner.calls.count("optim_step") == 2
 
 
+def test_a_failure_that_leaves_no_time_for_another_attempt_is_a_timeout(
+    bind: Bind, scripted: Any
+) -> None:
+    inner = scripted("training_client", away(), only=("await_",))
+    client = bind("training_client", retry.training_client, inner=inner.table, **QUICK)
+    future = client.forward_backward(client.start_session(SessionConfig("model")), [datum()])
+    with pytest.raises(AdapterTimeout, match="no answer within 0 s; the last attempt failed"):
+        client.await_(future, timeout=0)
+    assert client.await_(future).outputs
+
+
 @pytest.mark.parametrize("port", PORTS)
 def test_what_may_be_repeated_is_what_the_contract_says(port: str, bind: Bind) -> None:
     """For every callback of every port: repeated if it is repeatable, or had no effect."""

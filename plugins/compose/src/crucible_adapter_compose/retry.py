@@ -119,13 +119,29 @@ def _repeat(
     opts: RetryOptions[Any], call: Call, began: float, attempts: Callable[[], Any], **more: Any
 ) -> Any:
     """Make attempts until one succeeds, or its error is not to be repeated, or enough is enough."""
-    retrying = tenacity.Retrying(
-        **{"retry": tenacity.retry_if_exception(lambda error: _helps(call, error)), **more},
-        wait=_Wait(opts),
-        stop=_stop(opts, call, began),
-        reraise=True,
-    )
-    return retrying(attempts)
+    ways = {
+        "retry": tenacity.retry_if_exception(lambda error: _helps(call, error)),
+        "retry_error_callback": lambda state: _give_up(opts, call, began, state),
+    }
+    return tenacity.Retrying(
+        **(ways | more), wait=_Wait(opts), stop=_stop(opts, call, began), reraise=True
+    )(attempts)
+
+
+def _give_up(
+    opts: RetryOptions[Any], call: Call, began: float, state: tenacity.RetryCallState
+) -> None:
+    """Raise the last error, or that the caller's time is over if that is why there is no more."""
+    assert state.outcome is not None
+    error = state.outcome.exception()
+    assert isinstance(error, AdapterError)
+    if (timeout := _timeout(call)) is not None and state.attempt_number < opts.max_attempts:
+        next_one = time.monotonic() - began + state.upcoming_sleep
+        if next_one >= timeout:
+            raise AdapterTimeout(
+                f"no answer within {timeout} s; the last attempt failed: {error.reason}"
+            ) from error
+    raise error
 
 
 def _stop(opts: RetryOptions[Any], call: Call, began: float) -> Any:
