@@ -150,17 +150,32 @@ def test_one_port_alone_leaves_no_trace_of_the_others(
         assert port not in text
 
 
-def test_a_folder_that_is_not_empty_is_left_alone(plain_crucible: Crucible, tmp_path: Path) -> None:
+def test_a_file_that_is_there_is_left_alone_where_nobody_can_be_asked(
+    plain_crucible: Crucible, tmp_path: Path
+) -> None:
     folder = tmp_path / "crucible-adapter-acme"
     folder.mkdir()
     (folder / "README.md").write_text("mine")
     outcome = plain_crucible("new", "adapter", "acme", "--port", "blob_store")
     assert outcome.code == 2
-    assert "crucible-adapter-acme is not empty; choose another folder" in outcome.err
+    assert "crucible-adapter-acme has its own README.md; choose another folder" in outcome.err
     assert [(p.name, p.read_text()) for p in folder.iterdir()] == [("README.md", "mine")]
 
 
-def test_somebody_at_a_terminal_is_asked_before_a_file_is_replaced(tmp_path: Path) -> None:
+def test_it_goes_beside_files_of_other_names(plain_crucible: Crucible, tmp_path: Path) -> None:
+    folder = tmp_path / "crucible-adapter-acme"
+    (folder / ".git").mkdir(parents=True)
+    (folder / "LICENSE").write_text("mine")
+    for _ in range(2):  # what is there already the second time is the same
+        assert plain_crucible("new", "adapter", "acme", "--port", "blob_store").code == 0
+    assert (folder / "README.md").is_file()
+    assert (folder / "LICENSE").read_text() == "mine"
+
+
+@pytest.mark.parametrize("answer", [b"\n", b"n\n", b"y\n"])
+def test_somebody_at_a_terminal_is_asked_before_a_file_is_replaced(
+    tmp_path: Path, answer: bytes
+) -> None:
     folder = tmp_path / "crucible-adapter-acme"
     folder.mkdir()
     (folder / "README.md").write_text("mine")
@@ -175,16 +190,17 @@ def test_somebody_at_a_terminal_is_asked_before_a_file_is_replaced(tmp_path: Pat
             stderr=theirs,
         ) as process:
             said = b""
-            while b"Overwrite" not in said:
+            while b"Replace it?" not in said:
                 said += os.read(ours, 1000)
-            os.write(ours, b"n")
+            os.write(ours, answer)
             while process.poll() is None and b"wrote" not in said:
                 said += os.read(ours, 1000)
-        assert b"README.md" in said
+        assert b"README.md is there already, and differs" in said
     finally:
         os.close(ours)
         os.close(theirs)
-    assert (folder / "README.md").read_text() == "mine"
+    assert ((folder / "README.md").read_text() == "mine") == (answer != b"y\n")
+    assert (b"kept" in said) == (answer != b"y\n")
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,8 @@ class Installed:
             ):
                 raise AdapterLoadError(
                     f"{self} needs {CORE} {requirement.specifier}, this is {CORE} {__version__}: "
-                    f"upgrade one of them, such as `pip install --upgrade {self.package}`"
+                    f"upgrade one of them, with `pip install --upgrade {CORE}` or "
+                    f"`pip install --upgrade {self.package}`"
                 )
 
 

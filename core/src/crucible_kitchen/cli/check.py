@@ -48,7 +48,7 @@ def check(
     ] = None,
     level: Annotated[
         str | None,
-        typer.Option(help="Hold the adapter to this level of the kit, such as 1.2."),
+        typer.Option(help="Hold the adapter to this level of the kit, such as 1.0."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
     as_markdown: Annotated[

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -39,34 +41,65 @@ def adapter(
 ) -> None:
     """Write a package that serves ports, and passes their conformance suites as it is.
 
-    A file that exists is replaced only after asking.
+    A file that is there already, and says something else, is replaced only after asking.
     """
     ports = _checked(name, port or [])
     target = folder or Path(f"crucible-adapter-{name}")
     if target.exists() and not target.is_dir():
         raise ConfigurationError(f"{target} exists and is no folder; choose another with --folder")
-    if not sys.stdin.isatty() and target.is_dir() and any(target.iterdir()):
-        # Where nobody can be asked.
-        raise ConfigurationError(f"{target} is not empty; choose another folder with --folder")
     try:
         import copier
     except ImportError as error:
         raise ConfigurationError(
             "`crucible new` needs copier: pip install 'crucible-kitchen[new]'"
         ) from error
-    try:
+    with tempfile.TemporaryDirectory() as made:
         copier.run_copy(
             str(TEMPLATES / "adapter"),
-            target,
+            made,
             data={"name": name, "ports": ports, "author": author, "core_version": _minor()},
             defaults=True,
             quiet=True,
         )
-    except OSError as error:
-        raise ConfigurationError(f"{target} cannot be written: {error.strerror}") from error
+        try:
+            kept = _put(Path(made), target)
+        except OSError as error:
+            raise ConfigurationError(f"{target} cannot be written: {error.strerror}") from error
+    for path in kept:
+        note(f"kept {path} as it was")
     note(
         f'wrote {target}; to work on it\n\n    cd {target}\n    pip install -e ".[dev]"\n    pytest'
     )
+
+
+def _put(made: Path, target: Path) -> list[Path]:
+    """Put the files that were made in their place; return those that are kept instead.
+
+    Raises:
+        ConfigurationError: files would be replaced, and there is nobody to ask.
+    """
+    files = [path.relative_to(made) for path in sorted(made.rglob("*")) if path.is_file()]
+    others = [
+        path
+        for path in files
+        if (target / path).exists() and (target / path).read_bytes() != (made / path).read_bytes()
+    ]
+    if others and not sys.stdin.isatty():
+        raise ConfigurationError(
+            f"{target} has its own {', '.join(map(str, others))}; "
+            "choose another folder with --folder"
+        )
+    kept = [path for path in others if not _may_replace(target / path)]
+    for path in files:
+        if path not in kept:
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made / path, target / path)
+    return [target / path for path in kept]
+
+
+def _may_replace(path: Path) -> bool:
+    # Not copier's own question, which takes Enter for yes.
+    return typer.confirm(f"{path} is there already, and differs. Replace it?", default=False)
 
 
 def _checked(name: str, ports: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 import tempfile
@@ -13,13 +14,14 @@ from unittest import mock
 
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
+from packaging.version import Version
 
 from ..dispatch import Port
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
 from ..settings import Settings
 from . import suite_of
-from .conformance import Conformance
+from .conformance import LEVEL, Conformance
 from .plugin import Cards
 from .report import ReportCard
 
@@ -36,10 +38,11 @@ class Subject:
     def suite(self) -> type[Conformance]:
         """Return the port's suite with its fixtures."""
         suite = suite_of(self.port.name)
-        if unknown := [name for name in self.fixtures if not hasattr(suite, name)]:
+        known = _plain_fixtures(suite)
+        if unknown := [name for name in self.fixtures if name not in known]:
             raise ConfigurationError(
-                f"the suite of {self.port.name} has no fixture {unknown[0]!r}; its docstring, and "
-                "`pytest --fixtures`, tell those it has"
+                f"{unknown[0]!r} is no fixture of the suite of {self.port.name} whose value is a "
+                f"text or a number; those are {', '.join(known) or 'none'}"
             )
 
         @contextlib.contextmanager
@@ -60,6 +63,18 @@ class Subject:
         if self.level is not None:
             members["level"] = self.level
         return type("TestConformance", (suite,), members)
+
+
+def _plain_fixtures(suite: type[Conformance]) -> list[str]:
+    """Return the names of the fixtures that a text can stand for: their annotation says so."""
+    names = []
+    for name in dir(suite):
+        member: Any = inspect.getattr_static(suite, name)
+        if hasattr(member, "__wrapped__") and not name.startswith("test_"):  # so a fixture
+            annotation = inspect.unwrap(member).__annotations__.get("return", "")
+            if {"str", "int", "float"} & set(annotation.split(" | ")):
+                names.append(name)
+    return names
 
 
 def _fixture(value: Any) -> Any:
@@ -93,8 +108,11 @@ def check(
         each: told the name of each test before it runs.
 
     Raises:
-        ConfigurationError: the suite has no fixture of such a name, or pytest could not run it.
+        ConfigurationError: the suite has no fixture of such a name, the kit no such level, or
+            pytest could not run it.
     """
+    if level is not None and Version(level) > Version(LEVEL):
+        raise ConfigurationError(f"there is no level {level} yet, the kit's newest is {LEVEL}")
     global subject
     subject = Subject(settings, port, fixtures or {}, level)
 
