@@ -1,6 +1,6 @@
-"""Hold every adapter to its port's promises again, inside each wrapper: `python -m pytest -p tests.around`.
+"""Hold every adapter to its port's promises again, inside each wrapper.
 
-Collects the conformance suites alone, each once for each wrapper that there is for its port. The
+`python -m pytest -p tests.around` collects the conformance suites alone, each once for each wrapper that there is for its port. The
 adapter, and whatever `reopen` opens, is bound inside the wrapper; all else stays as it is.
 """
 
