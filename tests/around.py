@@ -1,8 +1,8 @@
 """Hold every adapter to its port's promises again, inside each wrapper.
 
 `python -m pytest -p tests.around` collects the conformance suites alone, each once for each wrapper
-that there is for its port. The adapter, and whatever `reopen` opens, is bound inside the wrapper; all
-else stays as it is.
+that there is for its port. The adapter, and whatever `reopen` opens, is bound inside the wrapper;
+all else stays as it is.
 """
 
 from __future__ import annotations
