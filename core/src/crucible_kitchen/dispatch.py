@@ -47,7 +47,7 @@ class Call:
         name: str,
         arguments: Mapping[str, Any],
         depth: int,
-        span: Span | None,
+        span: Span | None = None,
     ) -> None:
         self._port = port
         self._inner = inner
