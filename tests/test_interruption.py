@@ -134,10 +134,7 @@ def test_a_command_that_was_started_deaf_to_ctrl_c_stays_so(
     plain_crucible: Crucible, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(SWALLOWING)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the command inherits
-    try:
-        outcome = plain_crucible("run", "workflow.use=mine.py:goes_on")
-    finally:
-        signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the fixture puts it back
+    outcome = plain_crucible("run", "workflow.use=mine.py:goes_on")
     assert outcome.code == 0
     assert "went on" in outcome.out

@@ -54,8 +54,9 @@ class TestSQLite(MetricsStoreConformance):
 class TestPostgreSQL(TestSQLite):
     variant = "PostgreSQL"
 
-    @pytest.fixture
-    def url(self, server: Server) -> str:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def url(cls, server: Server) -> str:
         """A database of this suite's own: other tests make its tables under other roles."""
         with closing(psycopg.connect(server.url, autocommit=True)) as connection:
             if not connection.execute(
