@@ -1,5 +1,7 @@
 import contextlib
+import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,9 +33,9 @@ class TestNoop(TrainingClientConformance):
         @contextlib.contextmanager
         def paused(session: training_client.Session) -> Iterator[None]:
             """Let the session be busy for an hour, and then let the hour pass."""
-            now = training_client.time.monotonic
-            session.idle_at = now() + 3600
+            session.idle_at = time.monotonic() + 3600
             yield
-            monkeypatch.setattr(training_client.time, "monotonic", lambda: now() + 3601)
+            later = SimpleNamespace(monotonic=lambda: time.monotonic() + 3601, sleep=time.sleep)
+            monkeypatch.setattr(training_client, "time", later)
 
         return paused
