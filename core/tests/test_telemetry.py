@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
@@ -15,6 +16,7 @@ from crucible_kitchen import (
     AdapterOptions,
     Completer,
     Completion,
+    CompletionChunk,
     Event,
     Kitchen,
     MetricsStore,
@@ -374,6 +376,40 @@ def hook(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
         return function(prompts, params)
 
     return complete_batch
+
+
+CHUNKS: list[Any] = [
+    CompletionChunk("a private", np.array([7, 8])),
+    CompletionChunk(" answer", np.array([9]), None, "stop"),
+]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "read", "known"),
+    [
+        (CHUNKS, 3, {"completion_tokens": 3, "finish_reasons": {"stop": 1}}),
+        (CHUNKS, 1, {"completion_tokens": 2}),
+        (CHUNKS, 0, {}),
+        (
+            [CompletionChunk("a private answer", finish_reason="stop")],
+            2,
+            {"finish_reasons": {"stop": 1}},
+        ),
+        (["no chunk"], 2, {}),
+    ],
+)
+def test_a_streamed_completion_tells_what_was_read_of_it(
+    chunks: list[Any], read: int, known: dict[str, Any]
+) -> None:
+    def stream_complete(prompt: Any, params: Any) -> Iterator[Any]:
+        yield from chunks
+
+    def complete(port: Completer) -> None:
+        with port.stream_complete([1], SamplingParams(16)) as stream:
+            assert [*itertools.islice(stream, read)] == chunks[:read]
+
+    about = told_of(complete, stream_complete=stream_complete)
+    assert {k: about[k] for k in ("completion_tokens", "finish_reasons") if k in about} == known
 
 
 @pytest.mark.parametrize("arguments", [(None, None), (iter([[1]]), SamplingParams(1)), ([], "x")])

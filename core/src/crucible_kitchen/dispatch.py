@@ -249,12 +249,7 @@ class Port:
             return self._finish(callback, invoke, None)
         return self._observed(span, callback, invoke)
 
-    def _finish(
-        self,
-        callback: str,
-        invoke: Callable[[], Any],
-        ended: Callable[[Exception | None], None] | None,
-    ) -> Any:
+    def _finish(self, callback: str, invoke: Callable[[], Any], span: Span | None) -> Any:
         try:
             result = invoke()
         except AdapterError as error:
@@ -263,7 +258,10 @@ class Port:
         except Exception as error:
             raise self._explain(error, callback) from error
         if self.traits(callback).stream:
-            return Stream(result, functools.partial(self._explain, callback=callback), ended)
+            translate = functools.partial(self._explain, callback=callback)
+            if span is None:
+                return Stream(result, translate)
+            return Stream(result, translate, span.end, self._seen(span))
         return result
 
     def _start(
@@ -276,7 +274,7 @@ class Port:
 
     def _observed(self, span: Span, callback: str, invoke: Callable[[], Any]) -> Any:
         with span.current():
-            result = self._finish(callback, invoke, span.end)
+            result = self._finish(callback, invoke, span)
         if not isinstance(result, Stream):  # a stream tells when it ends
             span.end(**self._answered(callback, result))
         return result
@@ -288,6 +286,10 @@ class Port:
     def _answered(self, callback: str, result: Any) -> Mapping[str, Any]:
         """Return what observers are told of the result: numbers and names, no data."""
         return {}
+
+    def _seen(self, span: Span) -> Callable[[Any], None] | None:
+        """Return what notes in the span what observers are told of each item of a stream."""
+        return None
 
     def _explain(self, error: Exception, callback: str) -> AdapterError:
         """Say where an error happened; make it an `AdapterError` if it is none."""

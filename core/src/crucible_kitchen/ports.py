@@ -15,6 +15,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from .dispatch import Port
 from .errors import AdapterError, InvalidInput
 from .hookspecs import (
@@ -32,6 +34,7 @@ from .hookspecs import (
     TrainingClientSpec,
 )
 from .streams import Stream
+from .telemetry import Span
 from .types import (
     AdamParams,
     Completion,
@@ -398,6 +401,21 @@ class Completer(Port):
         if callback == "complete_batch":
             answered["failed"] = len(results) - len(completions)
         return answered
+
+    def _seen(self, span: Span) -> Callable[[Any], None]:
+        tokens = 0
+
+        def seen(chunk: Any) -> None:  # whatever the adapter yields: to observe breaks nothing
+            nonlocal tokens
+            if not isinstance(chunk, CompletionChunk):
+                return
+            if chunk.tokens is not None:
+                tokens += int(np.size(chunk.tokens))
+                span.set(completion_tokens=tokens)
+            if chunk.finish_reason is not None:
+                span.set(finish_reasons={str(chunk.finish_reason): 1})
+
+        return seen
 
 
 _TOLD = ("max_tokens", "temperature", "top_p", "top_k", "seed", "n")

@@ -20,6 +20,7 @@ class Stream(Generic[T], Iterator[T]):
         source: the adapter's iterable.
         translate: makes the exception that a caller sees out of one that the source raised.
         ended: told once that the stream is over, with the error that ended it, if any.
+        seen: told each item.
     """
 
     def __init__(
@@ -27,10 +28,12 @@ class Stream(Generic[T], Iterator[T]):
         source: Iterable[T],
         translate: Callable[[Exception], Exception],
         ended: Callable[[Exception | None], None] | None = None,
+        seen: Callable[[T], None] | None = None,
     ) -> None:
         self._source = source
         self._translate = translate
         self._ended = ended
+        self._seen = seen
         self._open = True
         try:
             self._iterator = iter(source)
@@ -45,7 +48,7 @@ class Stream(Generic[T], Iterator[T]):
         if not self._open:
             raise StopIteration
         try:
-            return next(self._iterator)
+            item = next(self._iterator)
         except StopIteration:
             self.close()
             raise
@@ -55,6 +58,9 @@ class Stream(Generic[T], Iterator[T]):
             if translated is error:
                 raise  # with the cause that it has
             raise translated from error
+        if self._seen is not None:
+            self._seen(item)
+        return item
 
     def close(self) -> None:
         """Free what the stream holds. Closing twice is fine."""

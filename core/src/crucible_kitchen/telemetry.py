@@ -17,7 +17,8 @@ happened, its parent.
 
 An `adapter.call` of a completer has more: model, max_tokens, temperature, top_p, top_k, seed, n and
 stream of the request; prompts (how many) and prompt_kind (`messages` or `tokens`); and of the
-answer prompt_tokens, completion_tokens, finish_reasons (how many of each) and, of a batch, failed.
+answer prompt_tokens, completion_tokens, finish_reasons (how many of each) and, of a batch, failed;
+of a stream, what was read of it.
 
 Events hold numbers, names and error types, never a row of data and never a secret.
 """

@@ -119,7 +119,7 @@ def _repeat(
     opts: RetryOptions[Any], call: Call, began: float, attempts: Callable[[], Any], **more: Any
 ) -> Any:
     """Make attempts until one succeeds, or its error is not to be repeated, or enough is enough."""
-    ways = {
+    ways: dict[str, Any] = {
         "retry": tenacity.retry_if_exception(lambda error: _helps(call, error)),
         "retry_error_callback": lambda state: _give_up(opts, call, began, state),
     }
