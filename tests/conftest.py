@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,6 +74,15 @@ Crucible = Callable[..., Outcome]
 def crucible(site: Path, tmp_path: Path) -> Crucible:
     """The command, in an empty folder, with the packages of `site` beside the installed ones."""
     return partial(_run, tmp_path, PYTHONPATH=path_with(site))
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Hear SIGINT, as commands do that a test starts: a shell starts what runs in its background
+    deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -6,11 +6,13 @@ import re
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from conftest import COMMAND, Crucible, clean_environ
+
+pytestmark = pytest.mark.usefixtures("ctrl_c")
 
 # More steps than can be taken before the signal comes.
 CONFIG = """
@@ -46,12 +48,15 @@ def interrupted(folder: Path, arguments: Iterable[str], at: str) -> tuple[list[s
     ) as process:
         assert process.stdout is not None
         lines: list[str] = []
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            if line.startswith(at):
-                process.send_signal(signal.SIGINT)
-                break
-        _, said = process.communicate(timeout=60)
+        try:
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                if line.startswith(at):
+                    process.send_signal(signal.SIGINT)
+                    break
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, said
     assert "Traceback" not in said
     return lines, said
@@ -61,14 +66,6 @@ def advised(said: str) -> list[str]:
     """Return the command to go on with, as it stands on a line of its own."""
     [line] = [line for line in said.splitlines() if line.startswith("    crucible ")]
     return shlex.split(line)[1:]
-
-
-@pytest.fixture(autouse=True)
-def _sigint_is_not_ignored() -> Iterator[None]:
-    """A command inherits it, and a shell starts what it runs in the background without SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -470,6 +470,7 @@ max_steps = 1_000_000
 """
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_trace_is_whole_lines_after_ctrl_c_and_after_a_kill(
     tmp_path: Path, crucible: Crucible, number: signal.Signals
@@ -484,12 +485,15 @@ def test_a_trace_is_whole_lines_after_ctrl_c_and_after_a_kill(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        deadline = time.monotonic() + 60
-        while not (file.exists() and file.stat().st_size > 100_000):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        try:
+            deadline = time.monotonic() + 60
+            while not (file.exists() and file.stat().st_size > 100_000):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     lines = list(read(file))
     assert None not in lines
     assert file.read_bytes().endswith(b"\n")
