@@ -41,10 +41,10 @@ says that nothing real is behind it.
 
 
 AROUND = """\
-## Inside a wrapper
+## Inside wrappers
 
-The same promises, kept by each adapter inside each wrapper of `crucible-adapter-compose`
-(`tests/around.py`): how many are kept, and how many are broken.
+The same promises, kept by each adapter inside the wrappers of `crucible-adapter-compose`, one in
+the other (`tests/around.py`), and by noops that fail: how many are kept, and how many are broken.
 """
 
 
@@ -71,19 +71,16 @@ def _order(card: ReportCard) -> tuple[str, str]:
 
 
 def _wrapped(cards: Sequence[ReportCard]) -> Iterator[str]:
-    """Yield a row for each adapter, and for each wrapper a cell of what became of the promises."""
+    """Yield a row for each adapter: what it is inside of, and what became of the promises."""
     if not cards:
         raise SystemExit("there is no report card of any adapter inside a wrapper")
-    wrappers = sorted({card.adapter for card in cards})
-    cells = {(c.port, c.variant, c.adapter): _counts(c) for c in cards}
-    rows = sorted(
-        {(c.port, c.variant) for c in cards}, key=lambda row: ([*PORTS].index(row[0]), row)
-    )
-    yield f"| port | adapter | {' | '.join(wrappers)} |"
-    yield f"| --- | --- |{' --- |' * len(wrappers)}"
-    for port, variant in rows:
-        signs = [cells.get((port, variant, wrapper), "–") for wrapper in wrappers]
-        yield f"| {port} | {variant.removeprefix('around ')} | {' | '.join(signs)} |"
+    yield "| port | adapter | inside | promises |"
+    yield "| --- | --- | --- | --- |"
+    for port in PORTS:
+        for card in sorted((card for card in cards if card.port == port), key=_order):
+            *inner, adapter = card.variant.removeprefix("around ").split(", ")
+            inside = "(".join([card.adapter, *inner])
+            yield f"| {port} | {adapter} | `{inside}(...{')' * len(inner)})` | {_counts(card)} |"
 
 
 def _counts(card: ReportCard) -> str:

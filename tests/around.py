@@ -1,15 +1,16 @@
-"""Hold every adapter to its port's promises again, inside each wrapper.
+"""Hold every adapter to its port's promises again, inside wrappers.
 
-`python -m pytest -p tests.around` collects the conformance suites alone, each once for each wrapper
-that there is for its port. The adapter, and whatever `reopen` opens, is bound inside the wrapper;
-all else stays as it is.
+`python -m pytest -p tests.around` collects the conformance suites alone. The adapter of each, and
+whatever `reopen` opens, is bound inside every wrapper that there is for its port, one in the other;
+all else stays as it is. With `--around retry`, and as often as is wanted, each suite is collected
+once for each wrapper that was named, inside that one alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -22,12 +23,31 @@ from crucible_kitchen.testing.plugin import installed_as
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "retry": {"wait": 0},
     "limit": {"concurrency": 64, "rate": 1e6},
-    "faulty": {"failure_rate": 0},
     "fallback": {},
     "tee": {},
+    "faulty": {"failure_rate": 0},
 }
-SEVERAL = ("fallback", "tee")
-"""Those that have more than one adapter inside; the second is a noop here."""
+"""In the order in which they are nested, the outermost first."""
+NOOP = {"use": "noop", "latency_scale": 0}
+SECOND: Mapping[str, Any] = {
+    "fallback": {
+        "use": "faulty",
+        "inner": NOOP,
+        "failure_rate": 1,
+    },  # away: it would make answers up
+    "tee": NOOP,
+}
+"""What is inside beside the adapter."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--around",
+        metavar="WRAPPER",
+        action="append",
+        choices=[*OPTIONS],
+        help="each suite inside this wrapper alone, rather than inside all at once",
+    )
 
 
 def pytest_pycollect_makeitem(
@@ -38,33 +58,40 @@ def pytest_pycollect_makeitem(
         return None  # a method
     if not (isinstance(obj, type) and issubclass(obj, Conformance) and name.startswith("Test")):
         return []
+    there = [wrapper for wrapper in OPTIONS if wrapper in KNOWN_WRAPPERS[obj.port.name]]
+    chosen = collector.config.getoption("--around")
+    stacks = [[w] for w in there if w in chosen] if chosen else [there]
     suites = []
-    for wrapper in KNOWN_WRAPPERS[obj.port.name]:
-        made = f"{name}In{wrapper.title()}"
-        setattr(collector.obj, made, within(wrapper, obj))
+    for stack in stacks:
+        made = f"{name}In{''.join(wrapper.title() for wrapper in stack)}"
+        setattr(collector.obj, made, within(stack, obj))
         suites.append(pytest.Class.from_parent(collector, name=made))
     return suites
 
 
-def within(wrapper: str, suite: type[Conformance]) -> type[Conformance]:
-    """Return the suite of an adapter with the adapter inside a wrapper."""
+def within(stack: Sequence[str], suite: type[Conformance]) -> type[Conformance]:
+    """Return the suite of an adapter with the adapter inside wrappers, the outermost first."""
     port = suite.port.name
 
     def wrapped(adapter: Port) -> Port:
-        noop = {"use": "noop", "latency_scale": 0}
-        inner: Any = [adapter, noop] if wrapper in SEVERAL else adapter
-        table = {"use": wrapper, "inner": inner, **OPTIONS[wrapper]}
+        table: Any = adapter
+        for wrapper in reversed(stack):
+            inner = [table, SECOND[wrapper]] if wrapper in SECOND else table
+            table = {"use": wrapper, "inner": inner, **OPTIONS[wrapper]}
         # Left open: to close it is to close the adapter, which the fixture does that made it.
         return Kitchen(adapters={port: table}).port(suite.port)
 
     def opened(self: Conformance, adapter_inside: Port) -> Port:
-        made_by_reopen = adapter_inside.adapter == wrapper
-        port = adapter_inside if made_by_reopen else wrapped(adapter_inside)
-        assert port.inner is not None
-        entry = installed_as(port.inner)
-        about = [entry.name if entry else port.inner.adapter, suite.variant]
-        type(self).variant = " ".join(["around", *filter(None, about)])
-        return port
+        made_by_reopen = adapter_inside.adapter == stack[0]
+        whole = innermost = adapter_inside if made_by_reopen else wrapped(adapter_inside)
+        for _ in stack:
+            assert innermost.inner is not None
+            innermost = innermost.inner
+        entry = installed_as(innermost)
+        about = [entry.name if entry else innermost.adapter, suite.variant]
+        inside = [*stack[1:], " ".join(filter(None, about))]
+        type(self).variant = f"around {', '.join(inside)}"
+        return whole
 
     def reopened(self: Conformance, reopen_inside: Callable[[], Any] | None) -> Any:
         if reopen_inside is None:

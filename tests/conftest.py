@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from broken_packages import PACKAGES, Package
+from preloaded import Commands
 
 
 @pytest.fixture(scope="session")
@@ -70,10 +71,17 @@ class Outcome:
 Crucible = Callable[..., Outcome]
 
 
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    commands = Commands()
+    yield commands
+    commands.close()
+
+
 @pytest.fixture
-def crucible(site: Path, tmp_path: Path) -> Crucible:
+def crucible(commands: Commands, site: Path, tmp_path: Path) -> Crucible:
     """The command, in an empty folder, with the packages of `site` beside the installed ones."""
-    return partial(_run, tmp_path, PYTHONPATH=path_with(site))
+    return partial(_run, commands, tmp_path, PYTHONPATH=path_with(site))
 
 
 @pytest.fixture
@@ -86,9 +94,9 @@ def ctrl_c() -> Iterator[None]:
 
 
 @pytest.fixture
-def plain_crucible(tmp_path: Path) -> Crucible:
+def plain_crucible(commands: Commands, tmp_path: Path) -> Crucible:
     """The command, in an empty folder, with the packages that are installed."""
-    return partial(_run, tmp_path)
+    return partial(_run, commands, tmp_path)
 
 
 COMMAND = (sys.executable, "-c", "from crucible_kitchen.cli import main; main()")
@@ -100,16 +108,23 @@ def clean_environ(**environ: str) -> dict[str, str]:
     return {**kept, "COLUMNS": "80", **environ}
 
 
-def _run(folder: Path, *arguments: str, timeout: float = 120, **environ: str) -> Outcome:
+def started(folder: Path, *arguments: str, **environ: str) -> Outcome:
+    """Run the command in a Python that is started for it, as a shell does."""
     done = subprocess.run(
         [*COMMAND, *arguments],
         cwd=folder,
         env=clean_environ(**environ),
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=120,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def _run(
+    commands: Commands, folder: Path, *arguments: str, timeout: float = 120, **environ: str
+) -> Outcome:
+    return Outcome(*commands.run(arguments, folder, clean_environ(**environ), timeout))
 
 
 @pytest.fixture

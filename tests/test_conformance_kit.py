@@ -16,6 +16,9 @@ from crucible_kitchen import PORTS
 from crucible_kitchen.testing import SUITES, BlobStoreConformance, suite_of
 from crucible_kitchen.testing.report import ReportCard, Verdict
 
+# The suites of the adapters use the kit under every Python.
+pytestmark = pytest.mark.slow
+
 
 def suite(**members: Any) -> type[BlobStoreConformance]:
     return type("TestMine", (BlobStoreConformance,), members)

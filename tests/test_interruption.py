@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from conftest import COMMAND, Crucible, clean_environ
+from conftest import COMMAND, Crucible, clean_environ, started
 
 pytestmark = pytest.mark.usefixtures("ctrl_c")
 
@@ -127,11 +127,9 @@ def test_ctrl_c_that_a_library_swallows_ends_the_run_all_the_same(
     assert "a library failed" not in outcome.err
 
 
-def test_a_command_that_was_started_deaf_to_ctrl_c_stays_so(
-    plain_crucible: Crucible, tmp_path: Path
-) -> None:
+def test_a_command_that_was_started_deaf_to_ctrl_c_stays_so(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SWALLOWING)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the fixture puts it back
-    outcome = plain_crucible("run", "workflow.use=mine.py:goes_on")
+    outcome = started(tmp_path, "run", "workflow.use=mine.py:goes_on")
     assert outcome.code == 0
     assert "went on" in outcome.out

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import COMMAND, Crucible, clean_environ
+from conftest import COMMAND, clean_environ, started
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
@@ -42,10 +42,9 @@ def test_a_reader_that_has_left_causes_no_complaint(
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_a_character_that_the_encoding_lacks_is_written_as_its_code(
-    plain_crucible: Crucible,
-) -> None:
-    outcome = plain_crucible(
+def test_a_character_that_the_encoding_lacks_is_written_as_its_code(tmp_path: Path) -> None:
+    outcome = started(
+        tmp_path,
         "config",
         "adapters.completer=noop",
         CRUCIBLE_ADAPTERS__COMPLETER__COMPLETION_TEXT="größe ✓",
@@ -55,7 +54,7 @@ def test_a_character_that_the_encoding_lacks_is_written_as_its_code(
     assert r'"gr\xf6\xdfe \u2713"' in outcome.out
 
 
-def test_it_runs_with_assertions_and_docstrings_left_out(plain_crucible: Crucible) -> None:
-    outcome = plain_crucible("adapters", "show", "blob_store.noop", PYTHONOPTIMIZE="2")
+def test_it_runs_with_assertions_and_docstrings_left_out(tmp_path: Path) -> None:
+    outcome = started(tmp_path, "adapters", "show", "blob_store.noop", PYTHONOPTIMIZE="2")
     assert (outcome.code, outcome.err) == (0, "")
     assert "read_range" in outcome.out

@@ -13,6 +13,8 @@ import pytest
 from crucible_kitchen import PORTS
 from crucible_kitchen.testing import Conformance, bound, suite_of
 
+pytestmark = pytest.mark.slow
+
 READING: Mapping[str, tuple[str, ...]] = {
     # A write from an iterator is never repeated, nor is a write made up for by another store.
     "blob_store": ("read", "stream", "exists", "delete", "list", "read_range"),

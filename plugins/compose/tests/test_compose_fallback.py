@@ -93,6 +93,40 @@ def test_at_least_one_adapter_is_needed(bind: Bind) -> None:
         bind("blob_store", fallback.blob_store, inner=[])
 
 
+# --- what is not found elsewhere ---
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.read("a"),
+        lambda store: list(store.stream("a")),
+        lambda store: store.exists("a"),
+    ],
+)
+def test_while_the_first_is_away_nobody_knows_that_there_is_nothing(
+    bind: Bind, scripted: Any, ask: Callable[[Any], Any]
+) -> None:
+    stores = scripted("blob_store", *away()), scripted("blob_store"), scripted("blob_store")
+    store = over(bind, "blob_store", *stores)
+    with pytest.raises(Unavailable, match="none could answer: Scripted: the server restarts; "):
+        ask(store)
+    assert [len(one.calls) for one in stores] == [1, 1, 1]
+    store.options.inner[2].write("a", b"1")
+    assert ask(store) in (b"1", [b"1"], True)
+
+
+def test_what_the_first_does_not_find_is_not_there(bind: Bind, scripted: Any) -> None:
+    first, second = scripted("blob_store"), scripted("blob_store")
+    store = over(bind, "blob_store", first, second)
+    store.options.inner[1].write("a", b"1")
+    assert not store.exists("a")
+    with pytest.raises(NotFound):
+        store.read("a")
+    with pytest.raises(NotFound):
+        list(store.stream("a"))
+
+
 # --- what changes something ---
 
 
@@ -217,7 +251,7 @@ def test_a_stream_that_none_can_begin_fails_with_all_of_their_errors(
     bind: Bind, scripted: Any
 ) -> None:
     first, second = scripted("blob_store", *away()), scripted("blob_store", *away())
-    with pytest.raises(Unavailable, match="none could be reached"):
+    with pytest.raises(Unavailable, match="none could answer"):
         list(over(bind, "blob_store", first, second).stream("a"))
 
 

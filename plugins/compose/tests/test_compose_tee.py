@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 from crucible_adapter_compose import tee
-from crucible_kitchen import AdapterError, Call, Kitchen, NotFound, Unavailable, hookimpl
+from crucible_kitchen import (
+    AdapterError,
+    Call,
+    InvalidInput,
+    Kitchen,
+    NotFound,
+    Unavailable,
+    Unsupported,
+    hookimpl,
+)
 from crucible_kitchen.testing import bound
 
 import kitchen_noop
@@ -95,6 +104,26 @@ def test_a_large_blob_is_not_held_in_memory(bind: Bind, tmp_path: Path) -> None:
 
 
 # --- failures ---
+
+
+@pytest.mark.parametrize("refusal", [InvalidInput("no such name"), Unsupported("no metadata")])
+@pytest.mark.parametrize("port", ["metrics_store", "blob_store"])
+def test_what_the_first_store_refuses_is_written_nowhere(
+    bind: Bind, scripted: Any, port: str, refusal: AdapterError
+) -> None:
+    first, second = scripted(port, refusal), scripted(port)
+    store = over(bind, port, first, second)
+    with pytest.raises(type(refusal), match=refusal.reason):
+        store.write("a", b"1") if port == "blob_store" else store.record("run", "x", 1.0, 0)
+    assert second.calls == []
+
+
+def test_what_another_store_refuses_is_told(bind: Bind, scripted: Any) -> None:
+    first, second = scripted("metrics_store"), scripted("metrics_store", Unsupported("no metadata"))
+    store = over(bind, "metrics_store", first, second)
+    with pytest.warns(RuntimeWarning, match="inner.1 .Scripted. failed in record: no metadata"):
+        store.record("run", "x", 1.0, 0)
+    assert values(store) == [1.0]
 
 
 @pytest.mark.parametrize("broken", [0, 1])

@@ -15,6 +15,7 @@ from crucible_kitchen import (
     Completer,
     DatasetStore,
     HubClient,
+    NotFound,
     RateLimited,
     Stream,
     Unavailable,
@@ -46,11 +47,12 @@ class Fallback(Wrapper):
     """Ask the next adapter where one cannot be reached.
 
     That is where it is `Unavailable`, does not answer in time, or limits the rate; whatever else it
-    answers, "not found" too, is the answer. What changes something (`write`, `delete`, `upload`)
-    goes to the first adapter alone, for the others would keep what it does not know of: `tee`
-    writes to several. A data set stays with the adapter that loaded it. Of a batch of completions
-    only those that failed are asked for elsewhere. What the whole supports is what the first
-    does.
+    answers, "not found" too, is the answer. But that another store has no such blob is none while
+    the first is away: who believed it would begin a run anew that has checkpoints. What changes
+    something (`write`, `delete`, `upload`) goes to the first adapter alone, for the others would
+    keep what it does not know of: `tee` writes to several. A data set stays with the adapter that
+    loaded it. Of a batch of completions only those that failed are asked for elsewhere. What the
+    whole supports is what the first does.
     """
 
     @hookimpl
@@ -97,10 +99,21 @@ class _Asked:
                 self._last = error
             if not self._step():
                 raise self._nobody()
+            call = self._call
             try:
-                return self._call.on(self._adapters[self.index])
-            except AWAY as failure:
+                result = call.on(self._adapters[self.index])
+                if call.name == "exists" and not result and self.index > 0:
+                    raise NotFound("does not exist there")
+                return result
+            except AdapterError as failure:
+                if not self.says_nothing(failure):
+                    raise
                 error = failure
+
+    def says_nothing(self, error: AdapterError) -> bool:
+        """Say whether what was asked last is no answer, so that the next adapter is asked."""
+        absent = isinstance(error, NotFound) and self._call.port == "blob_store"
+        return _is_away(error) or (absent and self.index > 0)
 
     def for_failed_items(self, results: list[Any]) -> list[Any]:
         """Return the results of a batch, with those that failed asked for elsewhere."""
@@ -120,7 +133,7 @@ class _Asked:
         assert self._last is not None
         if len(self._failures) == 1:
             return self._last
-        error = Unavailable(f"none could be reached: {'; '.join(self._failures)}")
+        error = Unavailable(f"none could answer: {'; '.join(self._failures)}")
         error.__cause__ = self._last
         return error
 
@@ -148,8 +161,8 @@ class FallbackStream(Iterator[Any]):
         while True:
             try:
                 item = next(self._stream)
-            except AWAY as error:
-                if self._begun:
+            except AdapterError as error:
+                if self._begun or not self._asked.says_nothing(error):
                     raise
                 self._stream = self._asked.next(error)
             else:

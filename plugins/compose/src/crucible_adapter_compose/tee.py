@@ -13,6 +13,7 @@ from crucible_kitchen import (
     AdapterOptions,
     BlobStore,
     Call,
+    InvalidInput,
     MetricsStore,
     Unsupported,
     hookimpl,
@@ -48,7 +49,8 @@ class Tee(Wrapper):
     They are written to one after the other. One that fails is told of once, by a warning that names
     it, and the others go on; the call fails when all do. A blob store fails also when its first
     store does, when the others have been written to: what was written must be there to be read.
-    What the whole supports is what the first store does.
+    What the whole supports, and which arguments it takes, is what the first store does: what that
+    one refuses is written nowhere.
     """
 
     @hookimpl
@@ -78,6 +80,8 @@ def _write(opts: TeeOptions[Any], call: Call, changed: Mapping[str, Any]) -> Non
             else:
                 call.on(store, **changed)
         except AdapterError as error:
+            if index == 0 and isinstance(error, InvalidInput | Unsupported):
+                raise  # the call is at fault, not the store
             failures[index] = error
     if len(failures) == len(opts.inner):
         raise failures[0]

@@ -1,0 +1,86 @@
+"""Start commands quickly: a process that has imported the command forks for each of them.
+
+Python and its imports are most of what a short command takes. Beyond them each is a process as any
+other: its folder, its environment, its PYTHONPATH and its streams are its own.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from crucible_kitchen.cli import main
+
+START = "import preloaded; preloaded.wait_for_a_command(); preloaded.main()"
+
+
+class Commands:
+    """The process that forks, and whom to ask for a command."""
+
+    def __init__(self) -> None:
+        path = os.pathsep.join([str(Path(__file__).parent), *_on_path(os.environ)])
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", START],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self, arguments: Sequence[str], folder: Path, environ: Mapping[str, str], timeout: float
+    ) -> tuple[int, str, str]:
+        """Run a command; return its exit code, its output, and its errors.
+
+        One that takes longer than `timeout` seconds is ended, and its errors tell where it was.
+        """
+        ask, answer = self._process.stdin, self._process.stdout
+        assert ask is not None
+        assert answer is not None
+        with tempfile.TemporaryDirectory() as streams:
+            print(json.dumps([arguments, str(folder), environ, streams, timeout]), file=ask)
+            ask.flush()
+            code = int(answer.readline())
+            out, err = (Path(streams, name).read_text("utf-8") for name in ("1", "2"))
+        return code, out, err
+
+    def close(self) -> None:
+        self._process.communicate()  # the end of what it reads is its end
+
+
+def _on_path(environ: Mapping[str, str]) -> list[str]:
+    return list(filter(None, environ.get("PYTHONPATH", "").split(os.pathsep)))
+
+
+def wait_for_a_command() -> None:
+    """Fork for each command that is asked for, and tell its exit code; return in the fork."""
+    known = {"", *_on_path(os.environ)}
+    rest = [place for place in sys.path if place not in known]
+    while line := os.read(0, 1 << 20):
+        while not line.endswith(b"\n"):
+            line += os.read(0, 1 << 20)
+        if command := os.fork():
+            _, status = os.waitpid(command, 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
+            continue
+        arguments, folder, environ, streams, timeout = json.loads(line)
+        for number, flags in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
+            place = os.path.join(streams, str(number)) if number else os.devnull
+            os.dup2(os.open(place, flags | (os.O_CREAT if number else 0)), number)
+        faulthandler.dump_traceback_later(timeout, exit=True)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environ)
+        sys.path[:] = ["", *_on_path(environ), *rest]
+        sys.argv[1:] = arguments
+        return
+    sys.exit()
+
+
+__all__ = ["Commands", "main", "wait_for_a_command"]
