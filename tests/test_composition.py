@@ -18,9 +18,12 @@ from crucible_kitchen import (
     AdapterNotFound,
     AdapterOptions,
     AdapterTimeout,
+    BindError,
     BlobStore,
+    ConfigurationError,
     Datum,
     Kitchen,
+    MetricsStore,
     ModelInput,
     NotFound,
     SessionConfig,
@@ -153,6 +156,49 @@ def test_config_shows_the_options_of_a_wrapper_before_what_is_inside(
         5.0,
         "noop",
     )
+
+
+def test_config_shows_the_adapters_in_a_list_as_toml_with_their_sources(
+    crucible: Crucible, tmp_path: Path
+) -> None:
+    (tmp_path / "crucible.toml").write_text(TEE)
+    outcome = crucible("config", "observe.console=true")
+    assert outcome.code == 0, outcome.err
+    said = tomllib.loads(outcome.out)
+    first, second = said["adapters"]["blob_store"]["inner"]
+    assert first["inner"]["api_key"] == "**********"
+    assert second["bucket"] == "b"
+    assert "timeout = 30.0  # default\n" in outcome.out
+
+
+TEE = """
+[adapters.blob_store]
+use = "tee"
+[[adapters.blob_store.inner]]
+use = "counting"
+inner = { use = "acme", bucket = "a", api_key = "hunter22" }
+[[adapters.blob_store.inner]]
+use = "acme"
+bucket = "b"
+"""
+
+
+def test_an_adapter_that_is_inside_itself_is_refused() -> None:
+    endless: dict[str, Any] = {"use": "retry"}
+    endless["inner"] = endless
+    with pytest.raises(
+        ConfigurationError, match=r"code: adapters\.blob_store\.inner\.inner\.\.\.: tables"
+    ):
+        Kitchen({"blob_store": endless}).blob_store.read("a")
+
+
+def test_an_inner_adapter_of_another_port_is_said_to_be_of_no_use() -> None:
+    class Options(AdapterOptions):
+        inner: MetricsStore
+
+    wrong = type("Wrong", (), {"Options": Options})()
+    with pytest.raises(BindError, match="its inner is a metrics_store, which cannot serve"):
+        bound("blob_store", wrong, inner="noop").__enter__()
 
 
 def test_a_port_without_an_adapter_has_nothing_to_show(mistake: Mistake) -> None:

@@ -224,6 +224,23 @@ class TestMistakes:
         said = mistake("run", "workflw.epochs=3")
         assert "there is no setting 'workflw.epochs'; did you mean 'workflow'?" in said
 
+    def test_json_that_is_none_is_said_to_be_none(self, mistake: Mistake) -> None:
+        said = mistake(
+            "config", "adapters.completer=", CRUCIBLE_ADAPTERS__COMPLETER='{"use": "a",}'
+        )
+        assert "CRUCIBLE_ADAPTERS__COMPLETER: begins like JSON, but is none: " in said
+        said = mistake("config", "adapters.blob_store.use=tee", "adapters.blob_store.inner=[noop]")
+        assert "adapters.blob_store.inner: Input should be a valid list; it begins like" in said
+        assert "expecting value at character 2; is a quote lost to the shell?" in said
+
+    def test_an_item_of_a_list_cannot_be_set_by_itself(self, mistake: Mistake) -> None:
+        said = mistake("config", "adapters.blob_store=tee", "adapters.blob_store.inner.0=noop")
+        assert "adapters.blob_store.inner: Input should be a valid list; it is one value" in said
+
+    def test_an_adapter_of_another_port(self, mistake: Mistake) -> None:
+        said = mistake("config", "adapters.metrics_store=fsspec")
+        assert "no metrics_store adapter is named 'fsspec'; the adapter of that name serves" in said
+
     def test_an_unknown_workflow(self, mistake: Mistake) -> None:
         said = mistake("run", "workflow.use=supervise")
         assert "no workflow is named 'supervise'; did you mean 'supervised'?" in said
@@ -272,6 +289,9 @@ class TestSecrets:
             "adapters.blob_store.api_key=[{}",  # almost JSON
             "adapters.blob_stor.api_key={}",
             "adapters.hub_client.token={}",
+            'adapters.blob_store={{"use": "acme", "api_key": "{}",}}',  # a comma too many
+            'adapters.blob_store.inner={{"use": "acme", "api_key": "{}",}}',
+            'adapters.completer={{"use": "acme", "api_key": "{}"',
         ],
     )
     def test_a_secret_in_the_wrong_place_is_not_repeated(
@@ -280,6 +300,17 @@ class TestSecrets:
         for command in ("config", "run"):
             outcome = crucible(command, argument.format(self.SECRET))
             assert self.SECRET not in outcome.out + outcome.err
+
+    @pytest.mark.parametrize("key", ["api_key", "inner.api_key"])
+    def test_a_secret_under_which_more_is_set_is_not_shown_as_the_name_of_an_adapter(
+        self, crucible: Crucible, file: Path, key: str
+    ) -> None:
+        use = "counting" if "inner" in key else "acme"
+        file.write_text(f'[adapters.blob_store]\nuse = "{use}"\n{key} = "{self.SECRET}"\n')
+        outcome = crucible("config", f"adapters.blob_store.{key}.x=1")
+        assert outcome.code == 2
+        assert self.SECRET not in outcome.out + outcome.err
+        assert f'use = "{use}"' in outcome.out
 
     def test_values_of_an_adapter_that_cannot_be_loaded_are_not_shown(
         self, crucible: Crucible

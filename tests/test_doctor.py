@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,12 +28,14 @@ def silent() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def told(crucible: Crucible, *arguments: str) -> tuple[int, str]:
+def told(
+    crucible: Crucible, *arguments: str, about: str = "adapters.blob_store"
+) -> tuple[int, str]:
     """Return the exit code that goes with a configuration, and the line about its blob store."""
     outcome = crucible("doctor", *arguments, ACME_API_KEY=SECRET)
     assert SECRET not in outcome.out + outcome.err
     assert "Traceback" not in outcome.out + outcome.err
-    [line] = [x for x in outcome.out.splitlines() if x.startswith("adapters.blob_store ")]
+    [line] = [x for x in outcome.out.splitlines() if x.startswith(f"{about} ")]
     return outcome.code, " ".join(line.split())
 
 
@@ -56,8 +59,22 @@ def test_an_adapter_whose_backend_is_silent_fails_without_its_secret(
 
 def test_a_wrapper_reaches_what_it_wraps(crucible: Crucible, listening: int) -> None:
     inner = f'{{"use": "remote", "bucket": "127.0.0.1:{listening}"}}'
-    _, line = told(crucible, "adapters.blob_store=counting", f"adapters.blob_store.inner={inner}")
-    assert line.startswith("adapters.blob_store ok counting: reached in ")
+    stack = ("adapters.blob_store=counting", f"adapters.blob_store.inner={inner}")
+    _, line = told(crucible, *stack)
+    assert line.startswith("adapters.blob_store ok counting: bound, around 1 (from ")
+    _, line = told(crucible, *stack, about="adapters.blob_store.inner")
+    assert line.startswith("adapters.blob_store.inner ok remote: reached in ")
+
+
+def test_of_several_adapters_inside_each_is_reached(
+    crucible: Crucible, listening: int, silent: int
+) -> None:
+    inner = [{"use": "remote", "bucket": f"127.0.0.1:{port}"} for port in (listening, silent)]
+    stack = ("adapters.blob_store=tee", f"adapters.blob_store.inner={json.dumps(inner)}")
+    for index, said in enumerate(("ok remote: reached in ", "FAIL blob_store.remote.ping: ")):
+        code, line = told(crucible, *stack, about=f"adapters.blob_store.inner.{index}")
+        assert line.startswith(f"adapters.blob_store.inner.{index} {said}")
+        assert code == 1
 
 
 def test_an_adapter_without_a_backend_has_nothing_to_reach(crucible: Crucible) -> None:

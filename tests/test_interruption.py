@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import signal
@@ -87,6 +88,20 @@ def test_ctrl_c_before_the_first_checkpoint_says_that_there_is_none(folder: Path
     assert said.startswith("interrupted; there is no checkpoint yet, so begin again with\n")
     lines, _ = interrupted(folder, advised(said), at="supervised run")
     assert lines[-1].endswith(" begins")
+
+
+def test_the_command_to_go_on_with_has_no_secret_in_it(folder: Path) -> None:
+    inner = {"use": "sql", "url": "sqlite:///hunter2.db"}
+    arguments = ["adapters.metrics_store.use=retry"]
+    arguments += [f"adapters.metrics_store.inner={json.dumps(inner)}"]
+    arguments += ["adapters.hub_client.use=hf-hub", "adapters.hub_client.token=hunter2-unbound"]
+    _, said = interrupted(folder, ["run", "my run.toml", *arguments], at="step 1/")
+    assert "hunter2" not in said
+    assert "and the secrets in place of **********, better kept in the environment" in said
+    given = dict(argument.partition("=")[::2] for argument in advised(said)[2:])
+    assert given["adapters.metrics_store.use"] == "retry"
+    assert json.loads(given["adapters.metrics_store.inner"]) == {**inner, "url": "**********"}
+    assert given["adapters.hub_client.token"] == "**********"
 
 
 # Python drops what is raised in a destructor; pydantic makes an error of its own of it.

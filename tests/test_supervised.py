@@ -425,9 +425,15 @@ def test_a_test_size_beyond_the_data_evaluates_on_all_of_it(kitchen: Kitchen) ->
 
 def test_a_failed_session_without_restarts_left_fails_the_run() -> None:
     with Kitchen(noops(failure_rate=1.0)) as stormy:
-        with pytest.raises(AdapterError):
+        events: list[Event] = []
+        stormy.observe(events.append)
+        with pytest.raises(AdapterError) as caught:
             train(stormy, run_id="r", max_restarts=2)
         assert record(stormy, "r")["status"] == "failed"
+    told = [event.attributes for event in events if event.name == "workflow.restart"]
+    assert [(about["restart"], about["step"]) for about in told] == [(1, 0), (2, 0)]
+    assert told[0]["error"] == "SessionFailed" or told[0]["callback"]
+    assert caught.value.__notes__ == ["restarts are used up (workflow.max_restarts=2)"]
 
 
 def test_wrong_input_is_not_tried_again(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:

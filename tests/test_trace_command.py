@@ -142,9 +142,9 @@ def test_the_last_run_is_shown_and_another_can_be_chosen(
 ) -> None:
     for run in ("first", "second"):
         traced(tmp_path, run_id=run)
-    last = crucible("trace", "t.jsonl").out.splitlines()[0]
-    assert last == "second  t.jsonl has 1 more run(s), see --run"
-    assert crucible("trace", "t.jsonl", "--run", "first").out.startswith("first  ")
+    last, more, *_ = crucible("trace", "t.jsonl").out.splitlines()
+    assert (last, more) == ("second", "t.jsonl has more, see --run: first")
+    assert crucible("trace", "t.jsonl", "--run", "first").out.startswith("first\n")
     said = mistake("trace", "t.jsonl", "--run", "third")
     assert "t.jsonl has no events of the run 'third'; it has first, second" in said
 

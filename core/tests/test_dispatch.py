@@ -313,6 +313,20 @@ def test_a_call_runs_elsewhere_with_other_arguments_where_they_are_given() -> No
     assert store.options.second.read("mirror/write") == b"1"  # type: ignore[attr-defined]
 
 
+def test_a_call_takes_no_argument_that_its_callback_lacks() -> None:
+    class Options(AdapterOptions):
+        inner: BlobStore
+
+    typo = module(
+        "typo",
+        Options=Options,
+        around=hookimpl(lambda opts, call: call.on(opts.inner, pth="b")),
+    )
+    store = Kitchen({"blob_store": {"use": typo, "inner": memory()}}).blob_store
+    with pytest.raises(AdapterError, match="TypeError: exists takes no 'pth'; it takes path"):
+        store.exists("a")
+
+
 @pytest.mark.parametrize(
     ("data", "error", "allowed"),
     [

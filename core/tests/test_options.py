@@ -8,7 +8,7 @@ from typing import Annotated
 
 import pytest
 from crucible_kitchen import AdapterOptions, FromEnv, resource
-from crucible_kitchen.options import MASK, is_secret, visible
+from crucible_kitchen.options import MASK, is_secret, redacted, visible
 from pydantic import Secret, SecretStr, ValidationError
 
 
@@ -80,6 +80,20 @@ def test_secrets_are_masked_wherever_options_are_shown() -> None:
     opts = Options(key=SecretStr("hunter2"), headers=Secret({"auth": "hunter2"}))
     assert visible(opts) == {"bucket": "runs", "key": MASK, "headers": MASK}
     assert "hunter2" not in f"{opts!r} {opts}"
+
+
+def test_the_password_of_a_url_is_masked_whatever_its_field_is() -> None:
+    class Where(AdapterOptions):
+        url: str
+        mirrors: dict[str, list[str]]
+
+    opts = Where(url="https://me:hunter2@host:80/p@q", mirrors={"a": ["s3://k:hunter2@b", "x:y@z"]})
+    assert visible(opts) == {
+        "url": f"https://me:{MASK}@host:80/p@q",
+        "mirrors": {"a": [f"s3://k:{MASK}@b", "x:y@z"]},
+    }
+    said = redacted("cannot reach https://me:hunter2@host:80", opts)
+    assert said == f"cannot reach https://me:{MASK}@host:80"
 
 
 def test_a_field_that_can_hold_a_secret_is_masked_whatever_it_holds() -> None:

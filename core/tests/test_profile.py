@@ -99,7 +99,7 @@ def test_steps_that_overlap_count_once() -> None:
 
 def test_errors_are_counted_those_of_a_batch_one_by_one() -> None:
     found = of(
-        call(0, 1, error="NotFound", span=1),
+        call(0, 1, error="Unavailable", span=1),
         call(1, 2, span=2),
         call(2, 3, "complete_batch", port="completer", failed=3, span=3),
     )
@@ -107,6 +107,25 @@ def test_errors_are_counted_those_of_a_batch_one_by_one() -> None:
         "read": 1,
         "complete_batch": 3,
     }
+    assert (found.calls, found.errors) == (3, 4)
+
+
+def test_that_something_is_not_there_is_no_error() -> None:
+    found = of(call(0, 1, error="NotFound"))
+    assert (found.calls, found.errors) == (1, 0)
+
+
+def test_the_whole_has_the_errors_of_calls_that_no_other_call_made() -> None:
+    around = {"adapter": "retry", "name": "adapter.around"}
+    found = of(
+        call(1, 2, error="Unavailable", span=2, parent=1),
+        call(2, 3, span=3, parent=1),
+        call(0, 4, span=1, **around),
+        call(5, 6, error="Unavailable", span=5, parent=4),
+        call(4, 7, error="Unavailable", span=4, **around),
+    )
+    assert (found.calls, found.errors) == (2, 1)
+    assert {row.callee.adapter: row.errors for row in found.rows} == {"acme": 2, "retry": 1}
 
 
 def test_the_spread_of_a_callback_is_told_by_its_quantiles() -> None:

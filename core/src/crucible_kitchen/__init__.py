@@ -13,6 +13,7 @@ from .errors import (
     BindError,
     ConfigurationError,
     CrucibleError,
+    CrucibleWarning,
     InvalidInput,
     NotFound,
     PortNotConfigured,
@@ -111,6 +112,7 @@ __all__ = [
     "custom_loss",
     # errors
     "CrucibleError",
+    "CrucibleWarning",
     "ConfigurationError",
     "PortNotConfigured",
     "AdapterNotFound",

@@ -63,13 +63,14 @@ def bind(
     Raises:
         BindError: the adapter breaks the contract; the message lists every way in which it does.
     """
-    inner = getattr(opts, "inner", None)
-    if isinstance(inner, list | tuple) and inner:
-        inner = inner[0]
-    if not isinstance(inner, port):
-        inner = None
+    given = getattr(opts, "inner", None)
+    if isinstance(given, list | tuple) and given:
+        given = given[0]
+    inner = given if isinstance(given, port) else None
     found = list(problems(port, adapter, composes=inner is not None))
     if found:
+        if isinstance(given, Port) and inner is None:
+            found.append(f"its inner is a {given.name}, which cannot serve what it leaves out")
         listed = found[0] if len(found) == 1 else "".join(f"\n  - {p}" for p in found)
         raise BindError(f"{label!r} is no {port.name} adapter: {listed}")
 

@@ -159,6 +159,8 @@ class Catalog:
             if near[0] not in names:
                 wanted = COMPOSING if near[0] in wrappers else f"crucible-adapter-{near[0]}"
                 lines.append(f"to get it: pip install {wanted}")
+        if others := [e.port for e in self.entries if e.name == name]:
+            lines.append(f"the adapter of that name serves {', '.join(dict.fromkeys(others))}")
         lines.append(f"installed: {', '.join(names) or 'none'}")
         raise AdapterNotFound("; ".join(lines).replace("?;", "?"))
 

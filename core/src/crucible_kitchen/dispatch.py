@@ -90,7 +90,15 @@ class Call:
         Args:
             other: that adapter, or `inner` once more.
             arguments: replace those of the call that have these names.
+
+        Raises:
+            TypeError: the callback has no argument of such a name.
         """
+        if unknown := arguments.keys() - self.arguments.keys():
+            raise TypeError(
+                f"{self.name} takes no {', '.join(map(repr, sorted(unknown)))}; "
+                f"it takes {', '.join(self.arguments)}"
+            )
         return other._run(self.name, {**self.arguments, **arguments}, self._depth, self._span)
 
 

@@ -19,6 +19,10 @@ class CrucibleError(Exception):
     """The root of every exception that Crucible Kitchen raises on purpose."""
 
 
+class CrucibleWarning(RuntimeWarning):
+    """Something went wrong that stops nothing. The command line prints it as a line."""
+
+
 class ConfigurationError(CrucibleError):
     """A setting is wrong. The message names the key, where it came from and what to do."""
 

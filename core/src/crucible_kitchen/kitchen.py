@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from .binding import PortT, bind, options_class, ports_in
@@ -26,7 +26,7 @@ from .errors import (
     CrucibleError,
     PortNotConfigured,
 )
-from .options import variable_of
+from .options import redacted, variable_of
 from .ports import (
     PORTS,
     BlobStore,
@@ -36,7 +36,7 @@ from .ports import (
     MetricsStore,
     TrainingClient,
 )
-from .settings import Key, Settings, in_code, load
+from .settings import Key, Settings, in_code, load, not_json
 from .telemetry import Observer, Observers
 
 if TYPE_CHECKING:
@@ -223,9 +223,7 @@ class Kitchen:
         return configured
 
     def _context(self) -> dict[str, Any]:
-        context: dict[str, Any] = {"environ": self._environ}
-        context["bind"] = lambda port, value: self._bind(port, value, context)
-        return context
+        return {"environ": self._environ, "bind": self._bind}
 
     def _bind_at(self, port: type[PortT], value: Any, at: Key) -> PortT:
         try:
@@ -233,12 +231,14 @@ class Kitchen:
         except ValidationError as error:
             raise self._explain(error, at) from _cause(error)
 
-    def _bind(self, port: type[PortT], value: Any, context: dict[str, Any]) -> PortT:
+    def _bind(self, port: type[PortT], value: Any) -> PortT:
         """Bind one adapter. Mistakes leave as a ValidationError, to which pydantic adds where."""
         table = dict(value) if isinstance(value, Mapping) else {"use": value}
         use = table.pop("use", None)
         if use is None or use == "":
             raise PydanticCustomError("no_use", 'name the adapter: use = "<name>"')
+        if why := not_json(use):  # it may hold a secret, so it is not looked for as a name
+            raise PydanticCustomError("not_json", "{why}", {"why": why})
         try:
             if isinstance(use, str):
                 entry = self._entries().find(port.name, use)
@@ -253,12 +253,12 @@ class Kitchen:
         except CrucibleError as error:
             raise _carried(error) from error
         try:
-            opts = validate(options, table, context, label)
+            opts = validate(options, table, self._context(), label)
         except ValidationError:
             raise
         except Exception as error:  # in a validator of the adapter's own
             # Without the error's text, which may repeat a value.
-            broken = BindError(f"the Options of {label!r} raised {type(error).__name__}")
+            broken = BindError(f"the Options of {label!r} raised {_named(error)}")
             broken.__cause__ = error
             raise _carried(broken) from error
         try:
@@ -300,6 +300,16 @@ class Kitchen:
     def describe(self) -> dict[str, Any]:
         """Return the adapters that are bound and their options as plain data, secrets masked."""
         return {name: self._ports[name].describe() for name in PORTS if name in self._ports}
+
+    def redacted(self, text: str) -> str:
+        """Return the text with every secret masked that a bound adapter has in its options."""
+        with self._lock:
+            ports = [*self._ports.values(), *self._extra]
+        while ports:
+            port = ports.pop()
+            text = redacted(text, port.options)
+            ports += ports_in(port.options)
+        return text
 
     def packages(self) -> dict[str, str]:
         """Return the versions of the packages whose adapters were bound, inner ones included."""
@@ -356,12 +366,28 @@ def validate(
                 message = "is required" + _documented(model, problem["loc"])
             elif problem["type"] == "value_error":  # raised by a validator; without the prefix
                 message = str(said["error"])
+            elif problem["type"].endswith("_type") and (why := _not_as_written(problem, table)):
+                message = f"{message}; it {why}"
             more = _error_of(problem) | _source_of(problem, model, table, environ)
             kind = PydanticCustomError(
                 cast(Any, problem["type"]), "{message}", {**more, "message": message}
             )
             lines.append({"type": kind, "loc": problem["loc"], "input": None})
         raise ValidationError.from_exception_data(label, lines, hide_input=True) from None
+
+
+def _not_as_written(problem: Any, table: Mapping[str, Any]) -> str:
+    """Say what is wrong with how a list or a table was written, or nothing."""
+    value: Any = table
+    for part in problem["loc"]:
+        if not isinstance(value, Mapping) or part not in value:
+            return ""
+        value = value[part]
+    if why := not_json(value):
+        return why
+    if problem["type"] in ("list_type", "tuple_type") and isinstance(value, Mapping):
+        return "is one value, written as a whole: none of its parts can be set by itself"
+    return ""
 
 
 def _no_such_key(model: type[BaseModel], loc: tuple[int | str, ...], label: str) -> str:
@@ -412,6 +438,13 @@ def _carried(error: CrucibleError) -> PydanticCustomError:
     return PydanticCustomError(
         cast(Any, type(error).__name__), "{message}", {"message": str(error), "error": error}
     )
+
+
+def _named(error: Exception) -> str:
+    """Return what an error may be told by: not by its text, which may repeat a value."""
+    name = type(error).__name__
+    # This one is about the class alone.
+    return f"{name}: {error.message}" if isinstance(error, PydanticUserError) else name
 
 
 def _error_of(problem: Any) -> dict[str, Any]:

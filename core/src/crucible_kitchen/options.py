@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Self, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +132,10 @@ def _nested(annotation: Any) -> Iterator[Any]:
 def visible(model: BaseModel) -> dict[str, Any]:
     """Return the fields of a model as plain data that may be shown: secrets are masked.
 
-    A field whose type can hold a secret is masked whatever it holds.
+    A field whose type can hold a secret is masked whatever it holds. So is the password of a URL,
+    whatever its field is.
     """
-    shown = model.model_dump(mode="json", fallback=str)
+    shown = _without_passwords(model.model_dump(mode="json", fallback=str))
     for name, field in type(model).model_fields.items():
         if name in shown and is_secret(field.annotation):
             value = getattr(model, name)
@@ -145,7 +149,22 @@ def redacted(text: str, model: BaseModel) -> str:
     for secret in sorted(_secrets(model, False), key=len, reverse=True):
         if len(secret) >= SHORTEST:
             text = text.replace(secret, MASK)
-    return text
+    return _without_passwords(text)
+
+
+PASSWORD = re.compile(r"(?<=://)([^/\s:@]*:)[^/\s@]+(?=@)")
+"""The password of a URL, `scheme://user:password@host`."""
+
+
+def _without_passwords(value: T) -> T:
+    found: Any = value
+    if isinstance(value, str):
+        found = PASSWORD.sub(rf"\1{MASK}", value)
+    elif isinstance(value, dict):
+        found = {name: _without_passwords(item) for name, item in value.items()}
+    elif isinstance(value, list):
+        found = [_without_passwords(item) for item in value]
+    return cast(T, found)
 
 
 def _secrets(value: Any, inside: bool) -> Iterator[str]:

@@ -34,6 +34,9 @@ SETTABLE = ("adapters", "workflow", "observe")
 TABLES = (*SETTABLE, "profile")
 """The tables at the top of `crucible.toml`."""
 
+DEEPEST = 100
+"""How deep tables may be one in the other."""
+
 PREFIX = "CRUCIBLE_"
 RESERVED = ("CRUCIBLE_CONFIG", "CRUCIBLE_PROFILE")
 """Environment variables that choose what to read and set nothing themselves."""
@@ -153,6 +156,9 @@ def _lay(
     layer: Layer,
     sources: dict[Key, str],
 ) -> None:
+    if len(at) > DEEPEST:  # in code, a table may hold itself
+        start = ".".join(at[:4])
+        raise ConfigurationError(f"{layer.name}: {start}...: tables are nested without an end")
     for name, given in above.items():
         key = (*at, name)
         value = {"use": given} if at == ("adapters",) and _is_name(given) else given
@@ -340,6 +346,8 @@ def _assignments(name: str, pairs: Iterable[tuple[str, Key, str]]) -> Layer:
                 )
             here = here.setdefault(part, {})
         here[path[-1]] = _value(text)
+        if len(path) == 2 and path[0] == "adapters" and (why := not_json(here[path[-1]])):
+            raise ConfigurationError(f"{label}: {why}")
         labels[path] = label
         if len(path) == 2 and path[0] == "adapters":
             labels[(*path, "use")] = label
@@ -373,7 +381,7 @@ def _value(text: str) -> Any:
     """Text stays text, for the option's own type to convert; only `[...]`, `{...}` are JSON.
 
     What begins like JSON and is none, such as the template `{question}`, stays text, too: where
-    a table or a list is needed, the option's own type says so.
+    a table or a list is needed, `not_json` says why it is none.
     """
     if text[:1] not in ("[", "{"):
         return text
@@ -381,3 +389,15 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def not_json(value: Any) -> str:
+    """Say why a text that begins like JSON is none, without repeating it; else return nothing."""
+    if not isinstance(value, str) or value[:1] not in ("[", "{"):
+        return ""
+    try:
+        json.loads(value)
+    except json.JSONDecodeError as error:
+        where = f"{error.msg[:1].lower()}{error.msg[1:]} at character {error.pos + 1}"
+        return f"begins like JSON, but is none: {where}; is a quote lost to the shell?"
+    return ""

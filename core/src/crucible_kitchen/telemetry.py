@@ -6,6 +6,7 @@
 | `adapter.around` | the same and depth: by each wrapper that the call went through |
 | `workflow.run` | workflow: around everything that a workflow does |
 | `workflow.start`, `workflow.stop`, `workflow.exception` | workflow, run_id, ... |
+| `workflow.restart` | workflow, run_id, step, restart, callback, error |
 | `dataset.load` | dataset, split, rows |
 | `training.step`, `training.eval` | run_id, step, total, metrics |
 | `training.checkpoint` | run_id, step |

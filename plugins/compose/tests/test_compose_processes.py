@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from crucible_adapter_compose import tee
-from crucible_kitchen import Kitchen
+from crucible_kitchen import CrucibleWarning, Kitchen
 
 jsonl = pytest.importorskip("crucible_adapter_jsonl.metrics_store")
 sql = pytest.importorskip("crucible_adapter_sql.metrics_store")
@@ -21,7 +21,7 @@ WRITE = """
 import sys
 import crucible_adapter_jsonl.metrics_store as jsonl, crucible_adapter_sql.metrics_store as sql
 from crucible_adapter_compose import tee
-from crucible_kitchen import Kitchen
+from crucible_kitchen import CrucibleWarning, Kitchen
 folder, number, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
 inner = [
     {"use": sql, "url": f"sqlite:///{folder}/metrics.db"},
@@ -104,7 +104,7 @@ def test_where_one_fails_half_way_the_other_has_every_row_and_the_failure_is_tol
             lock()
             complete = store.options.inner[1 - broken]  # type: ignore[attr-defined]
             assert rows(complete) == [("x", step, float(step)) for step in range(100)]
-    [warning] = [str(w.message) for w in told if w.category is RuntimeWarning]
+    [warning] = [str(w.message) for w in told if w.category is CrucibleWarning]
     assert f"inner.{broken} (crucible_adapter_" in warning
 
 

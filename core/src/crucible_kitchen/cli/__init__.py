@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
+from typing import Any
 
 import typer
 
 from ..discovery import catalog
-from ..errors import ConfigurationError, CrucibleError
+from ..errors import ConfigurationError, CrucibleError, CrucibleWarning
 from ..version import __version__
 from . import adapters, check, config, doctor, init, new, run, trace
 from .console import fail, note
@@ -57,12 +59,26 @@ def _make_streams_usable() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def _print_warnings() -> None:
+    """Print our own warnings as a line: where in the code they arose helps no user."""
+    otherwise = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, CrucibleWarning):
+            note(f"warning: {message}")
+        else:
+            otherwise(message, category, *where, **more)
+
+    warnings.showwarning = show
+
+
 def main() -> None:
     """Run the command. A mistake of the user is a message and exit code 2, never a traceback.
 
     Exit codes: 0 done, 1 an adapter failed, 2 a mistake in the configuration, 130 interrupted.
     """
     _make_streams_usable()
+    _print_warnings()
     stdout = sys.stdout  # typer puts another in its place when a pipe breaks
     try:
         try:
@@ -71,6 +87,8 @@ def main() -> None:
             stdout.flush()  # here, where it may fail, and not when Python exits
     except CrucibleError as error:
         fail(str(error))
+        for more in getattr(error, "__notes__", ()):
+            note(more)
         # A library that reads entry points fails where a neighbour's are malformed.
         if found := catalog().problems:
             note(f"{len(found)} package(s) have malformed metadata; `crucible doctor` says which")

@@ -77,12 +77,14 @@ def show(
 def _matching(name: str) -> list[Installed]:
     found = catalog()
     port, _, rest = name.partition(".")
+    if rest in PORTS and port not in PORTS:  # the wrong way round
+        raise AdapterNotFound(f"an adapter is <port>.<name>; did you mean {f'{rest}.{port}'!r}?")
     if port in PORTS and rest:
         return [found.find(port, rest)]
     package, slash, short = name.rpartition("/")
     matching = [e for e in found.entries if e.name == short and (not slash or e.package == package)]
     if not matching:
-        known = {n for e in found.entries for n in (e.name, f"{e.port}.{e.name}")}
+        known = {n for e in found.entries for n in (e.name, f"{e.port}.{e.name}")} | {*PORTS}
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]!r}?" if near else "`crucible adapters` lists what is"
         raise AdapterNotFound(f"no adapter named {name!r} is installed; {hint}")

@@ -58,7 +58,7 @@ def check(
         bool, typer.Option("--verbose", "-v", help="Show where each failure happened.")
     ] = False,
 ) -> None:
-    """Run the conformance suite on an adapter, and print its report card.
+    """Run the conformance suite on an adapter; print its report.
 
     The adapter is bound with the options that crucible.toml has for it, and those given here. The
     suite writes to it, below names that begin with "conformance-", and deletes what it can.

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
 from rich.text import Text
 
+from ..discovery import catalog
 from ..dispatch import Port
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
 from ..observers.config import configured
 from ..options import variable_of, visible
 from ..ports import PORTS
-from ..settings import Key, Settings
+from ..settings import Key, Settings, not_json
 from ..workflows import config_class, find
 from .console import console, fail, note
 from .run import ARGUMENTS, PROFILE, read, workflow_of
@@ -56,12 +57,16 @@ def _print(rows: Iterable[Row]) -> None:
     out, table = console(), None
     for (*path, name), value, source in rows:
         if path != table:
-            out.print(
-                *[Text()] * (table is not None), Text(f"[{'.'.join(path)}]", "bold"), sep="\n"
-            )
+            out.print(*[Text()] * (table is not None), Text(_heading(path), "bold"), sep="\n")
             table = path
         line = f"# {name} is not set" if value is None else f"{name} = {value}"
         out.print(Text.assemble(line, (f"  # {source}", "dim")))
+
+
+def _heading(path: Sequence[str]) -> str:
+    """Return a table's name as TOML has it, where an item of a list has its brackets twice."""
+    name = ".".join(part for part in path if not part.isdigit())
+    return f"[[{name}]]" if path[-1].isdigit() else f"[{name}]"
 
 
 def _rows(kitchen: Kitchen, settings: Settings, errors: list[str]) -> Iterator[Row]:
@@ -101,18 +106,31 @@ def _port_rows(settings: Settings, at: Key, port: Port) -> Iterator[Row]:
 
 
 def _model_rows(settings: Settings, at: Key, model: BaseModel) -> Iterator[Row]:
-    shown = visible(model)
-    inside: list[tuple[Key, Port]] = []
+    shown, inside = visible(model), list(ports_inside(model, at))
+    holding = {key[len(at)] for _, key in inside}
     for name in type(model).model_fields:
-        key = (*at, name)
-        value = getattr(model, name)
-        if isinstance(value, Port):
-            inside.append((key, value))
-            continue
-        shown_value = None if shown[name] is None else toml(shown[name])
-        yield (key, shown_value, source_of(settings, key, model))
-    for key, port in inside:  # last: TOML has no way back to the table around another
+        if name not in holding:
+            value = None if shown[name] is None else toml(shown[name])
+            yield ((*at, name), value, source_of(settings, (*at, name), model))
+    for port, key in inside:  # last: TOML has no way back to the table around another
         yield from _port_rows(settings, key, port)
+
+
+def ports_inside(model: BaseModel, at: Key) -> Iterator[tuple[Port, Key]]:
+    """Yield the adapters that options hold, which are at a path, with their paths."""
+    for name in type(model).model_fields:
+        yield from _ports(getattr(model, name), (*at, name))
+
+
+def _ports(value: Any, at: Key) -> Iterator[tuple[Port, Key]]:
+    if isinstance(value, Port):
+        yield value, at
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _ports(item, (*at, str(index)))
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _ports(item, (*at, str(name)))
 
 
 def source_of(settings: Settings, key: Key, model: BaseModel) -> str:
@@ -150,8 +168,13 @@ def _in_a_list(settings: Settings, key: Key) -> bool:
 
 
 def _hidden_rows(settings: Settings, at: Key) -> Iterator[Row]:
-    """Show keys without values: one that no loaded class declares may hold a secret."""
+    """Show keys without values: one that no loaded class declares may hold a secret.
+
+    So may a `use` further in: any text becomes one that a higher layer lays a table over.
+    """
+    installed = [entry.name for entry in catalog().entries]
     for key, value in settings.leaves():
         if key[: len(at)] == at:
-            shown = toml(value) if key[-1] == "use" else HIDDEN
-            yield (key, shown, settings.source_of(key))
+            chosen = key[:-1] == at and not not_json(value)
+            named = key[-1] == "use" and (chosen or value in installed)
+            yield (key, toml(value) if named else HIDDEN, settings.source_of(key))

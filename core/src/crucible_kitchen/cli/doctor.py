@@ -16,8 +16,10 @@ from ..errors import CrucibleError
 from ..kitchen import Kitchen
 from ..observers.config import check
 from ..ports import PORTS
+from ..settings import Key, Settings
 from ..version import __version__
 from ..workflows import config_class, find
+from .config import ports_inside
 from .console import table
 from .run import ARGUMENTS, PROFILE, read, workflow_of
 
@@ -84,13 +86,13 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
         return
     with Kitchen.from_settings(settings) as kitchen:
         for name in kitchen.configured:
+            at = ("adapters", name)
             try:
-                found = _reach(kitchen.port(PORTS[name]))
+                port = kitchen.port(PORTS[name])
             except CrucibleError as error:
-                yield f"adapters.{name}", "problem", str(error)
+                yield ".".join(at), "problem", str(error)
             else:
-                source = settings.source_of(("adapters", name, "use"))
-                yield f"adapters.{name}", "", f"{found} (from {source})"
+                yield from _reach(settings, port, at)
         if "workflow" in settings.values:
             try:
                 name, given = workflow_of(settings)
@@ -109,10 +111,21 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
                 yield "observe", "", f"{', '.join(on) or 'nothing'} (from {source})"
 
 
-def _reach(port: Port) -> str:
-    """Say how an adapter was reached; raise what it raises."""
-    if not port.supports("ping"):
-        return f"{port.adapter}: bound, has nothing to reach"
-    started = time.perf_counter()
-    port.ping()
-    return f"{port.adapter}: reached in {time.perf_counter() - started:.2f} s"
+def _reach(settings: Settings, port: Port, at: Key) -> Iterator[Row]:
+    """Reach an adapter; of one that wraps others, each of those instead."""
+    what, source = ".".join(at), f"(from {settings.source_of((*at, 'use'))})"
+    if inside := list(ports_inside(port.options, at)):
+        yield what, "", f"{port.adapter}: bound, around {len(inside)} {source}"
+        for inner, key in inside:
+            yield from _reach(settings, inner, key)
+    elif not port.supports("ping"):
+        yield what, "", f"{port.adapter}: bound, has nothing to reach {source}"
+    else:
+        started = time.perf_counter()
+        try:
+            port.ping()
+        except CrucibleError as error:
+            yield what, "problem", str(error)
+        else:
+            seconds = time.perf_counter() - started
+            yield what, "", f"{port.adapter}: reached in {seconds:.2f} s {source}"

@@ -108,9 +108,11 @@ def _fields(model: type[BaseModel], examples: Mapping[str, Any]) -> Iterator[str
     for name, field in model.model_fields.items():
         yield from _comment(field.description or "")
         names = variables(field)
-        if is_secret(field.annotation) or names:
+        if is_secret(field.annotation):
             source = f"${names[0]}" if names else "the environment"
             yield f"# {name}: a secret, better kept in {source} than here"
+        elif names:
+            yield f"# {name} = ...  # where it is not set, ${names[0]} is taken"
         elif name in examples or field.is_required():
             yield f"{name} = {toml(examples.get(name, '...'))}"
         else:

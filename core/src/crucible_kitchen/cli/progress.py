@@ -14,6 +14,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from ..kitchen import Kitchen
+from ..options import MASK
 from ..telemetry import Event
 from .console import console, table
 
@@ -55,6 +56,12 @@ class Progress:
 
     def _event(self, event: Event) -> None:
         about = event.attributes
+        if event.name == "workflow.restart":
+            goes_on = f"after step {about['step']}" if about["step"] else "from the beginning"
+            self._line(
+                f"{about['callback']} failed ({about['error']}); the session is set back and "
+                f"goes on {goes_on} (restart {about['restart']})"
+            )
         if about.get("error"):  # of a step, say; the command tells why the run ended
             return
         match event.name:
@@ -125,15 +132,39 @@ class Progress:
         """Return what to tell someone who pressed Ctrl-C."""
         if self._run_id is None:
             return "interrupted before the run began"
-        chosen = [] if profile is None else ["--profile", profile]
-        given = [a for a in arguments if not a.startswith("workflow.run_id=")]
-        words = ["crucible", "run", *chosen, *given, f"workflow.run_id={self._run_id}"]
         begins = (
             f"continue after step {self._saved}"
             if self._saved
             else ("there is no checkpoint yet, so begin again")
         )
-        return f"interrupted; {begins} with\n\n    {shlex.join(words)}"
+        return f"interrupted; {begins} with{self._command(arguments, profile)}"
+
+    def failed(self, arguments: list[str], profile: str | None) -> str:
+        """Return how to go on after a failure, or nothing where no checkpoint was saved."""
+        if not self._saved:
+            return ""
+        return f"to continue after step {self._saved}:{self._command(arguments, profile)}"
+
+    def _command(self, arguments: list[str], profile: str | None) -> str:
+        """Return the command that continues the run, on lines of its own."""
+        chosen = [] if profile is None else ["--profile", profile]
+        kept = [a for a in arguments if not a.startswith("workflow.run_id=")]
+        given = [self._shown(argument) for argument in kept]
+        words = ["crucible", "run", *chosen, *given, f"workflow.run_id={self._run_id}"]
+        command = f"\n\n    {shlex.join(words)}"
+        if given != kept:
+            command += f"\n\nand the secrets in place of {MASK}, better kept in the environment"
+        return command
+
+    def _shown(self, argument: str) -> str:
+        """Return an argument without secrets, since what is printed may be kept in a log."""
+        key, _, value = argument.partition("=")
+        table, _, path = key.partition(".")
+        port, _, option = path.partition(".")
+        unknown = table == "adapters" and port not in self._kitchen.describe()
+        if unknown and (option or value[:1] in "[{"):  # nobody knows what is a secret in it
+            return f"{key}={MASK}"
+        return self._kitchen.redacted(argument)
 
 
 def _stack(adapter: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import ConfigurationError
+from ..errors import AdapterError, ConfigurationError
 from ..kitchen import Kitchen
 from ..settings import TABLES, Settings, load
 from ..workflows import run_in
@@ -17,7 +17,7 @@ from .progress import Progress
 
 ARGUMENTS = typer.Argument(
     metavar="[FILE] [KEY=VALUE]...",
-    help="A crucible.toml, and settings that go before it, such as workflow.epochs=3 "
+    help="A crucible.toml, then settings that override it, such as workflow.epochs=3 "
     "or adapters.training_client=noop.",
     show_default=False,
 )
@@ -38,7 +38,7 @@ def run(
     """Run the workflow of a crucible.toml.
 
     Without a FILE, reads crucible.toml in the current folder. Settings are written KEY=VALUE, such
-    as workflow.max_steps=10, and go after the file.
+    as workflow.max_steps=10.
     """
     given = [*(arguments or []), *([] if trace is None else [f"observe.jsonl={trace}"])]
     settings = read(given, profile)
@@ -53,9 +53,11 @@ def run(
         try:
             progress.result(run_in(kitchen, name, table))
         except (KeyboardInterrupt, Exception) as error:
-            if not (interruption.came or isinstance(error, KeyboardInterrupt)):
-                raise
             progress.stop()
+            if not (interruption.came or isinstance(error, KeyboardInterrupt)):
+                if isinstance(error, AdapterError) and (more := progress.failed(given, profile)):
+                    error.add_note(more)
+                raise
             note(progress.interrupted(given, profile))
             raise typer.Exit(130) from None
 
@@ -71,7 +73,7 @@ def read(arguments: list[str], profile: str | None) -> Settings:
             )
     for argument in arguments:
         if "=" not in argument and Path(argument).suffix == ".toml":
-            raise ConfigurationError(f"{argument!r}: one file, which goes before the settings")
+            raise ConfigurationError(f"{argument!r}: one file, named before any setting")
     return load(file, profile=profile, arguments=arguments)
 
 

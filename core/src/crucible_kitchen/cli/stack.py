@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 from rich.text import Text
 from rich.tree import Tree
 
@@ -12,7 +9,7 @@ from ..discovery import Catalog, catalog
 from ..dispatch import Port
 from ..options import visible
 from ..settings import Key, Settings
-from .config import source_of
+from .config import ports_inside, source_of
 from .console import console
 from .toml import toml
 
@@ -42,27 +39,15 @@ def _tree(settings: Settings, port: Port, at: Key, name: str, installed: Catalog
     about = f"  ({entry.package} {entry.version})"
     node = Tree(Text.assemble(f"{name}: ", (port.adapter, "bold"), (about, "dim")))
     options, shown = port.options, visible(port.options)
-    inside: list[tuple[Port, Key, str]] = []
+    inside = list(ports_inside(port.options, at))
+    holding = {key[len(at)] for _, key in inside}
     for field in type(options).model_fields:
-        key, value = (*at, field), getattr(options, field)
-        if ports := list(_ports(value, key, field)):
-            inside += ports
+        if field in holding:
             continue
-        source = source_of(settings, key, options)
+        source = source_of(settings, (*at, field), options)
         text = f"{field} is not set" if shown[field] is None else f"{field} = {toml(shown[field])}"
         node.add(Text.assemble(text, (f"  # {source}", "dim")))
-    for inner, key, label in inside:
+    for inner, key in inside:
+        label = ".".join(key[len(at) :])
         node.children.append(_tree(settings, inner, key, label, installed))
     return node
-
-
-def _ports(value: Any, at: Key, label: str) -> Iterator[tuple[Port, Key, str]]:
-    """Yield the adapters of one option with their paths."""
-    if isinstance(value, Port):
-        yield value, at, label
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _ports(item, (*at, str(index)), f"{label}.{index}")
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _ports(item, (*at, str(name)), f"{label}.{name}")

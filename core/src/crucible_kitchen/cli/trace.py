@@ -30,10 +30,10 @@ def trace(
         str | None, typer.Option("--run", metavar="RUN_ID", help="A run other than the last.")
     ] = None,
 ) -> None:
-    """Show where the time of a run went, by port, adapter and callback.
+    """Show where the time of a run went.
 
-    Times are own times: what was spent in a callback, and not in calls that it made itself. So
-    a wrapper's time is told apart from that of the adapter within it.
+    By port, adapter and callback. Times are own times: what was spent in a callback, and not in
+    calls that it made itself. So a wrapper's time is told apart from that of the adapter within it.
     """
     found, unreadable = _read(file)
     attempts = _chosen(file, found, run_id)
@@ -85,19 +85,17 @@ def _chosen(file: Path, found: Sequence[Trace], run_id: str | None) -> list[Trac
 
 def _head(file: Path, found: Sequence[Trace], attempts: Sequence[Trace]) -> Iterator[Text]:
     runs = list(dict.fromkeys(run for trace in attempts for run in trace.runs))
-    others = len({run for trace in found for run in trace.runs} - set(runs))
-    more = [f"in {len(attempts)} attempts"] if len(attempts) > 1 else []
-    more += [f"{file} has {others} more run(s), see --run"] if others else []
-    named = ", ".join(runs) or "no run"
-    yield Text.assemble((named, "bold"), (f"  {'; '.join(more)}" if more else "", "dim"))
+    others = dict.fromkeys(run for trace in found for run in trace.runs if run not in runs)
+    more = f"  in {len(attempts)} attempts" if len(attempts) > 1 else ""
+    yield Text.assemble((", ".join(runs) or "no run", "bold"), (more, "dim"))
+    if others:
+        yield Text(f"{file} has more, see --run: {', '.join(others)}", "dim")
 
 
 def _print_parts(result: Profile) -> None:
     out = console()
-    calls = sum(row.calls for row in result.rows if not row.callee.wraps)
-    errors = sum(row.errors for row in result.rows if not row.callee.wraps)
-    words = [(f"{duration(result.elapsed)} in all, {_count(calls, 'call')}", "")]
-    words += [(f", {_count(errors, 'error')}", "bold red" if errors else "")]
+    words = [(f"{duration(result.elapsed)} in all, {_count(result.calls, 'call')}", "")]
+    words += [(f", {_count(result.errors, 'error')}", "bold red" if result.errors else "")]
     if result.ended == "unfinished":
         words += [("; it goes on, or was killed", "yellow")]
     elif result.ended is not None:

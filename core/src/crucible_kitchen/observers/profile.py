@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..errors import NotFound
 from .jsonl import Line
 
 WAITING = ("training_client", "await_")
@@ -36,7 +37,8 @@ class Row:
     Args:
         callee: what was called.
         calls: how often.
-        errors: how many calls failed; of a batch, how many completions did.
+        errors: how many calls failed; of a batch, how many completions did. That something was
+            not found is an answer.
         total: all calls together.
         p50: the median.
         p95: what 95 of 100 calls did not exceed.
@@ -74,6 +76,8 @@ class Profile:
         waiting: in calls that wait for a backend, at least one.
         calling: in other calls, at least one, and in none of those.
         own: in no call.
+        calls: how many there were, those apart that another call made.
+        errors: how many of these failed.
         rows: by callee, for each port the one that took the longest first.
         phases: by kind, in order of appearance.
         ended: how the last attempt ended: None, or the type of the error. `unfinished` if its
@@ -84,6 +88,8 @@ class Profile:
     waiting: float
     calling: float
     own: float
+    calls: int
+    errors: int
     rows: tuple[Row, ...]
     phases: tuple[Phase, ...]
     ended: str | None
@@ -138,12 +144,15 @@ def profile(attempts: Iterable[Trace]) -> Profile:
             elif event.name != "workflow.run":
                 phases.setdefault(event.name, []).append(interval)
     within_calls = _union([call.interval for call in calls.values()])
+    outermost = [call for call in calls.values() if call.within not in calls]
     waiting = _union([call.interval for call in calls.values() if _waits(call.callee)])
     return Profile(
         elapsed=elapsed,
         waiting=waiting,
         calling=max(within_calls - waiting, 0.0),
         own=max(elapsed - within_calls, 0.0),
+        calls=len(outermost),
+        errors=sum(call.errors for call in outermost),
         rows=tuple(_rows(calls)),
         phases=tuple(Phase(name, len(found), _union(found)) for name, found in phases.items()),
         ended=ended,
@@ -171,12 +180,12 @@ def _interval(line: Line) -> Interval:
 def _call(line: Line, interval: Interval) -> _Call:
     event, about = line.event, line.event.attributes
     port, adapter, callback = (str(about.get(key)) for key in ("port", "adapter", "callback"))
-    failed = about.get("failed")
+    failed, error = about.get("failed"), about.get("error")
     return _Call(
         Callee(port, adapter, event.name == "adapter.around", callback),
         None if event.parent is None else (line.trace, event.parent),
         interval,
-        1 if about.get("error") else failed if isinstance(failed, int) else 0,
+        failed if isinstance(failed, int) else int(bool(error) and error != NotFound.__name__),
     )
 
 

@@ -411,9 +411,22 @@ class _Training:
         client = self.kitchen.training_client
         # What had no effect and is not worth a repeat is wrong with the call.
         hopeless = error.no_effect and not (error.retryable or isinstance(error, SessionFailed))
-        if hopeless or self.restarts >= self.config.max_restarts:
+        if hopeless:
+            raise error
+        if self.restarts >= self.config.max_restarts:
+            if self.config.max_restarts:
+                error.add_note(f"restarts are used up (workflow.max_restarts={self.restarts})")
             raise error
         self.restarts += 1
+        self.kitchen.observers.emit(
+            "workflow.restart",
+            workflow="supervised",
+            run_id=self.run.id,
+            step=self.run.step,
+            restart=self.restarts,
+            callback=error.callback,
+            error=type(error).__name__,
+        )
         if self.run.checkpoint is not None:
             client.load_checkpoint(self.session, self.run.checkpoint)
             return

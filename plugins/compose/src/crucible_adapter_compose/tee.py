@@ -13,6 +13,7 @@ from crucible_kitchen import (
     AdapterOptions,
     BlobStore,
     Call,
+    CrucibleWarning,
     InvalidInput,
     MetricsStore,
     Unsupported,
@@ -107,7 +108,7 @@ class Told:
         warnings.warn(
             f"{call.port}.tee: {name} failed in {call.name}: {error.reason}. The other stores go "
             "on; further failures of this one are not told",
-            RuntimeWarning,
+            CrucibleWarning,
             stacklevel=2,
         )
 
