@@ -219,6 +219,16 @@ def test_showing_a_wrapper_says_what_depends_on_the_adapter_inside(crucible: Cru
     assert offered["close"][0] == "no"
 
 
+def test_a_wrapper_of_several_ports_is_shown_once(plain_crucible: Crucible) -> None:
+    said = plain_crucible("adapters", "show", "tee").out
+    assert said.startswith("blob_store.tee\n")
+    assert said.count("Write to several stores, read from the first.") == 1
+    assert said.endswith("\nThe same, around what serves another port: metrics_store.tee\n")
+    said = plain_crucible("adapters", "show", "noop").out
+    assert "completer.noop\n" in said
+    assert "training_client.noop\n" in said
+
+
 def test_a_wrapper_that_is_not_installed_is_said_to_come_with_compose() -> None:
     with pytest.raises(AdapterNotFound, match="pip install crucible-adapter-compose"):
         Catalog((), ()).find("training_client", "retry")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,28 @@ def test_the_example_runs_on_noops_as_it_is(plain_crucible: Crucible, clone: Pat
     with Kitchen({"metrics_store": {"use": "jsonl", "path": str(clone / "runs/metrics")}}) as again:
         rows = again.metrics_store.read(figures["run_id"])
     assert sum(row.metric == "train_mean_nll" for row in rows) == 1000
+
+
+def test_a_rehearsal_says_when_a_session_is_set_back_and_how_to_go_on_in_the_end(
+    plain_crucible: Crucible, clone: Path
+) -> None:
+    rehearsal = ("run", "docs/examples/rehearsal.toml", "workflow.save_every=1")
+    noop = "adapters.training_client.inner.inner=noop"
+    outcome = plain_crucible(*rehearsal, noop)
+    assert outcome.code == 0, outcome.err
+    assert re.search(
+        r"^\w+ failed \(Unavailable\); the session is set back and goes on after step \d+ "
+        r"\(restart 3\)$",
+        outcome.out,
+        re.MULTILINE,
+    )
+    outcome = plain_crucible(*rehearsal, noop, "workflow.max_restarts=3")
+    assert outcome.code == 1
+    error, used_up, going_on, _, command = outcome.err.splitlines()
+    assert error.startswith("error: training_client.faulty.")
+    assert used_up == "restarts are used up (workflow.max_restarts=3)"
+    assert re.fullmatch(r"to continue after step \d+:", going_on)
+    assert command.startswith(f"    crucible {' '.join(rehearsal)} {noop}")
 
 
 def test_every_port_can_be_a_noop(plain_crucible: Crucible, clone: Path) -> None:

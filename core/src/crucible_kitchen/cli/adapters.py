@@ -68,10 +68,20 @@ def show(
             f"{given[0]!r} goes with a port, such as `crucible adapters show blob_store "
             f"{given[0]}`; {name!r} is none of {', '.join(PORTS)}"
         )
-    for index, entry in enumerate(_matching(name)):
-        if index:
+    shown: list[tuple[str | None, list[str]]] = []
+    alike: list[str] = []
+    for entry in _matching(name):
+        adapter = entry.load()
+        about = (inspect.getdoc(adapter), [*options_class(adapter, entry.name).model_fields])
+        if about in shown and "around" in marked(adapter):  # it treats all callbacks alike
+            alike.append(f"{entry.port}.{entry.name}")
+            continue
+        if shown:
             print()
-        _show(entry, entry.load())
+        shown.append(about)
+        _show(entry, adapter)
+    if alike:
+        print(f"\nThe same, around what serves another port: {', '.join(alike)}")
 
 
 def _matching(name: str) -> list[Installed]:
