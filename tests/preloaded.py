@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,7 @@ def wait_for_a_command() -> None:
             place = os.path.join(streams, str(number)) if number else os.devnull
             os.dup2(os.open(place, flags | (os.O_CREAT if number else 0)), number)
         faulthandler.dump_traceback_later(timeout, exit=True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as in the foreground
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environ)

@@ -233,6 +233,13 @@ class TestMistakes:
         assert "adapters.blob_store.inner: Input should be a valid list; it begins like" in said
         assert "expecting value at character 2; is a quote lost to the shell?" in said
 
+    def test_json_in_quotes_is_not_taken_for_a_name(self, mistake: Mistake, tmp_path: Path) -> None:
+        quoted = """[adapters]\nblob_store = '{"use": "acme", "api_key": "hunter22"}'\n"""
+        (tmp_path / "crucible.toml").write_text(quoted)
+        said = mistake("config")
+        assert "adapters.blob_store: is JSON within a text; write it without the quotes" in said
+        assert "hunter22" not in said
+
     def test_an_item_of_a_list_cannot_be_set_by_itself(self, mistake: Mistake) -> None:
         said = mistake("config", "adapters.blob_store=tee", "adapters.blob_store.inner.0=noop")
         assert "adapters.blob_store.inner: Input should be a valid list; it is one value" in said

@@ -36,7 +36,7 @@ from .ports import (
     MetricsStore,
     TrainingClient,
 )
-from .settings import Key, Settings, in_code, load, not_json
+from .settings import Key, Settings, in_code, load, miswritten
 from .telemetry import Observer, Observers
 
 if TYPE_CHECKING:
@@ -237,8 +237,8 @@ class Kitchen:
         use = table.pop("use", None)
         if use is None or use == "":
             raise PydanticCustomError("no_use", 'name the adapter: use = "<name>"')
-        if why := not_json(use):  # it may hold a secret, so it is not looked for as a name
-            raise PydanticCustomError("not_json", "{why}", {"why": why})
+        if why := miswritten(use):  # it may hold a secret, so it is not looked for as a name
+            raise PydanticCustomError("miswritten", "{why}", {"why": why})
         try:
             if isinstance(use, str):
                 entry = self._entries().find(port.name, use)
@@ -383,7 +383,7 @@ def _not_as_written(problem: Any, table: Mapping[str, Any]) -> str:
         if not isinstance(value, Mapping) or part not in value:
             return ""
         value = value[part]
-    if why := not_json(value):
+    if why := miswritten(value):
         return why
     if problem["type"] in ("list_type", "tuple_type") and isinstance(value, Mapping):
         return "is one value, written as a whole: none of its parts can be set by itself"

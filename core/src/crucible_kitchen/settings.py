@@ -346,7 +346,7 @@ def _assignments(name: str, pairs: Iterable[tuple[str, Key, str]]) -> Layer:
                 )
             here = here.setdefault(part, {})
         here[path[-1]] = _value(text)
-        if len(path) == 2 and path[0] == "adapters" and (why := not_json(here[path[-1]])):
+        if len(path) == 2 and path[0] == "adapters" and (why := miswritten(here[path[-1]])):
             raise ConfigurationError(f"{label}: {why}")
         labels[path] = label
         if len(path) == 2 and path[0] == "adapters":
@@ -381,7 +381,7 @@ def _value(text: str) -> Any:
     """Text stays text, for the option's own type to convert; only `[...]`, `{...}` are JSON.
 
     What begins like JSON and is none, such as the template `{question}`, stays text, too: where
-    a table or a list is needed, `not_json` says why it is none.
+    a table or a list is needed, `miswritten` says why it is none.
     """
     if text[:1] not in ("[", "{"):
         return text
@@ -391,8 +391,11 @@ def _value(text: str) -> Any:
         return text
 
 
-def not_json(value: Any) -> str:
-    """Say why a text that begins like JSON is none, without repeating it; else return nothing."""
+def miswritten(value: Any) -> str:
+    """Say what is wrong with a text in place of a table or a list, if it was to be JSON.
+
+    Without repeating it, for it may hold a secret. Any other value is fine: nothing is said.
+    """
     if not isinstance(value, str) or value[:1] not in ("[", "{"):
         return ""
     try:
@@ -400,4 +403,4 @@ def not_json(value: Any) -> str:
     except json.JSONDecodeError as error:
         where = f"{error.msg[:1].lower()}{error.msg[1:]} at character {error.pos + 1}"
         return f"begins like JSON, but is none: {where}; is a quote lost to the shell?"
-    return ""
+    return "is JSON within a text; write it without the quotes around it"

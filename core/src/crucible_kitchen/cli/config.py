@@ -17,7 +17,7 @@ from ..kitchen import Kitchen
 from ..observers.config import configured
 from ..options import variable_of, visible
 from ..ports import PORTS
-from ..settings import Key, Settings, not_json
+from ..settings import Key, Settings, miswritten
 from ..workflows import config_class, find
 from .console import console, fail, note
 from .run import ARGUMENTS, PROFILE, read, workflow_of
@@ -175,6 +175,6 @@ def _hidden_rows(settings: Settings, at: Key) -> Iterator[Row]:
     installed = [entry.name for entry in catalog().entries]
     for key, value in settings.leaves():
         if key[: len(at)] == at:
-            chosen = key[:-1] == at and not not_json(value)
+            chosen = key[:-1] == at and not miswritten(value)
             named = key[-1] == "use" and (chosen or value in installed)
             yield (key, toml(value) if named else HIDDEN, settings.source_of(key))
