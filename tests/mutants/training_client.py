@@ -898,15 +898,25 @@ class ClosesOnce(Faulty):
         opts.inner.close_session(session)
 
 
-class RevivesWithItsOptimizerOnly(Faulty):
-    """Only some sequences of calls show it."""
+class ForgetsNothing(Faulty):
+    """What ends something leaves it as it was. Three faults: hypothesis draws with the constants of
+    the code around, so that a sequence which shows a single one may come or not."""
 
     @hookimpl
     def load_checkpoint(self, opts: Options, session: Any, path: str, with_optimizer: bool) -> None:
-        failed = session.failed
+        failed, gradient = session.failed, session.gradient
         opts.inner.load_checkpoint(session, path, with_optimizer)
-        if not with_optimizer:
-            session.failed = failed
+        session.failed, session.gradient = failed, gradient
+
+    @hookimpl
+    def optim_step(self, opts: Options, session: Any, learning_rate: float, adam: Any) -> Any:
+        gradient = session.gradient
+        future = opts.inner.optim_step(session, learning_rate, adam)
+        session.gradient = gradient
+        return future
+
+    @hookimpl
+    def close_session(self, opts: Options, session: Any) -> None: ...
 
 
 class NamesWeightsForTheSampler(Faulty):
@@ -1006,7 +1016,7 @@ MUTANTS += [
     ),
     Mutant(
         "training_client",
-        RevivesWithItsOptimizerOnly(),
+        ForgetsNothing(),
         "test_any_sequence_of_calls_does_what_its_history_says",
     ),
     Mutant(
