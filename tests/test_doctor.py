@@ -6,9 +6,12 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Crucible
+from crucible_kitchen import AdapterOptions, HubClient, Kitchen, Unavailable, hookimpl
+from crucible_kitchen.cli.doctor import _reach
 
 SECRET = "do-not-show-me"
 
@@ -75,6 +78,41 @@ def test_of_several_adapters_inside_each_is_reached(
         code, line = told(crucible, *stack, about=f"adapters.blob_store.inner.{index}")
         assert line.startswith(f"adapters.blob_store.inner.{index} {said}")
         assert code == 1
+
+
+class Own:
+    """Has a backend itself, beside an adapter in its options."""
+
+    class Options(AdapterOptions):
+        hub: HubClient
+
+    @hookimpl
+    def ping(self) -> None:
+        raise Unavailable("my server is down")
+
+    @hookimpl
+    def read(self, path: str) -> bytes:
+        return b""
+
+    @hookimpl
+    def stream(self, path: str) -> list[bytes]:
+        return []
+
+    @hookimpl
+    def exists(self, path: str) -> bool:
+        return False
+
+    @hookimpl
+    def write(self, path: str, data: Any) -> None: ...
+
+
+def test_an_adapter_with_a_backend_is_reached_beside_those_inside_it() -> None:
+    kitchen = Kitchen({"blob_store": {"use": Own(), "hub": "noop"}})
+    rows = [*_reach(kitchen.settings, kitchen.blob_store, ("adapters", "blob_store"))]
+    assert [(what, problem) for what, problem, _ in rows] == [
+        ("adapters.blob_store", "problem"),
+        ("adapters.blob_store.hub", ""),
+    ]
 
 
 def test_an_adapter_without_a_backend_has_nothing_to_reach(crucible: Crucible) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
@@ -335,6 +336,8 @@ def test_a_call_takes_no_argument_that_its_callback_lacks() -> None:
         ([b"1"], Unavailable("away", no_effect=True), True),
         (iter([b"1"]), Unavailable("away", no_effect=True), False),
         (io.BytesIO(b"1"), Unavailable("away", no_effect=True), False),
+        # It can be read once, like a file, and is no Iterator.
+        (tempfile.NamedTemporaryFile(), Unavailable("away", no_effect=True), False),  # noqa: SIM115
     ],
 )
 def test_a_call_tells_whether_it_may_be_repeated_after_an_error(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -427,6 +428,47 @@ def test_a_result_that_breaks_the_contract_is_returned_observed_or_not() -> None
     kitchen = Kitchen({"completer": completer(complete=lambda prompt, params: "no completion")})
     told(kitchen.observers)
     assert kitchen.completer.complete([1], SamplingParams(1)) == "no completion"  # type: ignore[comparison-overlap]
+
+
+def test_usage_that_breaks_the_contract_is_returned_observed_or_not() -> None:
+    odd: Any = Completion("a", None, None, "stop", Usage(None, 3))  # type: ignore[arg-type]
+
+    def stream_complete(prompt: Any, params: Any) -> Iterator[Any]:
+        yield CompletionChunk("a", 7)  # type: ignore[arg-type]
+
+    made = completer(complete=lambda prompt, params: odd, stream_complete=stream_complete)
+    kitchen = Kitchen({"completer": made})
+    told(kitchen.observers)
+    assert kitchen.completer.complete([1], SamplingParams(1)) is odd
+    assert len(list(kitchen.completer.stream_complete([1], SamplingParams(1)))) == 1
+
+
+def test_a_stream_that_is_left_and_forgotten_is_told() -> None:
+    def stream_complete(prompt: Any, params: Any) -> Iterator[Any]:
+        yield from CHUNKS
+
+    kitchen = Kitchen({"completer": completer(stream_complete=stream_complete)})
+    events = told(kitchen.observers)
+    for _ in kitchen.completer.stream_complete([1], SamplingParams(1)):
+        break
+    gc.collect()
+    [event] = events
+    assert (event.attributes["completion_tokens"], event.attributes["error"]) == (2, None)
+
+
+def test_an_observer_that_cannot_even_be_reported_stops_nothing() -> None:
+    class Nameless:
+        def __call__(self, event: Event) -> None:
+            raise ValueError
+
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    observers = Observers()
+    observers.add(Nameless())
+    events = told(observers)
+    observers.emit("noticed")
+    assert len(events) == 1
 
 
 def test_numbers_of_spans_are_never_used_twice() -> None:

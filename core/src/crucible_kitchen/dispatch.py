@@ -78,7 +78,8 @@ class Call:
         """
         if self.repeatable:
             return True
-        once = any(isinstance(value, Iterator) for value in self.arguments.values())
+        # A NamedTemporaryFile can be read, and is no Iterator.
+        once = any(isinstance(v, Iterator) or hasattr(v, "read") for v in self.arguments.values())
         return error.no_effect and not once
 
     def __call__(self) -> Any:
@@ -250,7 +251,7 @@ class Port:
                 if not _same(arguments[name], default):
                     raise self._explain(Unsupported(f"takes no {name!r}"), callback)
             if self._listening:
-                asked = self._asked(callback, arguments)
+                asked = _unless_it_fails(self._asked, callback, arguments)
                 span = self._start("adapter.call", callback, outer, asked)
             invoke = functools.partial(getattr(self._hooks, callback), opts=self._opts, **arguments)
         if span is None:
@@ -284,7 +285,7 @@ class Port:
         with span.current():
             result = self._finish(callback, invoke, span)
         if not isinstance(result, Stream):  # a stream tells when it ends
-            span.end(**self._answered(callback, result))
+            span.end(**_unless_it_fails(self._answered, callback, result))
         return result
 
     def _asked(self, callback: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -366,6 +367,14 @@ def close_all(ports: Iterable[Port]) -> None:
     with contextlib.ExitStack() as stack:
         for port in reversed([*ports]):
             stack.callback(port.close)
+
+
+def _unless_it_fails(tell: Callable[..., Mapping[str, Any]], *about: Any) -> Mapping[str, Any]:
+    """Return what observers are told; nothing where a value is not what the contract says."""
+    try:
+        return tell(*about)
+    except Exception:
+        return {}
 
 
 def _same(value: Any, default: Any) -> bool:

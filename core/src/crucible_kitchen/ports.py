@@ -8,14 +8,13 @@ raises `Unsupported`; ask `supports` before. Every failure is an `AdapterError`.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
-
-import numpy as np
 
 from .dispatch import Port
 from .errors import AdapterError, InvalidInput
@@ -410,8 +409,9 @@ class Completer(Port):
             if not isinstance(chunk, CompletionChunk):
                 return
             if chunk.tokens is not None:
-                tokens += int(np.size(chunk.tokens))
-                span.set(completion_tokens=tokens)
+                with contextlib.suppress(Exception):
+                    tokens += len(chunk.tokens)
+                    span.set(completion_tokens=tokens)
             if chunk.finish_reason is not None:
                 span.set(finish_reasons={str(chunk.finish_reason): 1})
 

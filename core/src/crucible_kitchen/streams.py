@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
@@ -65,6 +66,12 @@ class Stream(Generic[T], Iterator[T]):
     def close(self) -> None:
         """Free what the stream holds. Closing twice is fine."""
         self._finish(None)
+
+    def __del__(self) -> None:
+        """Close a stream that was left early and forgotten."""
+        if getattr(self, "_open", False):
+            with contextlib.suppress(Exception):
+                self.close()
 
     def _finish(self, error: Exception | None) -> None:
         if not self._open:

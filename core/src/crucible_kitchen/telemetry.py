@@ -293,9 +293,10 @@ class Observers:
         except Exception as error:
             if id(observer) not in self._reported:
                 self._reported.add(id(observer))
-                print(
-                    f"crucible: observer {observer!r} failed at {at} "
-                    f"({type(error).__name__}: {error}); further failures stay silent",
-                    file=sys.stderr,
-                )
+                with contextlib.suppress(Exception):  # where nobody reads what is said, either
+                    print(
+                        f"crucible: observer {observer!r} failed at {at} "
+                        f"({type(error).__name__}: {error}); further failures stay silent",
+                        file=sys.stderr,
+                    )
             return None

@@ -295,3 +295,16 @@ def test_a_data_set_whose_adapter_goes_away_is_not_found_elsewhere(
     with pytest.raises(Unavailable):
         store.to_list(handle)
     assert second.calls == []
+
+
+def test_a_data_set_stays_with_its_adapter_in_a_fallback_inside_a_fallback(
+    bind: Bind, scripted: Any
+) -> None:
+    first, second = scripted("dataset_store", *away(1)), scripted("dataset_store")
+    other = scripted("dataset_store")
+    inner = {"use": fallback.dataset_store, "inner": [first.table, second.table]}
+    store = bind("dataset_store", fallback.dataset_store, inner=[inner, other.table])
+    rows = store.to_list(store.take(store.get_split(store.load_dataset("a/b"), "train"), 2))
+    assert len(rows) == 2
+    assert second.calls == ["load_dataset", "get_split", "take", "to_list"]
+    assert other.calls == []

@@ -296,3 +296,22 @@ def test_ctrl_c_while_waiting_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) 
     other = started(slots.acquire)
     other.join(30)
     assert not other.is_alive()
+
+
+def test_a_later_thread_does_not_inherit_the_slot_of_a_thread_that_has_ended() -> None:
+    slots = turns.Slots(1)
+    owners: list[object] = []
+    ended = threading.Thread(target=lambda: owners.append(slots.acquire()))
+    ended.start()
+    ended.join()  # its number may be given to the next thread
+    entered: list[object] = []
+    later = [started(lambda: entered.append(slots.acquire())) for _ in range(4)]
+    until(lambda: len(slots._waiting) == 4)
+    assert entered == []
+    slots.release(owners[0])
+    until(lambda: len(entered) == 1)
+    for _ in later[1:]:
+        slots.release(entered[-1])
+        count = len(entered)
+        until(lambda count=count: len(entered) == count + 1)  # type: ignore[misc]
+    assert len(set(map(id, entered))) == 4

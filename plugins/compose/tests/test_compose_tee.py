@@ -17,6 +17,7 @@ from crucible_kitchen import (
     InvalidInput,
     Kitchen,
     NotFound,
+    RateLimited,
     Unavailable,
     Unsupported,
     hookimpl,
@@ -116,6 +117,19 @@ def test_what_the_first_store_refuses_is_written_nowhere(
     with pytest.raises(type(refusal), match=refusal.reason):
         store.write("a", b"1") if port == "blob_store" else store.record("run", "x", 1.0, 0)
     assert second.calls == []
+
+
+@pytest.mark.parametrize(
+    ("second", "no_effect"),
+    [(Unavailable("b", no_effect=True), True), (Unavailable("b"), False)],
+)
+def test_a_failure_of_all_had_no_effect_only_if_none_had_one(
+    bind: Bind, scripted: Any, second: AdapterError, no_effect: bool
+) -> None:
+    stores = scripted("metrics_store", RateLimited("a")), scripted("metrics_store", second)
+    with pytest.raises(RateLimited) as caught:
+        over(bind, "metrics_store", *stores).record("run", "x", 1.0)
+    assert caught.value.no_effect is no_effect
 
 
 def test_what_another_store_refuses_is_told(bind: Bind, scripted: Any) -> None:

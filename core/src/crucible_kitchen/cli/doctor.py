@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..binding import options_class, problems
+from ..binding import marked, options_class, problems
 from ..discovery import WORKFLOWS, Installed, catalog
 from ..dispatch import Port
 from ..errors import CrucibleError
@@ -112,12 +112,11 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
 
 
 def _reach(settings: Settings, port: Port, at: Key) -> Iterator[Row]:
-    """Reach an adapter; of one that wraps others, each of those instead."""
+    """Reach an adapter, if it has something to reach itself, and those inside it."""
     what, source = ".".join(at), f"(from {settings.source_of((*at, 'use'))})"
-    if inside := list(ports_inside(port.options, at)):
+    inside = list(ports_inside(port.options, at))
+    if inside and "ping" not in marked(port._binding.adapter):
         yield what, "", f"{port.adapter}: bound, around {len(inside)} {source}"
-        for inner, key in inside:
-            yield from _reach(settings, inner, key)
     elif not port.supports("ping"):
         yield what, "", f"{port.adapter}: bound, has nothing to reach {source}"
     else:
@@ -129,3 +128,5 @@ def _reach(settings: Settings, port: Port, at: Key) -> Iterator[Row]:
         else:
             seconds = time.perf_counter() - started
             yield what, "", f"{port.adapter}: reached in {seconds:.2f} s {source}"
+    for inner, key in inside:
+        yield from _reach(settings, inner, key)

@@ -57,7 +57,8 @@ class Fallback(Wrapper):
 
     @hookimpl
     def around(self, opts: FallbackOptions[Any], call: Call) -> Any:
-        if isinstance(handle := call.arguments.get("handle"), Elsewhere):
+        handle = call.arguments.get("handle")
+        if isinstance(handle, Elsewhere) and handle.fallback is opts:
             return handle.run(opts, call)
         if call.name not in ASKS[call.port] and call.name != "ping":
             return call()
@@ -68,7 +69,7 @@ class Fallback(Wrapper):
         if call.name == "complete_batch":
             return asked.for_failed_items(result)
         if call.port == "dataset_store" and call.name != "ping" and asked.index > 0:
-            return Elsewhere(asked.index, result)
+            return Elsewhere(opts, asked.index, result)
         return result
 
 
@@ -181,17 +182,21 @@ class Elsewhere:
     Those of the first are its own handles, so that its helpers take them.
 
     Args:
+        fallback: the options of the wrapper that asked, since another may be inside it.
         index: which adapter.
         handle: what it calls the data set.
     """
 
+    fallback: FallbackOptions[Any]
     index: int
     handle: Any
 
     def run(self, opts: FallbackOptions[Any], call: Call) -> Any:
         """Run a call on this data set where it is."""
         result = call.on(opts.inner[self.index], handle=self.handle)
-        return result if call.name in ("to_list", "stream") else Elsewhere(self.index, result)
+        if call.name in ("to_list", "stream"):
+            return result
+        return Elsewhere(opts, self.index, result)
 
 
 dataset_store = Fallback("fallback", FallbackOptions[DatasetStore])

@@ -57,7 +57,7 @@ class Limit(Wrapper):
     @hookimpl
     def around(self, opts: LimitOptions[Any], call: Call) -> Any:
         slots, pace = _limits(opts)
-        owner = slots.acquire() if slots is not None else 0
+        owner = slots.acquire() if slots is not None else None
         try:
             if pace is not None:
                 pace.wait()
@@ -79,7 +79,7 @@ class LimitedStream(Iterator[Any]):
         owner: the thread that began the stream.
     """
 
-    def __init__(self, stream: Stream[Any], slots: Slots, owner: int) -> None:
+    def __init__(self, stream: Stream[Any], slots: Slots, owner: object) -> None:
         self._stream = stream
         self._slots: Slots | None = slots
         self._owner = owner

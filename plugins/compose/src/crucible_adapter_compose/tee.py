@@ -84,6 +84,10 @@ def _write(opts: TeeOptions[Any], call: Call, changed: Mapping[str, Any]) -> Non
             if index == 0 and isinstance(error, InvalidInput | Unsupported):
                 raise  # the call is at fault, not the store
             failures[index] = error
+    if 0 in failures and not (
+        len(failures) == len(opts.inner) and all(error.no_effect for error in failures.values())
+    ):
+        failures[0].no_effect = False  # of the whole, whatever the first store says of itself
     if len(failures) == len(opts.inner):
         raise failures[0]
     for index, failure in failures.items():

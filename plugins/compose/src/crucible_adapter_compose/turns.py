@@ -16,14 +16,16 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._free = count
-        self._held: dict[int, int] = {}
-        self._waiting: deque[tuple[int, threading.Lock]] = deque()
-        self._returned: deque[int] = deque()
+        self._held: dict[object, int] = {}
+        self._waiting: deque[tuple[object, threading.Lock]] = deque()
+        self._returned: deque[object] = deque()
+        self._threads = threading.local()
         self._lock = threading.Lock()
 
-    def acquire(self) -> int:
+    def acquire(self) -> object:
         """Wait for a slot; return what `release` wants."""
-        me = threading.get_ident()
+        # Not its number, which a later thread gets again while a stream of this one is open.
+        me = self._threads.__dict__.setdefault("me", object())
         turn = None
         with self._lock:
             if me in self._held:
@@ -41,7 +43,7 @@ class Slots:
             self._wait(me, turn)
         return me
 
-    def _wait(self, me: int, turn: threading.Lock) -> None:
+    def _wait(self, me: object, turn: threading.Lock) -> None:
         try:
             turn.acquire()
         except BaseException:  # Ctrl-C
@@ -53,7 +55,7 @@ class Slots:
                 self.release(me)
             raise
 
-    def release(self, owner: int) -> None:
+    def release(self, owner: object) -> None:
         """Give a slot back, from any thread. Waits for nothing, so a finaliser may call it."""
         self._returned.append(owner)
         self._settle()
@@ -67,7 +69,7 @@ class Slots:
             finally:
                 self._lock.release()
 
-    def _pass_on(self, owner: int) -> None:
+    def _pass_on(self, owner: object) -> None:
         self._held[owner] -= 1
         if self._held[owner]:
             return
