@@ -14,9 +14,11 @@ import pytest
 from crucible_adapter_compose import limit, retry, turns
 from crucible_kitchen import (
     AdapterOptions,
+    AdapterTimeout,
     BlobStore,
     ConfigurationError,
     NotFound,
+    TrainingClient,
     Unavailable,
     hookimpl,
 )
@@ -315,3 +317,32 @@ def test_a_later_thread_does_not_inherit_the_slot_of_a_thread_that_has_ended() -
         count = len(entered)
         until(lambda count=count: len(entered) == count + 1)  # type: ignore[misc]
     assert len(set(map(id, entered))) == 4
+
+
+class Asleep:
+    """A training client that waits until it is told to wake up, or as long as it may."""
+
+    class Options(AdapterOptions):
+        inner: TrainingClient
+
+    def __init__(self) -> None:
+        self.waits = threading.Event()
+        self.wakes = threading.Event()
+
+    @hookimpl
+    def await_(self, opts: Any, future: Any, timeout: float | None) -> Any:
+        self.waits.set()
+        if not self.wakes.wait(timeout):
+            raise AdapterTimeout("no result yet")
+
+
+def test_waiting_for_a_result_waits_for_no_other_wait(bind: Bind) -> None:
+    asleep = Asleep()
+    inner = {"use": asleep, "inner": {"use": kitchen_noop.training_client}}
+    client = bind("training_client", limit.training_client, inner=inner, concurrency=1)
+    first = started(lambda: client.await_(None))
+    assert asleep.waits.wait(30)
+    with pytest.raises(AdapterTimeout):
+        client.await_(None, timeout=0.0)
+    asleep.wakes.set()
+    first.join(30)

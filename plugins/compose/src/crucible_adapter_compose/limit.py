@@ -51,11 +51,13 @@ class Limit(Wrapper):
     """Let so many calls through at once, and so many a second, in the order in which they come.
 
     A call inside a call of the same thread (while it writes, or has a stream open) needs no slot of
-    its own, since it would wait for itself.
+    its own, since it would wait for itself. Waiting for a result (`await_`) is not limited.
     """
 
     @hookimpl
     def around(self, opts: LimitOptions[Any], call: Call) -> Any:
+        if call.name == "await_":  # to wait for its turn it would wait beyond its timeout
+            return call()
         slots, pace = _limits(opts)
         owner = slots.acquire() if slots is not None else None
         try:
