@@ -110,3 +110,10 @@ def test_a_line_that_is_none_is_no_error(line: bytes | str) -> None:
 
 def test_a_line_of_nothing_but_brackets_is_no_error() -> None:
     assert decode(b"[" * 100_000) is None
+
+
+def test_an_event_may_come_in_the_middle_of_another(tmp_path: Path) -> None:
+    lines = JsonLines(tmp_path / "t.jsonl")
+    with lines._lock:  # as where a stream is collected that nobody closed
+        lines(Event("noticed", {}))
+    assert len((tmp_path / "t.jsonl").read_text().splitlines()) == 1

@@ -34,7 +34,8 @@ class JsonLines:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
         self.trace = secrets.token_hex(4)
-        self._lock = threading.Lock()
+        # A stream that is garbage ends where it is collected, which may be in the middle of a line.
+        self._lock = threading.RLock()
         self._file: int | None = None
         self._open()
 
