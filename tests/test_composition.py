@@ -337,7 +337,8 @@ def test_the_example_of_around_warns_of_slow_calls(caplog: pytest.LogCaptureFixt
     inner = {"use": Slow(), "inner": noop}
     with bound("blob_store", slow_calls, inner=inner, seconds=0.01) as store:
         store.exists("a")
-    assert [record.message for record in caplog.records] == ["exists of Slow took 0.0 s"]
+    [record] = caplog.records
+    assert record.message.startswith("exists of Slow took 0.")
 
 
 def test_the_guide_shows_code_that_is_tested() -> None:

@@ -152,8 +152,8 @@ def redacted(text: str, model: BaseModel) -> str:
     return _without_passwords(text)
 
 
+# The password of a URL: scheme://user:password@host.
 PASSWORD = re.compile(r"(?<=://)([^/\s:@]*:)[^/\s@]+(?=@)")
-"""The password of a URL, `scheme://user:password@host`."""
 
 
 def _without_passwords(value: T) -> T:

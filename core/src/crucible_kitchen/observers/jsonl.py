@@ -148,6 +148,6 @@ def decode(line: bytes) -> Line | None:
                 "attributes": dict(about),
             } if math.isfinite(time):
                 return Line(trace, Event(name, about, float(time), span, parent))
-    except (ValueError, RecursionError):
+    except (ValueError, OverflowError, RecursionError):
         pass
     return None
