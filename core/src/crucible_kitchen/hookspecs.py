@@ -471,15 +471,20 @@ class HubClientOptionalSpec(Protocol[OptsT]):
         ...
 
 
+def _replaces(arguments: Mapping[str, Any]) -> bool:
+    """Say whether recording again would replace a row, and not add one."""
+    return arguments.get("step") is not None
+
+
 class MetricsStoreSpec(Protocol[OptsT]):
-    """Keep the numbers of runs. Every callback is repeatable.
+    """Keep the numbers of runs. Every callback is repeatable, but for recording without a step.
 
     One row per (run, metric, step): recording again replaces, so a resumed run leaves no
     duplicates. Without a step every call is a row of its own. Steps may come late and go
     backwards. NaN and infinities come back as they went in. Several processes may write at once.
     """
 
-    @_callback(repeatable=True)
+    @_callback(repeatable=_replaces)
     def record(
         self,
         opts: OptsT,
@@ -508,7 +513,7 @@ class MetricsStoreSpec(Protocol[OptsT]):
 class MetricsStoreOptionalSpec(Protocol[OptsT]):
     """What a metrics store may offer beside."""
 
-    @_callback(repeatable=True)
+    @_callback(repeatable=_replaces)
     def record_many(
         self,
         opts: OptsT,
