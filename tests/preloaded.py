@@ -16,9 +16,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+START = """
+import preloaded
 from crucible_kitchen.cli import main
-
-START = "import preloaded; preloaded.wait_for_a_command(); preloaded.main()"
+preloaded.wait_for_a_command()
+main()
+"""
 
 
 class Commands:
@@ -63,9 +66,7 @@ def wait_for_a_command() -> None:
     """Fork for each command that is asked for, and tell its exit code; return in the fork."""
     known = {"", *_on_path(os.environ)}
     rest = [place for place in sys.path if place not in known]
-    while line := os.read(0, 1 << 20):
-        while not line.endswith(b"\n"):
-            line += os.read(0, 1 << 20)
+    for line in sys.stdin:
         if command := os.fork():
             _, status = os.waitpid(command, 0)
             print(os.waitstatus_to_exitcode(status), flush=True)
@@ -83,6 +84,3 @@ def wait_for_a_command() -> None:
         sys.argv[1:] = arguments
         return
     sys.exit()
-
-
-__all__ = ["Commands", "main", "wait_for_a_command"]

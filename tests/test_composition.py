@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -323,22 +323,16 @@ def test_the_guides_retrying_client_is_short_and_uses_nothing_private() -> None:
     assert set(imported) == {"time", "crucible_kitchen"}
 
 
-def test_the_example_of_around_warns_of_slow_calls(caplog: pytest.LogCaptureFixture) -> None:
-    class Slow:
-        class Options(AdapterOptions):
-            inner: BlobStore
-
-        @hookimpl
-        def exists(self, path: str) -> bool:
-            time.sleep(0.02)
-            return True
-
-    noop = {"use": kitchen_noop.blob_store, "latency_scale": 0}
-    inner = {"use": Slow(), "inner": noop}
-    with bound("blob_store", slow_calls, inner=inner, seconds=0.01) as store:
+def test_the_example_of_around_warns_of_slow_calls(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([1.0, 1.02, 2.0, 2.005])  # of two calls, the second of which is quick
+    monkeypatch.setattr(slow_calls, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    noop = {"use": "noop", "latency_scale": 0}
+    with bound("blob_store", slow_calls, inner=noop, seconds=0.01) as store:
         store.exists("a")
-    [record] = caplog.records
-    assert record.message.startswith("exists of Slow took 0.")
+        store.exists("b")
+    assert [record.message for record in caplog.records] == ["exists of noop took 0.0 s"]
 
 
 def test_the_guide_shows_code_that_is_tested() -> None:

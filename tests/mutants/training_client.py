@@ -898,6 +898,15 @@ class ClosesOnce(Faulty):
         opts.inner.close_session(session)
 
 
+class RevivesWithItsOptimizerOnly(Faulty):
+    @hookimpl
+    def load_checkpoint(self, opts: Options, session: Any, path: str, with_optimizer: bool) -> None:
+        failed = session.failed
+        opts.inner.load_checkpoint(session, path, with_optimizer)
+        if not with_optimizer:
+            session.failed = failed
+
+
 class ForgetsNothing(Faulty):
     """What ends something leaves it as it was. Three faults: hypothesis draws with the constants of
     the code around, so that a sequence which shows a single one may come or not."""
@@ -1013,6 +1022,11 @@ MUTANTS += [
         "training_client",
         NamesWeightsForTheSampler(),
         "test_references_of_weights_are_never_reused",
+    ),
+    Mutant(
+        "training_client",
+        RevivesWithItsOptimizerOnly(),
+        "test_loading_revives_a_failed_session",
     ),
     Mutant(
         "training_client",

@@ -106,14 +106,20 @@ def _port_rows(settings: Settings, at: Key, port: Port) -> Iterator[Row]:
 
 
 def _model_rows(settings: Settings, at: Key, model: BaseModel) -> Iterator[Row]:
-    shown, inside = visible(model), list(ports_inside(model, at))
-    holding = {key[len(at)] for _, key in inside}
+    yield from plain_rows(settings, at, model)
+    # Last: TOML has no way back to the table around another.
+    for port, key in ports_inside(model, at):
+        yield from _port_rows(settings, key, port)
+
+
+def plain_rows(settings: Settings, at: Key, model: BaseModel) -> Iterator[Row]:
+    """Yield a row for each field that holds no adapter."""
+    shown = visible(model)
+    holding = {key[len(at)] for _, key in ports_inside(model, at)}
     for name in type(model).model_fields:
         if name not in holding:
             value = None if shown[name] is None else toml(shown[name])
             yield ((*at, name), value, source_of(settings, (*at, name), model))
-    for port, key in inside:  # last: TOML has no way back to the table around another
-        yield from _port_rows(settings, key, port)
 
 
 def ports_inside(model: BaseModel, at: Key) -> Iterator[tuple[Port, Key]]:

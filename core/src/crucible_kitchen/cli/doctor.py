@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..binding import marked, options_class, problems
+from ..binding import options_class, problems
 from ..discovery import WORKFLOWS, Installed, catalog
 from ..dispatch import Port
 from ..errors import CrucibleError
@@ -115,7 +115,7 @@ def _reach(settings: Settings, port: Port, at: Key) -> Iterator[Row]:
     """Reach an adapter, if it has something to reach itself, and those inside it."""
     what, source = ".".join(at), f"(from {settings.source_of((*at, 'use'))})"
     inside = list(ports_inside(port.options, at))
-    if inside and "ping" not in marked(port._binding.adapter):
+    if inside and "ping" not in port._implemented:
         yield what, "", f"{port.adapter}: bound, around {len(inside)} {source}"
     elif not port.supports("ping"):
         yield what, "", f"{port.adapter}: bound, has nothing to reach {source}"

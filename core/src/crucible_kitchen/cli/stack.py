@@ -7,11 +7,9 @@ from rich.tree import Tree
 
 from ..discovery import Catalog, catalog
 from ..dispatch import Port
-from ..options import visible
 from ..settings import Key, Settings
-from .config import ports_inside, source_of
+from .config import plain_rows, ports_inside
 from .console import console
-from .toml import toml
 
 
 def show(settings: Settings, port: Port) -> None:
@@ -38,16 +36,10 @@ def _tree(settings: Settings, port: Port, at: Key, name: str, installed: Catalog
     entry = installed.find(port.name, port.adapter)
     about = f"  ({entry.package} {entry.version})"
     node = Tree(Text.assemble(f"{name}: ", (port.adapter, "bold"), (about, "dim")))
-    options, shown = port.options, visible(port.options)
-    inside = list(ports_inside(port.options, at))
-    holding = {key[len(at)] for _, key in inside}
-    for field in type(options).model_fields:
-        if field in holding:
-            continue
-        source = source_of(settings, (*at, field), options)
-        text = f"{field} is not set" if shown[field] is None else f"{field} = {toml(shown[field])}"
+    for (*_, field), value, source in plain_rows(settings, at, port.options):
+        text = f"{field} is not set" if value is None else f"{field} = {value}"
         node.add(Text.assemble(text, (f"  # {source}", "dim")))
-    for inner, key in inside:
+    for inner, key in ports_inside(port.options, at):
         label = ".".join(key[len(at) :])
         node.children.append(_tree(settings, inner, key, label, installed))
     return node

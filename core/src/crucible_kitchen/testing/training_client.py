@@ -1593,8 +1593,8 @@ class TrainingClientConformance(Conformance):
         break_session: Callable[[Any], list[Any]],
     ) -> None:
         """`load_checkpoint` puts a failed session back to the checkpoint: its weights and
-        moments, nothing accumulated, and it trains as if nothing had happened. An unknown
-        reference does not revive it.
+        moments, nothing accumulated, and it trains as if nothing had happened. It does so
+        without the optimizer, too. An unknown reference does not revive it.
 
         Usually broken by a mark that is never taken away, or taken away too early.
         """
@@ -1613,6 +1613,9 @@ class TrainingClientConformance(Conformance):
             training_client.optim_step(session, bench.learning_rate)
         bench.same(bench.logprobs(session, bench.probe), before)
         bench.same(bench.losses(session, [1, 2]), rest)
+        break_session(session)
+        training_client.load_checkpoint(session, reference, with_optimizer=False)
+        bench.same(bench.logprobs(session, bench.probe), before)
 
     def test_a_failure_stays_in_its_session(
         self,

@@ -84,11 +84,10 @@ def _write(opts: TeeOptions[Any], call: Call, changed: Mapping[str, Any]) -> Non
             if index == 0 and isinstance(error, InvalidInput | Unsupported):
                 raise  # the call is at fault, not the store
             failures[index] = error
-    if 0 in failures and not (
-        len(failures) == len(opts.inner) and all(error.no_effect for error in failures.values())
-    ):
-        failures[0].no_effect = False  # of the whole, whatever the first store says of itself
-    if len(failures) == len(opts.inner):
+    everywhere = len(failures) == len(opts.inner)
+    if 0 in failures:  # raised, it speaks of the whole, and not of the first store alone
+        failures[0].no_effect = everywhere and all(each.no_effect for each in failures.values())
+    if everywhere:
         raise failures[0]
     for index, failure in failures.items():
         _told(opts).tell(call, f"inner.{index} ({opts.inner[index].adapter})", failure)
