@@ -303,6 +303,38 @@ def test_killed_at_any_instant_and_resumed_equals_uninterrupted(
     assert len(left) == 1
 
 
+@pytest.mark.parametrize("other", ["sweep", "sweep/lr", "sweep/lr1/00000012", "s", "Sweep/lr1"])
+def test_a_run_leaves_the_checkpoints_of_other_runs_alone(kitchen: Kitchen, other: str) -> None:
+    client = kitchen.training_client
+    settings = {"save_every": 5, "keep_checkpoints": 2}
+    train(kitchen, run_id="sweep/lr1", **settings)
+    before = record(kitchen, "sweep/lr1")["checkpoints"]
+    train(kitchen, run_id=other, **settings)
+    assert list(client.list_checkpoints()) == [*before, *record(kitchen, other)["checkpoints"]]
+
+
+def test_a_run_leaves_checkpoints_alone_that_no_record_of_it_names(kitchen: Kitchen) -> None:
+    client = kitchen.training_client
+    session = client.start_session(SessionConfig("any"))
+    by_hand = client.save_checkpoint(session, "exp/00000003")
+    before = train(kitchen, run_id="exp").checkpoint
+    assert kitchen.blob_store.supports("delete")
+    kitchen.blob_store.delete("exp/run.json")  # as with another blob store
+    after = train(kitchen, run_id="exp").checkpoint
+    assert list(client.list_checkpoints("exp/")) == [by_hand, before, after]
+
+
+def test_a_run_of_a_version_without_a_checkpoint_prefix_goes_on(kitchen: Kitchen) -> None:
+    train(kitchen, run_id="old", max_steps=5)
+    earlier = record(kitchen, "old")
+    del earlier["checkpoint_prefix"]
+    kitchen.blob_store.write("old/run.json", json.dumps(earlier | {"status": "failed"}).encode())
+    told = calls(kitchen)
+    last = train(kitchen, run_id="old", max_steps=5).checkpoint
+    assert "optim_step" not in told  # it started from its checkpoint, which has all steps
+    assert list(kitchen.training_client.list_checkpoints()) == [last]
+
+
 def test_a_run_that_is_done_is_not_run_again(kitchen: Kitchen) -> None:
     first = train(kitchen, run_id="one")
     told = calls(kitchen)

@@ -6,7 +6,8 @@ is written all or nothing, record and state cannot disagree.
 
 The order at a checkpoint makes interrupted equal to uninterrupted: metrics are flushed, then the
 checkpoint is saved, then the state is committed, then older checkpoints go. A crash between any two
-leaves a state that is complete, and at worst a checkpoint that the next start removes.
+leaves a state that is complete, and at worst a checkpoint that the next start removes. It is known
+by its label: the record holds a prefix that no other run has, whatever their ids.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ class Run:
             "checkpoints": [],
             "metrics": {},
         }
+        # An id may begin with that of another run, or be in use with another blob store: what is
+        # random is in no other label. A record of a version without it owns what it lists alone.
+        self.record.setdefault("checkpoint_prefix", f"{self.id}/{secrets.token_hex(4)}/")
         shown = _finite(visible(config))
         plain = {name: value for name, value in shown.items() if name != "run_id"}
         if previous is not None:
@@ -84,13 +88,13 @@ class Run:
         return None if reference is None else str(reference)
 
     def start(self) -> None:
-        """Commit the record, and remove checkpoints that no state knows."""
+        """Commit the record, and remove checkpoints of this run that no state knows."""
         for ending in ("error", "ended"):  # of an attempt before this one
             self.record.pop(ending, None)
         self._commit(status="running")
         client = self._kitchen.training_client
         if client.supports("list_checkpoints") and client.supports("delete_checkpoint"):
-            for reference in client.list_checkpoints(f"{self.id}/"):
+            for reference in client.list_checkpoints(self.record["checkpoint_prefix"]):
                 if reference not in self.record["checkpoints"]:
                     client.delete_checkpoint(reference)
 
@@ -99,7 +103,8 @@ class Run:
         observers, client = self._kitchen.observers, self._kitchen.training_client
         with observers.start("training.checkpoint", run_id=self.id, step=step):
             self._kitchen.metrics_store.flush(self.id)
-            reference = client.save_checkpoint(session, f"{self.id}/{step:08d}")
+            label = f"{self.record['checkpoint_prefix']}{step:08d}"
+            reference = client.save_checkpoint(session, label)
             known = [*self.record["checkpoints"], reference]
             old, kept = known[:-keep], known[-keep:]
             self.record["checkpoints"] = kept
