@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import importlib_metadata
 import pytest
 from conftest import Crucible, path_with
-from crucible_kitchen.discovery import catalog
+from crucible_kitchen import AdapterNotFound
+from crucible_kitchen.discovery import Catalog, catalog
 
 Mistake = Callable[..., str]
 
@@ -225,3 +228,196 @@ def test_a_package_that_is_installed_while_the_program_runs_is_found(
     (info / "entry_points.txt").write_text("[crucible.adapters]\nblob_store.late = late\n")
     os.utime(tmp_path, ns=(1, 1))  # the clock of a file system may be coarse
     assert "blob_store.late" in {f"{e.port}.{e.name}" for e in catalog().entries}
+
+
+# --- what installers and editors leave behind ---
+
+
+def metadata(
+    site: Path, folder: str, *points: str, name: str = "my-adapter", version: str = "1.0"
+) -> Path:
+    """Write the metadata of a package by hand, into `<folder>.dist-info`."""
+    info = site / f"{folder}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text("\n".join(["[crucible.adapters]", *points, ""]))
+    return info
+
+
+Discover = Callable[..., Catalog]
+
+
+@pytest.fixture(params=["as it comes", "the other way round"])
+def discover(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Discover:
+    """Discover what is in some folders, in either of the orders in which a disk may list it."""
+    of_path = importlib_metadata.distributions
+
+    def listed() -> list[Any]:
+        each = [list(of_path(path=[place])) for place in sys.path]
+        if request.param != "as it comes":
+            each = [place[::-1] for place in each]
+        return [distribution for place in each for distribution in place]
+
+    def discover(*sites: Path) -> Catalog:
+        monkeypatch.setattr(sys, "path", [*map(str, sites), *sys.path])
+        monkeypatch.setattr(importlib_metadata, "distributions", listed)
+        return catalog()
+
+    return discover
+
+
+def of(found: Catalog, package: str = "my-adapter") -> list[str]:
+    return [str(entry) for entry in found.entries if entry.package == package]
+
+
+MINE = "blob_store.mine = mine"
+
+
+@pytest.mark.parametrize("leftover", ["~y_adapter-3.0", "~-_adapter-3.0", "-y_adapter-3.0"])
+def test_what_an_interrupted_pip_set_aside_is_passed_over(
+    discover: Discover, tmp_path: Path, leftover: str
+) -> None:
+    metadata(tmp_path, leftover, "blob_store.old = gone", version="3.0")
+    metadata(tmp_path, "my_adapter-2.0", MINE, version="2.0")
+    found = discover(tmp_path)
+    assert of(found) == ["blob_store.mine (my-adapter 2.0)"]
+    assert found.problems == ()
+
+
+def test_of_two_versions_in_one_folder_the_higher_one_counts(
+    discover: Discover, tmp_path: Path
+) -> None:
+    metadata(tmp_path, "my_adapter-1.9", "blob_store.old = gone", version="1.9")
+    metadata(tmp_path, "my_adapter-1.10", MINE, version="1.10")
+    assert of(discover(tmp_path)) == ["blob_store.mine (my-adapter 1.10)"]
+
+
+def test_of_two_folders_the_first_on_the_path_counts(discover: Discover, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    metadata(first, "my_adapter-1.0", MINE)
+    metadata(second, "My.Adapter-2.0", MINE, name="My.Adapter", version="2.0")
+    found = discover(first, second, first)
+    assert of(found) == ["blob_store.mine (my-adapter 1.0)"]
+    assert of(found, "My.Adapter") == []
+
+
+@pytest.mark.parametrize(
+    "points", [(MINE, MINE), (MINE, "[crucible.workflows]", "[crucible.adapters]", MINE)]
+)
+def test_an_entry_point_that_is_listed_twice_is_one(
+    discover: Discover, tmp_path: Path, points: tuple[str, ...]
+) -> None:
+    metadata(tmp_path, "my_adapter-1.0", *points)
+    found = discover(tmp_path)
+    assert of(found) == ["blob_store.mine (my-adapter 1.0)"]
+    assert found.find("blob_store", "mine").package == "my-adapter"
+    assert found.problems == ()
+
+
+def test_an_entry_point_that_is_listed_as_two_things_is_neither(
+    discover: Discover, tmp_path: Path
+) -> None:
+    metadata(tmp_path, "my_adapter-1.0", MINE, "blob_store.mine = other", "blob_store.good = good")
+    found = discover(tmp_path)
+    assert of(found) == ["blob_store.good (my-adapter 1.0)"]
+    [problem] = found.problems
+    assert problem.package == "my-adapter"
+    assert problem.message == "its entry point 'blob_store.mine' is listed as 'mine' and as 'other'"
+
+
+def test_two_packages_that_list_the_same_thing_are_no_conflict(
+    discover: Discover, tmp_path: Path, plain_crucible: Crucible
+) -> None:
+    metadata(tmp_path / "site", "my_adapter-1.0", MINE)
+    metadata(tmp_path / "site", "old_name-1.0", MINE, name="old-name")
+    found = discover(tmp_path / "site")
+    assert found.find("blob_store", "mine").entry_point.value == "mine"
+    assert found.find("blob_store", "old-name/mine").package == "old-name"
+    outcome = plain_crucible("doctor", PYTHONPATH=path_with(tmp_path / "site"))
+    assert "both provide it" not in outcome.out
+
+
+def not_utf8(info: Path) -> None:
+    (info / "METADATA").write_bytes(
+        b"Metadata-Version: 2.1\nName: broken-one\nVersion: 1.0\nAuthor: Andr\xe9\n"
+    )
+
+
+def without_metadata(info: Path) -> None:
+    (info / "METADATA").unlink()
+
+
+def without_a_name(info: Path) -> None:
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nVersion: 1.0\n")
+
+
+def without_a_version(info: Path) -> None:
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-one\n")
+
+
+def empty(info: Path) -> None:
+    (info / "METADATA").write_text("")
+
+
+def entry_points_not_utf8(info: Path) -> None:
+    (info / "entry_points.txt").write_bytes(b"[crucible.adapters]\nblob_store.\xe9 = mine\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (not_utf8, "'utf-8' codec can't decode byte 0xe9"),
+        (without_metadata, "there is no Name"),
+        (without_a_name, "there is no Name"),
+        (without_a_version, "there is no Version"),
+        (empty, "there is no Name"),
+        (entry_points_not_utf8, "'utf-8' codec can't decode byte 0xe9"),
+    ],
+)
+def test_a_package_whose_metadata_cannot_be_read_is_a_problem_and_hides_nobody(
+    discover: Discover, tmp_path: Path, damage: Callable[[Path], None], said: str
+) -> None:
+    damage(metadata(tmp_path, "broken_one-1.0", "blob_store.broken = gone", name="broken-one"))
+    metadata(tmp_path, "whole-1.0", "blob_store.whole = mine", name="whole")
+    found = discover(tmp_path)
+    assert of(found, "whole") == ["blob_store.whole (whole 1.0)"]
+    about = {problem.package: problem.message for problem in found.problems}
+    assert said in about["broken-one"]
+    with pytest.raises(AdapterNotFound, match=r"passed over; `crucible doctor` says why"):
+        found.find("blob_store", "broken")
+
+
+def test_what_has_no_name_hides_no_package_of_that_name(discover: Discover, tmp_path: Path) -> None:
+    without_metadata(metadata(tmp_path / "first", "my_adapter-3.0", "blob_store.old = gone"))
+    metadata(tmp_path / "first", "my_adapter-1.0", MINE)
+    assert of(discover(tmp_path / "first")) == ["blob_store.mine (my-adapter 1.0)"]
+
+
+def test_the_doctor_shows_where_metadata_that_cannot_be_read_is(
+    plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    not_utf8(metadata(site, "broken_one-1.0", "blob_store.broken = gone"))
+    metadata(site, "whole-1.0", "blob_store.whole = gone", name="whole")
+    environ = {"PYTHONPATH": path_with(site)}
+    outcome = plain_crucible("doctor", **environ)
+    [line] = [line for line in outcome.out.splitlines() if line.startswith("broken-one")]
+    assert "metadata cannot be read: UnicodeDecodeError" in line
+    assert str(site / "broken_one-1.0.dist-info") in line
+    for command in ("adapters", "config", "init"):
+        outcome = plain_crucible(command, **environ)
+        assert (outcome.code, "Traceback" in outcome.err) == (0, False), outcome
+
+
+def test_the_doctor_survives_a_package_that_raises_what_is_no_exception(
+    plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    metadata(site, "my_adapter-1.0", "blob_store.mine = mine_stops")
+    (site / "mine_stops.py").write_text(
+        "class Stop(BaseException): ...\nraise Stop('no licence')\n"
+    )
+    outcome = plain_crucible("doctor", PYTHONPATH=path_with(site))
+    assert "Traceback" not in outcome.err
+    [line] = [line for line in outcome.out.splitlines() if line.startswith("blob_store.mine")]
+    assert "Stop: no licence" in line

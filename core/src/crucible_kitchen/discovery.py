@@ -84,7 +84,9 @@ class Installed:
         self._check_core_version()
         try:
             return self.entry_point.load()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit, or one of the package's own
             raise AdapterLoadError(
                 f"{self} cannot be imported from {self.entry_point.value!r}: "
                 f"{type(error).__name__}: {error}"
@@ -129,8 +131,9 @@ class Catalog:
         """Return the entry that `use` names: `name`, or `package/name`.
 
         Raises:
-            AdapterNotFound: nothing has this name, or two packages do. The message lists what
-                there is, the nearest spelling, and what to install or to write.
+            AdapterNotFound: nothing has this name, or two packages give it to different things.
+                The message lists what there is, the nearest spelling, and what to install or to
+                write.
         """
         package, slash, name = use.rpartition("/")
         kind = f"{port} adapter" if port else "workflow"
@@ -141,8 +144,8 @@ class Catalog:
             if entry.name == name
             and (not slash or canonicalize_name(entry.package) == canonicalize_name(package))
         ]
-        if len(found) == 1:
-            return found[0]
+        if len({entry.entry_point.value for entry in found}) == 1:
+            return found[0]  # of a package that was renamed, say, both names import the same
         if found:
             choices = " or ".join(f'use = "{entry.package}/{name}"' for entry in found)
             raise AdapterNotFound(
@@ -162,6 +165,10 @@ class Catalog:
         if others := [e.port for e in self.entries if e.name == name]:
             lines.append(f"the adapter of that name serves {', '.join(dict.fromkeys(others))}")
         lines.append(f"installed: {', '.join(names) or 'none'}")
+        if self.problems:
+            lines.append(
+                f"{len(self.problems)} package(s) were passed over; `crucible doctor` says why"
+            )
         raise AdapterNotFound("; ".join(lines).replace("?;", "?"))
 
 
@@ -187,14 +194,22 @@ def _changed(place: str) -> int:
 def _read(group: str, path: tuple[tuple[str, int], ...]) -> Catalog:
     entries: list[Installed] = []
     problems: list[Problem] = []
-    seen: set[str] = set()
+    chosen: dict[str, tuple[str, metadata.Distribution]] = {}
     for distribution in cast("Iterator[metadata.Distribution]", metadata.distributions()):
-        name = _name(distribution)
-        if name is None or canonicalize_name(name) in seen:
-            continue  # the first on the path is the one that an import finds
-        seen.add(canonicalize_name(name))
+        folder = _folder(distribution)
+        if folder is not None and not _BEGINS_A_NAME.match(os.path.basename(folder)):
+            continue  # "~umpy-2.0.dist-info": an interrupted pip had set it aside to be deleted
         try:
-            entries.extend(_entries(distribution, name, group, problems))
+            name = _name(distribution)
+        except Exception as error:
+            problems.append(_unreadable(distribution, error))
+            continue
+        _, other = chosen.get(canonicalize_name(name), ("", None))
+        if other is None or _replaces(distribution, other):
+            chosen[canonicalize_name(name)] = (name, distribution)
+    for name, distribution in chosen.values():
+        try:
+            entries.extend([*_entries(distribution, name, group, problems)])
         except Exception as error:
             problems.append(
                 Problem(name, f"its metadata cannot be read: {type(error).__name__}: {error}")
@@ -203,25 +218,72 @@ def _read(group: str, path: tuple[tuple[str, int], ...]) -> Catalog:
     return Catalog(tuple(entries), tuple(problems))
 
 
+_BEGINS_A_NAME = re.compile("[A-Za-z0-9]")
 _NAME = re.compile(r"^name:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
-def _name(distribution: metadata.Distribution) -> str | None:
+def _folder(distribution: metadata.Distribution) -> str | None:
+    """Return where the metadata is, `.../<name>-<version>.dist-info`; None if it is no file."""
+    path = getattr(distribution, "_path", None)  # no public name; pip reads it as well
+    return None if path is None else str(path).rstrip("/")
+
+
+def _name(distribution: metadata.Distribution) -> str:
+    # `distribution.metadata` parses all of it, its README too: ten times the time.
+    head = (distribution.read_text("METADATA") or "").partition("\n\n")[0]
+    if found := _NAME.search(head):
+        return found[1]
+    return _required(distribution, "Name")
+
+
+def _required(distribution: metadata.Distribution, field: str) -> str:
+    """Return a field of the metadata that every package has."""
     try:
-        # `distribution.metadata` parses all of it, its README too: ten times the time.
-        head = (distribution.read_text("METADATA") or "").partition("\n\n")[0]
-        found = _NAME.search(head)
-        return found[1] if found else distribution.metadata["Name"] or None
-    except Exception:
-        # Left by a broken uninstall. Without a name there is nothing to tell the user about.
-        return None
+        value = distribution.metadata[field]
+    except (KeyError, FileNotFoundError, TypeError):  # it is not there, or there is no METADATA
+        value = None
+    if not value:
+        raise ValueError(f"there is no {field}")
+    return value
+
+
+def _unreadable(distribution: metadata.Distribution, error: Exception) -> Problem:
+    folder = _folder(distribution) or str(distribution)
+    name = os.path.basename(folder).partition("-")[0]
+    return Problem(
+        canonicalize_name(name),
+        f"its metadata cannot be read: {type(error).__name__}: {error}. "
+        f"Install it again, or delete {folder}",
+    )
+
+
+def _replaces(one: metadata.Distribution, other: metadata.Distribution) -> bool:
+    """Say which of two of one name counts, `other` being found first.
+
+    The first on the path is the one that an import finds. In one folder an interrupted upgrade may
+    have left the metadata of both versions, in any order.
+    """
+    if one.locate_file("") != other.locate_file(""):
+        return False
+    try:
+        return Version(_required(one, "Version")) > Version(_required(other, "Version"))
+    except ValueError:  # of one that has none, or one that is no version
+        return False
 
 
 def _entries(
     distribution: metadata.Distribution, package: str, group: str, problems: list[Problem]
 ) -> Iterator[Installed]:
+    listed: dict[str, dict[str, metadata.EntryPoint]] = {}
     for entry_point in distribution.entry_points:
-        if entry_point.group != group:
+        if entry_point.group == group:
+            listed.setdefault(entry_point.name, {})[entry_point.value] = entry_point
+    for entry_point, *others in (list(values.values()) for values in listed.values()):
+        if others:
+            values = " and as ".join(repr(each.value) for each in (entry_point, *others))
+            problems.append(
+                Problem(package, f"its entry point {entry_point.name!r} is listed as {values}")
+            )
             continue
         port, _, name = entry_point.name.partition(".")
         if group == WORKFLOWS:
@@ -241,7 +303,7 @@ def _entries(
             port,
             name,
             package,
-            distribution.version,
+            _required(distribution, "Version"),
             entry_point,
             tuple(distribution.requires or ()),
         )

@@ -54,7 +54,7 @@ def _packages() -> Iterator[Row]:
     for entry in (*adapters.entries, *workflows.entries):
         claimed.setdefault((entry.port, entry.name), []).append(entry)
     for (port, name), entries in claimed.items():
-        if len(entries) > 1:
+        if len({e.entry_point.value for e in entries}) > 1:
             both = " and ".join(e.package for e in entries)
             yield f"{port}.{name}", "problem", f"{both} both provide it; choose with package/name"
 
