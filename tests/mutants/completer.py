@@ -219,6 +219,15 @@ class GivesProbabilities(OneFaulty):
         return changed(found, logprobs=None if found.logprobs is None else np.exp(found.logprobs))
 
 
+class GivesNaNForALogprobThatTheServerDoesNotSay(OneFaulty):
+    def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
+        found = inner.complete(prompt, params)
+        if found.logprobs is None:
+            return found
+        unlikely = found.logprobs == found.logprobs.min()
+        return changed(found, logprobs=np.where(unlikely, np.float32(np.nan), found.logprobs))
+
+
 class GivesLogprobsUnasked(OneFaulty):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return inner.complete(prompt, replace(params, logprobs=True))
@@ -484,6 +493,24 @@ class StreamsTheStopString(Faulty):
             yield CompletionChunk(text, chunk.tokens, chunk.logprobs, chunk.finish_reason)
 
 
+class StreamsNaNForTheFirstLogprob(Faulty):
+    @hookimpl
+    def stream_complete(
+        self, opts: Options, prompt: Prompt, params: SamplingParams
+    ) -> Iterator[CompletionChunk]:
+        for index, chunk in enumerate(opts.inner.stream_complete(prompt, params)):
+            if index == 0 and chunk.logprobs is not None:
+                chunk = dataclasses.replace(chunk, logprobs=np.full_like(chunk.logprobs, np.nan))
+            yield chunk
+
+
+class StreamsTheAnswerWithoutItsReasoning(OneFaulty):
+    """Its server reasons, and the reasoning comes with whole answers alone."""
+
+    def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
+        return changed(inner.complete(prompt, params), reasoning="Let me think.")
+
+
 class RunsOutOfStreams(Faulty):
     def __init__(self) -> None:
         self.free = threading.BoundedSemaphore(8)
@@ -579,6 +606,10 @@ MUTANTS = [
         (LeavesOutTheLogprobOfTheEnd(), "there_is_one_logprob_for_each_token"),
         (GivesLogprobsInFloat64(), "there_is_one_logprob_for_each_token"),
         (GivesProbabilities(), "there_is_one_logprob_for_each_token"),
+        (
+            GivesNaNForALogprobThatTheServerDoesNotSay(),
+            "there_is_one_logprob_for_each_token",
+        ),
         (ShiftsLogprobsByOne(), "logprobs_are_what_score_returns"),
         (RetokenisesTokenPrompts(), "token_ids_are_never_turned_into_text"),
         (DropsSpecialTokens(), "token_ids_are_never_turned_into_text"),
@@ -610,6 +641,8 @@ MUTANTS = [
         (StreamsWithoutAReason(), "a_stream_adds_up_to_the_completion"),
         (StreamsTheStopString(), "a_stream_adds_up_to_the_completion"),
         (StreamsWithAnotherSeed(), "any_stream_adds_up_to_the_completion_of_its_seed"),
+        (StreamsNaNForTheFirstLogprob(), "a_stream_adds_up_to_the_completion"),
+        (StreamsTheAnswerWithoutItsReasoning(), "a_stream_adds_up_to_the_completion"),
         (RunsOutOfStreams(), "a_stream_may_be_left_early"),
         (ScoresTheFirstTokenToo(), "a_score_is_a_logprob_for_each_token_after_the_first"),
         (ScoresInFloat64(), "a_score_is_a_logprob_for_each_token_after_the_first"),

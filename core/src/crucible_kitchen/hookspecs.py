@@ -538,7 +538,8 @@ class CompleterSpec(Protocol[OptsT]):
     the server returns no ids, a prompt of token ids is `Unsupported`. A prompt beyond the context
     is `InvalidInput`. Logprobs equal the trainer's `forward` at temperature 1, top_p 1 and
     top_k -1; elsewhere they are the backend's, raw or processed. Asking for them where the server
-    ignores it is `Unsupported`.
+    ignores it is `Unsupported`. Each is a finite number: one that the server does not say is an
+    `AdapterError`, never NaN or a number in its place, which would be trained on.
     """
 
     @_callback(repeatable=True)
@@ -565,8 +566,8 @@ class CompleterOptionalSpec(Protocol[OptsT]):
     def stream_complete(
         self, opts: OptsT, prompt: Prompt, params: SamplingParams
     ) -> Iterable[CompletionChunk]:
-        """Yield one completion in pieces, whose texts and tokens add up to what `complete`
-        returns. Leaving early closes the stream and frees the server.
+        """Yield one completion in pieces, whose texts, tokens, logprobs and reasoning add up to
+        what `complete` returns. Leaving early closes the stream and frees the server.
         """
         ...
 

@@ -352,11 +352,14 @@ class Completion:
     """One sampled answer.
 
     Args:
-        text: what was generated, without the stop string and without special tokens.
+        text: what was generated, without the stop string and without special tokens; of a server
+            that tells reasoning and answer apart, the answer.
         tokens: int64 `(n,)`, the stop token included, or None where the server gives none.
-        logprobs: float32 `(n,)`, nats, of the same length; None if they were not asked for.
+        logprobs: float32 `(n,)`, nats, finite, of the same length; None if not asked for.
         finish_reason: why it ended.
         usage: token counts, if known.
+        reasoning: what was generated before the answer, where the server tells it apart; its tokens
+            are among `tokens`. None elsewhere: what a model thinks aloud is then in `text`.
     """
 
     text: str
@@ -364,6 +367,7 @@ class Completion:
     logprobs: FloatArray | None
     finish_reason: FinishReason
     usage: Usage | None = None
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -374,6 +378,7 @@ class CompletionChunk:
     tokens: IntArray | None = None
     logprobs: FloatArray | None = None
     finish_reason: FinishReason | None = None
+    reasoning: str | None = None
 
 
 # --- metrics -------------------------------------------------------------------------------

@@ -334,6 +334,252 @@ def test_a_completion_that_the_server_broke_off_is_none(
         completer.complete(HELLO, PARAMS)
 
 
+# --- answers as servers write them: parts, reasoning, nulls ---
+
+
+def message(finish_reason: str = "stop", /, *, choice: Any = None, **fields: Any) -> Any:
+    """Return an answer whose message has these fields."""
+    said = {"role": "assistant", **fields}
+    return {"choices": [{"message": said, "finish_reason": finish_reason, **(choice or {})}]}
+
+
+def both_ways(
+    completer: Completer, stub: Stub, answer: Any, params: SamplingParams = PARAMS
+) -> tuple[Completion, Completion]:
+    """Return what is made of an answer, and of a stream with the same message as one piece."""
+    choice = answer["choices"][0]
+    piece = {**choice, "delta": choice["message"], "finish_reason": None}
+    del piece["message"]
+    end = {"delta": None, "logprobs": None, "finish_reason": choice["finish_reason"]}
+    events = [
+        {"choices": [{"delta": {"role": "assistant", "content": None}, "finish_reason": None}]},
+        {"choices": [piece], "usage": None},
+        {"choices": [end]},
+        {"choices": [], "usage": None},
+        "[DONE]",
+    ]
+    stub.reply = lambda exchange: (
+        exchange.stream(events) if exchange.body.get("stream") else exchange.send(answer)
+    )
+    chunks = list(completer.stream_complete(HELLO, params))
+
+    def joined(field: str) -> Any:
+        given = [value for each in chunks if (value := getattr(each, field)) is not None]
+        return np.concatenate(given) if given else None
+
+    streamed = Completion(
+        "".join(chunk.text for chunk in chunks),
+        joined("tokens"),
+        joined("logprobs"),
+        chunks[-1].finish_reason or "content_filter",
+        reasoning="".join(chunk.reasoning or "" for chunk in chunks) or None,
+    )
+    return completer.complete(HELLO, params), streamed
+
+
+TEXT = {"type": "text", "text": "It is "}
+MORE = {"type": "text", "text": "4."}
+THOUGHTS = {"type": "thinking", "thinking": [{"type": "text", "text": "2 + 2"}]}  # of Mistral
+
+
+@pytest.mark.parametrize(
+    ("fields", "text", "reasoning"),
+    [
+        ({"content": [TEXT, MORE]}, "It is 4.", None),
+        ({"content": [{"text": "It is 4."}]}, "It is 4.", None),
+        ({"content": [{"type": "output_text", "text": "It is 4."}]}, "It is 4.", None),
+        ({"content": [TEXT, {"type": "text", "text": None}]}, "It is ", None),
+        ({"content": []}, "", None),
+        ({"content": [{"type": "refusal", "refusal": "I will not."}]}, "I will not.", None),
+        ({"content": None, "refusal": "I will not."}, "I will not.", None),
+        ({"content": "4", "refusal": None}, "4", None),
+        ({}, "", None),
+        ({"content": "4", "reasoning_content": "2 + 2"}, "4", "2 + 2"),  # DeepSeek, SGLang
+        ({"content": "4", "reasoning": "2 + 2"}, "4", "2 + 2"),  # OpenRouter, vLLM, Ollama
+        ({"content": "4", "reasoning": "2 + 2", "reasoning_content": "2 + 2"}, "4", "2 + 2"),
+        ({"content": "4", "reasoning_content": None, "reasoning": "2 + 2"}, "4", "2 + 2"),
+        ({"content": None, "reasoning_content": "2 + 2"}, "", "2 + 2"),  # cut while it thinks
+        ({"content": [THOUGHTS, TEXT, MORE]}, "It is 4.", "2 + 2"),
+        ({"content": [{"type": "thinking", "thinking": "2 + 2"}, MORE]}, "4.", "2 + 2"),
+        ({"content": "<think>2 + 2</think>4"}, "<think>2 + 2</think>4", None),
+    ],
+)
+def test_the_text_is_the_answer_and_reasoning_is_kept_beside_it(
+    completer: Completer, stub: Stub, fields: dict[str, Any], text: str, reasoning: str | None
+) -> None:
+    for found in both_ways(completer, stub, message(**fields)):
+        assert (found.text, found.reasoning) == (text, reasoning)
+        assert found.finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ([TEXT, {"type": "image_url", "image_url": {"url": "data:"}}], "image_url"),
+        ([{"type": "audio", "text": "It is 4."}], "audio"),
+        ([TEXT, 7], "7"),
+        ({"type": "image"}, "image"),
+        (7, "7"),
+    ],
+)
+def test_content_that_is_no_text_is_refused(
+    completer: Completer, stub: Stub, content: Any, named: str
+) -> None:
+    stub.reply = lambda exchange: exchange.send(message(content=content))
+    with pytest.raises(Unsupported, match=named):
+        completer.complete(HELLO, PARAMS)
+    stub.reply = lambda exchange: exchange.stream([delta(content), delta(None, "stop"), "[DONE]"])
+    with pytest.raises(Unsupported, match=named):
+        list(completer.stream_complete(HELLO, PARAMS))
+
+
+def test_tokens_and_logprobs_are_those_of_reasoning_and_answer(vllm: Completer, stub: Stub) -> None:
+    choice = {"token_ids": [8, 9, 2], "logprobs": chat_logprobs(-0.5, -1.5, -2.5)}
+    answer = message(choice=choice, content="4", reasoning_content="2 + 2")
+    for found in both_ways(vllm, stub, answer, SamplingParams(max_tokens=8, logprobs=True)):
+        assert (found.text, found.reasoning) == ("4", "2 + 2")
+        assert found.tokens is not None
+        assert found.tokens.tolist() == [8, 9, 2]
+        assert found.logprobs is not None
+        assert found.logprobs.tolist() == [-0.5, -1.5, -2.5]
+
+
+def test_reasoning_comes_in_pieces_of_its_own(completer: Completer, stub: Stub) -> None:
+    thinking = [{"choices": [{"delta": {"reasoning_content": each}}]} for each in ("2 + ", "2")]
+    stub.reply = lambda exchange: exchange.stream([*thinking, delta("4", "stop"), "[DONE]"])
+    chunks = list(completer.stream_complete(HELLO, PARAMS))
+    said = [(chunk.reasoning, chunk.text) for chunk in chunks]
+    assert said == [("2 + ", ""), ("2", ""), (None, "4"), (None, "")]
+
+
+def test_a_call_of_a_tool_has_no_text(completer: Completer, stub: Stub) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    for found in both_ways(completer, stub, message("tool_calls", content=None, tool_calls=[call])):
+        assert (found.text, found.finish_reason) == ("", "tool_calls")
+
+
+def test_a_refusal_has_the_logprobs_of_its_tokens(completer: Completer, stub: Stub) -> None:
+    logprobs = {"content": None, "refusal": chat_logprobs(-0.5)["content"]}
+    answer = message(choice={"logprobs": logprobs}, content=None, refusal="No.")
+    for found in both_ways(completer, stub, answer, SamplingParams(max_tokens=8, logprobs=True)):
+        assert found.text == "No."
+        assert found.logprobs is not None
+        assert found.logprobs.tolist() == [-0.5]
+
+
+NO_LOGPROBS = {
+    "null": None,
+    "not a number": "NaN",
+    "infinite": "-Infinity",
+    "text": "-1.0",
+    "a boolean": False,
+    "not among the most likely": -9999.0,
+    "a probability": 0.25,
+    "missing": ...,
+}
+
+
+@pytest.mark.parametrize("what", NO_LOGPROBS)
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_is_no_logprob_is_refused_and_never_a_number(
+    vllm: Completer, stub: Stub, what: str, place: int
+) -> None:
+    value = NO_LOGPROBS[what]
+    if isinstance(value, str):  # as Python's JSON and servers' write it
+        value = {"NaN": float("nan"), "-Infinity": float("-inf")}.get(value, value)
+    params = SamplingParams(max_tokens=8, logprobs=True)
+    tokens = chat_logprobs(-1.0, -1.0)
+    if value is ...:
+        del tokens["content"][place]["logprob"]
+        value = None
+    else:
+        tokens["content"][place]["logprob"] = value
+    values: list[Any] = [-1.0, -1.0]
+    values[place] = value
+    answers = {
+        "/v1/chat/completions": message(choice={"token_ids": [5, 6], "logprobs": tokens}),
+        "/v1/completions": text("ab", token_ids=[5, 6], logprobs={"token_logprobs": values}),
+    }
+    prompts: list[Any] = [HELLO, [1, 2]]
+    for prompt in prompts:
+        stub.reply = lambda exchange: exchange.send(answers[exchange.path])
+        with pytest.raises(AdapterError, match=f"log probability of token {place} of 2"):
+            vllm.complete(prompt, params)
+        [result] = vllm.complete_batch([prompt], params)
+        assert isinstance(result, AdapterError)
+        stub.reply = lambda exchange: exchange.stream([answers[exchange.path], "[DONE]"])
+        with pytest.raises(AdapterError, match=f"log probability of token {place} of 2"):
+            list(vllm.stream_complete(prompt, params))
+
+
+@pytest.mark.parametrize("given", [[None, 6], [5.7, 6], ["5", 6], [-1, 6], [True, 6], 5])
+def test_what_are_no_token_ids_is_refused(vllm: Completer, stub: Stub, given: Any) -> None:
+    stub.reply = lambda exchange: exchange.send(text("ab", token_ids=given))
+    with pytest.raises(AdapterError, match="no token ids"):
+        vllm.complete([1, 2], PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        ({"text": "", "token_ids": [2], "logprobs": None}, "ignored `logprobs`"),
+        ({"text": "", "token_ids": [2]}, "ignored `logprobs`"),
+        ({"text": "", "logprobs": {"token_logprobs": [-1.0]}}, "return_token_ids"),
+        ({"text": "c", "token_ids": [], "logprobs": {"token_logprobs": []}}, "return_token_ids"),
+    ],
+)
+def test_a_piece_without_the_logprobs_or_ids_of_its_tokens_is_refused(
+    vllm: Completer, stub: Stub, last: dict[str, Any], said: str
+) -> None:
+    first = text("ab", token_ids=[5, 6], logprobs={"token_logprobs": [-1.0, -1.0]})
+    first["choices"][0]["finish_reason"] = None
+    end = {"choices": [{**last, "finish_reason": "stop"}]}
+    stub.reply = lambda exchange: exchange.stream([first, end, "[DONE]"])
+    with pytest.raises(Unsupported, match=said):
+        list(vllm.stream_complete([1, 2], SamplingParams(max_tokens=8, logprobs=True)))
+
+
+@pytest.mark.parametrize(
+    "usage", [None, {}, {"prompt_tokens": 3, "completion_tokens": None}, {"prompt_tokens": None}]
+)
+def test_usage_may_be_null_or_lack_a_number(completer: Completer, stub: Stub, usage: Any) -> None:
+    stub.reply = lambda exchange: exchange.send({**chat("hi"), "usage": usage})
+    assert completer.complete(HELLO, PARAMS).usage is None
+
+
+def test_whatever_else_is_null_is_as_if_it_was_missing(completer: Completer, stub: Stub) -> None:
+    choice = {"index": 0, "finish_reason": "stop", "logprobs": None, "token_ids": None}
+    choice |= {"text": None, "error": None}
+    nulls = {"content": "hi", "refusal": None, "tool_calls": None, "reasoning": None}
+    answer = {"error": None, "usage": None, "choices": [{**choice, "message": nulls}]}
+    stub.reply = lambda exchange: exchange.send(answer)
+    assert completer.complete(HELLO, PARAMS).text == "hi"
+    events = [
+        {"choices": None},
+        {"choices": [{**choice, "delta": nulls, "finish_reason": None}]},
+        {"choices": [{"delta": None, "finish_reason": "stop"}]},
+        {"choices": [{"delta": {}, "finish_reason": None}]},
+        {"choices": [], "usage": None},
+        "[DONE]",
+    ]
+    stub.reply = lambda exchange: exchange.stream(events)
+    chunks = list(completer.stream_complete(HELLO, PARAMS))
+    assert [(chunk.text, chunk.finish_reason) for chunk in chunks] == [("hi", None), ("", "stop")]
+
+
+def test_an_error_within_a_choice_is_passed_on(completer: Completer, stub: Stub) -> None:
+    error = {"code": 502, "message": "the provider went away"}
+    answer = {"choices": [{**chat("ha", "error")["choices"][0], "error": error}]}
+    stub.reply = lambda exchange: exchange.send(answer)
+    with pytest.raises(Unavailable, match="the provider went away"):
+        completer.complete(HELLO, PARAMS)
+    stub.reply = lambda exchange: exchange.stream(
+        [delta("ha"), {"error": error, **delta("", "error")}, "[DONE]"]
+    )
+    with pytest.raises(Unavailable, match="the provider went away"):
+        list(completer.stream_complete(HELLO, PARAMS))
+
+
 # --- what goes wrong ---
 
 

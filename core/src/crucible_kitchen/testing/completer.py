@@ -818,14 +818,19 @@ class CompleterConformance(Conformance):
     def test_a_stream_adds_up_to_the_completion(
         self, completer: Completer, asked: Any, greedy: SamplingParams
     ) -> None:
-        """The texts, tokens and log probabilities of the pieces, joined, are those of `complete`;
-        the last piece, and no other, has the finish reason.
+        """The texts, tokens, log probabilities and reasoning of the pieces, joined, are those of
+        `complete`; the last piece, and no other, has the finish reason.
 
-        Usually broken by a last piece that is lost because it comes with the finish reason, and by
-        a half of a character, or of a stop string, that is given too early.
+        Usually broken by a last piece that is lost because it comes with the finish reason, by a
+        half of a character, or of a stop string, that is given too early, and by NaN where the
+        server gives null.
         """
         whole = completer.complete(asked, greedy)
         cases = [greedy, replace(greedy, max_tokens=1)]
+        with contextlib.suppress(Unsupported):
+            asking = replace(greedy, logprobs=True)
+            completer.complete(asked, asking)
+            cases.append(asking)
         if whole.text.strip("\ufffd"):
             cases.append(replace(greedy, stop=(_late_part(whole.text), "never there")))
             cases.append(replace(greedy, stop=(_almost_met(whole.text),)))
@@ -1007,6 +1012,7 @@ def _key(completion: Completion) -> Any:
 def _same(found: Completion, expected: Completion, tolerance: float = 1e-3) -> None:
     """Check that two completions are one."""
     assert found.text == expected.text
+    assert (found.reasoning or "") == (expected.reasoning or "")
     assert found.finish_reason == expected.finish_reason
     assert _listed(found.tokens) == _listed(expected.tokens)
     assert (found.logprobs is None) == (expected.logprobs is None)
@@ -1030,6 +1036,7 @@ def _joined(chunks: Sequence[CompletionChunk]) -> Completion:
         tokens=_concatenated([chunk.tokens for chunk in chunks]),
         logprobs=_concatenated([chunk.logprobs for chunk in chunks]),
         finish_reason=last,
+        reasoning="".join(chunk.reasoning or "" for chunk in chunks),
     )
 
 
