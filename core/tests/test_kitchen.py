@@ -207,7 +207,7 @@ class Nested(AdapterOptions):
         ({"zzz": 1}, "zzz: Store has no such key; it has login, adam (from code)"),
         ({"login": {"usr": "x"}}, "login.usr: there is no such key; did you mean 'user'?"),
         ({"adam": {"beta3": 1}}, "adam.beta3: there is no such key; did you mean 'beta"),
-        ({"adam": {"zzz": 1}}, "adam.zzz: there is no such key (from code)"),
+        ({"adam": {"zzz": 1}}, "adam.zzz: there is no such key; it has beta1, beta2, eps,"),
     ],
 )
 def test_a_misspelt_key_gets_the_nearest_spelling_at_any_depth(

@@ -11,7 +11,8 @@ Two families share the root `CrucibleError`:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -24,7 +25,31 @@ class CrucibleWarning(RuntimeWarning):
 
 
 class ConfigurationError(CrucibleError):
-    """A setting is wrong. The message names the key, where it came from and what to do."""
+    """Settings are wrong. The message names each key, where it came from and what to do.
+
+    Args:
+        mistakes: a text for each; several are listed, one below the other.
+    """
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__(*mistakes)
+        self.mistakes = mistakes
+
+    def __str__(self) -> str:
+        if len(self.mistakes) < 2:
+            return "".join(self.mistakes)
+        listed = (textwrap.indent(mistake, "    ").strip() for mistake in self.mistakes)
+        return "\n  - ".join([f"{len(self.mistakes)} mistakes in the configuration:", *listed])
+
+    @classmethod
+    def of(cls, errors: Iterable[ConfigurationError]) -> ConfigurationError:
+        """Return one error with the mistakes of all, each once: of their class if they share it."""
+        errors = list(errors)
+        kinds = {type(error) for error in errors}
+        kind = kinds.pop() if len(kinds) == 1 else ConfigurationError
+        joined = kind(*dict.fromkeys(m for error in errors for m in error.mistakes))
+        joined.__cause__ = next((e.__cause__ for e in errors if e.__cause__), None)
+        return joined
 
 
 class PortNotConfigured(ConfigurationError):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import difflib
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from .binding import PortT, bind, options_class, ports_in
 from .discovery import KNOWN_ADAPTERS, KNOWN_WRAPPERS, Catalog, by_preference, catalog
@@ -26,7 +24,7 @@ from .errors import (
     CrucibleError,
     PortNotConfigured,
 )
-from .options import redacted, variable_of
+from .options import redacted
 from .ports import (
     PORTS,
     BlobStore,
@@ -36,13 +34,12 @@ from .ports import (
     MetricsStore,
     TrainingClient,
 )
-from .settings import Key, Settings, in_code, load, miswritten
+from .settings import Key, Settings, gather, in_code, miswritten
 from .telemetry import Observer, Observers
+from .validation import ModelT, error_of, validate
 
 if TYPE_CHECKING:
     from .observers.jsonl import JsonLines
-
-ModelT = TypeVar("ModelT", bound=BaseModel)
 
 # What TOML and JSON can hold beside texts and tables, so what is no adapter.
 PLAIN = (bool, int, float, list, tuple, datetime.date, datetime.time)
@@ -62,11 +59,13 @@ class Kitchen:
             these and whose other keys are the adapter's options.
 
     Raises:
-        ConfigurationError: a port that does not exist.
+        ConfigurationError: a port that does not exist. Wherever a mistake shows, here or when a
+            port is bound, the message lists every mistake in the configuration.
     """
 
     def __init__(self, adapters: Mapping[str, Any] | None = None) -> None:
-        self._setup(in_code({"adapters": adapters or {}}), None)
+        self._setup(in_code({"adapters": {} if adapters is None else adapters}), None)
+        self._refuse_mistakes()
 
     @classmethod
     def load(
@@ -92,8 +91,9 @@ class Kitchen:
                 tell.
         """
         code = {"adapters": adapters} if adapters else None
-        settings = load(path, profile=profile, arguments=arguments, code=code, environ=environ)
+        settings = gather(path, profile=profile, arguments=arguments, code=code, environ=environ)
         kitchen = cls.from_settings(settings, environ=environ)
+        kitchen._refuse_mistakes()
         kitchen.observe_as_configured()
         return kitchen
 
@@ -101,7 +101,10 @@ class Kitchen:
     def from_settings(
         cls, settings: Settings, *, environ: Mapping[str, str] | None = None
     ) -> Kitchen:
-        """Make a kitchen of settings that are merged already; it observes nothing yet."""
+        """Make a kitchen of settings that are merged already; it observes nothing yet.
+
+        It takes settings with mistakes, too, for a caller that reports them with `mistakes()`.
+        """
         kitchen = cls.__new__(cls)
         kitchen._setup(settings, environ)
         return kitchen
@@ -116,6 +119,10 @@ class Kitchen:
         self._extra: list[Port] = []
         self._catalog: Catalog | None = None
         self._packages: dict[str, str] = {}
+
+    def _refuse_mistakes(self) -> None:
+        if self.settings.mistakes:
+            raise self.with_the_rest({})
 
     def __repr__(self) -> str:
         return f"<Kitchen {', '.join(self.configured) or 'without adapters'}>"
@@ -159,27 +166,75 @@ class Kitchen:
             ConfigurationError: its options are wrong, or its subclasses `AdapterNotFound`,
                 `AdapterLoadError` and `BindError`.
         """
+        if port.name not in self.configured:
+            raise PortNotConfigured(self._not_configured([port.name]))
+        try:
+            return self._bound(port)
+        except ConfigurationError as error:
+            found: dict[Key, ConfigurationError] = {("adapters", port.name): error}
+            raise self.with_the_rest(found) from error.__cause__
+
+    def _bound(self, port: type[PortT]) -> PortT:
         with self._lock:
             if port.name not in self._ports:
-                if port.name not in self.configured:
-                    raise PortNotConfigured(self._not_configured([port.name]))
                 self._ports[port.name] = self._bind_at(
                     port, self.settings.values["adapters"][port.name], ("adapters", port.name)
                 )
             return cast(PortT, self._ports[port.name])
 
-    def bind(self, ports: Iterable[str]) -> None:
+    def bind(
+        self, ports: Iterable[str], found: Mapping[Key, ConfigurationError] | None = None
+    ) -> None:
         """Bind these ports now, so that a mistake shows before any work starts.
+
+        Args:
+            ports: their names.
+            found: mistakes that the caller knows of, by where they are in the settings.
 
         Raises:
             PortNotConfigured: names every port without an adapter.
-            ConfigurationError: as `port` does.
+            ConfigurationError: as `port` does, or there are mistakes already.
         """
-        ports = list(ports)
+        ports, found = list(ports), dict(found or {})
         if missing := [name for name in ports if name not in self.configured]:
-            raise PortNotConfigured(self._not_configured(missing))
+            found["adapters",] = PortNotConfigured(self._not_configured(missing))
+        if found or self.settings.mistakes:
+            raise self.with_the_rest(found)
         for name in ports:
             self.port(PORTS[name])
+
+    def mistakes(
+        self, found: Mapping[Key, ConfigurationError] | None = None
+    ) -> dict[Key, ConfigurationError]:
+        """Bind every configured port; return what is wrong, by where it is in the settings.
+
+        Args:
+            found: what is known to be wrong, and so not tried again.
+
+        Returns:
+            `found` and more: at `()` what is wrong whatever the adapters are, at
+            `("adapters", "<port>")` an adapter, at `("observe",)` that table.
+        """
+        from .observers.config import check
+
+        found = dict(found or {})
+        if self.settings.mistakes:
+            found[()] = ConfigurationError(*self.settings.mistakes)
+        for name in self.configured:
+            if ("adapters", name) not in found:
+                try:
+                    self._bound(PORTS[name])
+                except ConfigurationError as error:
+                    found["adapters", name] = error
+        try:
+            check(self)
+        except ConfigurationError as error:
+            found["observe",] = error
+        return found
+
+    def with_the_rest(self, found: Mapping[Key, ConfigurationError]) -> ConfigurationError:
+        """Return one error of these mistakes and all others, so that one run shows them all."""
+        return ConfigurationError.of(self.mistakes(found).values())
 
     def _not_configured(self, missing: Sequence[str]) -> str:
         """Say what to write, and what to install, for ports without an adapter."""
@@ -272,14 +327,17 @@ class Kitchen:
         return self._catalog
 
     def _explain(self, error: ValidationError, at: Key) -> ConfigurationError:
-        lines = []
-        kind: type[ConfigurationError] = ConfigurationError
+        found = []
         for problem in error.errors(include_input=False, include_url=False):
             key = (*at, *map(str, problem["loc"]))
-            source = problem.get("ctx", {}).get("source") or self.settings.source_of(key)
-            lines.append(f"{'.'.join(key)}: {problem['msg']} (from {source})")
-            kind = _KINDS.get(problem["type"], kind)
-        return kind("\n".join(lines))
+            said = problem.get("ctx", {})
+            source = said.get("source") or self.settings.source_of(key)
+            message = problem["msg"]
+            if part := said.get("part"):
+                message += f", on the command line {'.'.join(key)}.{part}"
+            kind = _KINDS.get(problem["type"], ConfigurationError)
+            found.append(kind(f"{'.'.join(key)}: {message} (from {source})"))
+        return ConfigurationError.of(found)
 
     # --- the whole ---
 
@@ -342,94 +400,6 @@ class Kitchen:
                 raise
 
 
-def validate(
-    model: type[ModelT], table: Mapping[str, Any], context: dict[str, Any], label: str
-) -> ModelT:
-    """Validate, and add the nearest spelling to what was misspelt.
-
-    Raises:
-        ValidationError: without any input in it, for an input may be a secret.
-    """
-    try:
-        return model.model_validate(dict(table), context=context)
-    except ValidationError as error:
-        environ = context["environ"]
-        lines: list[InitErrorDetails] = []
-        for problem in error.errors(include_url=False, include_input=False):
-            said = problem.get("ctx", {})
-            message = problem["msg"]
-            if "message" in said:  # by this function already, about an inner adapter
-                pass
-            elif problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-                message = _no_such_key(model, problem["loc"], label)
-            elif problem["type"] == "missing":
-                message = "is required" + _documented(model, problem["loc"])
-            elif problem["type"] == "value_error":  # raised by a validator; without the prefix
-                message = str(said["error"])
-            elif problem["type"].endswith("_type") and (why := _not_as_written(problem, table)):
-                message = f"{message}; it {why}"
-            more = _error_of(problem) | _source_of(problem, model, table, environ)
-            kind = PydanticCustomError(
-                cast(Any, problem["type"]), "{message}", {**more, "message": message}
-            )
-            lines.append({"type": kind, "loc": problem["loc"], "input": None})
-        raise ValidationError.from_exception_data(label, lines, hide_input=True) from None
-
-
-def _not_as_written(problem: Any, table: Mapping[str, Any]) -> str:
-    """Say what is wrong with how a list or a table was written, or nothing."""
-    value: Any = table
-    for part in problem["loc"]:
-        if not isinstance(value, Mapping) or part not in value:
-            return ""
-        value = value[part]
-    if why := miswritten(value):
-        return why
-    if problem["type"] in ("list_type", "tuple_type") and isinstance(value, Mapping):
-        return "is one value, written as a whole: none of its parts can be set by itself"
-    return ""
-
-
-def _no_such_key(model: type[BaseModel], loc: tuple[int | str, ...], label: str) -> str:
-    known = _fields_in(model)
-    for part in loc[:-1]:
-        known = _fields_in(known.get(str(part)))
-    said = "there is no such key" if len(loc) > 1 else f"{label} has no such key"
-    if near := difflib.get_close_matches(str(loc[-1]), known, 1):
-        return f"{said}; did you mean {near[0]!r}?"
-    return f"{said}; it has {', '.join(known) or 'none'}" if len(loc) == 1 else said
-
-
-def _fields_in(annotation: Any) -> Mapping[str, Any]:
-    """Return the fields, with their types, of the model or dataclass that a type holds."""
-    for kind in (annotation, *get_args(annotation)):
-        if dataclasses.is_dataclass(kind):
-            hints = get_type_hints(kind)
-            return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return {name: field.annotation for name, field in kind.model_fields.items()}
-    return {}
-
-
-def _source_of(
-    problem: Any, model: type[BaseModel], table: Mapping[str, Any], environ: Mapping[str, str]
-) -> dict[str, str]:
-    """Name the ecosystem's variable that gave a value, and what an inner adapter knows of one."""
-    if source := problem.get("ctx", {}).get("source"):
-        return {"source": source}
-    name = str(problem["loc"][0]) if problem["loc"] else ""
-    field = model.model_fields.get(name)
-    if field is None or name in table:
-        return {}
-    variable = variable_of(field, environ)
-    return {"source": f"environment variable {variable}"} if variable else {}
-
-
-def _documented(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
-    field = model.model_fields.get(str(loc[0])) if len(loc) == 1 else None
-    return f": {field.description}" if field is not None and field.description else ""
-
-
 _KINDS = {kind.__name__: kind for kind in (AdapterNotFound, AdapterLoadError, BindError)}
 
 
@@ -447,13 +417,8 @@ def _named(error: Exception) -> str:
     return f"{name}: {error.message}" if isinstance(error, PydanticUserError) else name
 
 
-def _error_of(problem: Any) -> dict[str, Any]:
-    error = problem.get("ctx", {}).get("error")
-    return {"error": error} if isinstance(error, CrucibleError) else {}
-
-
 def _cause(error: ValidationError) -> BaseException | None:
     for problem in error.errors(include_input=False, include_url=False):
-        if carried := _error_of(problem).get("error"):
-            return cast("BaseException | None", carried.__cause__)
+        if carried := error_of(problem).get("error"):
+            return carried.__cause__
     return None

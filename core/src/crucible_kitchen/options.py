@@ -8,9 +8,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, Self, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Self, TypeVar, Union, cast, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PrivateAttr,
+    StringConstraints,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 T = TypeVar("T")
@@ -27,6 +35,33 @@ class FromEnv:
     """
 
     variable: str
+
+
+class Typed(str):
+    """Text that was typed at a shell: given on the command line or in an environment variable."""
+
+    __slots__ = ()
+
+
+_ESCAPED = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
+
+
+def _unescaped(value: Any) -> Any:
+    if not isinstance(value, Typed):
+        return value
+    return re.sub(r"\\[nt\\]", lambda found: _ESCAPED[found[0]], value)
+
+
+Template = Annotated[str, BeforeValidator(_unescaped)]
+"""The type of a text that may hold line breaks, such as the template of a prompt.
+
+A shell has no plain way to write them, so on the command line and in environment variables `\\n`
+is a line break here, `\\t` a tab and `\\\\` a backslash. Files and code have their own way: their
+texts stay as they are, and so do the values of other types, such as the path `C:\\new`.
+"""
+
+Name = Annotated[str, StringConstraints(pattern=r"\S")]
+"""The type of a text that may not be empty or blank, such as the name of a model or a data set."""
 
 
 # The first model that is made has pydantic ask every installed package for plugins, where one
@@ -65,6 +100,9 @@ class AdapterOptions(BaseModel):
         hide_input_in_errors=True,
         protected_namespaces=(),
     )
+
+    foreign_names: ClassVar[Mapping[str, str]] = {}
+    """Keys that users bring from other tools, for messages: this adapter's own key, or a hint."""
 
     # Resources live with the options object that they were made for; see resources.py.
     _resources: Kept = PrivateAttr(default_factory=lambda: Kept())

@@ -5,13 +5,17 @@ Layers, highest first: arguments in code, the command line, the environment, the
 `crucible.toml`). They are merged key by key. A table that names its adapter (`use`) replaces a
 lower one that names another, so the options of the adapter you left do not follow you.
 
-pydantic-settings reads the file and the environment. The merge is ours, because its own keeps the
-options of an adapter that a higher layer replaced, loses the options beside `X=name`, and ignores
-misspelt variables.
+pydantic-settings reads the environment. The merge is ours, because its own keeps the options of an
+adapter that a higher layer replaced, loses the options beside `X=name`, and ignores misspelt
+variables.
+
+A mistake ends nothing here: it is noted, and what is misspelt is taken for the nearest name, so
+that the mistakes behind it are found in the same run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import os
@@ -21,9 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pydantic_settings import BaseSettings, EnvSettingsSource, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from .errors import ConfigurationError
+from .options import Typed
 from .ports import PORTS
 
 Key: TypeAlias = tuple[str, ...]
@@ -68,6 +73,8 @@ class Settings:
     sources: dict[Key, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     profile: str | None = None
+    mistakes: tuple[str, ...] = ()
+    """What is wrong so far. With any of them the values serve only to find more."""
 
     def source_of(self, key: Key) -> str:
         """Say where a key, or else the nearest table around it, was set."""
@@ -99,46 +106,65 @@ def load(
         environ: the environment; None is the process's.
 
     Raises:
-        ConfigurationError: a file that cannot be read, a key that does not exist, a profile that
-            nobody defined. The message names the place.
+        ConfigurationError: a file that cannot be read, keys that do not exist, a profile that
+            is not defined. The message names every one, with its place.
+    """
+    settings = gather(path, profile=profile, arguments=arguments, code=code, environ=environ)
+    if settings.mistakes:
+        raise ConfigurationError(*settings.mistakes)
+    return settings
+
+
+def gather(
+    path: str | Path | None = None,
+    *,
+    profile: str | None = None,
+    arguments: Sequence[str] = (),
+    code: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Do as `load`, but leave mistakes in `Settings.mistakes`, for a caller that finds more.
+
+    Raises:
+        ConfigurationError: a file that cannot be read.
     """
     environ = os.environ if environ is None else environ
     file = _find(path, environ)
+    mistakes: list[str] = []
     layers: list[Layer] = []
     chosen = profile or environ.get("CRUCIBLE_PROFILE") or None
     profiles: Mapping[str, Any] = {}
     if file is not None:
         table = _read(file)
-        profiles = table.pop("profile", {})
-        _check_file(str(file), table, profiles)
-        layers.append(Layer(str(file), table))
+        profiles = _profiles(str(file), table.pop("profile", {}), mistakes)
+        layers.append(Layer(str(file), _checked(str(file), table, mistakes)))
     if chosen is not None:
-        if chosen not in profiles:
+        if chosen in profiles:
+            layers.append(Layer(f"{file} [profile.{chosen}]", profiles[chosen]))
+        else:
             known = f"there are {', '.join(profiles)}" if profiles else "there is none"
-            near = _near(chosen, profiles)
-            raise ConfigurationError(
-                f"no [profile.{chosen}] in {file or 'any file'}; {near or known}"
-            )
-        layers.append(Layer(f"{file} [profile.{chosen}]", profiles[chosen]))
-    layers.append(_environment(environ))
-    layers.append(_command_line(arguments))
+            near = _hint(chosen, profiles)
+            mistakes.append(f"no [profile.{chosen}] in {file or 'any file'}; {near or known}")
+    layers.append(_environment(environ, mistakes))
+    layers.append(_command_line(arguments, mistakes))
     if code:
-        _check("in code", code)
-        layers.append(Layer("code", code))
+        layers.append(Layer("code", _checked("in code", code, mistakes)))
     settings = merge(layers)
     settings.files = (file,) if file is not None else ()
     settings.profile = chosen
+    settings.mistakes = tuple(mistakes)
     return settings
 
 
 def in_code(tables: Mapping[str, Any]) -> Settings:
     """Make settings of what was given in code alone; read no file and no variable.
 
-    Raises:
-        ConfigurationError: a table or a port that does not exist.
+    Tables and ports that do not exist are in `Settings.mistakes`.
     """
-    _check("in code", tables)
-    return merge([Layer("code", tables)])
+    mistakes: list[str] = []
+    settings = merge([Layer("code", _checked("in code", tables, mistakes))])
+    settings.mistakes = tuple(mistakes)
+    return settings
 
 
 def merge(layers: Iterable[Layer]) -> Settings:
@@ -236,60 +262,112 @@ def _read(file: Path) -> dict[str, Any]:
     return dict(table)
 
 
-class _Reader(BaseSettings):
-    """A place for pydantic-settings to read into; the values stay as they are."""
-
-
 def _parse(file: Path) -> dict[str, Any]:
     try:
-        return dict(TomlConfigSettingsSource(_Reader, file).toml_data)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(_text(file))
+    except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from None
+    except ValueError:  # tomllib leaves this one to int()
+        raise ConfigurationError(f"{file}: a number in it has too many digits") from None
+    except RecursionError:
+        raise ConfigurationError(f"{file}: {_TOO_DEEP}") from None
+
+
+_TOO_DEEP = "lists or tables are nested too deeply"
+
+
+def _text(file: Path) -> str:
+    """Return the text of a file in UTF-8, with or without a byte order mark."""
+    try:
+        data = file.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from None
+    # The rule of JSON holds for TOML, too: the zeros among the first bytes tell the encoding.
+    if not (encoding := json.detect_encoding(data)).startswith("utf-8"):
+        raise ConfigurationError(f"{file} is {encoding[:6].upper()}; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(
+            f"{file} is not UTF-8: byte {data[error.start]:#04x} in line {line}; save it as UTF-8"
+        ) from None
 
 
-def _check_file(name: str, table: Mapping[str, Any], profiles: Any) -> None:
-    _check(name, table)
+def _profiles(name: str, profiles: Any, mistakes: list[str]) -> Mapping[str, Any]:
     if not isinstance(profiles, Mapping):
-        raise ConfigurationError(f"{name}: profile must be a table of profiles")
+        mistakes.append(f"{name}: profile must be a table of profiles")
+        return {}
+    kept = {}
     for profile, inside in profiles.items():
         if not isinstance(inside, Mapping):
-            raise ConfigurationError(f"{name}: profile.{profile} must be a table")
-        _check(f"{name} [profile.{profile}]", inside)
+            mistakes.append(f"{name}: profile.{profile} must be a table")
+        else:
+            kept[profile] = _checked(f"{name} [profile.{profile}]", inside, mistakes)
+    return kept
 
 
-def _check(where: str, table: Mapping[str, Any]) -> None:
+def _checked(where: str, table: Mapping[str, Any], mistakes: list[str]) -> dict[str, Any]:
     """Check the two levels that have fixed keys: the tables, and the ports."""
-    for name, value in table.items():
-        if name not in SETTABLE:
-            raise ConfigurationError(_no_such(where, name, TABLES))
+    kept: dict[str, Any] = {}
+    for name, value in _respelt(where, "", table, SETTABLE, TABLES, mistakes):
         if not isinstance(value, Mapping):
-            raise ConfigurationError(f"{where}: {name} must be a table, not {_kind(value)}")
-    for port in table.get("adapters", {}):
-        if port not in PORTS:
-            raise ConfigurationError(_no_such(where, f"adapters.{port}", PORTS))
+            mistakes.append(f"{where}: {name} must be a table, not {_kind(value)}")
+        elif name == "adapters":
+            kept[name] = dict(_respelt(where, "adapters.", value, PORTS, PORTS, mistakes))
+        else:
+            kept[name] = value
+    return kept
+
+
+def _respelt(
+    where: str,
+    within: str,
+    table: Mapping[str, Any],
+    known: Iterable[str],
+    named: Iterable[str],
+    mistakes: list[str],
+) -> Iterator[tuple[str, Any]]:
+    """Yield the known keys, and each misspelt one as the known key that it is taken for."""
+    for name, value in table.items():
+        if name in known:
+            yield name, value
+            continue
+        mistakes.append(_no_such(where, f"{within}{name}", named))
+        if (near := nearest(name, known)) and near not in table:
+            yield near, value
 
 
 def _kind(value: Any) -> str:
     """Name the type of a value in an error. The value itself may be a secret in a wrong place."""
-    return {str: "a text", list: "a list", bool: "true or false"}.get(type(value), "a value")
+    if isinstance(value, str):
+        return "a text"
+    return {list: "a list", bool: "true or false"}.get(type(value), "a value")
 
 
 def _no_such(where: str, key: str, known: Iterable[str]) -> str:
     *table, name = key.split(".")
-    near = _near(name, known)
+    near = _hint(name, known)
     return f"{where}: there is no {key!r}; {near or 'there are ' + ', '.join(known)}" + (
         f" (in [{'.'.join(table)}])" if table and not near else ""
     )
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"did you mean {near[0]!r}?" if near else ""
+def nearest(name: Any, known: Iterable[str]) -> str:
+    """Return the known name that is spelt most like this one, or nothing."""
+    return next(iter(difflib.get_close_matches(str(name), list(known), 1)), "")
+
+
+def _hint(name: Any, known: Iterable[str]) -> str:
+    near = nearest(name, known)
+    return f"did you mean {near!r}?" if near else ""
 
 
 # --- environment and command line -------------------------------------------------------------
+
+
+class _Nothing(BaseSettings):
+    """What pydantic-settings is to read into; the values stay as they are."""
 
 
 class _Variables(EnvSettingsSource):
@@ -297,41 +375,44 @@ class _Variables(EnvSettingsSource):
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = {name: value for name, value in environ.items() if value is not None}
-        super().__init__(_Reader, env_prefix=PREFIX, env_nested_delimiter="__")
+        super().__init__(_Nothing, env_prefix=PREFIX, env_nested_delimiter="__")
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return self._environ
 
 
-def _environment(environ: Mapping[str, str]) -> Layer:
+def _environment(environ: Mapping[str, str], mistakes: list[str]) -> Layer:
     pairs = []
     for name, value in _Variables(environ).env_vars.items():
         if not name.upper().startswith(PREFIX) or name in RESERVED or value is None:
             continue
         path = name[len(PREFIX) :].lower().split("__")
         pairs.append((f"environment variable {name}", tuple(path), value))
-    return _assignments("environment", pairs)
+    return _assignments("environment", pairs, mistakes)
 
 
-def _command_line(arguments: Iterable[str]) -> Layer:
+def _command_line(arguments: Iterable[str], mistakes: list[str]) -> Layer:
     pairs = []
     for argument in arguments:
         path, equals, value = argument.partition("=")
-        if not equals or not path:
-            raise ConfigurationError(
+        if equals and path:
+            pairs.append((f"argument {path}=", tuple(path.split(".")), value))
+        else:
+            mistakes.append(
                 f"argument {argument!r}: settings are written key=value, "
                 "such as workflow.epochs=3 or adapters.training_client=noop"
             )
-        pairs.append((f"argument {path}=", tuple(path.split(".")), value))
-    return _assignments("command line", pairs)
+    return _assignments("command line", pairs, mistakes)
 
 
-def _assignments(name: str, pairs: Iterable[tuple[str, Key, str]]) -> Layer:
-    """Make a layer from (label, path, text). A parent goes before its children."""
+def _assignments(name: str, pairs: Iterable[tuple[str, Key, str]], mistakes: list[str]) -> Layer:
+    """Make a layer from (label, path, text). A parent is set before its children."""
     table: dict[str, Any] = {}
     labels: dict[Key, str] = {}
-    for label, path, text in sorted(pairs, key=lambda pair: len(pair[1])):
-        _check_path(label, path)
+    for label, written, text in sorted(pairs, key=lambda pair: len(pair[1])):
+        path = _path(label, written, mistakes)
+        if not path:
+            continue
         here = table
         for depth, part in enumerate(path[:-1]):
             inside = here.get(part)
@@ -340,34 +421,44 @@ def _assignments(name: str, pairs: Iterable[tuple[str, Key, str]]) -> Layer:
                 labels[(*at, "use")] = labels.get(at, name)
                 here[part] = inside = {"use": inside}
             elif inside is not None and not isinstance(inside, dict):
-                raise ConfigurationError(
-                    f"{label}: {'.'.join(path[: depth + 1])} is set to {_kind(inside)}, "
-                    "not to a table"
-                )
+                at_path = ".".join(path[: depth + 1])
+                mistakes.append(f"{label}: {at_path} is set to {_kind(inside)}, not to a table")
+                break
             here = here.setdefault(part, {})
-        here[path[-1]] = _value(text)
-        if len(path) == 2 and path[0] == "adapters" and (why := miswritten(here[path[-1]])):
-            raise ConfigurationError(f"{label}: {why}")
-        labels[path] = label
-        if len(path) == 2 and path[0] == "adapters":
-            labels[(*path, "use")] = label
+        else:
+            value = _value(text)
+            is_adapter = len(path) == 2 and path[0] == "adapters"
+            if is_adapter and (why := miswritten(value)):
+                mistakes.append(f"{label}: {why}")
+                continue
+            here[path[-1]] = value
+            labels[path] = label
+            if is_adapter:
+                labels[(*path, "use")] = label
     return Layer(name, table, labels)
 
 
-def _check_path(label: str, path: Key) -> None:
-    if path[0] not in SETTABLE:
-        raise ConfigurationError(
-            f"{label}: there is no setting {'.'.join(path)!r}; "
-            + (
-                _near(path[0], SETTABLE)
-                or f"did you mean workflow.{'.'.join(path)}? Settings "
-                "begin with adapters., workflow. or observe."
+def _path(label: str, path: Key, mistakes: list[str]) -> Key:
+    """Return the path, or the one that a misspelt path is taken for; () if there is none."""
+    first, *rest = path
+    if first not in SETTABLE:
+        near = nearest(first, SETTABLE)
+        hint = (
+            f"did you mean {near!r}?"
+            if near
+            else (
+                f"did you mean workflow.{'.'.join(path)}? Settings begin with "
+                "adapters., workflow. or observe."
             )
         )
-    if path[0] == "adapters" and len(path) > 1 and path[1] not in PORTS:
-        raise ConfigurationError(_no_such(label, f"adapters.{path[1]}", PORTS))
-    if len(path) == 1 or not all(path):
-        raise ConfigurationError(f"{label}: write {path[0]}.<key>, such as {_EXAMPLES[path[0]]}")
+        mistakes.append(f"{label}: there is no setting {'.'.join(path)!r}; {hint}")
+        first = near
+    elif not rest or not all(path):
+        mistakes.append(f"{label}: write {first}.<key>, such as {_EXAMPLES[first]}")
+    if first == "adapters" and rest and rest[0] and rest[0] not in PORTS:
+        mistakes.append(_no_such(label, f"adapters.{rest[0]}", PORTS))
+        rest[0] = nearest(rest[0], PORTS)
+    return (first, *rest) if first and rest and all(rest) else ()
 
 
 _EXAMPLES = {
@@ -383,12 +474,10 @@ def _value(text: str) -> Any:
     What begins like JSON and is none, such as the template `{question}`, stays text, too: where
     a table or a list is needed, `miswritten` says why it is none.
     """
-    if text[:1] not in ("[", "{"):
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    if text[:1] in ("[", "{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(text)
+    return Typed(text)
 
 
 def miswritten(value: Any) -> str:
@@ -403,4 +492,8 @@ def miswritten(value: Any) -> str:
     except json.JSONDecodeError as error:
         where = f"{error.msg[:1].lower()}{error.msg[1:]} at character {error.pos + 1}"
         return f"begins like JSON, but is none: {where}; is a quote lost to the shell?"
+    except ValueError:
+        return "has a number with too many digits"
+    except RecursionError:
+        return _TOO_DEEP
     return "is JSON within a text; write it without the quotes around it"

@@ -17,7 +17,7 @@ from ..kitchen import Kitchen
 from ..observers.config import configured
 from ..options import variable_of, visible
 from ..ports import PORTS
-from ..settings import Key, Settings, miswritten
+from ..settings import Key, Settings, gather, miswritten
 from ..workflows import config_class, find
 from .console import console, fail, note
 from .run import ARGUMENTS, PROFILE, read, workflow_of
@@ -34,17 +34,16 @@ def config(
 
     Secrets are masked.
     """
-    settings = read(arguments or [], profile)
-    errors: list[str] = []
+    settings = read(arguments or [], profile, gather)
     with Kitchen.from_settings(settings) as kitchen:
-        rows = list(_rows(kitchen, settings, errors))
-    if not rows:
-        note("nothing is configured; `crucible init` writes a crucible.toml to start from")
-    else:
+        wrong = kitchen.mistakes()
+        rows = list(_rows(kitchen, settings, wrong))
+    if rows:
         _print(rows)
-    for error in errors:
-        fail(error)
-    if errors:
+    elif not wrong:
+        note("nothing is configured; `crucible init` writes a crucible.toml to start from")
+    if wrong:
+        fail(str(ConfigurationError.of(wrong.values())))
         raise typer.Exit(2)
 
 
@@ -69,31 +68,34 @@ def _heading(path: Sequence[str]) -> str:
     return f"[[{name}]]" if path[-1].isdigit() else f"[{name}]"
 
 
-def _rows(kitchen: Kitchen, settings: Settings, errors: list[str]) -> Iterator[Row]:
+def _rows(
+    kitchen: Kitchen, settings: Settings, wrong: dict[Key, ConfigurationError]
+) -> Iterator[Row]:
+    """Yield every row; add what is wrong with the workflow to what is."""
     for name in kitchen.configured:
         at = ("adapters", name)
-        try:
-            yield from _port_rows(settings, at, kitchen.port(PORTS[name]))
-        except ConfigurationError as error:
-            errors.append(str(error))
+        if at in wrong:
             yield from _hidden_rows(settings, at)
-    yield from _workflow_rows(kitchen, settings, errors)
+        else:
+            yield from _port_rows(settings, at, kitchen.port(PORTS[name]))
+    yield from _workflow_rows(kitchen, settings, wrong)
     if "observe" in settings.values:
-        try:
-            yield from _model_rows(settings, ("observe",), configured(kitchen))
-        except ConfigurationError as error:
-            errors.append(str(error))
+        if ("observe",) in wrong:
             yield from _hidden_rows(settings, ("observe",))
+        else:
+            yield from _model_rows(settings, ("observe",), configured(kitchen))
 
 
-def _workflow_rows(kitchen: Kitchen, settings: Settings, errors: list[str]) -> Iterator[Row]:
+def _workflow_rows(
+    kitchen: Kitchen, settings: Settings, wrong: dict[Key, ConfigurationError]
+) -> Iterator[Row]:
     if "workflow" not in settings.values:
         return
     try:
         name, given = workflow_of(settings)
         chosen = kitchen.configure(config_class(find(name)), given, ("workflow",))
     except ConfigurationError as error:
-        errors.append(str(error))
+        wrong["workflow",] = error
         yield from _hidden_rows(settings, ("workflow",))
     else:
         yield (("workflow", "use"), toml(name), settings.source_of(("workflow", "use")))

@@ -16,7 +16,7 @@ from ..errors import CrucibleError
 from ..kitchen import Kitchen
 from ..observers.config import check
 from ..ports import PORTS
-from ..settings import Key, Settings
+from ..settings import Key, Settings, gather
 from ..version import __version__
 from ..workflows import config_class, find
 from .config import ports_inside
@@ -77,22 +77,23 @@ def _check(entry: Installed) -> str:
 
 def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
     try:
-        settings = read(arguments, profile)
+        settings = read(arguments, profile, gather)
     except CrucibleError as error:
         yield "configuration", "problem", str(error)
         return
-    if not settings.values:
+    if not (settings.values or settings.mistakes):
         yield "configuration", "", "nothing is configured here"
         return
     with Kitchen.from_settings(settings) as kitchen:
+        wrong = kitchen.mistakes()
+        for mistake in settings.mistakes:
+            yield "configuration", "problem", mistake
         for name in kitchen.configured:
             at = ("adapters", name)
-            try:
-                port = kitchen.port(PORTS[name])
-            except CrucibleError as error:
-                yield ".".join(at), "problem", str(error)
+            if at in wrong:
+                yield ".".join(at), "problem", str(wrong[at])
             else:
-                yield from _reach(settings, port, at)
+                yield from _reach(settings, kitchen.port(PORTS[name]), at)
         if "workflow" in settings.values:
             try:
                 name, given = workflow_of(settings)
@@ -102,11 +103,10 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
             else:
                 yield "workflow", "", f"{name} (from {settings.source_of(('workflow', 'use'))})"
         if "observe" in settings.values:
-            try:
-                on = check(kitchen)
-            except CrucibleError as error:
-                yield "observe", "problem", str(error)
+            if ("observe",) in wrong:
+                yield "observe", "problem", str(wrong["observe",])
             else:
+                on = check(kitchen)
                 source = settings.source_of(("observe",))
                 yield "observe", "", f"{', '.join(on) or 'nothing'} (from {source})"
 

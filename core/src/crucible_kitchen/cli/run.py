@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +10,8 @@ import typer
 
 from ..errors import AdapterError, ConfigurationError
 from ..kitchen import Kitchen
-from ..settings import TABLES, Settings, load
-from ..workflows import run_in
+from ..settings import TABLES, Settings, gather, load
+from ..workflows import prepare
 from .console import note
 from .interruption import Interruption
 from .progress import Progress
@@ -41,17 +42,18 @@ def run(
     as workflow.max_steps=10.
     """
     given = [*(arguments or []), *([] if trace is None else [f"observe.jsonl={trace}"])]
-    settings = read(given, profile)
-    name, table = workflow_of(settings)
+    settings = read(given, profile, gather)
     with (
         Interruption.remembered() as interruption,
         Kitchen.from_settings(settings) as kitchen,
         Progress(kitchen) as progress,
     ):
-        kitchen.observe_as_configured()
-        kitchen.observe(interruption.observe)  # last, for it may raise where others must be told
         try:
-            progress.result(run_in(kitchen, name, table))
+            start = _prepared(kitchen)
+            kitchen.observe_as_configured()
+            # Last, for it may raise where others must be notified.
+            kitchen.observe(interruption.observe)
+            progress.result(start())
         except (KeyboardInterrupt, Exception) as error:
             progress.stop()
             if not (interruption.came or isinstance(error, KeyboardInterrupt)):
@@ -62,8 +64,24 @@ def run(
             raise typer.Exit(130) from None
 
 
-def read(arguments: list[str], profile: str | None) -> Settings:
-    """Read every layer; the first argument that is no setting is the file."""
+def _prepared(kitchen: Kitchen) -> Callable[[], Any]:
+    try:
+        name, table = workflow_of(kitchen.settings)
+    except ConfigurationError as error:
+        raise kitchen.with_the_rest({("workflow",): error}) from None
+    return prepare(kitchen, name, table)
+
+
+def read(
+    arguments: list[str], profile: str | None, load: Callable[..., Settings] = load
+) -> Settings:
+    """Read every layer; the first argument that is not a setting is the file.
+
+    Args:
+        arguments: of the command.
+        profile: the profile's name.
+        load: `settings.load`, or `gather`, which leaves mistakes to the caller.
+    """
     file = None
     if arguments and "=" not in arguments[0]:
         file, *arguments = arguments

@@ -8,6 +8,7 @@ workflows under the entry-point group `crucible.workflows`; those in this folder
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
 import inspect
@@ -17,14 +18,14 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 from ..discovery import WORKFLOWS, catalog
-from ..errors import AdapterLoadError, AdapterNotFound
+from ..errors import AdapterLoadError, AdapterNotFound, ConfigurationError
 from ..kitchen import Kitchen
-from ..settings import in_code
+from ..settings import Key, in_code
 from ..telemetry import Observer
 
 
@@ -39,6 +40,12 @@ class WorkflowConfig(BaseModel):
         hide_input_in_errors=True,
         protected_namespaces=(),
     )
+
+    foreign_names: ClassVar[Mapping[str, str]] = {}
+    """Keys that users bring from other tools, for messages: this workflow's own key, or a hint.
+
+    A key within a table is written with dots: `{"lr": "learning_rate", "lora.r": "lora.rank"}`.
+    """
 
     def required_ports(self) -> tuple[str, ...]:
         """Return the ports that a run with this configuration uses; they are bound before it."""
@@ -153,10 +160,42 @@ def run_in(
     config: Mapping[str, Any] | WorkflowConfig | None = None,
 ) -> Any:
     """Run a workflow in a kitchen that exists: bind every adapter that it needs, then start."""
-    function = find(workflow) if isinstance(workflow, str) else workflow
-    if not isinstance(config, WorkflowConfig):
-        config = kitchen.configure(config_class(function), config or {}, ("workflow",))
-    kitchen.bind(config.required_ports())
+    return prepare(kitchen, workflow, config)()
+
+
+def prepare(
+    kitchen: Kitchen,
+    workflow: str | Workflow,
+    config: Mapping[str, Any] | WorkflowConfig | None = None,
+) -> Callable[[], Any]:
+    """Do everything for a run that can fail by its configuration; return what starts the run.
+
+    Raises:
+        ConfigurationError: names every mistake: of the settings, the workflow and the adapters.
+    """
+    found: dict[Key, ConfigurationError] = {}
+    ports: tuple[str, ...] = ()
+    try:
+        function = find(workflow) if isinstance(workflow, str) else workflow
+        if not isinstance(config, WorkflowConfig):
+            table, model = config or {}, config_class(function)
+            ports = _ports_of(model, table)
+            config = kitchen.configure(model, table, ("workflow",))
+        ports = config.required_ports()
+    except ConfigurationError as error:
+        found["workflow",] = error
+    kitchen.bind(ports, found)
     named = workflow if isinstance(workflow, str) else getattr(function, "__name__", "workflow")
-    with kitchen.observers.run(named):
-        return function(kitchen, config)
+
+    def start() -> Any:
+        with kitchen.observers.run(named):
+            return function(kitchen, config)
+
+    return start
+
+
+def _ports_of(model: type[WorkflowConfig], table: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the ports that a run needs, as far as a configuration with mistakes tells."""
+    with contextlib.suppress(Exception):
+        return model.model_construct(**table).required_ports()
+    return ()
