@@ -29,17 +29,6 @@ class TestFile(DatasetStoreConformance):
         with reopen() as store:
             yield store
 
-    @pytest.mark.xfail(
-        reason="datasets 5.2.0 reads JSON by pyarrow, which makes times of a column of dates, and "
-        "has no option against it"
-    )
-    def test_text_that_looks_like_a_date_stays_text(
-        self, dataset_store: DatasetStore, streaming: bool, tmp_path: Path
-    ) -> None:
-        super().test_text_that_looks_like_a_date_stays_text(
-            dataset_store=dataset_store, streaming=streaming, tmp_path=tmp_path
-        )
-
 
 ROWS = [
     {"id": n, "text": "" if n == 3 else f"row {n}", "maybe": (None, n)[n % 2]} for n in range(60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from crucible_kitchen import (
     AdapterOptions,
@@ -17,7 +17,7 @@ from crucible_kitchen import (
 )
 from pydantic import SecretStr
 
-from .loading import load, view_of
+from .loading import Split, load
 from .sources import Source, find
 from .views import Row, Selection, View
 
@@ -40,7 +40,7 @@ class Handle:
     """
 
     source: Source
-    splits: Mapping[str, Any]
+    splits: Mapping[str, Split]
     view: View | None = None
 
 
@@ -118,7 +118,7 @@ def _choose(handle: Handle, split: str) -> Handle:
         raise NotFound(
             f"{handle.source.label}: has no split {split!r}; it has {', '.join(handle.splits)}"
         )
-    return replace(handle, view=view_of(handle.source, handle.splits[split]))
+    return replace(handle, view=handle.splits[split].view())
 
 
 def _view(handle: Handle) -> View:

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from crucible_kitchen import (
@@ -111,20 +110,5 @@ def _of_the_data(source: Source, error: Exception) -> AdapterError | None:
             return NotFound(f"{source.label}: {cause}")
         if any(text in str(cause) for text in _NO_ROWS):
             return InvalidInput(f"{source.label}: holds no rows ({cause})")
-        return InvalidInput(f"{_bad_line(source) or source.label}: {cause or error}")
-    return None
-
-
-def _bad_line(source: Source) -> str | None:
-    """Find the first line that is no JSON; the library's own messages name a block at best."""
-    in_folder = sorted(Path(source.path).rglob("*")) if source.local and not source.files else ()
-    for file in source.files or in_folder:
-        if file.suffix in (".jsonl", ".ndjson"):
-            with file.open("rb") as lines:
-                for number, line in enumerate(lines, 1):
-                    try:
-                        if line.strip():
-                            json.loads(line)
-                    except ValueError:
-                        return f"file {file}, line {number}"
+        return InvalidInput(f"{source.label}: {cause or error}")
     return None

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 from crucible_kitchen import InvalidInput, NotFound
 
-_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".jsonl": ("json", {}),
-    ".ndjson": ("json", {}),
-    ".json": ("json", {}),
-    ".csv": ("csv", {}),
-    ".tsv": ("csv", {"sep": "\t"}),
-    ".parquet": ("parquet", {}),
-    ".txt": ("text", {}),
-}
-_COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
+from . import formats
+from .files import suffixes
+
+_PAPERS = frozenset(
+    [
+        "changelog",
+        "citation",
+        "contributing",
+        "copying",
+        "license",
+        "licence",
+        "notice",
+        "readme",
+        "requirements",
+    ]
+)
+_RECORDS = frozenset(
+    ["config.json", "dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +36,13 @@ class Source:
 
     Args:
         label: what it is called in messages.
-        path: the first argument of `datasets.load_dataset`.
-        arguments: further ones that follow from the kind of source.
+        path: the folder, or the name of the data set of the Hub.
         files: the local files, if they were named.
         local: whether it is on this machine.
     """
 
     label: str
     path: str
-    arguments: dict[str, Any]
     files: tuple[Path, ...] = ()
     local: bool = True
 
@@ -49,38 +56,55 @@ def find(dataset_id: str) -> Source:
     """
     path = Path(dataset_id).expanduser()
     if path.is_dir():
-        return Source(f"folder {path.absolute()}", str(path.absolute()), {})
+        return Source(f"folder {path.absolute()}", str(path.absolute()))
     if path.is_file():
-        return _of_files(f"file {path.absolute()}", [path.absolute()])
+        source = Source(f"file {path.absolute()}", "", (path.absolute(),))
+        kind_of_all(source.label, [str(path)])
+        return source
     if glob.has_magic(dataset_id):
         matches = [Path(match).absolute() for match in sorted(glob.glob(str(path), recursive=True))]
-        if files := [match for match in matches if match.is_file()]:
-            return _of_files(f"files {path.absolute()}", files)
-    elif not dataset_id.startswith((".", "/", "~")) and not _format(path):
-        return Source(f"data set {dataset_id!r}", dataset_id, {}, local=False)
+        files = [match for match in matches if match.is_file()]
+        if files := [file for file in files if is_data(file.name)] or files:
+            source = Source(f"files {path.absolute()}", "", tuple(files))
+            kind_of_all(source.label, [str(file) for file in files])
+            return source
+    elif not dataset_id.startswith((".", "/", "~")) and not formats.kind_of(suffixes(path.name)[0]):
+        return Source(f"data set {dataset_id!r}", dataset_id, local=False)
     raise NotFound(
         f"there is no file {path.absolute()} (from {dataset_id!r}, working directory {Path.cwd()})"
     )
 
 
-def _of_files(label: str, files: list[Path]) -> Source:
-    formats = {_format(file) for file in files}
-    if len(formats) > 1:
-        raise InvalidInput(f"{label}: of several formats: {', '.join(sorted(formats))}")
-    [suffix] = formats
-    if not suffix:
+def is_data(name: str) -> bool:
+    """Say whether a file of this name, of a folder of data, may hold rows: licences, README
+    files and what `datasets` writes about a data set do not.
+    """
+    return name not in _RECORDS and name.split(".")[0].lower() not in _PAPERS
+
+
+def kind_of_all(label: str, names: Iterable[str]) -> str:
+    """Return the kind of files, by their names.
+
+    Raises:
+        InvalidInput: they are of no known format, or not of one.
+    """
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(formats.kind_of(suffixes(name)[0]), []).append(PurePosixPath(name).name)
+    if unknown := kinds.get(""):
         raise InvalidInput(
-            f"{label}: its format is not known by its name; there are {', '.join(_FORMATS)}, "
-            f"each also with {', '.join(sorted(_COMPRESSED))}"
+            f"{label}: the format of {unknown[0]} is not known by its name; there are "
+            f"{formats.NAMES}"
         )
-    builder, arguments = _FORMATS[suffix]
-    # `datasets` takes names for patterns, and fails on a file named `a[1].jsonl`.
-    escaped = [glob.escape(str(file)) for file in files]
-    return Source(label, builder, {**arguments, "data_files": escaped}, tuple(files))
+    if len(kinds) > 1:
+        each = ", ".join(f"{kind} ({_some(found)})" for kind, found in sorted(kinds.items()))
+        raise InvalidInput(
+            f"{label}: holds files of several formats: {each}; name those of one, as in "
+            "'folder/*.jsonl'"
+        )
+    [kind] = kinds
+    return kind
 
 
-def _format(path: Path) -> str:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSED:
-        suffixes.pop()
-    return suffixes[-1] if suffixes and suffixes[-1] in _FORMATS else ""
+def _some(names: list[str]) -> str:
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]

@@ -6,7 +6,7 @@ import copy
 import itertools
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeAlias
@@ -17,14 +17,11 @@ from crucible_kitchen import InvalidInput
 
 Row: TypeAlias = dict[str, Any]
 Selection: TypeAlias = range | Sequence[int]
-Columns: TypeAlias = Mapping[str, Sequence[Any]]
-"""A batch of rows, by column."""
-Batches: TypeAlias = Callable[[int], Iterator[Columns]]
-"""Makes, for a size, an iterator over a whole split in batches."""
+Rows: TypeAlias = Callable[[], Iterator[Row]]
+"""Makes an iterator over the rows of a whole split."""
 
 DEFAULT_BUFFER = 1000
 """Rows held at a time by the shuffling of a stream whose caller does not say."""
-_BATCH = 100  # rows that are read from a stream at a time
 
 
 class View(Protocol):
@@ -61,7 +58,7 @@ class Table:
             chains of `Dataset.select` would be flattened for seconds.
     """
 
-    look_up: Callable[[slice | list[int]], Columns]
+    look_up: Callable[[slice | list[int]], list[Row]]
     indices: range | npt.NDArray[np.int64]
 
     def shuffle(self, seed: int, buffer_size: int | None) -> Table:
@@ -85,10 +82,8 @@ class Table:
         for start in range(0, len(self.indices), batch_size):
             part = self.indices[start : start + batch_size]
             # By the batch: by the row, it would take some 500 times as long.
-            yield _rows(
-                self.look_up(
-                    slice(part.start, part.stop) if isinstance(part, range) else part.tolist()
-                )
+            yield self.look_up(
+                slice(part.start, part.stop) if isinstance(part, range) else part.tolist()
             )
 
     def _at(self, places: npt.NDArray[np.int64]) -> Table:
@@ -112,7 +107,7 @@ class Pipeline:
     skip before it shuffles when it resumes, which loses rows and repeats others.)
     """
 
-    source: Batches
+    source: Rows
     operations: tuple[Operation, ...] = ()
 
     def shuffle(self, seed: int, buffer_size: int | None) -> Pipeline:
@@ -134,7 +129,7 @@ class Pipeline:
         return self._then(partial(_selected, selection=chosen))
 
     def rows(self, batch_size: int) -> Iterator[list[Row]]:
-        rows: Iterator[Row] = itertools.chain.from_iterable(map(_rows, self.source(_BATCH)))
+        rows = self.source()
         for operation in self.operations:
             rows = operation(rows)
         while batch := list(itertools.islice(rows, batch_size)):
@@ -181,12 +176,6 @@ def _selected(rows: Iterator[Row], selection: range | tuple[int, ...]) -> Iterat
 
 
 # --- both ---
-
-
-def _rows(columns: Columns) -> list[Row]:
-    return [
-        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
-    ]
 
 
 def _bits(seed: int) -> np.random.PCG64:

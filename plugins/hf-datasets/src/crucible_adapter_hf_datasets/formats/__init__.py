@@ -1,0 +1,66 @@
+"""The formats of files, each read as it is written: a text is the text of the file, whatever it
+looks like.
+
+`datasets` reads text through readers of tables, which guess: dates of JSON become times, `007` of
+a CSV 7, `NA` a missing value, and a row lacks what the first rows did not have. It is not asked for
+that reason; only of which files a data set consists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from crucible_kitchen import InvalidInput
+
+from ..files import COMPRESSIONS, DataFile
+from . import columnar, delimited, json, plain
+
+Row: TypeAlias = dict[str, Any]
+Reader: TypeAlias = Callable[..., Iterator[Row]]
+"""Yields the rows of a file, in order; `InvalidInput` names the file, and the line of a text."""
+
+KINDS: Mapping[str, Mapping[str, Reader]] = {
+    "json": {".jsonl": json.rows, ".ndjson": json.rows, ".json": json.rows},
+    "csv": {".csv": delimited.csv_rows},
+    "tsv": {".tsv": delimited.tsv_rows},
+    "parquet": {
+        ".parquet": columnar.parquet_rows,
+        ".geoparquet": columnar.parquet_rows,
+        ".gpq": columnar.parquet_rows,
+    },
+    "arrow": {".arrow": columnar.arrow_rows},
+    "text": {".txt": plain.rows},
+}
+"""The readers of each kind, by the suffix of the file's name."""
+
+_KIND_OF = {suffix: kind for kind, readers in KINDS.items() for suffix in readers}
+
+NAMES = (
+    f"{', '.join(_KIND_OF)}, each also with {', '.join(COMPRESSIONS[:-1])} or {COMPRESSIONS[-1]}"
+)
+"""The suffixes that are known, for messages."""
+
+
+def kind_of(suffix: str) -> str:
+    """Return the kind of the files of a suffix, or "" if it is not one of data."""
+    return _KIND_OF.get(suffix, "")
+
+
+def read(file: DataFile, kind: str, options: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield the rows of a file.
+
+    Args:
+        file: the file.
+        kind: one of `KINDS`.
+        options: arguments of the kind's readers.
+    """
+    readers = KINDS[kind]
+    reader = readers.get(file.suffix) or next(iter(readers.values()))
+    return reader(file, **options)
+
+
+def require(kind: str, file: DataFile) -> None:
+    """Refuse a file that is not read as the others are."""
+    if kind_of(file.suffix) != kind:
+        raise InvalidInput(f"file {file.name}: is not of the format {kind}, as the others are")

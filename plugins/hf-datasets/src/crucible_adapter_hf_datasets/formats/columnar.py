@@ -1,0 +1,140 @@
+"""Parquet and Arrow: columns with types, which the values keep.
+
+Arrow gives every struct of a column all fields that any of them has, and null to those that lack
+them: the arguments of one tool call get the names of all others. A null within a struct is taken
+for that, and the field is left out. A null in a column, a list or a map was written, and stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from crucible_kitchen import InvalidInput
+
+from ..files import DataFile
+from .json import DECODER
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BATCH = 100  # rows that are made at a time
+
+Change: TypeAlias = Callable[[Any], Any]
+
+
+def parquet_rows(file: DataFile, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Parquet file; of the columns named, if any are.
+
+    Times are `datetime`s, decimals `Decimal`s, maps dictionaries, binary data `bytes`; what the
+    file declares to be JSON is decoded.
+
+    Raises:
+        InvalidInput: the file is damaged or no Parquet, or has two columns of one name.
+    """
+    import pyarrow.parquet as pq
+
+    with file.open() as binary, _explained(file):
+        table = pq.ParquetFile(binary)
+        batches = table.iter_batches(_BATCH, columns=list(columns) if columns else None)
+        yield from _rows(file, batches)
+
+
+def arrow_rows(file: DataFile) -> Iterator[dict[str, Any]]:
+    """Yield the rows of Arrow's IPC format, as a file or a stream. As `parquet_rows`, otherwise."""
+    import pyarrow as pa
+
+    with file.open() as binary, _explained(file):
+        try:
+            reader = pa.ipc.open_file(binary)
+        except pa.ArrowInvalid:
+            binary.seek(0)
+            yield from _rows(file, pa.ipc.open_stream(binary))
+        else:
+            batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
+            yield from _rows(file, batches)
+
+
+def _rows(file: DataFile, batches: Iterator[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
+    names: list[str] = []
+    changes: dict[str, Change] = {}
+    for whole in batches:
+        if not names:
+            names = whole.schema.names
+            if len(set(names)) < len(names):
+                raise InvalidInput(f"file {file.name}: several columns have one name: {names}")
+            found = {field.name: _change(field.type) for field in whole.schema}
+            changes = {name: change for name, change in found.items() if change}
+        for start in range(0, len(whole), _BATCH):
+            columns = [column.to_pylist() for column in whole.slice(start, _BATCH).columns]
+            for row in (
+                dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)
+            ):
+                for name, change in changes.items():
+                    row[name] = change(row[name])
+                yield row
+
+
+def _change(kind: pa.DataType) -> Change | None:
+    """Return what makes of a type's values, as Arrow gives them, those that it stands for: structs
+    without nulls, dictionaries of maps, and what a text of JSON says. None if that is nothing.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return _of_struct({field.name: _change(field.type) for field in kind})
+    if pa.types.is_map(kind):
+        return _of_map(_change(kind.item_type))
+    if pa.types.is_nested(kind) and hasattr(kind, "value_type"):  # the lists
+        of_value = _change(kind.value_type)
+        return of_value and _of_list(of_value)
+    if isinstance(kind, pa.JsonType):
+        return lambda text: text if text is None else DECODER.decode(text)
+    if isinstance(kind, pa.BaseExtensionType):
+        return _change(kind.storage_type)
+    return None
+
+
+def _of_struct(changes: dict[str, Change | None]) -> Change:
+    def change(struct: dict[str, Any] | None) -> dict[str, Any] | None:
+        if struct is None:
+            return None
+        return {
+            name: value if (inner := changes[name]) is None else inner(value)
+            for name, value in struct.items()
+            if value is not None
+        }
+
+    return change
+
+
+def _of_list(inner: Change) -> Change:
+    return lambda values: values if values is None else [inner(value) for value in values]
+
+
+def _of_map(inner: Change | None) -> Change:
+    def change(items: list[tuple[Any, Any]] | None) -> dict[Any, Any] | None:
+        if items is None:
+            return None
+        found = {key: value if inner is None else inner(value) for key, value in items}
+        if len(found) < len(items):
+            raise ValueError("a map has a key twice")
+        return found
+
+    return change
+
+
+@contextmanager
+def _explained(file: DataFile) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except (pa.ArrowException, ValueError, OSError) as error:
+        # Arrow's own errors of damaged data; a hub's errors are subclasses of OSError.
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+            raise
+        raise InvalidInput(f"file {file.name}: cannot be read: {error}") from error

@@ -1,0 +1,150 @@
+"""CSV and TSV. Every value is a text, an empty one is "", and a row has a cell for each column."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from crucible_kitchen import InvalidInput
+
+from ..files import DataFile
+from .plain import lines
+
+_FIELD = r'(?:"[^"]*(?:""[^"]*)*"|[^"\t\r\n]*)'
+_QUOTED = re.compile(rf"{_FIELD}(?:\t{_FIELD})*\r?\n?")
+"""A record of TSV in which quotation marks are those of the format."""
+
+_PIECE = re.compile(r"[^\r]*\r\n?|[^\r]+")
+
+
+def csv_rows(
+    file: DataFile,
+    sep: str = ",",
+    names: Sequence[str] | None = None,
+    encoding: str | None = None,
+) -> Iterator[dict[str, str]]:
+    """Yield the rows of a CSV, by the rules of RFC 4180.
+
+    A field that begins with a quotation mark ends with one, and may hold separators, line ends and
+    doubled quotation marks; within any other field a quotation mark is a character. Blank lines
+    are passed over.
+
+    Raises:
+        InvalidInput: with the line in which a row begins whose quoting is broken, or which has
+            more or fewer cells than there are columns; also if two columns have one name.
+    """
+    if sep == "\t":
+        yield from tsv_rows(file, names, encoding)
+    else:
+        yield from _rows(file, _records(file, sep, encoding), names)
+
+
+def tsv_rows(
+    file: DataFile, names: Sequence[str] | None = None, encoding: str | None = None
+) -> Iterator[dict[str, str]]:
+    """Yield the rows of a TSV.
+
+    There are two kinds, which only the whole file can tell apart: of those that a library for CSV
+    wrote, every field that holds a quotation mark is quoted; of all others (IANA's
+    `text/tab-separated-values`) no field is, and a quotation mark is a character. So a mark in the
+    middle of a field never swallows the rows up to the next one.
+
+    Raises:
+        InvalidInput: as for `csv_rows`, and if the file is well-formed either way and would have
+            other rows.
+    """
+    if _is_quoted(file, encoding):
+        yield from _rows(file, _records(file, "\t", encoding), names)
+    else:
+        yield from _rows(file, _unquoted(file, encoding), names)
+
+
+def _rows(
+    file: DataFile, records: Iterator[tuple[int, list[str]]], names: Sequence[str] | None
+) -> Iterator[dict[str, str]]:
+    columns = list(names) if names is not None else next(records, (0, []))[1]
+    if twice := [repr(name) for name, count in Counter(columns).items() if count > 1]:
+        raise InvalidInput(f"file {file.name}: several columns are named {', '.join(twice)}")
+    for line, cells in records:
+        if len(cells) != len(columns):
+            raise InvalidInput(
+                f"file {file.name}, line {line}: has {len(cells)} cells for {len(columns)} "
+                f"columns ({', '.join(columns)}); quote a cell that holds a separator or a line "
+                "end"
+            )
+        yield dict(zip(columns, cells, strict=True))
+
+
+def _records(file: DataFile, sep: str, encoding: str | None) -> Iterator[tuple[int, list[str]]]:
+    """Yield the cells of each record, and the line in which it begins."""
+    # The limit is of the process, and there is no other way to set it: a document may be longer
+    # than 128 KiB.
+    csv.field_size_limit(2**31 - 1)
+    try:
+        records = csv.reader(_pieces(file, encoding), delimiter=sep, strict=True)
+    except TypeError as error:
+        raise InvalidInput(f"file {file.name}: {sep!r} separates no cells: {error}") from error
+    begin = 1
+    try:
+        for cells in records:
+            if cells:
+                yield begin, cells
+            begin = records.line_num + 1
+    except csv.Error as error:
+        raise InvalidInput(
+            f"file {file.name}, line {begin}: the quoting of the row that begins here is broken: "
+            f"{error}; a quotation mark at the start of a cell needs one at its end, and those "
+            "between are doubled"
+        ) from error
+
+
+def _pieces(file: DataFile, encoding: str | None) -> Iterator[str]:
+    r"""Yield the lines, those that end in a bare `\r` too."""
+    for line in lines(file, encoding):
+        at = line.find("\r")
+        if at < 0 or line[at:] == "\r\n":
+            yield line
+        else:
+            yield from _PIECE.findall(line)
+
+
+def _unquoted(file: DataFile, encoding: str | None) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(lines(file, encoding), 1):
+        if text := line.removesuffix("\n").removesuffix("\r"):
+            yield number, text.split("\t")
+
+
+def _is_quoted(file: DataFile, encoding: str | None) -> bool:
+    """Say whether the quotation marks of a TSV are those of the format."""
+    record: list[str] = []
+    begin, is_open = 1, False  # where the record begins; whether a quotation mark is open
+    tabs: int | None = None  # in the first line, and in every other so far
+    suspect: tuple[int, int] | None = None  # a record of lines each of which may be a row
+    for number, line in enumerate(lines(file, encoding), 1):
+        if tabs is None:
+            tabs = line.count("\t")
+        elif line.count("\t") != tabs and line.rstrip("\r\n"):
+            tabs = -1
+        if not record:
+            begin = number
+            if '"' not in line:
+                continue
+        record.append(line)
+        is_open ^= bool(line.count('"') % 2)
+        if not is_open:
+            if not _QUOTED.fullmatch("".join(record)):
+                return False
+            if len(record) > 1 and suspect is None:
+                suspect = begin, number
+            record.clear()
+    if record:
+        return False
+    if suspect is not None and tabs is not None and tabs > 0:
+        raise InvalidInput(
+            f"file {file.name}, line {suspect[0]}: a quotation mark opens here and closes in line "
+            f"{suspect[1]}, and each line between may be a row of its own: it cannot be told "
+            "whether it is one text or several rows; save the file as CSV or JSON Lines"
+        )
+    return True

@@ -1,0 +1,207 @@
+"""JSON: an object a line, or one document.
+
+Integers have all their digits, a null is a null, and a row has the fields that it was given. A
+number with a point or an exponent is a float of 64 bits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from crucible_kitchen import InvalidInput
+
+from ..files import DataFile
+from .plain import lines
+
+_AT_ONCE = 1 << 16  # characters of a document that are read at a time
+
+
+def rows(
+    file: DataFile, field: str | None = None, encoding: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file of JSON.
+
+    If the first line is an object, every line has to be one (blank lines are passed over).
+    Otherwise the file is an array of objects, or objects one after the other, over as many lines
+    as they like; an array of texts gives rows with the field `text`. All of these are read in the
+    memory of a part of the file.
+
+    A `.json` file that is a single object of lists of one length is an object of columns; if it
+    has one field, a list of objects other than messages, these are the rows. `field` is the name
+    of the field that holds the rows.
+
+    Raises:
+        InvalidInput: with the line; also for a name that is given twice in an object, of which
+            one value would be lost, and for a number that no float of 64 bits can be.
+    """
+    numbered = enumerate(lines(file, encoding), 1)
+    if field is not None:
+        yield from _of_field(file, "".join(line for _, line in numbered), field)
+        return
+    filled = ((number, line) for number, line in numbered if not line.isspace())
+    number, line = next(filled, (0, ""))
+    try:
+        first = DECODER.decode(line)
+    except (ValueError, RecursionError):
+        first = None
+    if not isinstance(first, dict):
+        text = itertools.chain([line], (line for _, line in numbered))
+        yield from _Document(file, number, text).rows()
+        return
+    second = next(filled, None)
+    if second is None:
+        yield from _of_single(file, first)
+        return
+    yield first
+    for number, line in itertools.chain([second], filled):
+        try:
+            row = DECODER.decode(line)
+        except (ValueError, RecursionError) as error:
+            raise _refused(file, number, error) from error
+        if not isinstance(row, dict):
+            raise _refused(file, number, f"a row is an object, not {row!r:.40}")
+        yield row
+
+
+class _Document:
+    """A text of JSON that is decoded value by value, as far as it has been read.
+
+    Args:
+        file: what is read, for messages.
+        line: the number of its first line.
+        text: the lines.
+    """
+
+    def __init__(self, file: DataFile, line: int, text: Iterable[str]) -> None:
+        self.file, self.line, self.text = file, line, iter(text)
+        self.held, self.at = "", 0
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the objects of the array, or those that come one after the other."""
+        first = self.next()
+        if not first:
+            return
+        if first != "[":
+            row = self.value()
+            if not self.next():
+                yield from _of_single(self.file, row)
+                return
+            yield row
+            while self.next():
+                yield self.value()
+            return
+        self.at += 1
+        if self.next() == "]":
+            self.at += 1
+        else:
+            yield self.value(in_array=True)
+            while self.next() == ",":
+                self.at += 1
+                yield self.value(in_array=True)
+            if self.next() != "]":
+                raise _refused(self.file, self.line, "expected ',' or ']' after a row")
+            self.at += 1
+        if self.next():
+            raise _refused(self.file, self.line, "there is more after the end of the array")
+
+    def next(self) -> str:
+        """Move to the next character that is no space, and return it; "" at the end."""
+        while True:
+            start = self.at
+            while self.at < len(self.held) and self.held[self.at] in " \t\r\n":
+                self.at += 1
+            self.line += self.held.count("\n", start, self.at)
+            if self.at < len(self.held):
+                return self.held[self.at]
+            if not self.more():
+                return ""
+
+    def value(self, in_array: bool = False) -> dict[str, Any]:
+        """Decode the value that begins here. A text in an array is a row, too."""
+        kind = self.next()
+        if kind != "{" and not (in_array and kind == '"'):
+            found = repr(self.held[self.at : self.at + 20].split("\n")[0]) if kind else "the end"
+            raise _refused(self.file, self.line, f"a row is an object, not {found}")
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self.held, self.at)
+                break
+            except json.JSONDecodeError as error:  # the rest of it may not have been read yet
+                if not self.more():
+                    raise _refused(self.file, self.line, error) from error
+            except (ValueError, RecursionError) as error:
+                raise _refused(self.file, self.line, error) from error
+        self.line += self.held.count("\n", self.at, end)
+        self.at = end
+        return {"text": value} if kind == '"' else value
+
+    def more(self) -> bool:
+        """Read as much again as is held of the value that is being decoded."""
+        wanted = max(_AT_ONCE, len(self.held) - self.at)
+        parts = [self.held[self.at :]]
+        while wanted > 0 and (line := next(self.text, "")):
+            parts.append(line)
+            wanted -= len(line)
+        self.held, self.at = "".join(parts), 0
+        return len(parts) > 1
+
+
+def _of_single(file: DataFile, value: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file that holds one object: itself, unless it holds rows."""
+    fields = list(value.values())
+    if file.suffix == ".json" and fields and all(isinstance(field, list) for field in fields):
+        objects = [item for field in fields for item in field if isinstance(item, dict)]
+        talks = any("role" in item or "from" in item for item in objects)
+        if len(fields) == 1 and objects and len(objects) == len(fields[0]) and not talks:
+            yield from objects
+            return
+        if not talks and len({len(field) for field in fields}) == 1:
+            for cells in zip(*fields, strict=True):
+                yield dict(zip(value, cells, strict=True))
+            return
+    yield value
+
+
+def _of_field(file: DataFile, text: str, field: str) -> Iterator[dict[str, Any]]:
+    try:
+        document = DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise _refused(file, error.lineno, error.msg) from error
+    except (ValueError, RecursionError) as error:
+        raise _refused(file, 1, error) from error
+    found = document.get(field) if isinstance(document, dict) else None
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise InvalidInput(f"file {file.name}: its field {field!r} is not a list of objects")
+    yield from found
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} is given twice in an object")
+    return found
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text:.40} is larger than a float of 64 bits can be")
+    return number
+
+
+def _refused(file: DataFile, line: int, reason: Exception | str) -> InvalidInput:
+    if isinstance(reason, json.JSONDecodeError):
+        reason = f"{reason.msg} (character {reason.pos + 1})"
+    elif isinstance(reason, RecursionError):
+        reason = "nested too deeply"
+    return InvalidInput(f"file {file.name}, line {line}: no row of JSON: {reason}")
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float)
+"""Decodes NaN and the infinities, which are no JSON but are what Python writes, as floats."""

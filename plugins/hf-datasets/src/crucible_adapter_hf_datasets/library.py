@@ -1,0 +1,316 @@
+"""Calls of the `datasets` library, which is imported here when it is first used (it takes
+seconds), and kept quiet.
+
+It says which files of a folder, or of a data set of the Hub, make up which split. Files of a format
+that `formats` knows are read by that; the library reads the others (images, XML, ...).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pickle
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import IO, Any, cast
+
+from crucible_kitchen import InvalidInput, Unavailable, Unsupported
+
+from . import formats
+from .failures import explained
+from .files import suffixes
+from .sources import Source, is_data, kind_of_all
+from .views import Pipeline, Row, Table, View
+
+_OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "json": {"field": "field", "encoding": "encoding"},
+    "csv": {
+        "sep": "sep",
+        "delimiter": "sep",
+        "names": "names",
+        "column_names": "names",
+        "encoding": "encoding",
+    },
+    "parquet": {"columns": "columns"},
+    "arrow": {},
+    "text": {"encoding": "encoding"},
+}
+"""By the module of `datasets`, those of its options, which a README.md may state for a
+configuration, that are arguments of the readers in `formats`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Which files make up a data set.
+
+    Args:
+        kind: their kind, one of `formats.KINDS`.
+        options: arguments of its readers.
+        splits: of each split the paths, or the addresses (`hf://...`), in order.
+    """
+
+    kind: str
+    options: Mapping[str, Any]
+    splits: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class LibrarySplit:
+    """A split that `datasets` reads: a `Dataset` or an `IterableDataset`."""
+
+    source: Source
+    dataset: Any
+
+    def view(self) -> View:
+        """Return every row in its stored order."""
+        from datasets import IterableDataset
+
+        source, dataset = self.source, self.dataset
+        if not isinstance(dataset, IterableDataset):
+
+            def look_up(places: slice | list[int]) -> list[Row]:
+                with quiet(), explained(source):
+                    return _rows(dataset[places])
+
+            return Table(look_up, range(len(dataset)))
+
+        # A stream of `datasets` keeps its position in itself: of two readers at once, one may get
+        # no rows at all. So each reads a copy of its own, made as for the workers of a DataLoader.
+        unread = pickle.dumps(dataset)
+
+        def rows() -> Iterator[Row]:
+            iterator = pickle.loads(unread).iter(100)
+            with quiet(), explained(source):
+                batch = next(iterator)  # none at all is refused, as where the split is held whole
+            while batch is not None:
+                yield from _rows(batch)
+                with quiet(), explained(source):
+                    batch = next(iterator, None)
+
+        return Pipeline(rows)
+
+
+def look_up(
+    source: Source,
+    name: str | None,
+    commit: str | None,
+    streaming: bool,
+    cache_dir: Path | None,
+    token: str | None,
+) -> Files | Mapping[str, LibrarySplit]:
+    """Return which files make up a data set, or its splits where they are of another format."""
+    builder = _builder(source, name, commit, cache_dir, token)
+    module = type(builder).__module__.split(".")[-1]
+    if found := _every_file(source, builder, module, commit, token):
+        splits, options = found, _options(source, builder, module)
+        kind = kind_of_all(source.label, (file for files in splits.values() for file in files))
+        if kind == "csv" and options.get("sep") == "\t":
+            options = {key: value for key, value in options.items() if key != "sep"}
+        return Files(kind, options, splits)
+    # All splits: they are prepared together anyway, and a missing one can be told from this.
+    if streaming:
+        prepared = builder.as_streaming_dataset()
+    else:
+        builder.download_and_prepare()
+        prepared = builder.as_dataset()
+    return {split: LibrarySplit(source, dataset) for split, dataset in prepared.items()}
+
+
+def commit_of(source: Source, revision: str | None, token: str | None) -> str | None:
+    """Return the commit to load, or None offline, where it cannot be known.
+
+    Asked for first, because `datasets` answers every failure of the Hub, a missing revision or a
+    refused access, too, with whatever version of the data set it finds in its cache.
+    """
+    from huggingface_hub import HfApi, constants
+
+    if not constants.HF_HUB_OFFLINE:
+        commit: str | None = HfApi(token=token).dataset_info(source.path, revision=revision).sha
+        return commit
+    if revision is not None:
+        raise Unavailable(
+            f"{source.label}: offline, revision {revision!r} cannot be looked up; without a "
+            "revision, the cached version is used",
+            retryable=False,
+        )
+    return None
+
+
+def opened(address: str, token: str | None) -> IO[bytes]:
+    """Open a file of the Hub, to be read as it comes. A connection that is lost is made anew."""
+    from datasets import DownloadConfig
+    from datasets.utils.file_utils import xopen
+
+    return cast("IO[bytes]", xopen(address, "rb", download_config=DownloadConfig(token=token)))
+
+
+def _builder(
+    source: Source, name: str | None, commit: str | None, cache_dir: Path | None, token: str | None
+) -> Any:
+    """Return what makes the data set of its commit.
+
+    Where the Hub fails after it told the commit, `datasets` takes the version of the data set that
+    it loaded last, with no word of what went wrong (measured, 5.2.0). Asked with an empty cache, it
+    says so.
+    """
+    from datasets import load_dataset_builder
+
+    def made(cache: str | None) -> Any:
+        return load_dataset_builder(
+            source.path, name, revision=commit, cache_dir=cache, token=token
+        )
+
+    builder = made(str(cache_dir) if cache_dir else None)
+    if commit is None or type(builder).__module__ != "datasets.packaged_modules.cache.cache":
+        return builder
+    with tempfile.TemporaryDirectory(prefix="crucible-") as empty:
+        made(empty)
+    raise Unavailable(f"{source.label}: the hub failed while commit {commit} was looked up")
+
+
+def _every_file(
+    source: Source, builder: Any, module: str, commit: str | None, token: str | None
+) -> dict[str, list[str]]:
+    """Return the data files of each split; none if the library has to read them.
+
+    Of a folder with files of several formats, the library takes those of the most frequent one and
+    drops the others without a word, so it is asked for all.
+    """
+    from datasets import DownloadConfig
+    from datasets.data_files import DataFilesDict, get_data_patterns
+
+    chosen: Mapping[str, list[str]] = builder.config.data_files or {}
+    if module not in ("cache", *_OPTIONS) and not chosen:
+        return {}
+    if module == "cache":
+        return {}
+    every = chosen
+    if not _states_files(source, commit, token):
+        download = DownloadConfig(token=token)
+        base = source.path if source.local else f"hf://datasets/{source.path}@{commit}"
+        patterns = get_data_patterns(base, download_config=download)
+        every = DataFilesDict.from_patterns(patterns, base_path=base, download_config=download)
+    rows = {
+        str(split): [file for file in dict.fromkeys(files) if _is_rows(file)]
+        for split, files in every.items()
+    }
+    rows = {split: files for split, files in rows.items() if files}
+    if module in _OPTIONS:
+        return rows
+    # What the library reads may come with a table of its own: `metadata.csv` of images.
+    others = [file for files in rows.values() for file in files if not _is_metadata(file)]
+    if others:
+        raise InvalidInput(
+            f"{source.label}: holds {Path(others[0]).name}, which would be left out, for its other "
+            f"files are taken for the format {module}; name the files, as in 'folder/*.jsonl'"
+        )
+    return {}
+
+
+def _is_rows(file: str) -> bool:
+    return bool(formats.kind_of(suffixes(file)[0])) and is_data(Path(file).name)
+
+
+def _is_metadata(file: str) -> bool:
+    return Path(file).stem == "metadata"
+
+
+def _states_files(source: Source, commit: str | None, token: str | None) -> bool:
+    """Say whether the data set's README.md has configurations, which name their files."""
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCard, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    if source.local:
+        card = Path(source.path, "README.md")
+        if not card.is_file():
+            return False
+    else:
+        try:
+            card = Path(
+                hf_hub_download(
+                    source.path, "README.md", repo_type="dataset", revision=commit, token=token
+                )
+            )
+        except EntryNotFoundError:
+            return False
+    return bool(MetadataConfigs.from_dataset_card_data(DatasetCard.load(card).data))
+
+
+def _options(source: Source, builder: Any, module: str) -> dict[str, Any]:
+    """Return the options of a configuration as arguments of the readers."""
+    from datasets import BuilderConfig
+
+    known, arguments = _OPTIONS[module], {}
+    general = {field.name for field in fields(BuilderConfig)}
+    for field in fields(builder.config):
+        value = getattr(builder.config, field.name)
+        default = field.default if field.default is not MISSING else None
+        if field.name in general or value is None or value == default:
+            continue
+        if field.name not in known:
+            raise Unsupported(
+                f"{source.label}: its README.md sets the option {field.name!r} to {value!r}, which "
+                f"is not known here; there are {', '.join(known) or 'none'}"
+            )
+        arguments[known[field.name]] = value
+    return arguments
+
+
+def _rows(columns: Mapping[str, Sequence[Any]]) -> list[Row]:
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+
+
+_lock = threading.Lock()
+_calls = 0
+_restore = contextlib.ExitStack()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep `datasets` and the Hub's client from drawing progress bars, from logging errors that
+    they raise as well, and each try after one, and from reporting each load to a server that counts
+    them.
+
+    These are settings of the whole process: the first of several calls at once puts them away,
+    the last one back.
+    """
+    global _calls
+    with _lock:
+        if _calls == 0:
+            _put_away(_restore)
+        _calls += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _calls -= 1
+            if _calls == 0:
+                _restore.close()
+
+
+def _put_away(restore: contextlib.ExitStack) -> None:
+    import datasets
+    import huggingface_hub
+    from datasets import config
+    from huggingface_hub import constants
+    from huggingface_hub.utils import are_progress_bars_disabled as hub_is_silent
+
+    restore.callback(setattr, config, "HF_UPDATE_DOWNLOAD_COUNTS", config.HF_UPDATE_DOWNLOAD_COUNTS)
+    config.HF_UPDATE_DOWNLOAD_COUNTS = False
+    for library in (datasets, huggingface_hub):
+        restore.callback(library.logging.set_verbosity, library.logging.get_verbosity())
+        library.logging.set_verbosity(logging.CRITICAL)
+    if not datasets.are_progress_bars_disabled():
+        restore.callback(datasets.enable_progress_bars)
+        datasets.disable_progress_bars()
+    # Whoever said by the environment that bars are drawn has them, or is warned.
+    if not hub_is_silent() and constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+        restore.callback(huggingface_hub.utils.enable_progress_bars)
+        huggingface_hub.utils.disable_progress_bars()
