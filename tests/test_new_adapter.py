@@ -234,10 +234,11 @@ def test_the_training_client_of_the_template_is_that_of_the_guide() -> None:
             "NumPy. Replace the body of each callback by calls of\n{{ name }}.\n",
         ),
         (
-            '    checkpoint_dir: Path = Path("checkpoints")\n'
+            '    checkpoint_dir: LocalPath = Path("checkpoints")\n'
             '    """Folder of the checkpoints."""\n',
-            '    folder: Path\n    """The folder that everything is kept in."""\n',
+            '    folder: LocalPath\n    """The folder that everything is kept in."""\n',
         ),
+        ("from pathlib import Path\n", ""),
         ("opts.checkpoint_dir", "opts.folder"),
         (
             "    import bigram_training_client as this_module\n"

@@ -29,6 +29,7 @@ from crucible_kitchen import (
     Datum,
     ForwardBackwardResult,
     InvalidInput,
+    LocalPath,
     NotFound,
     OptimStepResult,
     SessionClosed,
@@ -46,7 +47,7 @@ T = TypeVar("T")
 
 
 class Options(AdapterOptions):
-    checkpoint_dir: Path = Path("checkpoints")
+    checkpoint_dir: LocalPath = Path("checkpoints")
     """Folder of the checkpoints."""
     models: Mapping[str, int] = {"bigram": 256}
     """The models there are, by name: how many tokens the vocabulary of each has."""

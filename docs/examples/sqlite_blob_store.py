@@ -5,14 +5,22 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from crucible_kitchen import AdapterOptions, InvalidInput, NotFound, helper, hookimpl, resource
+from crucible_kitchen import (
+    AdapterOptions,
+    InvalidInput,
+    LocalPath,
+    NotFound,
+    helper,
+    hookimpl,
+    resource,
+)
 
 
 class Options(AdapterOptions):
-    file: Path
+    file: LocalPath
     """The database. It is made on first use; its folder must exist."""
     timeout: float = 10.0
     """Seconds to wait for another process that writes."""

@@ -28,6 +28,7 @@ from .hookspecs import helper, hookimpl
 from .kitchen import Kitchen
 from .losses import LOSS_FUNCTIONS, custom_loss, loss_config, validate_datums
 from .options import AdapterOptions, FromEnv
+from .paths import LocalPath, expand_home
 from .ports import (
     PORTS,
     BlobStore,
@@ -80,7 +81,9 @@ __all__ = [
     "AdapterOptions",
     "Call",
     "FromEnv",
+    "LocalPath",
     "Resource",
+    "expand_home",
     "helper",
     "hookimpl",
     "resource",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from typing import Annotated, Any
+from types import SimpleNamespace
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from pydantic_core import PydanticUndefined
@@ -127,9 +128,11 @@ def _options(options: type[AdapterOptions]) -> list[tuple[str, str, str, str]]:
 
 
 def _type_name(annotation: Any) -> str:
+    annotation = get_type_hints(SimpleNamespace(__annotations__={"": annotation}))[""]  # plain
     if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
         return annotation.__name__
-    return re.sub(r"\b[a-z_.]+\.(?=[A-Za-z])", "", str(annotation))
+    name = re.sub(r"\b[a-z_.]+\.(?=[A-Za-z])", "", str(annotation))
+    return re.sub(r"^Optional\[(.*)\]$", r"\1 | None", name)
 
 
 def _default(field: Any) -> str:

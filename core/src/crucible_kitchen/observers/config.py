@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from ..errors import ConfigurationError
 from ..options import AdapterOptions
+from ..paths import LocalPath
 
 if TYPE_CHECKING:
     from ..kitchen import Kitchen
@@ -24,7 +25,7 @@ class ObserveConfig(BaseModel):
 
     console: bool = False
     """Print a line an event on standard error."""
-    jsonl: Path | None = None
+    jsonl: LocalPath | None = None
     """File to append the events to, for `crucible trace`."""
     otel: bool = False
     """Make OpenTelemetry spans and metrics; the exporter is set by OTEL_* variables."""

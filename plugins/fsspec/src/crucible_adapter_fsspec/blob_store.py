@@ -5,10 +5,10 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from crucible_kitchen import AdapterOptions, InvalidInput, hookimpl, resource
-from pydantic import Secret
+from crucible_kitchen import AdapterOptions, InvalidInput, expand_home, hookimpl, resource
+from pydantic import AfterValidator, Field, Secret
 
 from .data import Data
 
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from .remote import RemoteFolder
 
 
+def _expanded(url: str) -> str:
+    return str(expand_home(url)) if url.startswith("~") else url
+
+
 class Options(AdapterOptions):
-    url: str
+    url: Annotated[str, Field(min_length=1), AfterValidator(_expanded)]
     """The root of every blob: a folder such as `runs`, or `s3://bucket/prefix`, `memory://runs`."""
     storage_options: Secret[dict[str, Any]] = Secret({})
     """What the file system takes as arguments, such as `key` and `secret` of S3. Never shown."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from crucible_kitchen import (
     AdapterOptions,
     FromEnv,
+    LocalPath,
     NotFound,
     Unavailable,
     hookimpl,
@@ -35,7 +36,7 @@ class Options(AdapterOptions):
     """Address of the hub; `https://huggingface.co` if not set."""
     token: Annotated[SecretStr | None, FromEnv("HF_TOKEN")] = None
     """Access token; without one, the login of `hf auth login` is used."""
-    cache_dir: Path | None = None
+    cache_dir: LocalPath | None = None
     """Folder of downloaded files; the one that Hugging Face's libraries share if not set."""
     offline: Annotated[bool, FromEnv("HF_HUB_OFFLINE")] = False
     """Use what is in the cache and ask nobody."""
@@ -139,7 +140,7 @@ def close(opts: Options) -> None:
 def _cache_dir(opts: Options) -> Path:
     from huggingface_hub import constants
 
-    return Path(opts.cache_dir or constants.HF_HUB_CACHE).expanduser().absolute()
+    return Path(opts.cache_dir or constants.HF_HUB_CACHE).absolute()
 
 
 def _look_up(opts: Options, repo: Repo) -> tuple[str, Listing]:

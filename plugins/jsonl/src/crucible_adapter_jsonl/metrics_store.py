@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from crucible_kitchen import (
     AdapterOptions,
     InvalidInput,
+    LocalPath,
     MetricEntry,
     Unauthorized,
     Unavailable,
@@ -25,7 +26,7 @@ from .rows import decode, encode
 
 
 class Options(AdapterOptions):
-    path: Path = Path("metrics")
+    path: LocalPath = Path("metrics")
     """Folder that holds one file for each run; made when it is first needed."""
 
 
