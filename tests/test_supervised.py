@@ -29,11 +29,8 @@ from crucible_kitchen import (
     hookimpl,
 )
 from crucible_kitchen.workflows import run_in
-from crucible_kitchen.workflows.supervised import (
-    SupervisedConfig,
-    SupervisedResult,
-    longest_input,
-)
+from crucible_kitchen.workflows.rows import longest_input
+from crucible_kitchen.workflows.supervised import SupervisedConfig, SupervisedResult
 
 import kitchen_noop
 
@@ -48,6 +45,7 @@ CONFIG = {
     "learning_rate": 0.01,
     "warmup_ratio": 0.25,
 }
+NO_TEST: dict[str, Any] = {"test_dataset": None, "test_split": None, "test_size": None}
 
 
 @pytest.fixture
@@ -114,7 +112,7 @@ def test_each_step_has_one_row_of_each_metric_under_the_fields_names(kitchen: Ki
 
 def test_steps_are_submitted_before_the_last_one_is_awaited(kitchen: Kitchen) -> None:
     told = calls(kitchen)
-    train(kitchen, test_dataset=None, test_split=None, max_steps=3, submit_ahead=1)
+    train(kitchen, **NO_TEST, max_steps=3, submit_ahead=1)
     submitted = [name for name in told if name in ("forward_backward", "optim_step", "await_")]
     step, wait = ["forward_backward", "optim_step"], ["await_", "await_"]
     assert submitted == [*step, *step, *wait, *step, *wait, *wait]
@@ -231,7 +229,7 @@ def test_metrics_are_safe_before_the_checkpoint_and_the_state_before_the_old_one
 ) -> None:
     told: list[str] = []
     kitchen.observe(lambda event: told.append(event.attributes.get("callback", event.name)))
-    train(kitchen, save_every=6, test_dataset=None, test_split=None)
+    train(kitchen, save_every=6, **NO_TEST)
     last = len(told) - told[::-1].index("save_checkpoint") - 1
     assert told[last - 1 : last + 4] == [
         "flush",
@@ -489,7 +487,7 @@ def test_wrong_input_is_not_tried_again(kitchen: Kitchen, monkeypatch: pytest.Mo
         ({"batch_size": 0}, "workflow.batch_size: Input should be greater than or equal to 1"),
         ({"adam": {"beta3": 1}}, r"workflow\.adam\.beta3"),
         ({"lora": {"rnk": 1}}, r"workflow\.lora\.rnk"),
-        ({"exact_match": True, "test_dataset": None, "test_split": None}, "exact_match needs"),
+        ({"exact_match": True, **NO_TEST}, "exact_match needs"),
         ({"epochs": float("inf"), "max_steps": None}, r"workflow\.epochs"),
         ({"train_on": "everything"}, r"workflow\.train_on"),
     ],

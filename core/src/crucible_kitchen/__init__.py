@@ -3,6 +3,7 @@
 What this module names is the public API; everything else may change.
 """
 
+from .chat_template import end_of_turn
 from .dispatch import Call
 from .errors import (
     AdapterError,
@@ -27,7 +28,7 @@ from .errors import (
 from .hookspecs import helper, hookimpl
 from .kitchen import Kitchen
 from .losses import LOSS_FUNCTIONS, custom_loss, loss_config, validate_datums
-from .options import AdapterOptions, FromEnv
+from .options import AdapterOptions, FromEnv, Name, Template
 from .paths import LocalPath, expand_home
 from .ports import (
     PORTS,
@@ -77,16 +78,20 @@ __all__ = [
     "HubClient",
     "MetricsStore",
     "Completer",
-    # for adapters
+    # for options and configurations
     "AdapterOptions",
-    "Call",
     "FromEnv",
+    "Name",
+    "Template",
+    # for adapters
+    "Call",
     "LocalPath",
     "Resource",
     "expand_home",
     "helper",
     "hookimpl",
     "resource",
+    "end_of_turn",
     "validate_datums",
     "loss_config",
     # values

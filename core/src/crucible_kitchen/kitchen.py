@@ -336,7 +336,9 @@ class Kitchen:
             if part := said.get("part"):
                 message += f", on the command line {'.'.join(key)}.{part}"
             kind = _KINDS.get(problem["type"], ConfigurationError)
-            found.append(kind(f"{'.'.join(key)}: {message} (from {source})"))
+            if problem["type"] != "missing":  # which comes from nowhere
+                message += f" (from {source})"
+            found.append(kind(f"{'.'.join(key)}: {message}"))
         return ConfigurationError.of(found)
 
     # --- the whole ---

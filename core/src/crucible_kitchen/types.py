@@ -146,7 +146,11 @@ class LoraConfig:
         rank: the inner dimension r of each update.
         alpha: the update is scaled by `alpha / rank`.
         dropout: probability of dropping an input of an update while training.
-        targets: which projections are adapted: "attn", "mlp", "unembed".
+        targets: which projections are adapted: "attn", "mlp" and "unembed" stand for those inside
+            and outside of the attention of each layer, experts of a mixture included, and for the
+            output layer. Anything else is the end of a module's name, "q_proj" or
+            "mixer.in_proj"; a backend that does not take such names, or a model that has no such
+            module, is `Unsupported`.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # where a configuration holds it
@@ -251,7 +255,12 @@ class OptimStepResult:
 
 
 class Tokenizer(Protocol):
-    """What `helper("get_tokenizer")(session)` returns: a part of Hugging Face's protocol."""
+    """What `helper("get_tokenizer")(session)` returns: a part of Hugging Face's protocol.
+
+    It may also have these attributes, None or absent where they are not known: `chat_template`, the
+    source of the template, None where the model has none; `model_max_length`, the longest input of
+    the session's model in tokens; `model_vocab_size`, the number of tokens that the model knows.
+    """
 
     @property
     def eos_token_id(self) -> int | None: ...
@@ -263,10 +272,12 @@ class Tokenizer(Protocol):
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str: ...
 
-    def apply_chat_template(self, messages: Sequence[Message], **kwargs: Any) -> list[int]:
-        """Return the token ids of a conversation.
+    def apply_chat_template(self, messages: Sequence[Message], **kwargs: Any) -> Any:
+        """Return the token ids of a conversation, `list[int]`.
 
-        `add_generation_prompt=True` appends what the model sees before its own answer.
+        `add_generation_prompt=True` appends what the model sees before its own answer. Workflows
+        also ask for the text (`tokenize=False`), and pass `tools`, JSON schemas, and what else the
+        template takes; a tokenizer may leave these aside and return the ids.
         """
         ...
 

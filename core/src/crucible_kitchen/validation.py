@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
@@ -42,7 +43,8 @@ def validate(
                 for problem in _problems(more, model, respelt, context, label):
                     loc = problem["loc"]
                     loc = (*(written.get(str(key), key) for key in loc[:1]), *loc[1:])
-                    found.append({**problem, "loc": loc})
+                    if not (loc and _foreign(model, loc)):  # its values are of another kind, too
+                        found.append({**problem, "loc": loc})
         raise ValidationError.from_exception_data(label, found, hide_input=True) from None
 
 
@@ -54,7 +56,7 @@ def _problems(
     label: str,
 ) -> list[InitErrorDetails]:
     """Return the mistakes that pydantic found, in our words."""
-    found: list[InitErrorDetails] = []
+    found: dict[Loc, tuple[str, str, dict[str, Any]]] = {}
     for problem in error.errors(include_url=False, include_input=False):
         said = problem.get("ctx", {})
         loc, kind, message = problem["loc"], problem["type"], problem["msg"]
@@ -67,22 +69,42 @@ def _problems(
             message = "is required" + _documented(model, loc)
         elif kind == "value_error":  # raised by a validator; without the prefix
             message = str(said["error"])
-        elif kind.endswith(_NOT_AS_WRITTEN):
+        else:
+            loc = _without_types(loc, table)
             message, part = _not_as_written(message, kind, model, loc, _at(table, loc))
             more |= {"part": part} if part else {}
-        custom = PydanticCustomError(cast(Any, kind), "{message}", {**more, "message": message})
-        found.append({"type": custom, "loc": loc, "input": None})
-    return found
+        if loc in found and message != found[loc][1]:  # it may be of several types
+            message = f"{found[loc][1]}, or: {message}"
+        found[loc] = (kind, message, more)
+    return [
+        {
+            "type": PydanticCustomError(cast(Any, kind), "{message}", {**more, "message": message}),
+            "loc": loc,
+            "input": None,
+        }
+        for loc, (kind, message, more) in found.items()
+    ]
 
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
-_NOT_AS_WRITTEN = ("_type", "_parsing", "_too_short", "_pattern_mismatch")
+_EMPTY = ("_type", "_parsing", "_too_short", "_pattern_mismatch")
 
 Loc = tuple[int | str, ...]
 
 
 def _is_unknown(problem: InitErrorDetails) -> bool:
     return isinstance(problem["type"], PydanticCustomError) and problem["type"].type in _UNKNOWN
+
+
+def _without_types(loc: Loc, table: Any) -> Loc:
+    """Return a place without the names that pydantic adds of the types in a union."""
+    for depth, part in enumerate(loc):
+        if not isinstance(table, Mapping | list | tuple):
+            return loc[:depth]
+        if not isinstance(table, Mapping) or part not in table:
+            break
+        table = table[part]
+    return loc
 
 
 def _at(table: Any, loc: Loc) -> Any:
@@ -98,9 +120,11 @@ def _not_as_written(
     message: str, kind: str, model: type[BaseModel], loc: Loc, value: Any
 ) -> tuple[str, str]:
     """Say what is wrong with how a value was written, and how part of a table is set."""
-    if isinstance(value, str) and not value.strip():
-        return "is empty" + (_documented(model, loc) or "; leave it out for its default"), ""
-    if why := miswritten(value):
+    if kind.endswith(_EMPTY) and isinstance(value, str) and not value.strip():
+        field = _fields_at(model, loc[:-1]).get(str(loc[-1]))
+        hint = "" if field is None or field.is_required() else "; leave it out for its default"
+        return f"is empty{hint}{_documented(model, loc)}", ""
+    if kind.endswith("_type") and (why := miswritten(value)):
         return f"{message}; it {why}", ""
     if kind in ("list_type", "tuple_type"):
         if isinstance(value, Mapping):
@@ -109,10 +133,9 @@ def _not_as_written(
             why = 'write ["...", "..."]'
         return f"{message}; {why}", ""
     if fields := kind in _TABLES and _fields_at(model, loc):
-        example = next(
-            ((k, str(f.default)) for k, f in fields.items() if type(f.default) in (int, float)),
-            (next(iter(fields)), "..."),
-        )
+        plain = ((k, f.default) for k, f in fields.items() if type(f.default) in (int, float, str))
+        name, default = next(plain, (next(iter(fields)), ...))
+        example = (name, "..." if default is ... else json.dumps(default))
         return f"takes a table, such as {{ {' = '.join(example)} }}", "=".join(example)
     return message, ""
 
@@ -122,8 +145,7 @@ _TABLES = ("dataclass_type", "dataclass_exact_type", "model_type", "model_attrib
 
 def _no_such_key(model: type[BaseModel], loc: Loc, label: str) -> str:
     said = "there is no such key" if len(loc) > 1 else f"{label} has no such key"
-    key = ".".join(map(str, loc))
-    if note := getattr(model, "foreign_names", {}).get(key):
+    if note := _foreign(model, loc):
         return f"{said}; {note}" if " " in note else f"{said}; did you mean {note!r}?"
     known = _fields_at(model, loc[:-1])
     if near := nearest(loc[-1], known):
@@ -133,18 +155,26 @@ def _no_such_key(model: type[BaseModel], loc: Loc, label: str) -> str:
 
 def _meant(model: type[BaseModel], name: str) -> str:
     """Return the field that an unknown key is taken for, or nothing."""
-    foreign = getattr(model, "foreign_names", {}).get(name)
-    if foreign is None:
-        return nearest(name, model.model_fields)
-    return foreign if foreign in model.model_fields else ""
+    meant = _foreign(model, (name,)) or nearest(name, model.model_fields)
+    return meant if meant in model.model_fields else ""
+
+
+def _foreign(model: type[BaseModel], loc: Loc) -> str:
+    """Return what the model has to say of a key of another tool's, or nothing."""
+    names: Mapping[str, str] = getattr(model, "foreign_names", {})
+    return names.get(".".join(map(str, loc)).replace("-", "_").lower(), "")
 
 
 def _fields_at(model: type[BaseModel], loc: Loc) -> Mapping[str, FieldInfo]:
     """Return the fields of the model, or the model or dataclass at a place in it."""
-    fields = _fields_in(model)
+    annotation: Any = model
     for part in loc:
-        fields = _fields_in(fields[str(part)].annotation) if str(part) in fields else {}
-    return fields
+        fields = _fields_in(annotation)
+        if str(part) in fields:
+            annotation = fields[str(part)].annotation
+        else:  # a key of a dictionary, an index of a list
+            annotation = (get_args(annotation) or (None,))[-1]
+    return _fields_in(annotation)
 
 
 def _fields_in(annotation: Any) -> Mapping[str, FieldInfo]:

@@ -21,6 +21,14 @@ from .console import console, table
 LINES = 20
 """How many lines about steps a whole run prints where there is no terminal."""
 
+LEFT_OUT = {
+    "too_long": "left out: longer than the longest input",
+    "truncated": "cut to the longest input",
+    "nothing_left": "of these left out: nothing to train on after the cut",
+    "also_in_train": "are among the training rows, too",
+}
+"""What a run says of rows that are not trained on, or not as they are."""
+
 
 class Progress:
     """Observes one run, from its start to its summary."""
@@ -77,6 +85,8 @@ class Progress:
             case "dataset.load":
                 split = f" [{about['split']}]" if about.get("split") else ""
                 self._line(f"  {about['dataset']}{split}: {about['rows']:,} rows")
+            case "dataset.render":
+                self._rendered(about)
             case "training.step":
                 self._step(about["step"], about["total"], about["metrics"])
             case "training.checkpoint":
@@ -84,6 +94,14 @@ class Progress:
             case "training.eval":
                 figures = ", ".join(f"{k} {_figure(v)}" for k, v in about["metrics"].items())
                 self._line(f"step {about['step']}: {figures}")
+
+    def _rendered(self, about: Mapping[str, Any]) -> None:
+        """Say what became of rows, where it is more than one sequence a row."""
+        if about["sequences"] != about["rows"]:
+            self._line(f"    {about['sequences']:,} sequences")
+        for name, what in LEFT_OUT.items():
+            if about[name]:
+                self._line(f"    {about[name]:,} {what}")
 
     def _step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         loss = metrics.get("train_mean_nll", float("nan"))

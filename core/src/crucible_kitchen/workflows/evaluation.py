@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import AdapterError, InvalidInput
 from ..ports import Completer, TrainingClient
-from ..types import SamplingParams
+from ..types import SamplingParams, Tokenizer
 from .rendering import Example
 
 
@@ -33,20 +33,25 @@ def exact_match(
     completer: Completer,
     model: str,
     examples: Sequence[Example],
+    tokenizer: Tokenizer,
     *,
     max_tokens: int | None,
     batch_size: int,
+    ignore_thinking: bool = True,
 ) -> float:
     """Return the share of examples whose greedy completion is their answer.
 
-    Prompts travel as the token ids that were trained on. White space around both is ignored.
+    Prompts travel as the token ids that were trained on, and a completion ends where the trained
+    answer does. White space around both is ignored.
 
     Args:
         completer: where to sample.
         model: a reference from `save_weights_for_sampler`.
         examples: those without an answer are passed over.
+        tokenizer: the model's.
         max_tokens: the longest completion; None is that of the longest answer.
         batch_size: prompts in one call.
+        ignore_thinking: whether what comes before the last `</think>` is left out of both.
 
     Raises:
         InvalidInput: no example has an answer.
@@ -56,15 +61,30 @@ def exact_match(
     if not asked:
         raise InvalidInput("exact match needs rows with an answer: prompt and completion, or chat")
     longest = max(len(example.tokens) - (example.prompt_length or 0) for example in asked)
-    params = SamplingParams(max_tokens or longest, temperature=0.0, model=model)
+    ends = {e.end_token for e in asked if e.end_token is not None} - {tokenizer.eos_token_id}
+    params = SamplingParams(
+        max_tokens or longest, temperature=0.0, model=model, stop=tuple(sorted(ends)) or None
+    )
     right = 0
     for batch in _batches(asked, batch_size):
         prompts = [example.tokens[: example.prompt_length].tolist() for example in batch]
         for example, result in zip(batch, completer.complete_batch(prompts, params), strict=True):
             if isinstance(result, AdapterError):
                 raise result
-            right += result.text.strip() == (example.answer or "").strip()
+            wanted = tokenizer.decode(
+                example.tokens[example.prompt_length :].tolist(), skip_special_tokens=True
+            )
+            right += _said(result.text, ignore_thinking) == _said(wanted, ignore_thinking)
     return right / len(asked)
+
+
+def _said(text: str, ignore_thinking: bool) -> str:
+    """Return what is compared of an answer. Thoughts that never end are no answer."""
+    if ignore_thinking and "</think>" in text:
+        text = text.rpartition("</think>")[2]
+    elif ignore_thinking and "<think>" in text:
+        text = text.partition("<think>")[0]
+    return text.strip()
 
 
 def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:

@@ -17,7 +17,7 @@ import math
 import secrets
 import subprocess
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from ..errors import ConfigurationError, NotFound
@@ -98,6 +98,16 @@ class Run:
                 if reference not in self.record["checkpoints"]:
                     client.delete_checkpoint(reference)
 
+    @property
+    def day(self) -> date:
+        """The day that a chat template which writes the date is given: that of the run's start."""
+        recorded = self.record.get("template_date")
+        return date.today() if recorded is None else date.fromisoformat(recorded)
+
+    def note(self, **facts: Any) -> None:
+        """Commit facts about the run, such as what became of its rows."""
+        self._commit(**facts)
+
     def save(self, session: Any, step: int, keep: int, figures: Mapping[str, float]) -> None:
         """Save a checkpoint after `step` steps, and keep the last `keep` of them."""
         observers, client = self._kitchen.observers, self._kitchen.training_client
@@ -126,7 +136,7 @@ class Run:
     def _commit(self, **fields: Any) -> None:
         self.record |= fields
         text = json.dumps(self.record, indent=2, ensure_ascii=False, allow_nan=False)
-        self._kitchen.blob_store.write(self.path, text.encode())
+        self._kitchen.blob_store.write(self.path, text.encode(errors="replace"))
 
     def _read(self) -> dict[str, Any] | None:
         try:

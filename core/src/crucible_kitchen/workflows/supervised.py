@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from ..errors import AdapterError, ConfigurationError, SessionFailed
 from ..kitchen import Kitchen
+from ..options import Name, Template
 from ..telemetry import Span
 from ..types import (
     AdamParams,
@@ -29,44 +31,58 @@ from ..types import (
 )
 from . import WorkflowConfig
 from .evaluation import exact_match, mean_nll
-from .rendering import Example, Renderer, TooLong, TrainOn
+from .examples import RowReader
+from .foreign import NAMES
+from .rendering import Example, Renderer, TrainOn
+from .rows import Judge, Source, TooLong, duplicates, hold_out, load, marked, size_of
 from .runs import Run
 from .schedules import ScheduleName, lr_factor
+from .splits import NumberedRow
+
+RECORDED = 4000
+"""Characters of an example that a run's record keeps."""
 
 
 class SupervisedConfig(WorkflowConfig):
     """What to train, on which rows, and how."""
 
-    model: str
+    foreign_names: ClassVar[Mapping[str, str]] = NAMES
+
+    model: Name
     """Model to train: a name, hub id or path that the training client knows."""
-    revision: str | None = None
+    revision: Name | None = None
     """Branch, tag or commit of the model."""
     lora: LoraConfig | None = None
     """Train a low-rank update, such as { rank = 32 }, instead of every weight."""
 
-    dataset: str
+    dataset: Name
     """Data set to train on: a file, folder or hub id that the dataset store knows."""
-    dataset_name: str | None = None
+    dataset_name: Name | None = None
     """Configuration within the data set, where it has several."""
-    dataset_revision: str | None = None
+    dataset_revision: Name | None = None
     """Branch, tag or commit of the data set."""
-    split: str | None = "train"
-    """Split to train on."""
-    test_dataset: str | None = None
+    split: Name | None = "train"
+    """Split to train on, or a part of it, as in `train[:90%]`, `train[1000:]`, `train+extra`."""
+    test_dataset: Name | None = None
     """Data set to evaluate on; left out, it is `dataset` if a `test_split` is given."""
-    test_split: str | None = None
+    test_split: Name | None = None
     """Split to evaluate on; a `test_dataset` without it gives its only split."""
-    test_size: int | None = Field(default=None, ge=1)
-    """Evaluate on the first rows only, as many as this."""
+    test_size: int | float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """How many rows to evaluate on; below 1, which share of them. With `test_dataset` or
+    `test_split` the first ones; else they are taken at random out of the training rows."""
 
-    prompt: str = "{prompt}"
-    """Template of the prompt, over the fields of a row."""
-    completion: str = "{completion}"
+    prompt: Template | None = None
+    """Template of the prompt, over the fields of a row, such as `{question}\\n`."""
+    completion: Template | None = None
     """Template of the completion, which ends with the end-of-sequence token."""
-    messages_field: str = "messages"
-    """Field that holds a conversation: rows that have it are rendered as chat."""
-    text_field: str = "text"
-    """Field that holds plain text, for rows that have neither of the above."""
+    messages_field: Name | None = None
+    """Field that holds a conversation."""
+    text_field: Name | None = None
+    """Field that holds plain text. Where none of these four is given, the shape of a row is known
+    by the names of its fields."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """What else the chat template is given, such as `{ enable_thinking = false }`; the field
+    `chat_template_kwargs` of a row goes above."""
     train_on: TrainOn = "all_assistant_messages"
     """Which tokens count; a completion counts as an assistant message, plain text counts whole."""
     max_length: int | None = Field(default=None, ge=1)
@@ -101,10 +117,12 @@ class SupervisedConfig(WorkflowConfig):
     """Rows in a call while evaluating."""
     exact_match: bool = False
     """Whether to complete the held-out prompts, and count how many answers are exactly right."""
+    ignore_thinking: bool = True
+    """Whether think blocks, `<think>...</think>`, are left out of that comparison."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Longest completion while evaluating; left out, that of the longest answer."""
 
-    run_id: str | None = Field(default=None, min_length=1)
+    run_id: Name | None = None
     """Id of the run; that of an interrupted run continues it. Left out, a new one is made."""
     save_every: int = Field(default=0, ge=0)
     """Save a checkpoint after every so many steps, and at the end; 0 is at the end only."""
@@ -118,12 +136,40 @@ class SupervisedConfig(WorkflowConfig):
     @property
     def evaluates(self) -> bool:
         """Whether there is anything to evaluate on."""
-        return self.test_dataset is not None or self.test_split is not None
+        return self.holds_out or self.test_dataset is not None or self.test_split is not None
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether the rows to evaluate on are taken out of the training rows."""
+        given = self.test_dataset is not None or self.test_split is not None
+        return self.test_size is not None and not given
 
     @model_validator(mode="after")
     def _exact_match_needs_rows(self) -> SupervisedConfig:
         if self.exact_match and not self.evaluates:
-            raise ValueError("exact_match needs test_dataset or test_split")
+            raise ValueError("exact_match needs test_dataset, test_split or test_size")
+        return self
+
+    @model_validator(mode="after")
+    def _size_is_a_number_or_a_share(self) -> SupervisedConfig:
+        if self.test_size is not None and self.test_size >= 1 and self.test_size % 1:
+            raise ValueError("test_size is a whole number of rows, or a share below 1")
+        return self
+
+    @model_validator(mode="after")
+    def _one_shape_of_rows(self) -> SupervisedConfig:
+        templates = self.prompt is not None or self.completion is not None
+        given = [
+            name
+            for name, there in (
+                ("prompt and completion", templates),
+                ("messages_field", self.messages_field is not None),
+                ("text_field", self.text_field is not None),
+            )
+            if there
+        ]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} say different things of one row; give one")
         return self
 
     def required_ports(self) -> tuple[str, ...]:
@@ -239,7 +285,7 @@ class _Training:
     def complete(self) -> None:
         """Train from the last checkpoint to the end."""
         client = self.kitchen.training_client
-        self.session = client.start_session(self._session_config())
+        self.session = client.start_session(_session_config(self.config))
         try:
             self._load_rows()
             if self.run.checkpoint is not None:
@@ -255,59 +301,59 @@ class _Training:
             with contextlib.suppress(AdapterError):
                 client.close_session(self.session)
 
-    def _session_config(self) -> SessionConfig:
-        return SessionConfig(
-            self.config.model,
-            revision=self.config.revision,
-            lora=self.config.lora,
-            seed=self.config.seed,
-            max_length=self.config.max_length,
-        )
-
     # --- rows ---
 
     def _load_rows(self) -> None:
         config = self.config
         tokenizer = self.kitchen.training_client.helper("get_tokenizer")(self.session)
-        renderer = Renderer(
-            tokenizer,
-            config.prompt,
-            config.completion,
-            config.messages_field,
-            config.text_field,
-            config.train_on,
-            config.max_length or longest_input(tokenizer),
-            config.too_long,
-        )
-        self.train = self._render(renderer, config.dataset, config.split, None)
+        judge = _judge(config, tokenizer, self.run.day)
+        train, test = _rows(self.kitchen, config)
+        self.train = self._examples(judge, train, config.dataset, config.split)
+        about = {"train": asdict(judge.counts)}
         if config.evaluates:
             dataset = config.test_dataset or config.dataset
-            self.test = self._render(renderer, dataset, config.test_split, config.test_size)
+            self.test = self._examples(judge, test, dataset, config.test_split, self.train)
+            about["test"] = asdict(judge.counts)
+        writes_date = judge.renderer.template.writes_date
+        self.run.note(
+            rows=about,
+            examples=[marked(one, tokenizer)[:RECORDED] for one in self.train[:3]],
+            template_date=self.run.day.isoformat() if writes_date else None,
+        )
         if config.exact_match:
             self._try_completer()
         per_epoch = math.ceil(len(self.train) / config.batch_size)
         self.total = config.max_steps or share(config.epochs, per_epoch)
 
-    def _render(
-        self, renderer: Renderer, dataset: str, split: str | None, size: int | None
+    def _examples(
+        self,
+        judge: Judge,
+        rows: list[NumberedRow],
+        dataset: str,
+        split: str | None,
+        trained: Sequence[Example] = (),
     ) -> list[Example]:
-        store, config = self.kitchen.dataset_store, self.config
-        source = (dataset, split, config.dataset_name, config.dataset_revision)
-        observers = self.kitchen.observers
-        with observers.start("dataset.load", dataset=dataset, split=split) as span:
-            handle = store.load_dataset(*source)
-            if size is not None:
-                handle = store.take(handle, size)
-            rows = store.to_list(handle)
-            span.set(rows=len(rows))
         what = f"{dataset} [{split}]" if split else dataset
-        return renderer.render(rows, what)
+        with self.kitchen.observers.start("dataset.render", dataset=dataset, split=split) as span:
+            examples = judge.examples(rows, what)
+            judge.counts.also_in_train = duplicates(trained, examples)
+            span.set(**asdict(judge.counts))
+        return examples
 
     def _try_completer(self) -> None:
         """Complete one prompt, so that a completer which cannot does not show after training."""
         answered = [example for example in self.test if example.prompt_length is not None]
-        exact_match(
-            self.kitchen.completer, self._published(), answered[:1], max_tokens=1, batch_size=1
+        self._exact_match(answered[:1], max_tokens=1)
+
+    def _exact_match(self, examples: Sequence[Example], max_tokens: int | None) -> float:
+        return exact_match(
+            self.kitchen.completer,
+            self._published(),
+            examples,
+            self.kitchen.training_client.helper("get_tokenizer")(self.session),
+            max_tokens=max_tokens,
+            batch_size=self.config.eval_batch_size,
+            ignore_thinking=self.config.ignore_thinking,
         )
 
     def _published(self) -> str:
@@ -431,7 +477,7 @@ class _Training:
             client.load_checkpoint(self.session, self.run.checkpoint)
             return
         client.close_session(self.session)
-        self.session = client.start_session(self._session_config())
+        self.session = client.start_session(_session_config(self.config))
 
     # --- pauses ---
 
@@ -457,13 +503,7 @@ class _Training:
             nll = mean_nll(client, self.session, self.test, config.eval_batch_size)
             metrics = {"test/nll": nll}
             if config.exact_match:
-                metrics["test/exact_match"] = exact_match(
-                    self.kitchen.completer,
-                    self._published(),
-                    self.test,
-                    max_tokens=config.max_tokens,
-                    batch_size=config.eval_batch_size,
-                )
+                metrics["test/exact_match"] = self._exact_match(self.test, config.max_tokens)
             self._record(metrics, step)
             span.set(metrics=metrics)
 
@@ -477,13 +517,51 @@ class _Training:
         self.run.finish(weights, self.figures)
 
 
-def longest_input(tokenizer: Tokenizer) -> int | None:
-    """Return the longest input of a model in tokens, where its tokenizer tells.
+def _session_config(config: SupervisedConfig) -> SessionConfig:
+    return SessionConfig(
+        config.model,
+        revision=config.revision,
+        lora=config.lora,
+        seed=config.seed,
+        max_length=config.max_length,
+    )
 
-    Transformers calls it `model_max_length`, and has a huge number where it is not known.
-    """
-    limit = getattr(tokenizer, "model_max_length", None)
-    return limit if limit is not None and limit < 2**31 else None
+
+def preview(kitchen: Kitchen, config: SupervisedConfig, count: int) -> Iterator[str]:
+    """Yield the text of the first `count` training rows, what is trained on between ⟦ and ⟧."""
+    client = kitchen.training_client
+    session = client.start_session(_session_config(config))
+    try:
+        tokenizer = client.helper("get_tokenizer")(session)
+        train, _ = _rows(kitchen, config)
+        judge = _judge(config, tokenizer, None)
+        for where, row in train[:count]:
+            for example in judge.examples([(where, row)], where):
+                yield f"{where}, {len(example.tokens)} tokens\n{marked(example, tokenizer)}"
+    finally:
+        client.close_session(session)
+
+
+def _judge(config: SupervisedConfig, tokenizer: Tokenizer, date: datetime.date | None) -> Judge:
+    reader = RowReader(config.prompt, config.completion, config.messages_field, config.text_field)
+    renderer = Renderer(tokenizer, config.train_on, config.chat_template_kwargs, date)
+    return Judge(reader, renderer, config.too_long, config.max_length)
+
+
+def _rows(
+    kitchen: Kitchen, config: SupervisedConfig
+) -> tuple[list[NumberedRow], list[NumberedRow]]:
+    """Return the rows to train on, and those to evaluate on."""
+    about = (config.dataset_name, config.dataset_revision)
+    train = load(kitchen, Source(config.dataset, config.split, *about))
+    if config.holds_out and config.test_size is not None:
+        return hold_out(train, config.test_size, config.seed)
+    if not config.evaluates:
+        return train, []
+    dataset = config.test_dataset or config.dataset
+    test = load(kitchen, Source(dataset, config.test_split, *about))
+    count = None if config.test_size is None else size_of(config.test_size, len(test))
+    return train, test[:count]
 
 
 def share(ratio: float, of: int) -> int:

