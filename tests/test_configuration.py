@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable
+from dataclasses import fields as fields_of
 from pathlib import Path
 
 import pytest
 from conftest import Crucible
+from crucible_kitchen import AdamParams, LoraConfig
+from crucible_kitchen.workflows.supervised import SupervisedConfig
 
 Mistake = Callable[..., str]
 
@@ -269,6 +272,120 @@ class TestMistakes:
 
     def test_no_workflow(self, mistake: Mistake) -> None:
         assert 'use = "supervised"' in mistake("run")
+
+
+class TestAllMistakesAtOnce:
+    TEXT = """
+        [adapters]
+        training_client = { use = "noop", sede = 1 }
+        metric_store = { use = "jsonll" }
+        blob_store = { use = "explodes" }
+        [workflow]
+        use = "supervised"
+        model = "tiny"
+        batch_size = "many"
+        datset = "rows"
+        [observe]
+        consle = true
+    """
+    SAID = (
+        "crucible.toml: there is no 'adapters.metric_store'; did you mean 'metrics_store'?",
+        "argument worklow.epochs=: there is no setting 'worklow.epochs'; did you mean 'workflow'?",
+        "adapters.training_client.sede: noop has no such key; did you mean 'seed'? "
+        "(from crucible.toml)",
+        "adapters.blob_store: blob_store.explodes (",
+        "adapters.metrics_store: no metrics_store adapter is named 'jsonll'; did you mean 'jsonl'?",
+        "observe.consle: observe has no such key; did you mean 'console'? (from crucible.toml)",
+        "workflow.datset: workflow has no such key; did you mean 'dataset'? (from crucible.toml)",
+        "workflow.batch_size: Input should be a valid integer, unable to parse string as an "
+        "integer (from crucible.toml)",
+        "workflow.epochs: Input should be a valid number, unable to parse string as a number "
+        "(from argument worklow.epochs=)",
+    )
+
+    @pytest.mark.parametrize("command", ["config", "run"])
+    def test_a_command_lists_them_in_one_error(
+        self, mistake: Mistake, file: Path, command: str
+    ) -> None:
+        file.write_text(self.TEXT)
+        said = mistake(command, "worklow.epochs=soon")
+        for line in self.SAID:
+            assert f"\n  - {line}" in said
+        asked = ["no adapter is chosen for dataset_store;"] if command == "run" else []
+        assert said.startswith(f"error: {len(self.SAID) + len(asked)} mistakes in the config")
+        assert all(f"\n  - {line}" in said for line in asked)
+
+    def test_the_doctor_shows_each_where_it_belongs(self, crucible: Crucible, file: Path) -> None:
+        file.write_text(self.TEXT)
+        out = crucible("doctor", "worklow.epochs=soon").out
+        for line in self.SAID:
+            assert line in out
+
+    def test_a_missing_workflow_hides_no_other_mistake(self, mistake: Mistake, file: Path) -> None:
+        file.write_text('adapters.blob_store = "nowhere"')
+        said = mistake("run")
+        assert "  - no workflow is chosen; add to crucible.toml\n\n        [workflow]\n" in said
+        assert "  - adapters.blob_store: no blob_store adapter is named 'nowhere'" in said
+
+    @pytest.mark.parametrize("command", [("check", "blob_store.acme"), ("adapters", "show")])
+    def test_no_command_works_with_a_misspelt_name(
+        self, mistake: Mistake, command: tuple[str, ...], file: Path
+    ) -> None:
+        file.write_text('adapters = { blob_store = "acme", blob_stor = "acme" }')
+        arguments = [] if command[0] == "check" else ["blob_store", "crucible.toml"]
+        assert "did you mean 'blob_store'?" in mistake(*command, *arguments)
+
+
+class TestSupervised:
+    """What people bring to the workflow of the core from elsewhere."""
+
+    GIVEN = ("workflow.use=supervised", "workflow.model=m", "workflow.dataset=d")
+
+    def test_line_breaks_can_be_typed_in_its_templates(self, crucible: Crucible) -> None:
+        rows = resolved(
+            crucible,
+            *self.GIVEN,
+            r"workflow.prompt=Q: {question}\n\tA:",
+            r"workflow.completion= {answer}\\n",
+            r"workflow.run_id=C:\new",
+        )
+        assert rows["workflow.prompt"][0] == r'"Q: {question}\n\tA:"'
+        assert rows["workflow.completion"][0] == r'" {answer}\\n"'
+        assert rows["workflow.run_id"][0] == r'"C:\\new"'
+
+    @pytest.mark.parametrize(
+        "key",
+        ["model", "revision", "dataset", "split", "test_dataset", "test_split", "max_steps"],
+    )
+    def test_an_empty_value_is_said_to_be_empty(self, mistake: Mistake, key: str) -> None:
+        assert f"workflow.{key}: is empty" in mistake("config", *self.GIVEN, f"workflow.{key}=")
+
+    @pytest.mark.parametrize(
+        ("argument", "hint"),
+        [
+            ("lora=8", "{ rank = 32 }, on the command line workflow.lora.rank=32"),
+            ("lora_r=8", "did you mean 'lora.rank'?"),
+            ("gradient_accumulation_steps=4", "adapters.training_client.micro_batch_tokens"),
+            ("per_device_train_batch_size=4", "did you mean 'batch_size'?"),
+            ("num_train_epochs=1", "did you mean 'epochs'?"),
+            ("max_seq_length=512", "did you mean 'max_length'?"),
+            ("lr=1e-4", "did you mean 'learning_rate'?"),
+            ("output_dir=runs", "adapters.blob_store.url"),
+            ("bf16=true", "adapters.training_client.dtype"),
+        ],
+    )
+    def test_a_key_of_another_trainer_gets_ours(
+        self, mistake: Mistake, argument: str, hint: str
+    ) -> None:
+        assert hint in mistake("config", *self.GIVEN, f"workflow.{argument}")
+
+
+def test_every_name_that_is_known_from_elsewhere_stands_for_a_field_or_says_what_to_do() -> None:
+    fields = {*SupervisedConfig.model_fields, *(f"lora.{f.name}" for f in fields_of(LoraConfig))}
+    fields |= {f"adam.{f.name}" for f in fields_of(AdamParams)}
+    for foreign, ours in SupervisedConfig.foreign_names.items():
+        assert foreign not in SupervisedConfig.model_fields
+        assert " " in ours or ours in fields, foreign
 
 
 class TestSecrets:

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
+from unittest.mock import ANY
 
 import pytest
 from crucible_kitchen import (
     AdamParams,
     AdapterError,
+    AdapterNotFound,
     AdapterOptions,
     BindError,
     BlobStore,
     ConfigurationError,
     FromEnv,
     Kitchen,
+    LoraConfig,
+    Name,
+    Template,
     WorkflowConfig,
     hookimpl,
     resource,
+    run,
 )
+from crucible_kitchen.settings import load
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr, model_validator
 
 SECRET = "hunter2-do-not-tell"
@@ -188,6 +198,46 @@ def test_code_goes_before_every_other_layer(tmp_path: Path) -> None:
     assert kitchen.blob_store.options == Options(bucket="code")  # another adapter than the file's
 
 
+# --- line breaks in texts ---
+
+
+def configured(**given: Any) -> Config:
+    settings = load(**{"environ": {}, **given})
+    kitchen = Kitchen.from_settings(settings)
+    return kitchen.configure(Config, {"model": "m", **settings.values["workflow"]}, ("workflow",))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (r"{question}\n", "{question}\n"),  # it begins like JSON
+        (r"[INST] {q}\n\t[/INST]", "[INST] {q}\n\t[/INST]"),
+        (r"a\\nb", r"a\nb"),
+        (r"\\\n", "\\\n"),
+        (r"\boxed{} \d \\", "\\boxed{} \\d \\"),
+        ("already\na line", "already\na line"),
+    ],
+)
+def test_a_template_that_was_typed_has_its_line_breaks(written: str, meant: str) -> None:
+    assert configured(arguments=[f"workflow.prompt={written}"]).prompt == meant
+    assert configured(environ={"CRUCIBLE_WORKFLOW__PROMPT": written}).prompt == meant
+
+
+def test_other_texts_and_those_of_files_and_code_stay_as_written(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(r"workflow.prompt = '{q}\n'")
+    assert configured(path=file).prompt == r"{q}\n"
+    assert configured(code={"workflow": {"prompt": r"{q}\n"}}).prompt == r"{q}\n"
+    assert configured(arguments=[r"workflow.path=C:\new\table"]).path == r"C:\new\table"
+
+
+@given(st.text())
+def test_what_is_escaped_comes_back_as_it_was(text: str) -> None:
+    escaped = text.replace("\\", r"\\").replace("\n", r"\n").replace("\t", r"\t")
+    prompt = configured(arguments=[f"workflow.prompt=x{escaped}"]).prompt
+    assert (prompt, type(prompt)) == (f"x{text}", str)
+
+
 # --- mistakes in options ---
 
 
@@ -253,6 +303,169 @@ def test_options_that_raise_what_they_should_not_are_a_mistake_of_the_adapter() 
         _ = kitchen.blob_store
     assert SECRET not in str(caught.value)
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+# --- all mistakes at once ---
+
+
+class Config(WorkflowConfig):
+    """Of a workflow that needs two ports."""
+
+    foreign_names: ClassVar[Mapping[str, str]] = {
+        "lr": "rate",
+        "lora_r": "lora.rank",
+        "lora.r": "lora.rank",
+        "accumulate": "ask the adapter",
+    }
+
+    model: Name
+    rate: float = 1.0
+    size: int | float = 1
+    lora: LoraConfig | None = None
+    prompt: Template = "{prompt}"
+    path: str = "."
+    test: Name | None = None
+    """Name of a test."""
+    pairs: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _no_fast_model(self) -> Config:
+        if self.model == "slow" and self.rate > 1:
+            raise ValueError("a slow model has no such rate")
+        return self
+
+    def required_ports(self) -> tuple[str, ...]:
+        return ("blob_store", "metrics_store")
+
+
+def workflow(kitchen: Kitchen, config: Config) -> Config:
+    return config
+
+
+def mistakes_of(config: dict[str, Any], **adapters: Any) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        run(workflow, config, adapters=adapters or {p: Store() for p in ("blob_store",)})
+    return [m for m in caught.value.mistakes if "no adapter is chosen" not in m]
+
+
+class Bucket(AdapterOptions):
+    bucket: str
+
+
+def test_one_error_names_every_mistake_of_adapters_and_workflow() -> None:
+    assert mistakes_of(
+        {"modl": "m", "rate": "fast"},
+        blob_store={"use": Store(Bucket), "bukket": "b"},
+        hub_clint={"use": "nowhere"},
+        completer=5,
+    ) == [
+        "workflow.modl: workflow has no such key; did you mean 'model'? (from code)",
+        "workflow.rate: Input should be a valid number, unable to parse string as a number "
+        "(from code)",
+        "in code: there is no 'adapters.hub_clint'; did you mean 'hub_client'?",
+        "adapters.blob_store.bukket: Store has no such key; did you mean 'bucket'? (from code)",
+        ANY,  # no adapter is named 'nowhere'
+        "adapters.completer: name the adapter by a text, not a int (from code)",
+    ]
+
+
+def test_a_port_without_an_adapter_is_among_the_mistakes() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        run(workflow, {"model": 5}, adapters={"blob_store": Store()})
+    assert caught.value.mistakes[0].startswith("workflow.model: ")
+    assert caught.value.mistakes[1].startswith("no adapter is chosen for metrics_store;")
+
+
+def test_the_first_mistake_in_a_kitchen_brings_those_of_all_its_adapters() -> None:
+    wrong = {"use": Store(Bucket), "bucket": 5}
+    kitchen = Kitchen({"blob_store": wrong, "metrics_store": "nowhere"})
+    for ask in (lambda: kitchen.blob_store, lambda: kitchen.bind(["metrics_store"])):
+        with pytest.raises(ConfigurationError) as caught:
+            ask()
+        assert len(caught.value.mistakes) == 2
+        assert type(caught.value) is ConfigurationError
+    with pytest.raises(ConfigurationError) as caught:
+        Kitchen({"blob_store": wrong, "metrcs_store": Store()})
+    assert len(caught.value.mistakes) == 3  # and a blob store serves no metrics
+
+
+def test_mistakes_of_one_class_are_an_error_of_that_class() -> None:
+    kitchen = Kitchen({"blob_store": "nowhere", "metrics_store": "nowhere"})
+    with pytest.raises(AdapterNotFound) as caught:
+        _ = kitchen.blob_store
+    assert len(caught.value.mistakes) == 2
+
+
+def test_an_adapter_that_cannot_be_bound_is_not_tried_twice_for_one_error() -> None:
+    tried = []
+
+    class Counted(AdapterOptions):
+        @model_validator(mode="after")
+        def _count(self) -> Counted:
+            tried.append(1)
+            raise ValueError("no")
+
+    with pytest.raises(ConfigurationError):
+        run(workflow, {"model": "m"}, adapters={"blob_store": Store(Counted), "metrics_store": 5})
+    assert len(tried) == 1
+
+
+def test_an_error_of_many_mistakes_pickles() -> None:
+    error = pickle.loads(pickle.dumps(AdapterNotFound("one\nmore", "two")))
+    assert str(error) == "2 mistakes in the configuration:\n  - one\n    more\n  - two"
+    assert isinstance(error, AdapterNotFound)
+
+
+def test_what_a_misspelt_key_hides_is_named_under_the_key_as_written() -> None:
+    said = mistakes_of({"model": "slow", "raet": 2, "tset": ""})
+    assert said == [
+        "workflow.raet: workflow has no such key; did you mean 'rate'? (from code)",
+        "workflow.tset: workflow has no such key; did you mean 'test'? (from code)",
+        "workflow.tset: is empty; leave it out for its default: Name of a test. (from code)",
+    ]
+    assert "workflow: a slow model has no such rate (from code)" in mistakes_of(
+        {"model": "slow", "raet": 2}
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"lr": "x"}, "lr: workflow has no such key; did you mean 'rate'? (from code)"),
+        ({"lora_r": 8}, "lora_r: workflow has no such key; did you mean 'lora.rank'? (from code)"),
+        ({"LORA-R": 8}, "LORA-R: workflow has no such key; did you mean 'lora.rank'? (from code)"),
+        ({"lora": {"r": 8}}, "lora.r: there is no such key; did you mean 'lora.rank'? (from code)"),
+        ({"accumulate": 2}, "accumulate: workflow has no such key; ask the adapter (from code)"),
+        (
+            {"lora": 8},
+            "lora: takes a table, such as { rank = 32 }, on the command line "
+            "workflow.lora.rank=32 (from code)",
+        ),
+        (
+            {"size": "big"},
+            "size: Input should be a valid integer, unable to parse string as an integer, or: "
+            "Input should be a valid number, unable to parse string as a number (from code)",
+        ),
+        (
+            {"test": " "},
+            "test: is empty; leave it out for its default: Name of a test. (from code)",
+        ),
+        ({"pairs": "a"}, 'pairs: Input should be a valid tuple; write ["...", "..."] (from code)'),
+    ],
+)
+def test_a_mistake_is_told_by_what_to_write_instead(table: dict[str, Any], message: str) -> None:
+    assert mistakes_of({"model": "m", **table}) == [f"workflow.{message}"]
+
+
+def test_a_key_of_another_tool_stands_for_ours_where_ours_is_required() -> None:
+    class Needy(AdapterOptions):
+        foreign_names: ClassVar[Mapping[str, str]] = {"url_of_it": "place"}
+        place: int
+
+    said = said_of(Needy, url_of_it="x")
+    assert said == (
+        "adapters.blob_store.url_of_it: Store has no such key; did you mean 'place'? (from code)"
+    )
 
 
 def test_no_representation_shows_a_secret() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from crucible_kitchen import ConfigurationError
-from crucible_kitchen.settings import Layer, load, merge
+from crucible_kitchen.settings import Layer, gather, in_code, load, merge
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -189,6 +189,110 @@ def test_a_pyproject_of_somebody_else_is_no_file_of_ours(
 def test_a_name_too_long_for_a_file_is_one_plain_error() -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load("a" * 5000, environ={})
+
+
+@pytest.mark.parametrize("name", ["crucible.toml", "pyproject.toml"])
+def test_a_byte_order_mark_is_no_part_of_the_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    table = "[tool.crucible.workflow]" if name == "pyproject.toml" else "[workflow]"
+    (tmp_path / name).write_text(f'{table}\nprompt = "é"', encoding="utf-8-sig")
+    monkeypatch.chdir(tmp_path)
+    assert load(environ={}).values == {"workflow": {"prompt": "é"}}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("utf-16", "is UTF-16; save it as UTF-8"),
+        ("utf-16-le", "is UTF-16; save it as UTF-8"),
+        ("utf-16-be", "is UTF-16; save it as UTF-8"),
+        ("utf-32", "is UTF-32; save it as UTF-8"),
+        ("latin-1", "is not UTF-8: byte 0xe9 in line 2; save it as UTF-8"),
+        ("cp1252", "is not UTF-8: byte 0xe9 in line 2; save it as UTF-8"),
+    ],
+)
+def test_a_file_in_another_encoding_is_said_to_be(
+    tmp_path: Path, encoding: str, message: str
+) -> None:
+    file = tmp_path / "a.toml"
+    file.write_bytes('[workflow]\nprompt = "é"'.encode(encoding))
+    with pytest.raises(ConfigurationError) as caught:
+        load(file, environ={})
+    assert str(caught.value) == f"{file} {message}"
+
+
+def test_lines_may_end_as_on_windows_and_texts_of_a_file_stay_as_written(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_bytes(b"[workflow]\r\na = 'C:\\new'\r\nb = \"x\\n\"\r\n")
+    assert load(file, environ={}).values == {"workflow": {"a": r"C:\new", "b": "x\n"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = " + "[" * 1000 + "]" * 1000, "lists or tables are nested too deeply"),
+        ("[workflow]\nepochs = " + "9" * 5000, "a number in it has too many digits"),
+    ],
+)
+def test_what_python_cannot_read_is_one_plain_error(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=message):
+        load(file, environ={})
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [("[" * 100_000, "nested too deeply"), (f"[1{'0' * 5000}]", "a number with too many digits")],
+)
+def test_json_that_python_cannot_read_is_said_to_be_it_where_an_adapter_is_needed(
+    value: str, why: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        load(environ={}, arguments=[f"adapters.blob_store={value}"])
+
+
+def test_every_mistake_in_every_layer_is_named_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("[adaptors]\nblob_store = 'x'\n[profile.p.adapters]\nblobs = 'x'")
+    with pytest.raises(ConfigurationError) as caught:
+        load(
+            file,
+            profile="q",
+            environ={"CRUCIBLE_WORKFLW__X": "1"},
+            arguments=["epochs", "adapters.hub=x"],
+            code={"adapters": {"completr": "x"}},
+        )
+    assert [mistake.partition("; ")[0] for mistake in caught.value.mistakes] == [
+        f"{file} [profile.p]: there is no 'adapters.blobs'",
+        f"{file}: there is no 'adaptors'",
+        f"no [profile.q] in {file}",
+        "environment variable CRUCIBLE_WORKFLW__X: there is no setting 'workflw.x'",
+        "argument 'epochs': settings are written key=value, such as workflow.epochs=3 or "
+        "adapters.training_client=noop",
+        "argument adapters.hub=: there is no 'adapters.hub'",
+        "in code: there is no 'adapters.completr'",
+    ]
+    assert str(caught.value).count("\n  - ") == 7
+
+
+def test_what_is_misspelt_is_read_as_what_it_is_taken_for(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("[adapter]\nblob_stor = { use = 'x' }\nzzz = 'y'\n[zzz]\n[workflow]\na = 1")
+    settings = gather(file, environ={"CRUCIBLE_WORKFLW__B": "2"}, arguments=["worklow.c=3"])
+    assert settings.values == {
+        "adapters": {"blob_store": {"use": "x"}},
+        "workflow": {"a": 1, "b": "2", "c": "3"},
+    }
+    assert len(settings.mistakes) == 6
+
+
+def test_a_misspelt_name_never_replaces_the_one_that_is_spelt_right() -> None:
+    settings = in_code({"adapters": {"blob_store": "right", "blob_stor": "wrong"}})
+    assert settings.values == {"adapters": {"blob_store": {"use": "right"}}}
 
 
 def test_toml_may_hold_dates_and_empty_tables(tmp_path: Path) -> None:
