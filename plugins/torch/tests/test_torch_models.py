@@ -263,7 +263,7 @@ def test_sampling_uses_the_threads_that_were_asked_for(client, two_threads):
     found = threads_of(live_weights.find(reference).model)
     opts = completer_module.Options(model=reference, **two_threads)
     completer_module.complete(opts, [1], SamplingParams(1))
-    assert found == [2]
+    assert set(found) == {2}
 
 
 def threads_of(model):
@@ -316,6 +316,16 @@ def test_what_cannot_be_a_name_on_a_hub_is_not_looked_up_there(name: str) -> Non
         load(ModelOptions(), name)
 
 
-def test_an_unknown_device_is_answered_with_those_there_are() -> None:
-    with pytest.raises(InvalidInput, match="no device 'gpu' here; there is cpu, cuda, cuda:1, mps"):
+def test_an_unknown_device_is_answered_with_those_there_are(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InvalidInput, match="no device 'gpu' here; there is cpu, cuda:0, cuda:1, "):
         choose_device("gpu")
+
+
+def test_a_device_that_is_not_there_is_not_offered(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InvalidInput, match="no device 'cuda' here; there is cpu, and auto takes cpu"):
+        choose_device("cuda")

@@ -127,14 +127,11 @@ def _piece(
 
 
 def target_logprobs(model: LanguageModel, piece: Piece) -> torch.Tensor:
-    """Return the log probability, in nats, of each target: float32 `(n,)`.
-
-    No attention mask is needed: in a causal model no real position sees the padding on its right.
-    """
+    """Return the log probability, in nats, of each target: float32 `(n,)`."""
     device = model.device
     with model.autocast():
         ids = torch.from_numpy(piece.input_ids).to(device)
-        logits = model.model(input_ids=ids, use_cache=False).logits
+        logits = model.logits(ids)
     if piece.real is None:
         logits = logits.flatten(0, 1)
     else:

@@ -6,7 +6,9 @@ Not thread-safe: one thread uses an engine, see `worker`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -45,11 +47,13 @@ class Engine:
         self.language = language
         self.model = language.model
         if config.lora is not None:
-            lora.add_lora(self.model, config.lora, config.seed)
+            lora.add_lora(language, config.lora, config.seed)
+        if language.adapter is not None:
+            lora.take(self.model, config.lora, language.adapter)
         self.weights: dict[str, nn.Parameter] = {
             name: weight
             for name, weight in self.model.named_parameters()
-            if config.lora is None or "lora_" in name
+            if config.lora is None or lora.is_update(name)
         }
         self.base = self._fingerprint(config.lora.alpha) if config.lora is not None else None
         self._seed, self._passes = config.seed, 0
@@ -144,7 +148,8 @@ class Engine:
         """Take another state, all of it or, where it does not fit, none; drop the gradients.
 
         Raises:
-            InvalidInput: the weights have other names or shapes than this model's.
+            InvalidInput: the weights, or the moments, have other names or shapes than this
+                model's.
         """
         if self._shapes(weights) != self._shapes(self.weights):
             odd = dict(self._shapes(weights).items() ^ self._shapes(self.weights).items())
@@ -152,6 +157,7 @@ class Engine:
                 f"these are weights of another model or adaptation: {len(odd)} differ in name or "
                 f"shape, such as {min(odd)!r}"
             )
+        self._check_moments(moments)
         optimizer = self._new_optimizer()
         for name, weight in self.weights.items():
             if f"step.{name}" in moments:
@@ -167,16 +173,32 @@ class Engine:
     @torch.no_grad()
     def snapshot(self) -> LanguageModel:
         """Return a frozen copy of the model as it is now, low-rank updates merged."""
-        return LanguageModel(
+        return dataclasses.replace(
+            self.language,
             model=lora.merged_copy(self.model),
-            tokenizer=self.language.tokenizer,
-            dtype=self.language.dtype,
+            adapter=None,
+            lock=threading.Lock(),
         )
 
     def _new_optimizer(self) -> torch.optim.AdamW:
         # Every number is set anew at each step. Fused is the fastest where there is one.
         fused = self.language.device.type in ("cpu", "cuda")
         return torch.optim.AdamW(self.weights.values(), lr=0.0, fused=fused)
+
+    def _check_moments(self, moments: Mapping[str, Tensor]) -> None:
+        # A fused AdamW reads and writes behind the end of a moment that is too small.
+        for key, tensor in moments.items():
+            moment, _, name = key.partition(".")
+            if moment not in MOMENTS or name not in self.weights:
+                raise InvalidInput(f"the checkpoint has a moment of no weight here: {key!r}")
+            shape = () if moment == "step" else tuple(self.weights[name].shape)
+            whole = all(f"{other}.{name}" in moments for other in MOMENTS)
+            if tuple(tensor.shape) != shape or tensor.dtype != torch.float32 or not whole:
+                raise InvalidInput(
+                    f"the checkpoint's moment {key!r} is {tensor.dtype} {tuple(tensor.shape)}"
+                    f"{'' if whole else ', without the others of its weight'}; it should be "
+                    f"{torch.float32} {shape}: the checkpoint was changed, or is damaged"
+                )
 
     @staticmethod
     def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""Sampling, many answers at a time, with a cache of keys and values."""
+"""Sampling, many answers at a time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from crucible_kitchen import AdapterError, Completion, InvalidInput, SamplingParams, Usage
 from torch import Tensor
-from transformers import DynamicCache
 
 from .batches import IntArray
 from .detokenizer import Detokenizer
 from .models import LanguageModel
+from .reading import reader
 
 
 class Answer:
@@ -29,6 +29,7 @@ class Answer:
 
     Raises:
         InvalidInput: the prompt is empty, holds an unknown token, or fills the context.
+        Unsupported: a string is to stop a model that has no tokenizer.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class Answer:
         ends = frozenset[int]() if stop == () else model.end_tokens
         self._stop_tokens = ends | {s for s in stop or () if not isinstance(s, str)}
         self._tokenizer = model.tokenizer
-        self._text = Detokenizer(model.tokenizer, strings) if strings or shown else None
+        readable = model.need_tokenizer() if strings else model.tokenizer
+        self._text = Detokenizer(readable, strings) if readable and (strings or shown) else None
 
     def take(self, token: int, logprob: float) -> None:
         """Append a token and see whether it was the last."""
@@ -79,9 +81,13 @@ class Answer:
 
     @property
     def text_shown(self) -> str:
-        """The text that no later token can change; all of it at the end."""
+        """The text that no later token can change; all of it at the end. Empty where
+        there is no tokenizer.
+        """
         if self._text is not None:
             return self._text.shown if self.finish_reason is None else self._text.text
+        if self._tokenizer is None:
+            return ""
         ended = self.finish_reason == "stop"
         tokens = self.tokens[:-1] if ended else self.tokens
         return self._tokenizer.decode(tokens, skip_special_tokens=True)
@@ -135,7 +141,7 @@ def generate(
     Where the model's output is not finite, the answer ends with an `error`.
     """
     active = list(answers)
-    state = _State(model, [answer.prompt for answer in active])
+    state = reader(model, [answer.prompt for answer in active])
     while True:
         logits = state.advance()
         tokens, logprobs = sample(
@@ -148,64 +154,11 @@ def generate(
         going = [i for i, answer in enumerate(active) if not answer.ended]
         if not going:
             return
-        if 2 * len(going) <= len(active):  # else it costs more than it saves
+        few = len(going) < len(active) if state.wasteful else 2 * len(going) <= len(active)
+        if few:  # else it costs more than it saves
             active = [active[i] for i in going]
             tokens = state.keep(going, tokens)
         state.append(tokens)
-
-
-class _State:
-    """What the model has read: the cache, and the next tokens of each row to read.
-
-    Rows are padded on the left; without padding there is no mask, which is faster.
-    """
-
-    def __init__(self, model: LanguageModel, prompts: Sequence[IntArray]) -> None:
-        self._model = model
-        self._cache = DynamicCache(config=model.model.config)
-        width = max(map(len, prompts))
-        ids = np.zeros((len(prompts), width), np.int64)
-        mask = np.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = prompt
-            mask[row, width - len(prompt) :] = 1
-        self._ids = torch.from_numpy(ids).to(model.device)
-        self._mask: Tensor | None = None
-        self._positions: Tensor | None = None
-        if not mask.all():
-            self._mask = torch.from_numpy(mask).to(model.device)
-            self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
-
-    @torch.inference_mode()
-    def advance(self) -> Tensor:
-        """Read the next tokens; return the logits after them, float32 `(B, V)`."""
-        inputs: dict[str, Any] = {"input_ids": self._ids}
-        if self._mask is not None:
-            inputs |= {"attention_mask": self._mask, "position_ids": self._positions}
-        model = self._model
-        with model.lock, model.autocast():
-            logits = model.model(
-                **inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=1
-            ).logits
-        return logits[:, -1].float()  # type: ignore[no-any-return]
-
-    def keep(self, rows: list[int], tokens: Tensor) -> Tensor:
-        """Forget all but these rows; return their tokens."""
-        index = torch.tensor(rows, device=tokens.device)
-        self._cache.batch_select_indices(index)
-        if self._mask is not None and self._positions is not None:
-            self._mask, self._positions = self._mask[index], self._positions[index]
-        return tokens[index]
-
-    def append(self, tokens: Tensor) -> None:
-        """Make these, `(B,)`, the next tokens to read."""
-        self._ids = tokens[:, None]
-        if self._mask is not None and self._positions is not None:
-            ones = torch.ones_like(self._ids)
-            self._mask = torch.cat([self._mask, ones], dim=1)
-            # A row that is finished but still computed must not leave the context.
-            last = (self._model.context or 2**31) - 1
-            self._positions = (self._positions[:, -1:] + 1).clamp(max=last)
 
 
 @torch.inference_mode()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,77 +13,238 @@ from crucible_kitchen import InvalidInput, LoraConfig, Unsupported
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from .models import PROCESS_RNG
+from .models import PROCESS_RNG, LanguageModel
+from .weights import Adapter
 
-TARGETS = ("attn", "mlp", "unembed")
+GROUPS = ("attn", "mlp", "unembed")
 ADAPTER = "default"
 
 # A router of a mixture of experts is no projection; adapting it would change who is asked.
 _ROUTERS = {"gate", "router"}
 
 
-def add_lora(model: Any, config: LoraConfig, seed: int) -> None:
+def add_lora(language: LanguageModel, config: LoraConfig, seed: int) -> None:
     """Put a trainable update beside each targeted projection and freeze everything else.
 
-    The update starts at zero: A is random, a function of the seed, and B is zero.
+    The update starts at zero: A is random, a function of the seed, and B is zero. Matrices that
+    are stacked in one tensor, as experts are, have an update each.
 
     Raises:
-        Unsupported: an unknown target, or "unembed" where it is the embedding, too.
+        Unsupported: no projection of a name; "unembed" where it is the embedding, too; dropout for
+            stacked matrices; a projection that the model uses in a way that an update cannot reach.
         InvalidInput: the model has none of the targeted projections.
     """
     import peft  # takes seconds
 
-    names = _projections(model, config.targets)
+    model = language.model
+    _refuse_tied(model, config.targets)
+    chosen = list(_chosen(model, config.targets))
+    modules = [name for name, stacked in chosen if not stacked]
+    tensors = [name for name, stacked in chosen if stacked]
+    if tensors and config.dropout:
+        raise Unsupported(
+            f"lora dropout {config.dropout}: the experts of this model are stacked in one tensor "
+            f"({tensors[0]}, ...), whose update cannot drop inputs; set dropout to 0, or name "
+            "targets without them"
+        )
     adaptation = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules=names,
-        fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in names),
+        target_modules=[f"model.{name}" for name in modules],
+        target_parameters=[f"model.{name}" for name in tensors] or None,
+        fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in modules),
     )
+    # Inside of a plain module. From a Transformers model with experts PEFT would take projections
+    # named as those of older versions were, such as a shared expert's, for the experts alone.
+    holder = nn.ModuleDict({"model": model})
     with PROCESS_RNG, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        peft.inject_adapter_in_model(adaptation, model, adapter_name=ADAPTER)
+        peft.inject_adapter_in_model(adaptation, holder, adapter_name=ADAPTER)
+    _check_reach(language)
 
 
+@torch.enable_grad()
+def _check_reach(language: LanguageModel) -> None:
+    """Read a few tokens, and see that each update has a gradient where its projection has one.
+
+    An update takes the place of a module, and fused kernels take the weight out of it. What has
+    no part in reading text, as cross-attention and what reads images, has no gradient at all.
+
+    Raises:
+        Unsupported: a projection is used without its update.
+    """
+    weights = {
+        name: layer.get_base_layer().weight
+        for name, layer in language.model.named_modules()
+        if hasattr(layer, "get_delta_weight") and not hasattr(layer, "parameter_name")
+    }
+
+    def read() -> None:
+        ids = torch.arange(8, device=language.device)[None] % language.vocab_size
+        with language.autocast():
+            logits = language.logits(ids)
+        logits.float().log_softmax(-1)[..., 0].sum().backward()  # type: ignore[no-untyped-call]
+
+    updates = dict(language.model.named_parameters())
+    read()
+    still = {
+        name: weight
+        for name, weight in weights.items()
+        if updates[f"{name}.lora_B.{ADAPTER}.weight"].grad is None
+    }
+    for weight in still.values():
+        weight.requires_grad_(True)
+    if still:
+        read()
+    missed = sorted(name for name, weight in still.items() if weight.grad is not None)
+    for weight in still.values():
+        weight.requires_grad_(False)
+    language.model.zero_grad()
+    for weight in still.values():
+        weight.grad = None
+    if missed:
+        others = ", ".join(sorted({name.rpartition(".")[2] for name in weights.keys() - {*missed}}))
+        raise Unsupported(
+            f"lora on a {type(language.model).__name__}: the model uses the weight of {missed[0]} "
+            f"without the module, so an update would have no effect there; {len(missed)} such "
+            f"projections. Name the `targets`: {others or 'it has no others'}"
+        )
+
+
+def is_update(name: str) -> bool:
+    """Say whether a parameter of this name belongs to an update."""
+    return re.search(rf"\.lora_[AB]\.{ADAPTER}\.", name) is not None
+
+
+@torch.no_grad()
 def merged_copy(model: Any) -> Any:
     """Return a frozen copy of the model, updates added to its weights: a plain model again."""
-    merged = copy.deepcopy(model).eval().requires_grad_(False)
-    layers = {name: m for name, m in merged.named_modules() if hasattr(m, "get_delta_weight")}
-    for name, layer in layers.items():
-        base = layer.get_base_layer()
-        base.weight += layer.get_delta_weight(ADAPTER)
-        parent, _, child = name.rpartition(".")
-        setattr(merged.get_submodule(parent), child, base)
-    return merged
+    merged = copy.deepcopy(model).eval()
+    updates = {name: m for name, m in merged.named_modules() if hasattr(m, "get_delta_weight")}
+    for update in updates.values():
+        update.merge(adapter_names=[ADAPTER])
+    for name, update in updates.items():
+        if not name.endswith(".base_layer"):  # of two updates of one module, the outer one
+            parent, _, child = name.rpartition(".")
+            setattr(merged.get_submodule(parent), child, update.get_base_layer())
+    return merged.requires_grad_(False)
 
 
-def _projections(model: Any, targets: tuple[str, ...]) -> list[str]:
-    for target in targets:
-        if target not in TARGETS:
-            raise Unsupported(f"no lora target {target!r}; there are {', '.join(TARGETS)}")
-    unembed = model.get_output_embeddings()
-    if "unembed" in targets and unembed.weight is model.get_input_embeddings().weight:
-        raise Unsupported(
-            "lora target 'unembed': this model uses one matrix to embed and unembed tokens, so "
-            "it cannot be adapted alone"
+@torch.no_grad()
+def take(model: Any, config: LoraConfig | None, adapter: Adapter) -> None:
+    """Give the updates of a model the weights of an adapter, to go on from there.
+
+    Raises:
+        InvalidInput: there is no `lora`, or the adapter was made with another one.
+    """
+    whose = f"adapter {adapter.name!r}"
+    if config is None:
+        raise InvalidInput(
+            f"{whose} is to be continued, for which `lora` must be set as it was made; or merge it"
         )
-    names = [
+    plain = {"peft_type": "LORA", "r": config.rank, "lora_alpha": config.alpha}
+    for key, wanted in plain.items():
+        if adapter.settings.get(key) != wanted:
+            raise InvalidInput(
+                f"{whose} cannot be continued: its {key} is {adapter.settings.get(key)!r}, and "
+                f"this session's is {wanted!r}; set `lora` as it was made, or merge it"
+            )
+    for key in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save"):
+        if adapter.settings.get(key):
+            raise InvalidInput(f"{whose} cannot be continued, since it has {key}; merge it")
+    ours = {name: weight for name, weight in model.named_parameters() if is_update(name)}
+    prefix = "base_model.model."
+    theirs = {
+        re.sub(r"\.(lora_[AB])\.", rf".\1.{ADAPTER}.", key.removeprefix(prefix)): tensor
+        for key, tensor in adapter.tensors.items()
+    }
+    odd = {
         name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D)
-        and _target("unembed" if module is unembed else name) in targets
-    ]
-    if not names:
+        for name in ours.keys() | theirs.keys()
+        if name not in ours or name not in theirs or ours[name].shape != theirs[name].shape
+    }
+    if odd:
+        raise InvalidInput(
+            f"{whose} cannot be continued: it adapts other projections than this session's `lora`: "
+            f"{len(odd)} weights differ, such as {min(odd)!r}; name its `targets` "
+            f"({adapter.settings.get('target_modules')}), or merge it"
+        )
+    for name, weight in ours.items():
+        weight.copy_(theirs[name])
+
+
+# --- what is adapted ---
+
+
+def _refuse_tied(model: Any, targets: tuple[str, ...]) -> None:
+    unembed = model.get_output_embeddings()
+    if unembed is None or unembed.weight is not model.get_input_embeddings().weight:
+        return
+    name = next(name for name, module in model.named_modules() if module is unembed)
+    for target in targets:
+        if target == "unembed" or _named(name, target):
+            raise Unsupported(
+                f"lora target {target!r}: this model uses one matrix to embed and unembed tokens, "
+                "so it cannot be adapted alone"
+            )
+
+
+def _chosen(model: Any, targets: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    """Yield the names of what is adapted, and whether it is a tensor of stacked matrices."""
+    there = list(_projections(model))
+    named = [target for target in targets if target not in GROUPS]
+    for target in named:
+        if not any(_named(name, target) for name, _, _ in there):
+            last = sorted({name.rpartition(".")[2] for name, _, _ in there})
+            near = difflib.get_close_matches(target, [*GROUPS, *last], 1)
+            meant = f"; did you mean {near[0]!r}?" if near else ";"
+            raise Unsupported(
+                f"lora target {target!r}: this model has no projection of that name{meant} there "
+                f"are {', '.join(GROUPS)}, and the projections {', '.join(last)}"
+            )
+    found = False
+    for name, group, stacked in there:
+        if group in targets or any(_named(name, target) for target in named):
+            found = True
+            yield name, stacked
+    if not found:
         raise InvalidInput(f"lora targets {targets}: this model has no such projections")
-    return names
 
 
-def _target(name: str) -> str | None:
-    """Say to which target a projection belongs, by its path: `model.layers.0.mlp.up_proj`."""
-    if name == "unembed":
-        return name
+def _named(name: str, target: str) -> bool:
+    return f".{name}".endswith(f".{target}")
+
+
+def _projections(model: Any) -> Iterator[tuple[str, str | None, bool]]:
+    """Yield the name of each projection, its group, and whether it is a stack of matrices.
+
+    Raises:
+        Unsupported: a projection of a layer is kept in a way that cannot be adapted.
+    """
+    unembed = model.get_output_embeddings()
+    hidden = getattr(model.config.get_text_config(), "hidden_size", None)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | Conv1D):
+            yield name, "unembed" if module is unembed else _group(name), False
+            continue
+        if isinstance(module, nn.modules.conv._ConvNd):
+            continue  # short filters over time
+        for key, weight in module.named_parameters(recurse=False):
+            group = _group(f"{name}.{key}")
+            if group is None or weight.ndim != 3 or min(weight.shape[1:]) == 1:
+                continue
+            if weight.shape[0] == hidden:
+                raise Unsupported(
+                    f"lora on a {type(model).__name__}: it keeps a projection as the tensor "
+                    f"{name}.{key}, which is split by heads and cannot be adapted"
+                )
+            yield f"{name}.{key}", group, True
+
+
+def _group(name: str) -> str | None:
+    """Say to which group a projection belongs, by its path: `model.layers.0.mlp.up_proj`."""
     parts = name.split(".")
-    if parts[-1] in _ROUTERS or not any(part.isdigit() for part in parts):
-        return None  # outside of the layers
+    if not _ROUTERS.isdisjoint(parts) or not any(part.isdigit() for part in parts):
+        return None  # a router, or outside of the layers
     return "attn" if any(re.search("attn|attention", part) for part in parts) else "mlp"

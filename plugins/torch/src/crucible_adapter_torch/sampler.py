@@ -140,14 +140,14 @@ def tokens_of(model: LanguageModel, prompt: Prompt, *, reply: bool) -> IntArray:
     Raises:
         InvalidInput: it is none of these, a message has no role or content that is text, or the
             chat template refuses the messages.
-        Unsupported: an image, or messages for a model without a chat template.
+        Unsupported: an image, or messages for a model without a tokenizer or chat template.
     """
     if isinstance(prompt, ModelInput):
         return token_array(prompt)
     if isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], Mapping):
         for message in cast("Sequence[object]", prompt):
             _check_message(message)
-        ids = model.tokenizer.apply_chat_template(prompt, add_generation_prompt=reply)  # type: ignore[arg-type]
+        ids = model.need_tokenizer().apply_chat_template(prompt, add_generation_prompt=reply)  # type: ignore[arg-type]
         return np.array(ids, np.int64)
     return token_array(ModelInput.from_ints(prompt))  # type: ignore[arg-type]
 

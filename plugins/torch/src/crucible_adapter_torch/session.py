@@ -48,16 +48,21 @@ class Session:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
             torch.use_deterministic_algorithms(True)
         language = models.load(
-            opts, config.model, revision=config.revision, seed=config.seed, precise=True
+            opts,
+            config.model,
+            revision=config.revision,
+            seed=config.seed,
+            precise=True,
+            keep_adapter=opts.adapter == "continue",
         )
         limits = [limit for limit in (config.max_length, language.context) if limit is not None]
         self.config = config
         self.commit = language.commit
-        self.tokenizer = HuggingFaceTokenizer(
-            language.tokenizer.tokenizer, min(limits, default=None)
-        )
         self._vocab_size = language.vocab_size
-        self._max_length = self.tokenizer.model_max_length
+        self._max_length = min(limits, default=None)
+        self._tokenizer = language.tokenizer and HuggingFaceTokenizer(
+            language.tokenizer.tokenizer, self._max_length, self._vocab_size
+        )
         self._budget = opts.micro_batch_tokens
         self._folder = opts.checkpoint_dir
         self._engine = Engine(language, config)
@@ -68,6 +73,17 @@ class Session:
         self._accumulated = 0  # forward_backward operations submitted since the last optim_step
         self._submitting = threading.Lock()
         self._worker = Worker(functools.partial(models.use_threads, opts.threads))
+
+    @property
+    def tokenizer(self) -> HuggingFaceTokenizer:
+        """The model's tokenizer.
+
+        Raises:
+            Unsupported: the model has none.
+        """
+        if self._tokenizer is None:
+            raise models.without_tokenizer(self.config.model)
+        return self._tokenizer
 
     # --- operations ---
 
@@ -190,7 +206,8 @@ class Session:
     def _export(self, name: str) -> str:
         snapshot = self._engine.snapshot()
         with checkpoints.new_folder(self._folder / "sampler", name) as (partial, final):
-            with models.no_progress_bars():
+            with models.quiet():
                 snapshot.model.save_pretrained(partial)
-            snapshot.tokenizer.tokenizer.save_pretrained(partial)
+            if snapshot.tokenizer is not None:
+                snapshot.tokenizer.tokenizer.save_pretrained(partial)
         return str(final.absolute())

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from crucible_kitchen import (
     AdamParams,
@@ -38,6 +38,10 @@ class Options(ModelOptions):
     deterministic: bool = False
     """Let PyTorch use deterministic algorithms alone, in the whole process, so that a run can be
     repeated to the bit on a GPU. The CPU needs no such thing."""
+    adapter: Literal["merge", "continue"] = "merge"
+    """What becomes of a PEFT adapter that is named as the model: `merge` adds it to its base
+    model, and trains the result; `continue` trains the adapter itself, for which `lora` must be
+    what it was made with."""
 
 
 @resource
@@ -160,7 +164,11 @@ def get_tokenizer(opts: Options, session: Session) -> Tokenizer:
     """Return the tokenizer of the session's model.
 
     Its attribute `chat_template` is None for a model that has none; `tokenizer` is the
-    Transformers tokenizer itself.
+    Transformers tokenizer itself, and `model_vocab_size` the number of token ids that the model
+    knows.
+
+    Raises:
+        Unsupported: the model's folder has no tokenizer.
     """
     return session.tokenizer
 

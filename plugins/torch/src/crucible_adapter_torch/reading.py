@@ -1,0 +1,187 @@
+"""Reading prompts and answers, one token more at a time.
+
+A cache of keys, values and states makes this fast. Not every architecture takes one, keeps its
+state in it, or finds the beginning of a row that is padded on the left: what a model's cache gives
+is compared once with what the model says without it, and where they differ rows are read again
+from their beginning at each step, which is slower and the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
+
+from .batches import IntArray
+from .causality import distance, noise, tolerance
+from .models import LanguageModel
+
+Prompts = Literal["any", "equal", "none"]
+
+
+class Reader(Protocol):
+    """Rows that grow, and what the model says after each."""
+
+    wasteful: bool
+    """Whether a row that has ended costs as much as the others."""
+
+    def advance(self) -> Tensor:
+        """Read the next tokens; return the logits after them, float32 `(B, V)`."""
+
+    def keep(self, rows: list[int], tokens: Tensor) -> Tensor:
+        """Forget all but these rows; return their tokens."""
+
+    def append(self, tokens: Tensor) -> None:
+        """Make these, `(B,)`, the next tokens to read."""
+
+
+def reader(model: LanguageModel, prompts: Sequence[IntArray]) -> Reader:
+    """Return the fastest reader that is right for this model and these prompts."""
+    can = cacheable(model)
+    equal = len({len(prompt) for prompt in prompts}) == 1
+    return (Cached if can == "any" or (can == "equal" and equal) else Again)(model, prompts)
+
+
+class Cached:
+    """What the model has read is in a cache; the next tokens of each row are to be read.
+
+    Rows are padded on the left; without padding there is no mask, which is faster.
+    """
+
+    wasteful = False
+
+    def __init__(self, model: LanguageModel, prompts: Sequence[IntArray]) -> None:
+        self._model = model
+        self._cache = DynamicCache(config=model.model.config)
+        self._logits_to_keep = {"logits_to_keep": 1} if "logits_to_keep" in model.accepts else {}
+        width = max(map(len, prompts))
+        ids = np.zeros((len(prompts), width), np.int64)
+        mask = np.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = prompt
+            mask[row, width - len(prompt) :] = 1
+        self._ids = torch.from_numpy(ids).to(model.device)
+        self._mask: Tensor | None = None
+        self._positions: Tensor | None = None
+        if not mask.all():
+            self._mask = torch.from_numpy(mask).to(model.device)
+            self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
+
+    @torch.inference_mode()
+    def advance(self) -> Tensor:
+        inputs: dict[str, Any] = {"input_ids": self._ids, **self._logits_to_keep}
+        model = self._model
+        if self._mask is not None:
+            inputs["attention_mask"] = self._mask
+            if "position_ids" in model.accepts:
+                inputs["position_ids"] = self._positions
+        with model.lock, model.autocast():
+            logits = model.model(**inputs, past_key_values=self._cache, use_cache=True).logits
+        return logits[:, -1].float()  # type: ignore[no-any-return]
+
+    def keep(self, rows: list[int], tokens: Tensor) -> Tensor:
+        index = torch.tensor(rows, device=tokens.device)
+        self._cache.batch_select_indices(index)
+        if self._mask is not None and self._positions is not None:
+            self._mask, self._positions = self._mask[index], self._positions[index]
+        return tokens[index]
+
+    def append(self, tokens: Tensor) -> None:
+        self._ids = tokens[:, None]
+        if self._mask is not None and self._positions is not None:
+            ones = torch.ones_like(self._ids)
+            self._mask = torch.cat([self._mask, ones], dim=1)
+            # A row that is finished but still computed must not leave the context.
+            last = (self._model.context or 2**31) - 1
+            self._positions = (self._positions[:, -1:] + 1).clamp(max=last)
+
+
+class Again:
+    """Rows are read from their beginning at each step, as in training: padded on the right."""
+
+    wasteful = True
+
+    def __init__(self, model: LanguageModel, prompts: Sequence[IntArray]) -> None:
+        self._model = model
+        self._rows = [torch.from_numpy(prompt).to(model.device) for prompt in prompts]
+
+    @torch.inference_mode()
+    def advance(self) -> Tensor:
+        model, rows = self._model, self._rows
+        lengths = torch.tensor([len(row) for row in rows], device=model.device)
+        ids = pad_sequence(rows, batch_first=True)
+        with model.lock, model.autocast():
+            logits = model.logits(ids, keep=int(lengths.max() - lengths.min()) + 1)
+        # What is left of the positions is their end.
+        places = lengths - 1 - (ids.shape[1] - logits.shape[1])
+        return logits[torch.arange(len(rows), device=model.device), places].float()
+
+    def keep(self, rows: list[int], tokens: Tensor) -> Tensor:
+        self._rows = [self._rows[row] for row in rows]
+        return tokens[torch.tensor(rows, device=tokens.device)]
+
+    def append(self, tokens: Tensor) -> None:
+        self._rows = [
+            torch.cat([row, token]) for row, token in zip(self._rows, tokens.split(1), strict=True)
+        ]
+
+
+def cacheable(model: LanguageModel) -> Prompts:
+    """Say which prompts may be read with a cache, and remember it."""
+    known = model.caching
+    with known.lock:
+        if known.prompts is not None:
+            return known.prompts
+        found = _try(model)
+        if found is None:
+            return "none"  # until the weights show it
+        known.prompts = found
+        return found
+
+
+def _try(model: LanguageModel) -> Prompts | None:
+    """Read rows with a cache and without; None if these weights cannot show a difference, as those
+    whose output does not depend on earlier tokens.
+    """
+    rng = np.random.default_rng(1)
+    text = rng.integers(0, model.vocab_size, (2, 9))
+    if model.context is not None and model.context < text.shape[1]:
+        return "none"
+    equal, other = [text[0, :6], text[1, :6]], text[1, 3:6]
+    expected = [_read(Again(model, [prompt]), text[:1, 6:]) for prompt in (*equal, other)]
+    forgetful = _read(Again(model, [text[0, 5:6]]), text[:1, 6:])
+    influence = distance(expected[0], forgetful)
+    if not noise(model) / tolerance(model) < influence < float("inf"):
+        return None
+
+    def agrees(prompts: list[IntArray], wanted: list[Tensor]) -> bool:
+        try:
+            following = np.repeat(text[:1, 6:], len(prompts), 0)
+            got = _read(Cached(model, prompts), following)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception:  # it takes no such cache, mask or positions
+            return False
+        apart = distance(torch.cat(wanted, 1), got)
+        return apart <= max(tolerance(model) * influence, noise(model))
+
+    if not agrees(equal, expected[:2]):
+        return "none"
+    return "any" if agrees([equal[0], other], [expected[0], expected[2]]) else "equal"
+
+
+def _read(reader: Reader, following: IntArray) -> Tensor:
+    """Return log probabilities `(1 + steps, B, V)`: after the prompts and after each of the tokens
+    that follow, `(B, steps)`.
+    """
+    logits = [reader.advance()]
+    tokens = torch.from_numpy(following).to(logits[0].device)
+    for column in range(tokens.shape[1]):
+        reader.append(reader.keep(list(range(len(tokens))), tokens[:, column]))
+        logits.append(reader.advance())
+    return torch.stack(logits).log_softmax(-1)
