@@ -11,7 +11,7 @@ from typing import Any
 import crucible_adapter_hf_datasets.dataset_store as hf_datasets
 import pytest
 from crucible_kitchen import DatasetStore
-from crucible_kitchen.testing import DatasetStoreConformance, bound
+from crucible_kitchen.testing import LEVEL, DatasetStoreConformance, bound
 from loopback_hub import LoopbackHub, redirect
 
 Reopen = Callable[[], AbstractContextManager[DatasetStore]]
@@ -19,6 +19,7 @@ Reopen = Callable[[], AbstractContextManager[DatasetStore]]
 
 class TestFile(DatasetStoreConformance):
     variant = "a file"
+    level = LEVEL
 
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Reopen:

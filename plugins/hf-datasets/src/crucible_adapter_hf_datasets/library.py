@@ -183,12 +183,9 @@ def _every_file(
     from datasets import DownloadConfig
     from datasets.data_files import DataFilesDict, get_data_patterns
 
-    chosen: Mapping[str, list[str]] = builder.config.data_files or {}
-    if module not in ("cache", *_OPTIONS) and not chosen:
-        return {}
     if module == "cache":
         return {}
-    every = chosen
+    every: Mapping[str, list[str]] = builder.config.data_files or {}
     if not _states_files(source, commit, token):
         download = DownloadConfig(token=token)
         base = source.path if source.local else f"hf://datasets/{source.path}@{commit}"
@@ -199,7 +196,8 @@ def _every_file(
         for split, files in every.items()
     }
     rows = {split: files for split, files in rows.items() if files}
-    if module in _OPTIONS:
+    # Of many files `.md` the library makes a data set of a format of its own, "harbor".
+    if module in _OPTIONS or module == "harbor":
         return rows
     # What the library reads may come with a table of its own: `metadata.csv` of images.
     others = [file for files in rows.values() for file in files if not _is_metadata(file)]
@@ -245,7 +243,7 @@ def _options(source: Source, builder: Any, module: str) -> dict[str, Any]:
     """Return the options of a configuration as arguments of the readers."""
     from datasets import BuilderConfig
 
-    known, arguments = _OPTIONS[module], {}
+    known, arguments = _OPTIONS.get(module, {}), {}
     general = {field.name for field in fields(BuilderConfig)}
     for field in fields(builder.config):
         value = getattr(builder.config, field.name)

@@ -76,10 +76,11 @@ def find(dataset_id: str) -> Source:
 
 
 def is_data(name: str) -> bool:
-    """Say whether a file of this name, of a folder of data, may hold rows: licences, README
-    files and what `datasets` writes about a data set do not.
+    """Say whether a file of this name, of a folder of data, may hold rows: licences, Markdown and
+    what `datasets` writes about a data set do not.
     """
-    return name not in _RECORDS and name.split(".")[0].lower() not in _PAPERS
+    paper = name.split(".")[0].lower() in _PAPERS or name.lower().endswith(".md")
+    return name not in _RECORDS and not paper
 
 
 def kind_of_all(label: str, names: Iterable[str]) -> str:

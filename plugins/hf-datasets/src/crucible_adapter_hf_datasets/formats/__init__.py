@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from crucible_kitchen import InvalidInput
-
 from ..files import COMPRESSIONS, DataFile
 from . import columnar, delimited, json, plain
 
@@ -58,9 +56,3 @@ def read(file: DataFile, kind: str, options: Mapping[str, Any]) -> Iterator[Row]
     readers = KINDS[kind]
     reader = readers.get(file.suffix) or next(iter(readers.values()))
     return reader(file, **options)
-
-
-def require(kind: str, file: DataFile) -> None:
-    """Refuse a file that is not read as the others are."""
-    if kind_of(file.suffix) != kind:
-        raise InvalidInput(f"file {file.name}: is not of the format {kind}, as the others are")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from crucible_kitchen import InvalidInput
 
 from ..files import DataFile
-from .plain import lines
+from .plain import chunks, lines
 
 _FIELD = r'(?:"[^"]*(?:""[^"]*)*"|[^"\t\r\n]*)'
 _QUOTED = re.compile(rf"{_FIELD}(?:\t{_FIELD})*\r?\n?")
@@ -70,9 +70,9 @@ def _rows(
     for line, cells in records:
         if len(cells) != len(columns):
             raise InvalidInput(
-                f"file {file.name}, line {line}: has {len(cells)} cells for {len(columns)} "
-                f"columns ({', '.join(columns)}); quote a cell that holds a separator or a line "
-                "end"
+                f"file {file.name}, line {line}: the number of cells is {len(cells)}, and that "
+                f"of columns {len(columns)} ({', '.join(columns)}); a cell that holds a separator "
+                "or a line end has to be quoted"
             )
         yield dict(zip(columns, cells, strict=True))
 
@@ -101,17 +101,15 @@ def _records(file: DataFile, sep: str, encoding: str | None) -> Iterator[tuple[i
 
 
 def _pieces(file: DataFile, encoding: str | None) -> Iterator[str]:
-    r"""Yield the lines, those that end in a bare `\r` too."""
-    for line in lines(file, encoding):
-        at = line.find("\r")
-        if at < 0 or line[at:] == "\r\n":
-            yield line
-        else:
-            yield from _PIECE.findall(line)
+    r"""Yield the lines. Those of a file without any `\n` end in `\r`."""
+    every = lines(chunks(file, encoding))
+    first = next(every, "")
+    yield from [first] if first.endswith("\n") else _PIECE.findall(first)
+    yield from every
 
 
 def _unquoted(file: DataFile, encoding: str | None) -> Iterator[tuple[int, list[str]]]:
-    for number, line in enumerate(lines(file, encoding), 1):
+    for number, line in enumerate(lines(chunks(file, encoding)), 1):
         if text := line.removesuffix("\n").removesuffix("\r"):
             yield number, text.split("\t")
 
@@ -122,7 +120,7 @@ def _is_quoted(file: DataFile, encoding: str | None) -> bool:
     begin, is_open = 1, False  # where the record begins; whether a quotation mark is open
     tabs: int | None = None  # in the first line, and in every other so far
     suspect: tuple[int, int] | None = None  # a record of lines each of which may be a row
-    for number, line in enumerate(lines(file, encoding), 1):
+    for number, line in enumerate(lines(chunks(file, encoding)), 1):
         if tabs is None:
             tabs = line.count("\t")
         elif line.count("\t") != tabs and line.rstrip("\r\n"):

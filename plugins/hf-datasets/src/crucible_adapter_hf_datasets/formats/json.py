@@ -15,7 +15,7 @@ from typing import Any
 from crucible_kitchen import InvalidInput
 
 from ..files import DataFile
-from .plain import lines
+from .plain import chunks, lines
 
 _AT_ONCE = 1 << 16  # characters of a document that are read at a time
 
@@ -38,10 +38,18 @@ def rows(
         InvalidInput: with the line; also for a name that is given twice in an object, of which
             one value would be lost, and for a number that no float of 64 bits can be.
     """
-    numbered = enumerate(lines(file, encoding), 1)
+    text = chunks(file, encoding)
     if field is not None:
-        yield from _of_field(file, "".join(line for _, line in numbered), field)
+        yield from _of_field(file, "".join(text), field)
         return
+    start = ""
+    while not start.strip() and (piece := next(text, None)) is not None:
+        start += piece
+    text = itertools.chain([start], text)
+    if start.lstrip().startswith("["):
+        yield from _Document(file, 1, text).rows()
+        return
+    numbered = enumerate(lines(text), 1)
     filled = ((number, line) for number, line in numbered if not line.isspace())
     number, line = next(filled, (0, ""))
     try:
@@ -49,8 +57,8 @@ def rows(
     except (ValueError, RecursionError):
         first = None
     if not isinstance(first, dict):
-        text = itertools.chain([line], (line for _, line in numbered))
-        yield from _Document(file, number, text).rows()
+        rest = (line for _, line in numbered)
+        yield from _Document(file, number, itertools.chain([line], rest)).rows()
         return
     second = next(filled, None)
     if second is None:
@@ -73,7 +81,7 @@ class _Document:
     Args:
         file: what is read, for messages.
         line: the number of its first line.
-        text: the lines.
+        text: the pieces of the text from there.
     """
 
     def __init__(self, file: DataFile, line: int, text: Iterable[str]) -> None:
@@ -143,9 +151,9 @@ class _Document:
         """Read as much again as is held of the value that is being decoded."""
         wanted = max(_AT_ONCE, len(self.held) - self.at)
         parts = [self.held[self.at :]]
-        while wanted > 0 and (line := next(self.text, "")):
-            parts.append(line)
-            wanted -= len(line)
+        while wanted > 0 and (piece := next(self.text, "")):
+            parts.append(piece)
+            wanted -= len(piece)
         self.held, self.at = "".join(parts), 0
         return len(parts) > 1
 
@@ -203,5 +211,7 @@ def _refused(file: DataFile, line: int, reason: Exception | str) -> InvalidInput
     return InvalidInput(f"file {file.name}, line {line}: no row of JSON: {reason}")
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float)
-"""Decodes NaN and the infinities, which are no JSON but are what Python writes, as floats."""
+DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, strict=False)
+"""Decodes two things more than JSON: NaN and the infinities, which Python writes, as floats, and
+texts with control characters, such as a tab, that were not escaped.
+"""
