@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import Crucible, clean_environ
 from crucible_kitchen import PORTS
-from crucible_kitchen.testing import SUITES, BlobStoreConformance, suite_of
+from crucible_kitchen.testing import LEVEL, SUITES, BlobStoreConformance, suite_of
 from crucible_kitchen.testing.report import ReportCard, Verdict
 
 # The suites of the adapters use the kit under every Python.
@@ -224,7 +224,7 @@ def test_check_passes_a_good_adapter(plain_crucible: Crucible) -> None:
     assert outcome.code == 0, outcome
     assert "blob_store.noop (crucible-adapter-noop " in outcome.out
     assert "crucible-kitchen " in outcome.out
-    assert "kit level 1.0" in outcome.out
+    assert f"kit level {LEVEL}" in outcome.out
     assert "passed   a write replaces" in outcome.out
     [excused] = [line for line in outcome.out.splitlines() if line.startswith("excused")]
     assert "synthetic: no backend, numbers that are made up" in excused

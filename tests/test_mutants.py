@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 from crucible_kitchen import PORTS
 from crucible_kitchen.settings import Settings, in_code
-from crucible_kitchen.testing import Conformance
+from crucible_kitchen.testing import LEVEL, Conformance
 from crucible_kitchen.testing.check import check
 from mutants import Mutant
 
@@ -42,7 +42,8 @@ def settings(port: str, adapter: Any) -> Settings:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_the_kit_kills_the_mutant(mutant: Mutant) -> None:
     adapter = {"use": mutant.adapter, "inner": dict(mutant.inner)}
-    card = check(settings(mutant.port, adapter), PORTS[mutant.port], only=[mutant.killed_by])
+    port = PORTS[mutant.port]
+    card = check(settings(mutant.port, adapter), port, only=[mutant.killed_by], level=LEVEL)
     [verdict] = card.verdicts
     assert verdict.outcome == "failed", verdict.reason
     KILLED.add(str(mutant))
@@ -53,7 +54,7 @@ def test_the_kit_passes_what_the_mutants_were_made_of(port: str) -> None:
     mine = [mutant for mutant in MUTANTS if mutant.port == port]
     for inner in {str(m.inner): m.inner for m in mine}.values():
         promises = {m.killed_by for m in mine if m.inner == inner}
-        card = check(settings(port, dict(inner)), PORTS[port], only=promises)
+        card = check(settings(port, dict(inner)), PORTS[port], only=promises, level=LEVEL)
         assert {v.test for v in card.verdicts} == promises
         assert [v for v in card.verdicts if v.outcome != "passed"] == []
 

@@ -332,6 +332,83 @@ class MakesFloatsOfIntegersWithGaps(Faulty):
         return rows
 
 
+class TakesDigitsForANumber(Faulty):
+    @hookimpl
+    def to_list(self, opts: Options, handle: Lines) -> list[Row]:
+        rows = opts.inner.to_list(handle)
+        if all(str(row.get("text", "x")).isdecimal() for row in rows):  # a column of them
+            return [{"text": int(row["text"])} for row in rows]
+        return rows
+
+
+class TakesWordsForMissingValues(Faulty):
+    @hookimpl
+    def to_list(self, opts: Options, handle: Lines) -> list[Row]:
+        rows = opts.inner.to_list(handle)
+        return [{k: None if v in ("NA", "nan") else v for k, v in row.items()} for row in rows]
+
+
+class MakesFloatsOfLongIntegers(Faulty):
+    @hookimpl
+    def to_list(self, opts: Options, handle: Lines) -> list[Row]:
+        rows = opts.inner.to_list(handle)
+        for row in rows:
+            if isinstance(number := row.get("n"), int) and not -(2**63) <= number < 2**63:
+                row["n"] = float(number)
+        return rows
+
+
+class FitsLateValuesToTheFirst(Faulty):
+    @hookimpl
+    def to_list(self, opts: Options, handle: Lines) -> list[Row]:
+        rows = opts.inner.to_list(handle)
+        for row in rows[5000:]:
+            if isinstance(rows[0]["answer"], int) and str(row["answer"]).isdecimal():
+                row["answer"] = int(row["answer"])
+        return rows
+
+
+class LeavesOutLateFields(Faulty):
+    @hookimpl
+    def to_list(self, opts: Options, handle: Lines) -> list[Row]:
+        rows = opts.inner.to_list(handle)
+        known = {key for row in rows[:5000] for key in row}
+        return [{key: value for key, value in row.items() if key in known} for row in rows]
+
+
+class GivesRowsTheFieldsOfAll(Faulty):
+    @hookimpl
+    def to_list(self, opts: Options, handle: Lines) -> list[Row]:
+        rows = opts.inner.to_list(handle)
+        every = {key: None for row in rows for key in row}
+        return [{**every, **row} for row in rows]
+
+
+class GivesArgumentsTheNamesOfAll(Faulty):
+    @hookimpl
+    def to_list(self, opts: Options, handle: Lines) -> list[Row]:
+        rows = opts.inner.to_list(handle)
+        calls = [message["call"] for row in rows for message in row.get("messages", ())]
+        every = {key: None for call in calls for key in call["arguments"] or ()}
+        for call in calls:
+            call["arguments"] = call["arguments"] and {**every, **call["arguments"]}
+        return rows
+
+
+class DropsNullsWithin(Faulty):
+    @hookimpl
+    def to_list(self, opts: Options, handle: Lines) -> list[Row]:
+        return [
+            {key: _without_nulls(v) for key, v in r.items()} for r in opts.inner.to_list(handle)
+        ]
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(v) for key, v in value.items() if v is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
 class DropsTheShortLastBatch(Faulty):
     @hookimpl
     def stream(self, opts: Options, handle: Lines, batch_size: int) -> Iterator[list[Row]]:
@@ -446,6 +523,20 @@ MUTANTS = [
         (DropsMissingValues(), "missing_values_and_empty_texts_stay"),
         (TakesEmptyTextForMissing(), "missing_values_and_empty_texts_stay"),
         (MakesFloatsOfIntegersWithGaps(), "the_rows_are_those_that_are_stored"),
+        (TakesDigitsForANumber(), "text_stays_text"),
+        (TakesWordsForMissingValues(), "text_stays_text"),
+        (MakesFloatsOfLongIntegers(), "integers_have_all_their_digits"),
+        (FitsLateValuesToTheFirst(), "a_value_is_what_it_is_wherever_it_lies"),
+        (LeavesOutLateFields(), "a_value_is_what_it_is_wherever_it_lies"),
+        (
+            GivesRowsTheFieldsOfAll(),
+            "a_row_and_what_is_in_it_have_the_fields_that_were_stored",
+        ),
+        (
+            GivesArgumentsTheNamesOfAll(),
+            "a_row_and_what_is_in_it_have_the_fields_that_were_stored",
+        ),
+        (DropsNullsWithin(), "a_row_and_what_is_in_it_have_the_fields_that_were_stored"),
         (DropsTheShortLastBatch(), "a_stream_is_the_rows_in_batches"),
         (StopsOneBatchEarly(), "any_part_of_any_shuffle_is_the_same_part_of_its_rows"),
         (StreamsAnEmptyBatch(), "a_stream_of_no_rows_has_no_batches"),

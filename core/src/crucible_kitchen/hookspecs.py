@@ -284,6 +284,12 @@ class DatasetStoreSpec(Protocol[OptsT, DatasetT]):
     Handles are immutable: each operation returns a new one and leaves the old one usable. A
     position is a number of rows: `skip(shuffled, n)` continues exactly where n rows had been
     read, map-style or streaming.
+
+    A row is what is stored. A text is that text to the character, whether it looks like a date, a
+    number, a truth value or `NA`; an integer has all its digits; an object has the fields that were
+    stored with it and no others, a stored null being None; a value with a type of its own (a time,
+    a decimal) keeps it. This holds for every value, whatever the rows before it are like. What
+    cannot be read so is `InvalidInput` with its place; no row is left out without a word.
     """
 
     @_callback(repeatable=True)

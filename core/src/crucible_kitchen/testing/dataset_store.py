@@ -26,11 +26,27 @@ from hypothesis.stateful import (
 
 from ..errors import AdapterError, InvalidInput, NotFound, Unsupported
 from ..ports import DatasetStore
-from .conformance import Conformance, needs, synthetic, unless_synthetic
+from .conformance import Conformance, needs, since, synthetic, unless_synthetic
 
 Reopen = Callable[[], contextlib.AbstractContextManager[DatasetStore]]
 
 MISSING = "conformance-missing"
+
+_LOOKALIKES = (
+    ("01001", "01040"),
+    ("1.10", "2.50"),
+    ("1e3", "2E-7"),
+    ("0.1234567890123456789012", "123456789012345678901234567890"),
+    ("true", "false"),
+    ("NA", "null"),
+    ("None", "nan"),
+    ("", " "),
+    ("2024-01-05", "2023-12-31"),
+    ("2024-01-05T10:00:00Z", "2024-01-05 10:00:00"),
+    ("10:30", "23:59:59"),
+    ("[1, 2]", '{"a": 1}'),
+)
+"""Pairs of texts that look like something else."""
 
 
 class DatasetStoreConformance(Conformance):
@@ -157,6 +173,80 @@ class DatasetStoreConformance(Conformance):
         file.write_text("".join(f"{json.dumps(row)}\n" for row in days))
         handle = _open(dataset_store, str(file), None, streaming)
         assert _read(dataset_store, handle) == _texts(days)
+
+    @since("1.1")
+    @unless_synthetic
+    def test_text_stays_text(
+        self, dataset_store: DatasetStore, streaming: bool, tmp_path: Path
+    ) -> None:
+        """A column of texts has the texts that were stored, also where every one of them looks
+        like a number, a date, a time, a truth value or a missing one.
+
+        Usually broken by readers of tables, which guess a type for a column: the zip code `01001`
+        becomes 1001, the price `1.10` 1.1, and the answer `NA` nothing at all.
+        """
+        for number, (first, second) in enumerate(_LOOKALIKES):
+            rows = [{"text": (first, second)[n % 2]} for n in range(20)]
+            handle = self._written(dataset_store, streaming, tmp_path / f"{number}.jsonl", rows)
+            assert _read(dataset_store, handle) == _texts(rows)
+
+    @since("1.1")
+    @unless_synthetic
+    def test_integers_have_all_their_digits(
+        self, dataset_store: DatasetStore, streaming: bool, tmp_path: Path
+    ) -> None:
+        """An integer is that integer, of 30 digits too, beside small ones and by itself.
+
+        Usually broken by columns of 64 bits, and by floats, which keep 15 digits.
+        """
+        rows = [{"n": sign * (10**n + 1)} for n in range(31) for sign in (1, -1)]
+        handle = self._written(dataset_store, streaming, tmp_path / "integers.jsonl", rows)
+        assert _read(dataset_store, handle) == _texts(rows)
+
+    @since("1.1")
+    @unless_synthetic
+    def test_a_value_is_what_it_is_wherever_it_lies(
+        self, dataset_store: DatasetStore, streaming: bool, tmp_path: Path
+    ) -> None:
+        """A value that is of another type than those of thousands of rows before it, or a field
+        that none of them has, is read as it was stored.
+
+        Usually broken by a type that is taken from the first rows: the rest are changed to fit,
+        left out, or refused.
+        """
+        rows: list[dict[str, Any]] = [{"answer": n} for n in range(6000)]
+        late = ["006000", "2024-01-05", None, True, 1.5, ["a", 1], {"a": None}, "NA"]
+        rows += [{"answer": value} for value in late] + [{"answer": "", "late": "x"}]
+        handle = self._written(dataset_store, streaming, tmp_path / "late.jsonl", rows)
+        assert _read(dataset_store, handle) == _texts(rows)
+
+    @since("1.1")
+    @unless_synthetic
+    def test_a_row_and_what_is_in_it_have_the_fields_that_were_stored(
+        self, dataset_store: DatasetStore, streaming: bool, tmp_path: Path
+    ) -> None:
+        """An object has the fields that were stored with it, at any depth, and no other; a null
+        that was stored is None.
+
+        Usually broken by columns of structs, in which each has the fields of all: the arguments
+        of every tool call then have the names of every tool's, with null.
+        """
+        arguments: list[Any] = [{"x": 1}, {"city": None}, {}, {"to": [{"a": 1}, {"b": None}]}, None]
+        rows: list[dict[str, Any]] = [
+            {"messages": [{"role": "tool", "call": {"arguments": given}}]} for given in arguments
+        ]
+        rows += [{"messages": [], "extra": None}, {"other": "x"}]
+        handle = self._written(dataset_store, streaming, tmp_path / "fields.jsonl", rows * 3)
+        assert _read(dataset_store, handle) == _texts(rows * 3)
+
+    def _written(
+        self, store: DatasetStore, streaming: bool, file: Path, rows: Sequence[Mapping[str, Any]]
+    ) -> Any:
+        """Write rows as JSON Lines and open them."""
+        if _is_overridden(self):
+            pytest.skip("the fixture `dataset_id` is overridden; the rows have to be the kit's")
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        return _open(store, str(file), None, streaming)
 
     @unless_synthetic
     def test_missing_values_and_empty_texts_stay(
