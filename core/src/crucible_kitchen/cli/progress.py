@@ -22,10 +22,10 @@ LINES = 20
 """How many lines about steps a whole run prints where there is no terminal."""
 
 LEFT_OUT = {
-    "too_long": "left out: longer than the longest input",
-    "truncated": "cut to the longest input",
-    "nothing_left": "of these left out: nothing to train on after the cut",
-    "also_in_train": "are among the training rows, too",
+    "too_long": "left out, too long",
+    "truncated": "cut, too long",
+    "nothing_left": "of these left out, nothing to train on after the cut",
+    "also_in_train": "trained on, too",
 }
 """What a run says of rows that are not trained on, or not as they are."""
 
@@ -96,12 +96,11 @@ class Progress:
                 self._line(f"step {about['step']}: {figures}")
 
     def _rendered(self, about: Mapping[str, Any]) -> None:
-        """Say what became of rows, where it is more than one sequence a row."""
-        if about["sequences"] != about["rows"]:
-            self._line(f"    {about['sequences']:,} sequences")
-        for name, what in LEFT_OUT.items():
-            if about[name]:
-                self._line(f"    {about[name]:,} {what}")
+        """Say what became of rows, where it is not a sequence of each."""
+        said = [f"{about[name]:,} {what}" for name, what in LEFT_OUT.items() if about[name]]
+        if said or about["sequences"] != about["rows"]:
+            counts = f"{about['sequences']:,} sequences of {about['rows']:,} rows"
+            self._line(f"    {about['purpose']}: {'; '.join([counts, *said])}")
 
     def _step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         loss = metrics.get("train_mean_nll", float("nan"))

@@ -10,10 +10,11 @@ import typer
 
 from ..errors import AdapterError, ConfigurationError
 from ..kitchen import Kitchen
-from ..settings import TABLES, Settings, gather, load
-from ..workflows import prepare
+from ..settings import TABLES, Settings, gather, load, nearest
+from ..workflows import find, prepare
 from .console import note
 from .interruption import Interruption
+from .preview import preview
 from .progress import Progress
 
 ARGUMENTS = typer.Argument(
@@ -35,6 +36,15 @@ def run(
             help="Append every event to FILE, for `crucible trace`; short for observe.jsonl=FILE.",
         ),
     ] = None,
+    show_rows: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Print the first N rows as the model reads them, what is trained on between "
+            "⟦ and ⟧, and stop before training.",
+        ),
+    ] = None,
 ) -> None:
     """Run the workflow of a crucible.toml.
 
@@ -49,7 +59,7 @@ def run(
         Progress(kitchen) as progress,
     ):
         try:
-            start = _prepared(kitchen)
+            start = _prepared(kitchen, show_rows)
             kitchen.observe_as_configured()
             # Last, for it may raise where others must be notified.
             kitchen.observe(interruption.observe)
@@ -64,9 +74,11 @@ def run(
             raise typer.Exit(130) from None
 
 
-def _prepared(kitchen: Kitchen) -> Callable[[], Any]:
+def _prepared(kitchen: Kitchen, show_rows: int | None) -> Callable[[], Any]:
     try:
         name, table = workflow_of(kitchen.settings)
+        if show_rows is not None:
+            return prepare(kitchen, preview(find(name, kitchen.settings), show_rows), table)
     except ConfigurationError as error:
         raise kitchen.with_the_rest({("workflow",): error}) from None
     return prepare(kitchen, name, table)
@@ -101,8 +113,10 @@ def workflow_of(settings: Settings) -> tuple[str, dict[str, Any]]:
     name = table.pop("use", None)
     if not isinstance(name, str) or not name:
         where = settings.files[0] if settings.files else "crucible.toml"
+        near = nearest("use", table)
+        hint = f"did you mean workflow.use, not workflow.{near}? Or " if near else ""
         raise ConfigurationError(
-            f'no workflow is chosen; add to {where}\n\n    [workflow]\n    use = "supervised"\n\n'
-            "or run `crucible init` to get a file to start from"
+            f"no workflow is chosen; {hint}add to {where}\n\n    [workflow]\n"
+            '    use = "supervised"\n\nor run `crucible init` to get a file to start from'
         )
     return name, table

@@ -7,7 +7,7 @@ configuration says so, is counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, TypeAlias
@@ -24,8 +24,8 @@ from .splits import NumberedRow
 
 TooLong: TypeAlias = Literal["error", "truncate", "drop"]
 
-_NAMED = 10
-"""Rows that an error names one by one; the rest it counts."""
+_NAMED = 6
+"""Reasons that an error gives, and rows that it names for each; the rest it counts."""
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ def load(kitchen: Kitchen, source: Source) -> list[NumberedRow]:
 
     named = {"dataset": source.dataset, "split": source.split}
     with kitchen.observers.start("dataset.load", **named) as span:
-        rows = splits.read(source.split, source.dataset, load_split)
+        rows = splits.read(source.split, load_split)
         span.set(rows=len(rows))
     return rows
 
@@ -146,10 +146,10 @@ class Judge:
             InvalidInput: rows that cannot be trained on, all of them named; or nothing is left.
         """
         self.counts = Counts()
-        bad: dict[str, list[str]] = {}
+        bad: dict[str, list[str]] = {}  # the rows of each reason
         examples: list[Example] = []
         limit = self.limit
-        for where, row in rows:
+        for name, row in rows:
             self.counts.rows += 1
             try:
                 for example in self.renderer.render(self.reader.read(row)):
@@ -158,7 +158,7 @@ class Judge:
                         self.counts.sequences += 1
                         self.counts.tokens += len(fitting.tokens)
             except AdapterError as error:
-                bad.setdefault(error.reason, []).append(where)
+                bad.setdefault(error.reason, []).append(name)
         if bad:
             raise InvalidInput(_named(bad, what))
         if not examples:
@@ -229,16 +229,18 @@ def marked(example: Example, tokenizer: Tokenizer) -> str:
     return text
 
 
-def _named(bad: dict[str, list[str]], what: str) -> str:
-    """Return what is wrong with which rows: each reason with the first rows that it is true of."""
+def _named(bad: Mapping[str, list[str]], what: str) -> str:
+    """Return what is wrong with which rows, the first ones by name."""
     count = sum(map(len, bad.values()))
-    lines = []
-    for reason, places in list(bad.items())[:_NAMED]:
-        more = f" and {len(places) - _NAMED:,} more" if len(places) > _NAMED else ""
-        lines.append(f"{', '.join(places[:_NAMED])}{more}: {reason}")
-    if len(bad) > _NAMED:
-        rest = list(bad.values())[_NAMED:]
-        lines.append(f"and {sum(map(len, rest)):,} more rows, from {rest[0][0]} on")
     if count == 1:
-        return lines[0]
-    return f"{count:,} rows of {what} cannot be trained on\n" + "\n".join(lines)
+        [(reason, [name])] = bad.items()
+        return f"{name} of {what}: {reason}"
+    lines = [f"{count:,} rows of {what} cannot be trained on:"]
+    for reason, names in list(bad.items())[:_NAMED]:
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        lines.append(f"  {', '.join(names[:_NAMED])}{more}: {reason}")
+    rest = [name for names in list(bad.values())[_NAMED:] for name in names]
+    if rest:
+        more = f" and {len(rest) - _NAMED:,} more" if len(rest) > _NAMED else ""
+        lines.append(f"  {', '.join(rest[:_NAMED])}{more}: for such reasons, too")
+    return "\n".join(lines)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from ..errors import InvalidInput
 
 NumberedRow: TypeAlias = tuple[str, dict[str, Any]]
-"""A row with what it is called in messages: `row 12 of train.jsonl [train]`."""
+"""A row with what it is called in messages: `row 12`, counted in its split."""
 
 _PART = re.compile(r"(?P<name>[^\[\]+]+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 
@@ -62,21 +62,22 @@ def parts(split: str) -> list[Part]:
 
 
 def read(
-    split: str | None, what: str, load: Callable[[str | None], list[dict[str, Any]]]
+    split: str | None, load: Callable[[str | None], list[dict[str, Any]]]
 ) -> list[NumberedRow]:
     """Return the rows of a split.
 
     Args:
         split: `parts` of it; None is the only one there is.
-        what: the data set.
         load: returns all rows of a split by its name.
     """
     if split is None:
-        return [(f"row {n} of {what}", row) for n, row in enumerate(load(None))]
+        return [(f"row {number}", row) for number, row in enumerate(load(None))]
     rows: list[NumberedRow] = []
+    several = "+" in split
     for part in parts(split):
         loaded = load(part.name)
-        rows += [(f"row {n} of {what} [{part.name}]", loaded[n]) for n in part.rows(len(loaded))]
+        of = f" of {part.name}" if several else ""
+        rows += [(f"row {number}{of}", loaded[number]) for number in part.rows(len(loaded))]
     return rows
 
 

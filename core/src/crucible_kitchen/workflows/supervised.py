@@ -308,11 +308,12 @@ class _Training:
         tokenizer = self.kitchen.training_client.helper("get_tokenizer")(self.session)
         judge = _judge(config, tokenizer, self.run.day)
         train, test = _rows(self.kitchen, config)
-        self.train = self._examples(judge, train, config.dataset, config.split)
+        self.train = self._examples("train", judge, train, config.dataset, config.split)
         about = {"train": asdict(judge.counts)}
         if config.evaluates:
             dataset = config.test_dataset or config.dataset
-            self.test = self._examples(judge, test, dataset, config.test_split, self.train)
+            split = config.split if config.holds_out else config.test_split
+            self.test = self._examples("test", judge, test, dataset, split)
             about["test"] = asdict(judge.counts)
         writes_date = judge.renderer.template.writes_date
         self.run.note(
@@ -326,17 +327,14 @@ class _Training:
         self.total = config.max_steps or share(config.epochs, per_epoch)
 
     def _examples(
-        self,
-        judge: Judge,
-        rows: list[NumberedRow],
-        dataset: str,
-        split: str | None,
-        trained: Sequence[Example] = (),
+        self, purpose: str, judge: Judge, rows: list[NumberedRow], dataset: str, split: str | None
     ) -> list[Example]:
         what = f"{dataset} [{split}]" if split else dataset
-        with self.kitchen.observers.start("dataset.render", dataset=dataset, split=split) as span:
+        named = {"purpose": purpose, "dataset": dataset, "split": split}
+        with self.kitchen.observers.start("dataset.render", **named) as span:
             examples = judge.examples(rows, what)
-            judge.counts.also_in_train = duplicates(trained, examples)
+            if purpose == "test":
+                judge.counts.also_in_train = duplicates(self.train, examples)
             span.set(**asdict(judge.counts))
         return examples
 
@@ -535,9 +533,9 @@ def preview(kitchen: Kitchen, config: SupervisedConfig, count: int) -> Iterator[
         tokenizer = client.helper("get_tokenizer")(session)
         train, _ = _rows(kitchen, config)
         judge = _judge(config, tokenizer, None)
-        for where, row in train[:count]:
-            for example in judge.examples([(where, row)], where):
-                yield f"{where}, {len(example.tokens)} tokens\n{marked(example, tokenizer)}"
+        for name, row in train[:count]:
+            for example in judge.examples([(name, row)], config.dataset):
+                yield f"{name}, {len(example.tokens)} tokens\n{marked(example, tokenizer)}"
     finally:
         client.close_session(session)
 

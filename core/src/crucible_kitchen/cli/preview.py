@@ -1,0 +1,46 @@
+"""`crucible run --show-rows`: rows as the model reads them, what is trained on marked."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from typing import Any
+
+from rich.text import Text
+
+from ..errors import ConfigurationError
+from ..kitchen import Kitchen
+from ..workflows import Workflow
+from .console import console
+
+_TRAINED = re.compile("⟦.*?⟧", re.DOTALL)
+
+
+def preview(workflow: Workflow, count: int) -> Workflow:
+    """Return what prints the first rows of a workflow in place of running it.
+
+    It is the function `preview(kitchen, config, count)` in the workflow's module that yields their
+    texts.
+
+    Raises:
+        ConfigurationError: the module has no such function.
+    """
+    module = sys.modules.get(workflow.__module__)
+    found = getattr(module, "preview", None)
+    if found is None:
+        raise ConfigurationError(
+            f"the workflow {workflow.__module__}:{workflow.__qualname__} cannot show rows: its "
+            "module has no function preview(kitchen, config, count)"
+        )
+
+    @functools.wraps(workflow)
+    def shown(kitchen: Kitchen, config: Any) -> None:
+        terminal = console()
+        for text in found(kitchen, config, count):
+            row = Text(text)
+            row.highlight_regex(_TRAINED, "bold green")
+            terminal.print(row, soft_wrap=True)
+            terminal.print()
+
+    return shown

@@ -1,0 +1,54 @@
+"""Encode the text between special tokens once.
+
+The conversations of a data set are rendered again and again with one more turn, and encoding is
+most of the work. `tokenizers` splits a text at its added tokens before anything else, and encodes
+each piece by itself; so a piece that was encoded before need not be encoded again.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+_KEPT = 4096
+"""Pieces that are remembered."""
+
+
+class Segments:
+    """Encodes as a tokenizer of `tokenizers` does without special tokens of its own.
+
+    Args:
+        backend: the tokenizer, without truncation and padding.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        added = backend.get_added_tokens_decoder()
+        self._ids = {token.content: [number] for number, token in added.items()}
+        longest_first = sorted(self._ids, key=len, reverse=True)
+        self._split = re.compile(f"({'|'.join(map(re.escape, longest_first))})").split
+
+        @lru_cache(_KEPT)
+        def piece(text: str) -> list[int]:
+            return list(backend.encode(text, add_special_tokens=False).ids)
+
+        self._piece = piece
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text."""
+        ids: list[int] = []
+        for piece in self._split(text):
+            if piece:
+                ids += self._ids.get(piece) or self._piece(piece)
+        return ids
+
+
+def segments(backend: Any) -> Segments | None:
+    """Return what encodes piece by piece, or None where a piece depends on its surroundings."""
+    added = backend.get_added_tokens_decoder().values()
+    if not added or any(t.normalized or t.lstrip or t.rstrip or t.single_word for t in added):
+        return None  # such tokens take a part of the text around them, or are found in other text
+    states = [part.__getstate__() for part in (backend.pre_tokenizer,) if part is not None]
+    if any(b'"first"' in state for state in states):
+        return None  # a space goes before the first piece alone
+    return Segments(backend)
