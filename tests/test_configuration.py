@@ -253,7 +253,8 @@ class TestMistakes:
 
     def test_an_unknown_workflow(self, mistake: Mistake) -> None:
         said = mistake("run", "workflow.use=supervise")
-        assert "no workflow is named 'supervise'; did you mean 'supervised'?" in said
+        assert "workflow.use: no workflow is named 'supervise'; did you mean 'supervised'?" in said
+        assert " (from argument workflow.use=)\n" in said
 
     def test_an_unknown_key_of_the_workflow(self, mistake: Mistake) -> None:
         said = mistake(
@@ -272,6 +273,16 @@ class TestMistakes:
 
     def test_no_workflow(self, mistake: Mistake) -> None:
         assert 'use = "supervised"' in mistake("run")
+
+    def test_use_that_is_misspelt(self, mistake: Mistake) -> None:
+        said = mistake("run", "workflow.us=supervised")
+        assert "did you mean workflow.use, not workflow.us?" in said
+        said = mistake("config", "adapters.hub_client.ues=noop")
+        assert "name the adapter: use = \"<name>\"; did you mean 'use', not 'ues'?" in said
+
+    def test_a_file_whose_name_is_misspelt(self, mistake: Mistake) -> None:
+        said = mistake("run", "crucible.tml")
+        assert "there is no file 'crucible.tml'; did you mean 'crucible.toml'?" in said
 
 
 class TestAllMistakesAtOnce:

@@ -34,7 +34,7 @@ from .ports import (
     MetricsStore,
     TrainingClient,
 )
-from .settings import Key, Settings, gather, in_code, miswritten
+from .settings import Key, Settings, gather, in_code, miswritten, nearest
 from .telemetry import Observer, Observers
 from .validation import ModelT, error_of, validate
 
@@ -291,7 +291,11 @@ class Kitchen:
         table = dict(value) if isinstance(value, Mapping) else {"use": value}
         use = table.pop("use", None)
         if use is None or use == "":
-            raise PydanticCustomError("no_use", 'name the adapter: use = "<name>"')
+            near = nearest("use", table)
+            hint = f"; did you mean 'use', not {near!r}?" if near else ""
+            raise PydanticCustomError(
+                "no_use", 'name the adapter: use = "<name>"{hint}', {"hint": hint}
+            )
         if why := miswritten(use):  # it may hold a secret, so it is not looked for as a name
             raise PydanticCustomError("miswritten", "{why}", {"why": why})
         try:

@@ -242,8 +242,9 @@ def _find(path: str | Path | None, environ: Mapping[str, str]) -> Path | None:
             raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from None
         if not found:
             where = "" if path else " (from $CRUCIBLE_CONFIG)"
+            near = _hint(file.name, [other.name for other in file.parent.glob("*.toml")])
             raise ConfigurationError(
-                f"there is no file {str(file)!r}{where}; `crucible init` writes one"
+                f"there is no file {str(file)!r}{where}; {near or '`crucible init` writes one'}"
             )
         return file
     if (file := Path("crucible.toml")).is_file():

@@ -93,7 +93,7 @@ def _workflow_rows(
         return
     try:
         name, given = workflow_of(settings)
-        chosen = kitchen.configure(config_class(find(name)), given, ("workflow",))
+        chosen = kitchen.configure(config_class(find(name, settings)), given, ("workflow",))
     except ConfigurationError as error:
         wrong["workflow",] = error
         yield from _hidden_rows(settings, ("workflow",))

@@ -97,7 +97,7 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
         if "workflow" in settings.values:
             try:
                 name, given = workflow_of(settings)
-                kitchen.configure(config_class(find(name)), given, ("workflow",))
+                kitchen.configure(config_class(find(name, settings)), given, ("workflow",))
             except CrucibleError as error:
                 yield "workflow", "problem", str(error)
             else:

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from ..discovery import WORKFLOWS, catalog
 from ..errors import AdapterLoadError, AdapterNotFound, ConfigurationError
 from ..kitchen import Kitchen
-from ..settings import Key, in_code
+from ..settings import Key, Settings, in_code
 from ..telemetry import Observer
 
 
@@ -55,13 +55,28 @@ class WorkflowConfig(BaseModel):
 Workflow = Callable[[Kitchen, Any], Any]
 
 
-def find(name: str) -> Workflow:
+def find(name: str, settings: Settings | None = None) -> Workflow:
     """Return the workflow of this name: an installed one, or `module:function`, `file.py:function`.
+
+    Args:
+        name: the name.
+        settings: where it may have been chosen, as `workflow.use`, for errors to say so.
 
     Raises:
         AdapterNotFound: there is none, or there are two.
-        AdapterLoadError: it cannot be imported, or is no function.
+        AdapterLoadError: it cannot be imported, or is not a function.
     """
+    try:
+        return _find(name)
+    except ConfigurationError as error:
+        key = ("workflow", "use")
+        if settings is None or key not in settings.sources:
+            raise
+        told = f"workflow.use: {error} (from {settings.source_of(key)})"
+        raise type(error)(told) from error.__cause__
+
+
+def _find(name: str) -> Workflow:
     place, colon, function = name.rpartition(":")
     if colon:
         workflow, called = _import(place, function), name
@@ -176,7 +191,7 @@ def prepare(
     found: dict[Key, ConfigurationError] = {}
     ports: tuple[str, ...] = ()
     try:
-        function = find(workflow) if isinstance(workflow, str) else workflow
+        function = find(workflow, kitchen.settings) if isinstance(workflow, str) else workflow
         if not isinstance(config, WorkflowConfig):
             table, model = config or {}, config_class(function)
             ports = _ports_of(model, table)
