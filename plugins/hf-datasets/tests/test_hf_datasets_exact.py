@@ -8,6 +8,7 @@ import csv
 import datetime
 import decimal
 import gzip
+import importlib.util
 import io
 import json
 import lzma
@@ -324,6 +325,8 @@ def test_a_value_late_in_a_file_is_read_as_an_early_one(
 def test_each_file_of_a_pattern_is_read_by_itself(store: DatasetStore, streaming: bool) -> None:
     written("csv/1.csv", "n\n1\n2\n")
     written("csv/2.csv", "n\n01001\nNA\n")
+    written("tsv/1.tsv", "n\tm\n1\t2\n")
+    written("tsv/2.tsv", 'n\tm\n01001\t5" pipe\n')
     written("json/1.jsonl", '{"n": 1}\n')
     written("json/2.jsonl", '{"n": "01001", "m": [1]}\n')
     Path("parquet").mkdir()
@@ -334,6 +337,9 @@ def test_each_file_of_a_pattern_is_read_by_itself(store: DatasetStore, streaming
     for dataset_id in ("csv/*", "csv"):
         found = read(store, dataset_id, streaming)
         assert [row["n"] for row in found] == ["1", "2", "01001", "NA"]
+    for dataset_id in ("tsv/*", "tsv"):
+        found = [{"n": "1", "m": "2"}, {"n": "01001", "m": '5" pipe'}]
+        assert read(store, dataset_id, streaming) == found
     for dataset_id in ("json/*.jsonl", "json"):
         assert read(store, dataset_id, streaming) == [{"n": 1}, {"n": "01001", "m": [1]}]
     for dataset_id in ("parquet/*", "parquet"):
@@ -388,11 +394,7 @@ def test_zstd_is_read_or_what_it_needs_is_named(
 ) -> None:
     frame = bytes.fromhex("28b52ffd200f7900007b2274223a20223031303031227d0a")
     written("a.jsonl.zst", frame)
-    try:
-        import zstandard  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
-    except ImportError:
-        pass
-    else:
+    if importlib.util.find_spec("zstandard"):
         assert read(store, "a.jsonl.zst", streaming) == [{"t": "01001"}]
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(Unsupported, match=r'pip install "crucible-adapter-hf-datasets\[zstd\]"'):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import itertools
 import json
@@ -17,6 +18,7 @@ import pytest
 from crucible_kitchen import (
     AdapterError,
     DatasetStore,
+    InvalidInput,
     Kitchen,
     NotFound,
     RateLimited,
@@ -150,6 +152,76 @@ def test_what_does_not_exist_is_not_found(
         store.load_dataset(REPO, revision="v9", streaming=streaming)
 
 
+@both_ways
+def test_what_is_read_from_the_hub_is_what_the_file_says(
+    store: DatasetStore, hub: LoopbackHub, streaming: bool
+) -> None:
+    rows = {"n": "01001", "t": "NA", "d": "2024-01-05"}
+    contents = {
+        "train.csv": b"n,t,d\n01001,NA,2024-01-05\n",
+        "train.tsv": b'n\tt\td\n"01001"\tNA\t2024-01-05\n',
+        "train.jsonl": json.dumps(rows).encode(),
+        "train.json.gz": gzip.compress(json.dumps([rows]).encode()),
+        "train.parquet": parquet_of(rows),
+    }
+    for number, (name, content) in enumerate(contents.items()):
+        hub.commit(f"org/exact-{number}", {name: content}, "dataset")
+        handle = store.load_dataset(f"org/exact-{number}", streaming=streaming)
+        assert store.to_list(handle) == [rows], name
+
+
+def parquet_of(row: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    pa.parquet.write_table(pa.Table.from_pylist([row]), file)
+    return file.getvalue()
+
+
+@both_ways
+def test_a_data_set_of_several_formats_is_refused_unless_its_readme_chooses(
+    store: DatasetStore, hub: LoopbackHub, streaming: bool
+) -> None:
+    files = {"a.jsonl": jsonl(1), "b.csv": b"n\n2\n", "c.csv": b"n\n3\n"}
+    hub.commit(REPO, files, "dataset")
+    with pytest.raises(InvalidInput, match=r"several formats: csv \(b.csv and 1 more\), json"):
+        store.load_dataset(REPO, streaming=streaming)
+    card = b"---\nconfigs:\n- config_name: default\n  data_files: '*.jsonl'\n---\n"
+    hub.commit(REPO, {**files, "README.md": card}, "dataset")
+    assert values(store, store.load_dataset(REPO, streaming=streaming)) == [1]
+
+
+@both_ways
+def test_files_beside_the_shards_of_a_data_set_are_none_of_it(
+    store: DatasetStore, hub: LoopbackHub, streaming: bool
+) -> None:
+    files = {f"data/train-0000{i}-of-00002.parquet": parquet(i) for i in range(2)}
+    hub.commit(REPO, {**files, "raw/source.csv": b"n\n9\n", "notes.txt": b"x\n"}, "dataset")
+    assert values(store, store.load_dataset(REPO, streaming=streaming)) == [0, 1]
+
+
+def test_offline_every_split_of_the_version_loaded_last_is_there(
+    store: DatasetStore, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        files = {"train.jsonl": jsonl(number), "test.jsonl": jsonl(number * 10)}
+        hub.commit(REPO, files, "dataset")
+        values(store, store.load_dataset(REPO, "train"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert values(store, store.load_dataset(REPO, "test")) == [20]
+    assert values(store, store.load_dataset(REPO, "test", streaming=True)) == [20]
+
+
+def test_offline_a_version_that_was_not_downloaded_to_its_end_is_not_used(
+    store: DatasetStore, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.commit(REPO, {"train-1.jsonl": jsonl(1), "train-2.jsonl": jsonl(2)}, "dataset")
+    assert values(store, store.load_dataset(REPO)) == [1, 2]
+    hub.commit(REPO, {"train-1.jsonl": jsonl(3), "train-2.jsonl": jsonl(4)}, "dataset")
+    hub.fail(Cut(), path="train-2.jsonl")
+    assert isinstance(attempt(store, REPO), Unavailable)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert attempt(store, REPO) == [1, 2]
+
+
 # --- who may have it ---
 
 
@@ -257,6 +329,25 @@ def test_a_hub_that_is_down_is_unavailable_whatever_is_in_the_cache(
     with pytest.raises(Unavailable, match=REPO) as caught:
         store.load_dataset(REPO, streaming=streaming)
     assert caught.value.retryable
+
+
+@both_ways
+@pytest.mark.parametrize("fault", [Cut(), Answer(503)], ids=["cut", "503"])
+@pytest.mark.parametrize("skip", [0, 1, 3])
+def test_a_hub_that_fails_is_told_once_and_no_library_logs_its_tries(
+    store: DatasetStore,
+    hub: LoopbackHub,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    streaming: bool,
+    fault: Fault,
+    skip: int,
+) -> None:
+    hub.commit(REPO, {"train.jsonl": jsonl(1)}, "dataset")
+    hub.fail(fault, skip=skip)
+    assert isinstance(attempt(store, REPO, streaming), Unavailable)
+    assert capfd.readouterr() == ("", "")
+    assert [record for record in caplog.records if "hub" in record.name] == []
 
 
 def test_what_the_caller_is_handling_does_not_explain_a_failure(

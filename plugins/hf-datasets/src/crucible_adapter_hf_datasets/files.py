@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import importlib
 import io
 import lzma
 import zlib
@@ -76,7 +77,7 @@ class DataFile:
 
     def _zstd(self, raw: IO[bytes]) -> Any:
         try:
-            import zstandard
+            zstandard = importlib.import_module("zstandard")
         except ImportError as error:
             raise Unsupported(
                 f"file {self.name}: reading .zst needs zstandard: "

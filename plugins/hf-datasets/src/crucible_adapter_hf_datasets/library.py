@@ -108,8 +108,6 @@ def look_up(
     if found := _every_file(source, builder, module, commit, token):
         splits, options = found, _options(source, builder, module)
         kind = kind_of_all(source.label, (file for files in splits.values() for file in files))
-        if kind == "csv" and options.get("sep") == "\t":
-            options = {key: value for key, value in options.items() if key != "sep"}
         return Files(kind, options, splits)
     # All splits: they are prepared together anyway, and a missing one can be told from this.
     if streaming:

@@ -20,8 +20,8 @@ Reader: TypeAlias = Callable[..., Iterator[Row]]
 
 KINDS: Mapping[str, Mapping[str, Reader]] = {
     "json": {".jsonl": json.rows, ".ndjson": json.rows, ".json": json.rows},
-    "csv": {".csv": delimited.csv_rows},
-    "tsv": {".tsv": delimited.tsv_rows},
+    "csv": {".csv": delimited.rows},
+    "tsv": {".tsv": delimited.rows},
     "parquet": {
         ".parquet": columnar.parquet_rows,
         ".geoparquet": columnar.parquet_rows,

@@ -19,46 +19,40 @@ _QUOTED = re.compile(rf"{_FIELD}(?:\t{_FIELD})*\r?\n?")
 _PIECE = re.compile(r"[^\r]*\r\n?|[^\r]+")
 
 
-def csv_rows(
+def rows(
     file: DataFile,
-    sep: str = ",",
+    sep: str | None = None,
     names: Sequence[str] | None = None,
     encoding: str | None = None,
 ) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV, by the rules of RFC 4180.
+    """Yield the rows of a CSV or a TSV.
 
-    A field that begins with a quotation mark ends with one, and may hold separators, line ends and
-    doubled quotation marks; within any other field a quotation mark is a character. Blank lines
-    are passed over.
+    A CSV is read by RFC 4180: a field that begins with a quotation mark ends with one, and may hold
+    separators, line ends and doubled quotation marks; within any other field a quotation mark is a
+    character. Blank lines are passed over.
+
+    Of TSVs there are two kinds, which only the whole file can tell apart: of those that a library
+    for CSV wrote, every field that holds a quotation mark is quoted; of all others (IANA's
+    `text/tab-separated-values`) no field is, and a quotation mark is a character. So a mark at the
+    start of a field never swallows the rows up to the next one.
+
+    Args:
+        file: the file.
+        sep: what separates the cells of a row; a tab in a file `.tsv`, and a comma elsewhere.
+        names: the names of the columns, where the file has no header.
+        encoding: of the text; UTF-8 if None.
 
     Raises:
         InvalidInput: with the line in which a row begins whose quoting is broken, or which has
-            more or fewer cells than there are columns; also if two columns have one name.
+            more or fewer cells than there are columns; if two columns have one name; and for a TSV
+            that is well-formed either way and would have other rows.
     """
-    if sep == "\t":
-        yield from tsv_rows(file, names, encoding)
+    sep = sep or ("\t" if file.suffix == ".tsv" else ",")
+    if sep == "\t" and not _is_quoted(file, encoding):
+        records = _unquoted(file, encoding)
     else:
-        yield from _rows(file, _records(file, sep, encoding), names)
-
-
-def tsv_rows(
-    file: DataFile, names: Sequence[str] | None = None, encoding: str | None = None
-) -> Iterator[dict[str, str]]:
-    """Yield the rows of a TSV.
-
-    There are two kinds, which only the whole file can tell apart: of those that a library for CSV
-    wrote, every field that holds a quotation mark is quoted; of all others (IANA's
-    `text/tab-separated-values`) no field is, and a quotation mark is a character. So a mark in the
-    middle of a field never swallows the rows up to the next one.
-
-    Raises:
-        InvalidInput: as for `csv_rows`, and if the file is well-formed either way and would have
-            other rows.
-    """
-    if _is_quoted(file, encoding):
-        yield from _rows(file, _records(file, "\t", encoding), names)
-    else:
-        yield from _rows(file, _unquoted(file, encoding), names)
+        records = _records(file, sep, encoding)
+    yield from _rows(file, records, names)
 
 
 def _rows(
