@@ -327,5 +327,7 @@ def test_a_device_that_is_not_there_is_not_offered(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(InvalidInput, match="no device 'cuda' here; there is cpu, and auto takes cpu"):
+    with pytest.raises(
+        InvalidInput, match="no device 'cuda' here; there is cpu, and auto takes cpu"
+    ):
         choose_device("cuda")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -87,7 +87,15 @@ def _check_reach(language: LanguageModel) -> None:
         logits.float().log_softmax(-1)[..., 0].sum().backward()  # type: ignore[no-untyped-call]
 
     updates = dict(language.model.named_parameters())
-    read()
+    try:
+        read()
+    except RuntimeError as error:  # a module that is called a projection and computes otherwise
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise Unsupported(
+            f"lora on a {type(language.model).__name__}: with updates the model does not run "
+            f"({error}); name `targets` that are plain projections: {_last(weights)}"
+        ) from error
     still = {
         name: weight
         for name, weight in weights.items()
@@ -104,12 +112,16 @@ def _check_reach(language: LanguageModel) -> None:
     for weight in still.values():
         weight.grad = None
     if missed:
-        others = ", ".join(sorted({name.rpartition(".")[2] for name in weights.keys() - {*missed}}))
+        others = _last(weights.keys() - {*missed})
         raise Unsupported(
             f"lora on a {type(language.model).__name__}: the model uses the weight of {missed[0]} "
             f"without the module, so an update would have no effect there; {len(missed)} such "
             f"projections. Name the `targets`: {others or 'it has no others'}"
         )
+
+
+def _last(names: Iterable[str]) -> str:
+    return ", ".join(sorted({name.rpartition(".")[2] for name in names}))
 
 
 def is_update(name: str) -> bool:
@@ -196,12 +208,12 @@ def _chosen(model: Any, targets: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
     named = [target for target in targets if target not in GROUPS]
     for target in named:
         if not any(_named(name, target) for name, _, _ in there):
-            last = sorted({name.rpartition(".")[2] for name, _, _ in there})
-            near = difflib.get_close_matches(target, [*GROUPS, *last], 1)
+            last = _last(name for name, _, _ in there)
+            near = difflib.get_close_matches(target, [*GROUPS, *last.split(", ")], 1)
             meant = f"; did you mean {near[0]!r}?" if near else ";"
             raise Unsupported(
                 f"lora target {target!r}: this model has no projection of that name{meant} there "
-                f"are {', '.join(GROUPS)}, and the projections {', '.join(last)}"
+                f"are {', '.join(GROUPS)}, and the projections {last}"
             )
     found = False
     for name, group, stacked in there:

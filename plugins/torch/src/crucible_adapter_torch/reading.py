@@ -127,7 +127,7 @@ class Again:
 
     def append(self, tokens: Tensor) -> None:
         self._rows = [
-            torch.cat([row, token]) for row, token in zip(self._rows, tokens.split(1), strict=True)
+            torch.cat([row, token]) for row, token in zip(self._rows, tokens[:, None], strict=True)
         ]
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,8 @@ def _check(
     whose: str,
     missing_keys: set[str],
     unexpected_keys: set[str],
-    mismatched_keys: set[tuple[str, tuple[int, ...], tuple[int, ...]]] = frozenset(),  # type: ignore[assignment]
-    error_msgs: list[str] | None = None,
+    mismatched_keys: set[tuple[str, tuple[int, ...], tuple[int, ...]]],
+    error_msgs: Sequence[str] = (),
 ) -> None:
     unexpected = {key for key in unexpected_keys if not _HARMLESS.search(key)}
     shapes = [
@@ -93,7 +94,7 @@ def _check(
     ]
     if not faults and not error_msgs:
         return
-    reason = "; ".join([*faults, *(error_msgs or [])])
+    reason = "; ".join([*faults, *error_msgs])
     for prefix, why in _WRAPPERS.items():
         if any(prefix in f".{key}" for key in unexpected):
             reason += (
@@ -174,8 +175,9 @@ def merged(model: Any, adapter: Adapter) -> Any:
     kind = adapter.settings.get("peft_type", "?")
     known = {key: adapter.settings[key] for key in adapter.settings if key != "auto_mapping"}
     try:
-        config = peft.PeftConfig.from_peft_type(**known)
-        wrapped = peft.get_peft_model(model, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of what PEFT calls in Transformers
+            wrapped = peft.get_peft_model(model, peft.PeftConfig.from_peft_type(**known))
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidInput(
             f"adapter {adapter.name!r} does not fit its base model {adapter.base!r}: {error}"
