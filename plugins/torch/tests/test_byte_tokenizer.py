@@ -2,10 +2,12 @@ from pathlib import Path
 
 import pytest
 from crucible_adapter_torch.byte_tokenizer import byte_tokenizer
+from crucible_adapter_torch.options import RandomModel
 from crucible_adapter_torch.tokenizer import HuggingFaceTokenizer
-from crucible_kitchen import SessionConfig, Unsupported
+from crucible_kitchen import InvalidInput, NotFound, SamplingParams, SessionConfig, Unsupported
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from transformers import AutoTokenizer
 
 TOKENIZER = HuggingFaceTokenizer(byte_tokenizer())
@@ -48,12 +50,100 @@ def test_the_helper_returns_the_tokenizer_of_the_session(client):
         tokenizer.apply_chat_template([{"role": "user", "content": "hi"}])
 
 
+def test_special_tokens_follow_the_bytes_and_the_last_ends_a_text():
+    tokenizer = HuggingFaceTokenizer(byte_tokenizer(["<|im_start|>", "<|im_end|>"]))
+    assert tokenizer.encode("<|im_start|>hé<|im_end|>") == [256, *"hé".encode(), 257]
+    assert (tokenizer.vocab_size, tokenizer.eos_token_id) == (258, 257)
+    assert tokenizer.decode([256, 104, 105, 257], skip_special_tokens=True) == "hi"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "problem"),
+    [
+        ([], "the last one is the end token"),
+        (["<|end|>", "\n"], "fewer than two characters"),
+        (["<|end|>", "<|end|>"], "twice"),
+    ],
+)
+def test_special_tokens_that_cannot_be_ones_are_refused(tokens, problem):
+    with pytest.raises(ValidationError, match=problem):
+        RandomModel(special_tokens=tokens)
+
+
+TEMPLATE = """\
+{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+@pytest.fixture
+def chatting(make_kitchen, models, tmp_path, monkeypatch):
+    """A kitchen with the model `chatty`, whose template lies in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("chat.jinja").write_text(TEMPLATE, "utf-8")
+    special = ["<|im_start|>", "<|im_end|>"]
+    chatty = {**models["tiny"], "chat_template": "chat.jinja", "special_tokens": special}
+    return make_kitchen(models={"chatty": chatty})
+
+
+def test_a_model_made_here_knows_its_special_tokens(chatting):
+    session = chatting.training_client.start_session(SessionConfig("chatty"))
+    config = session._engine.model.config
+    assert (config.vocab_size, config.eos_token_id) == (258, 257)
+
+
+def test_an_exported_folder_has_the_template_and_the_special_tokens(chatting):
+    client = chatting.training_client
+    folder = client.save_weights_for_sampler(client.start_session(SessionConfig("chatty")), "mine")
+    loaded = AutoTokenizer.from_pretrained(folder)
+    messages = [{"role": "user", "content": "hi"}]
+    ids = loaded.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert ids == [256, *b"user\nhi", 257, *b"\n", 256, *b"assistant\n"]
+    assert (len(loaded), loaded.eos_token, loaded.chat_template) == (258, "<|im_end|>", TEMPLATE)
+
+
+def test_the_completer_renders_messages_for_a_model_made_here(chatting):
+    client = chatting.training_client
+    weights = client.save_weights_for_sampler(client.start_session(SessionConfig("chatty")), "mine")
+    messages = [{"role": "user", "content": "hi"}]
+    params = SamplingParams(max_tokens=4, temperature=0.0, model=weights)
+    completer = chatting.completer
+    ids = [256, *b"user\nhi", 257, *b"\n", 256, *b"assistant\n"]
+    answers = [completer.complete(prompt, params) for prompt in (messages, ids)]
+    assert answers[0].tokens.tolist() == answers[1].tokens.tolist()
+
+
+def test_a_home_folder_in_the_path_of_a_template_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert RandomModel(chat_template="~/chat.jinja").chat_template == tmp_path / "chat.jinja"
+
+
+def test_a_template_that_is_not_there_is_named(make_kitchen, models, tmp_path):
+    path = tmp_path / "chat.jinja"
+    client = make_kitchen(
+        models={"mine": {**models["tiny"], "chat_template": path}}
+    ).training_client
+    with pytest.raises(NotFound, match=r"models.mine.chat_template: .*chat.jinja cannot be read"):
+        client.start_session(SessionConfig("mine"))
+
+
+def test_a_template_that_is_not_utf_8_is_refused(make_kitchen, models, tmp_path):
+    path = tmp_path / "chat.jinja"
+    path.write_bytes(b"\xff")
+    client = make_kitchen(
+        models={"mine": {**models["tiny"], "chat_template": path}}
+    ).training_client
+    with pytest.raises(InvalidInput, match=r"models.mine.chat_template: .*is not UTF-8"):
+        client.start_session(SessionConfig("mine"))
+
+
 def test_a_chat_template_gives_a_list_of_ids():
-    tokenizer = HuggingFaceTokenizer(byte_tokenizer())
-    tokenizer.tokenizer.chat_template = (
+    template = (
         "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}"
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
+    tokenizer = HuggingFaceTokenizer(byte_tokenizer(chat_template=template))
     messages = [{"role": "user", "content": "hi"}]
     assert tokenizer.apply_chat_template(messages) == list(b"user:hi;")
     prompted = tokenizer.apply_chat_template(messages, add_generation_prompt=True)

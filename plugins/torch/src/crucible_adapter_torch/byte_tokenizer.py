@@ -1,28 +1,42 @@
 """A tokenizer whose tokens are the bytes of UTF-8: what a model made here reads.
 
-Token ids 0 to 255 are the bytes, 256 is the end of the text. It is a Transformers tokenizer, so
-`AutoTokenizer.from_pretrained` loads it from the folder that a training client exports.
+Token ids 0 to 255 are the bytes, those from 256 on are special tokens, the last of which ends a
+text. It is a Transformers tokenizer, so `AutoTokenizer.from_pretrained` loads it from the folder
+that a training client exports.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+BYTES = 256
 END_OF_TEXT = "<|endoftext|>"
-VOCAB_SIZE = 257
 
 
-def byte_tokenizer() -> Any:
-    """Return a new one. It has no chat template."""
+def byte_tokenizer(
+    special_tokens: Sequence[str] = (END_OF_TEXT,), chat_template: str | None = None
+) -> Any:
+    """Return a new one.
+
+    Args:
+        special_tokens: what has the ids from 256 on; the last one is the end token.
+        chat_template: the Jinja source of its chat template, if it is to have one.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocab = {_character(byte): byte for byte in range(256)} | {END_OF_TEXT: 256}
+    vocab = {_character(byte): byte for byte in range(BYTES)}
+    vocab |= {token: BYTES + index for index, token in enumerate(special_tokens)}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
+    *others, end = special_tokens
+    options: dict[str, Any] = {"extra_special_tokens": others} if others else {}
+    if chat_template is not None:
+        options["chat_template"] = chat_template
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END_OF_TEXT, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer, eos_token=end, clean_up_tokenization_spaces=False, **options
     )
 
 

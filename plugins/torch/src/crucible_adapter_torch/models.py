@@ -32,7 +32,7 @@ from transformers.utils import CONFIG_NAME, cached_file, extract_commit_hash
 from transformers.utils import logging as transformers_logging
 
 from . import causality, context, weights
-from .byte_tokenizer import VOCAB_SIZE, byte_tokenizer
+from .byte_tokenizer import BYTES, byte_tokenizer
 from .options import ModelOptions, RandomModel
 from .tokenizer import HuggingFaceTokenizer
 
@@ -192,8 +192,10 @@ def load(
     if not made_here and _is_no_hub_name(name) and not Path(name).is_dir():
         raise NotFound(f"there is no folder {name!r}, and no repository of a hub is called that")
     if made_here:
-        model = _make(name, opts.models[name], seed).to(precision)
-        loaded = _Loaded(model, HuggingFaceTokenizer(byte_tokenizer()))
+        wanted = opts.models[name]
+        tokenizer = byte_tokenizer(wanted.special_tokens, _chat_template(name, wanted))
+        model = _make(name, wanted, seed).to(precision)
+        loaded = _Loaded(model, HuggingFaceTokenizer(tokenizer))
     else:
         with quiet():
             loaded = _load(opts, name, revision, precision, keep_adapter)
@@ -415,17 +417,31 @@ def _configuration(name: str, wanted: RandomModel) -> Any:
         if key not in known:
             near = _nearest(key, sorted(known))
             raise InvalidInput(f"{where}: a {wanted.model_type} has no {key!r}{near}")
-    sizes = {"vocab_size": VOCAB_SIZE, **wanted.sizes}
-    end = {token: VOCAB_SIZE - 1 for token in ("bos_token_id", "eos_token_id") if token in known}
-    if sizes["vocab_size"] < VOCAB_SIZE:
+    tokens = BYTES + len(wanted.special_tokens)
+    sizes = {"vocab_size": tokens, **wanted.sizes}
+    end = {token: tokens - 1 for token in ("bos_token_id", "eos_token_id") if token in known}
+    if sizes["vocab_size"] < tokens:
         raise InvalidInput(
-            f"{where}: vocab_size is {sizes['vocab_size']}, but the tokens are the bytes and the "
-            f"end of text, {VOCAB_SIZE} in all"
+            f"{where}: vocab_size is {sizes['vocab_size']}, but the tokens are the bytes and "
+            f"{', '.join(wanted.special_tokens)}, {tokens} in all"
         )
     try:
         return kind(**{**end, "pad_token_id": None, **sizes})
     except Exception as error:  # each architecture has checks, and exceptions, of its own
         raise InvalidInput(f"{where}: {error.__cause__ or error}") from error
+
+
+def _chat_template(name: str, wanted: RandomModel) -> str | None:
+    path = wanted.chat_template
+    if path is None:
+        return None
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        reason = error.strerror or error
+        raise NotFound(f"models.{name}.chat_template: {path} cannot be read: {reason}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"models.{name}.chat_template: {path} is not UTF-8: {error}") from error
 
 
 def _nearest(word: str, known: list[str]) -> str:

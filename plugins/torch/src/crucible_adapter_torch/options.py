@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from crucible_kitchen import AdapterOptions
-from pydantic import BaseModel, ConfigDict, Field
+from crucible_kitchen import AdapterOptions, LocalPath
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from .byte_tokenizer import END_OF_TEXT
 
 
 class RandomModel(BaseModel):
     """A model made here, with random weights and a tokenizer of bytes; see `ModelOptions.models`.
 
-    Every other key is a size, or any other field of the Transformers configuration of this type;
-    one that the configuration does not know is an error.
+    Any key that is not listed here is a size, or any other field of the Transformers configuration
+    of this type; one that the configuration does not know is an error.
     """
 
     model_config = ConfigDict(
@@ -25,10 +27,28 @@ class RandomModel(BaseModel):
 
     model_type: str = "llama"
     """An architecture that Transformers knows: `llama`, `qwen3`, `gpt2`, ..."""
+    chat_template: LocalPath | None = None
+    """A file that holds a Jinja template of conversations, such as those that models on the hub
+    come with. Without one the model reads token ids, and messages are `role: content` lines."""
+    special_tokens: tuple[str, ...] = (END_OF_TEXT,)
+    """Tokens in addition to the 256 bytes, such as those that the chat template writes:
+    `["<|im_start|>", "<|im_end|>"]`. Their ids begin at 256, and the last one is the end token."""
+
+    @field_validator("special_tokens")
+    @classmethod
+    def _are_tokens(cls, tokens: tuple[str, ...]) -> tuple[str, ...]:
+        if not tokens:
+            raise ValueError("must not be empty: the last one is the end token")
+        for index, token in enumerate(tokens):
+            if len(token) < 2:
+                raise ValueError(f"{token!r} has fewer than two characters, as the bytes have")
+            if token in tokens[:index]:
+                raise ValueError(f"{token!r} is there twice")
+        return tokens
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """The keys beside `model_type`."""
+        """The fields of the Transformers configuration."""
         return dict(self.model_extra or {})
 
 
