@@ -7,6 +7,7 @@ from the rendering in which it is the last turn: what the model sees when it is 
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,10 @@ from .errors import AdapterError, InvalidInput, Unsupported
 from .tokenization import Tokenization
 from .types import Tokenizer
 
+_NOT_ASKING = ("system", "developer", "assistant")  # roles whose mark does not end an answer
 _PROBE = "crucible"  # a text that no template writes by itself
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 _DATE = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 
 
@@ -73,6 +76,7 @@ class _Style:
 
     parts: bool = False  # content as a list of parts, not as text
     no_content: bool = False  # an assistant's empty content is left out beside tool calls
+    thoughts_apart: bool = False  # an answer's think block in a field, not in its content
     arguments_as_text: bool = False  # of tool calls, JSON text and not a dictionary
 
 
@@ -214,10 +218,10 @@ class ChatTemplate:
         """
         if len(messages) < 2:
             raise InvalidInput("nothing comes before the answer, so there is nothing to ask it for")
-        whole = self.render(messages)
         asked = self.render(messages[:-1], generate=True)
-        answer = self._divide(asked, whole, messages[-1])
-        said = self.tokens.decode(answer.ids[answer.start :])
+        whole = self._parted(asked, self.render(messages))
+        answer = self._divide(asked, whole, messages)
+        said = self.tokens.decode([*itertools.compress(answer.ids, answer.trained)])
         if (missing := _missing(messages[-1], asked.text, said)) is not None:
             opened = self._continued(asked, messages[-1])
             if opened is None:
@@ -226,9 +230,39 @@ class ChatTemplate:
         self._check_shown(messages, whole.text)
         return self._ended(answer, messages, whole, following)
 
-    def _divide(self, asked: Rendering, whole: Rendering, message: ChatMessage) -> Answer:
+    def _parted(self, asked: Rendering, whole: Rendering) -> Rendering:
+        """Return a rendering in which no token joins the end of the prompt and the answer's
+        beginning: in use the prompt's tokens are there before the answer's.
+        """
+        common, start = _common(asked.ids, whole.ids), len(asked.ids)
+        joined = common < start and whole.text.startswith(asked.text)
+        if not joined or self._shared.get("ids", True):
+            return whole
+        ids = self.tokens.after(asked.text, whole.text[len(asked.text) :], asked.ids)
+        if whole.trained is None:
+            return Rendering([*asked.ids, *ids], whole.text)
+        # Up to the border the new tokens have the flags of what was joined, behind it their own.
+        border = len(ids) - _common(ids[::-1], whole.ids[:common:-1])
+        trained = [
+            *whole.trained[:common],
+            *[whole.trained[common - 1]] * (start - common),
+            *[max(whole.trained[common:])] * border,
+            *whole.trained[len(whole.ids) - len(ids) + border :],
+        ]
+        return Rendering([*asked.ids, *ids], whole.text, trained)
+
+    def _divide(
+        self, asked: Rendering, whole: Rendering, messages: Sequence[ChatMessage]
+    ) -> Answer:
         """Find where an answer begins, and which of its tokens are trained on."""
-        start = _common(asked.ids, whole.ids)
+        start = told = _common(asked.ids, whole.ids)
+        if start < len(asked.ids):
+            told = _common(asked.ids, self.render(messages[:-1]).ids)
+        if start < told:
+            raise InvalidInput(
+                "the chat template writes earlier turns differently once the answer follows, so "
+                "what the model is asked is not known; are there two answers in a row?"
+            )
         flags = [*map(bool, whole.trained or ())]
         if any(flags[start:]):
             first = flags.index(True, start)
@@ -238,13 +272,9 @@ class ChatTemplate:
             return Answer(whole.ids[:end], start, None, [False] * first + flags[first:end])
         if start == len(asked.ids):
             return _all_from(start, whole.ids)
-        if not self._shared.get("ids", True) and whole.text.startswith(asked.text):
-            # A token would be joined across the border.
-            ids = self.tokens.after(asked.text, whole.text[len(asked.text) :], asked.ids)
-            return _all_from(len(asked.ids), [*asked.ids, *ids])
         # The prompt opens something that the answer does not have: a think block, say.
-        content = _bare(message["content"])
-        if content in _bare(whole.text):
+        content = _bare(messages[-1]["content"])
+        if content in _bare(self.tokens.decode(whole.ids[told:])):
             while content not in _bare(self.tokens.decode(whole.ids[start:])):
                 start -= 1
         return _all_from(start, whole.ids)
@@ -259,7 +289,11 @@ class ChatTemplate:
             content = f"{reasoning[0].rstrip()}\n</think>\n\n{message['content']}"
             head = ""
         token, written = self.turn_end
-        if head.strip() or not (content and written and asked.text.rstrip().endswith("<think>")):
+        if (
+            head.strip()
+            or "tool_calls" in message
+            or not (content and written and asked.text.rstrip().endswith("<think>"))
+        ):
             return None
         if asked.text.endswith("\n"):
             content = content.removeprefix("\n")
@@ -292,6 +326,8 @@ class ChatTemplate:
             if not written and self.exists:
                 if following is None and "tool_calls" in messages[-1]:
                     following = {"role": "tool", "content": _PROBE}
+                if following is not None and following["role"] in _NOT_ASKING:
+                    following = None
                 if following is not None:
                     token = self._next_mark([*messages, following], whole) or token
             if token is None:
@@ -391,8 +427,21 @@ class ChatTemplate:
         """Find out whether the template shows content that is text, or parts alone."""
         for style in (_Style(), _Style(parts=True)):
             if self._shows([{"role": "user", "content": _PROBE}], style, _PROBE):
-                return style
+                return replace(style, thoughts_apart=self._thinks_twice(style))
         return _Style()
+
+    def _thinks_twice(self, style: _Style) -> bool:
+        """Whether the template writes a think block of its own before one in the content, and
+        that one where it is given in a field.
+        """
+        thought = f"<think>\n{_PROBE}\n</think>\n\nyes"
+        turns: list[ChatMessage] = [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": thought},
+        ]
+        apart = replace(style, thoughts_apart=True)
+        once, twice = (f"<think>\n{between}</think>" for between in (f"{_PROBE}\n", "\n"))
+        return self._shows(turns, style, once, twice) and self._shows(turns, apart, once)
 
     def _probe_calls(self, style: _Style) -> _Style:
         """Find out how the template is to be given a tool call."""
@@ -448,14 +497,24 @@ def _missing(message: ChatMessage, asked: str, said: str) -> str | None:
 def _styled(message: ChatMessage, style: _Style) -> ChatMessage:
     """Return a message as a template wants it."""
     styled = {name: value for name, value in message.items() if name != "weight"}
+    if style.thoughts_apart and _thinks(message):
+        thoughts, _, said = message["content"].removeprefix("<think>").partition("</think>")
+        styled |= {"reasoning_content": thoughts.strip("\n"), "content": said.lstrip("\n")}
     if style.parts:
-        styled["content"] = [{"type": "text", "text": message["content"]}]
+        styled["content"] = [{"type": "text", "text": styled["content"]}]
     if "tool_calls" in message:
         if style.no_content and not message["content"]:
             styled["content"] = None
         if style.arguments_as_text:
             styled["tool_calls"] = [_with_text(call) for call in message["tool_calls"]]
     return styled
+
+
+def _thinks(message: ChatMessage) -> bool:
+    """Whether an answer's content begins with a think block."""
+    said = message["content"]
+    apart = any(message.get(name) for name in REASONING_FIELDS)
+    return message["role"] == "assistant" and not apart and _THOUGHT.match(said) is not None
 
 
 def _with_text(call: Mapping[str, Any]) -> dict[str, Any]:
