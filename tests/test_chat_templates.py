@@ -1,0 +1,388 @@
+"""With the chat template of any model family, answers are trained on and nothing else is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("crucible_adapter_torch", reason="crucible-adapter-torch is not installed")
+pytest.importorskip("trl", reason="trl, which ships the templates, is not installed")
+
+from chat_templates.checks import DATE, check, outcome, runs
+from chat_templates.conversations import (
+    KINDS,
+    LOOKUP_WEATHER,
+    Kind,
+    assistant,
+    call,
+    system,
+    tool,
+    user,
+)
+from chat_templates.families import FAMILIES, MARKED, Family
+from chat_templates.page import PAGE, page
+from crucible_kitchen import end_of_turn
+from crucible_kitchen.workflows.examples import RowReader
+from crucible_kitchen.workflows.rendering import Renderer
+from crucible_kitchen.workflows.rows import marked
+from tokenizers import processors
+
+FAMILY = {family.name: family for family in (*FAMILIES, *MARKED)}
+KIND = {kind.name: kind for kind in KINDS}
+CALL, ANOTHER = call("Ulaanbaatar", "lookup001"), call("Thimphu", "lookup002")
+
+
+def shown(family: Family, kind: Kind) -> list[str]:
+    """Return the texts of the sequences of a conversation, what is trained on in brackets."""
+    found = outcome(family, kind)
+    assert not isinstance(found, str), found
+    return [marked(example, family.tokenizer) for example in found]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("family", FAMILY.values(), ids=lambda family: family.name)
+def test_answers_and_nothing_else_are_trained_on(family: Family, kind: Kind) -> None:
+    found, refused = outcome(family, kind), family.refuses.get(kind.name)
+    if refused is not None:
+        assert isinstance(found, str)
+        assert refused in found
+    else:
+        assert not isinstance(found, str), found
+        check(family, kind, found)
+
+
+@pytest.mark.parametrize("family", FAMILY.values(), ids=lambda family: family.name)
+def test_what_ends_a_turn_in_training_ends_an_answer_in_use(family: Family) -> None:
+    end = end_of_turn(family.tokenizer)
+    assert end is not None
+    assert family.tokenizer.decode([end]) == family.end
+
+
+def test_the_page_says_what_was_found() -> None:
+    assert PAGE.read_text("utf-8") == page(), "python -m tests.chat_templates.page --write"
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "expected"),
+    [
+        (
+            "ChatML, base",
+            "several turns",
+            [
+                "<|im_start|>user\nName a harbour.<|im_end|>\n"
+                "<|im_start|>assistant\n⟦Bergen lies north.<|im_end|>\n⟧"
+                "<|im_start|>user\nName a meadow.<|im_end|>\n"
+                "<|im_start|>assistant\n⟦Runnymede is green.<|im_end|>\n⟧"
+            ],
+        ),
+        (
+            "Qwen 3",
+            "several turns",
+            [
+                "<|im_start|>user\nName a harbour.<|im_end|>\n<|im_start|>assistant\n"
+                "⟦<think>\n\n</think>\n\nBergen lies north.<|im_end|>\n⟧",
+                "<|im_start|>user\nName a harbour.<|im_end|>\n<|im_start|>assistant\n"
+                "Bergen lies north.<|im_end|>\n"
+                "<|im_start|>user\nName a meadow.<|im_end|>\n<|im_start|>assistant\n"
+                "⟦<think>\n\n</think>\n\nRunnymede is green.<|im_end|>\n⟧",
+            ],
+        ),
+        (
+            "Qwen 3.5, thinking",
+            "one turn",
+            [
+                "<|im_start|>user\nName a harbour.<|im_end|>\n<|im_start|>assistant\n<think>\n"
+                "⟦\n</think>\n\nBergen lies north.<|im_end|>\n⟧"
+            ],
+        ),
+        (
+            "DeepSeek R1 Distill",
+            "reasoning",
+            [
+                "<｜begin▁of▁sentence｜><｜User｜>Name a harbour.<｜Assistant｜><think>\n"
+                "⟦Ports come to mind\n</think>\n\nBergen lies north.<｜end▁of▁sentence｜>⟧",
+                "<｜begin▁of▁sentence｜><｜User｜>Name a harbour.<｜Assistant｜>Bergen lies north."
+                "<｜end▁of▁sentence｜><｜User｜>Name a meadow.<｜Assistant｜><think>\n"
+                "⟦Pastures, rather\n</think>\n\nRunnymede is green.<｜end▁of▁sentence｜>⟧",
+            ],
+        ),
+        (
+            "QwQ",
+            "think",
+            [
+                "<|im_start|>user\nName a harbour.<|im_end|>\n<|im_start|>assistant\n<think>\n"
+                "⟦Ports come to mind\n</think>\n\nBergen lies north.<|im_end|>\n⟧",
+                "<|im_start|>user\nName a harbour.<|im_end|>\n<|im_start|>assistant\n"
+                "Bergen lies north.<|im_end|>\n"
+                "<|im_start|>user\nName a meadow.<|im_end|>\n<|im_start|>assistant\n<think>\n"
+                "⟦Pastures, rather\n</think>\n\nRunnymede is green.<|im_end|>\n⟧",
+            ],
+        ),
+        (
+            "Phi-3",
+            "several turns",
+            [
+                "<|user|>\nName a harbour.<|end|>\n<|assistant|>\n⟦Bergen lies north.<|end|>\n⟧"
+                "<|user|>\nName a meadow.<|end|>\n<|assistant|>\n"
+                "⟦Runnymede is green.<|end|>\n<|endoftext|>⟧"
+            ],
+        ),
+        (
+            "Gemma 3",
+            "system",
+            [
+                "<bos><start_of_turn>user\nBe brief, captain.\n\nName a harbour.<end_of_turn>\n"
+                "<start_of_turn>model\n⟦Bergen lies north.<end_of_turn>\n⟧"
+                "<start_of_turn>user\nName a meadow.<end_of_turn>\n"
+                "<start_of_turn>model\n⟦Runnymede is green.<end_of_turn>\n⟧"
+            ],
+        ),
+        (
+            "GLM-4.5",
+            "several turns",
+            [
+                "[gMASK]<sop><|user|>\nName a harbour.<|assistant|>"
+                "⟦\n<think></think>\nBergen lies north.<|user|>⟧\nName a meadow.<|assistant|>"
+                "⟦\n<think></think>\nRunnymede is green.<|user|>⟧"
+            ],
+        ),
+        (
+            "Mistral",
+            "system",
+            [
+                "<s>[INST] Be brief, captain.\n\nName a harbour.[/INST]⟦ Bergen lies north.</s>⟧",
+                "<s>[INST] Name a harbour.[/INST] Bergen lies north.</s>"
+                "[INST] Be brief, captain.\n\nName a meadow.[/INST]⟦ Runnymede is green.</s>⟧",
+            ],
+        ),
+        (
+            "Mistral, SentencePiece",
+            "one turn",
+            ["<s>[INST]  Name a harbour.[/INST]⟦ Bergen lies north.</s>⟧"],
+        ),
+        (
+            "Alpaca",
+            "one turn",
+            ["### Instruction:\nName a harbour.\n\n### Response:\n⟦Bergen lies north.\n\n</s>⟧"],
+        ),
+        (
+            "Llama 3",
+            "last answer only",
+            [
+                "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n"
+                "Name a harbour.<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+                "Bergen lies north.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+                "Name a meadow.<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+                "Runnymede is green.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+                "Name a glacier.<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+                "⟦Aletsch is long.<|eot_id|>⟧"
+            ],
+        ),
+        (
+            "SmolVLM, marked",
+            "one turn",
+            [
+                "<|im_start|>User: Name a harbour.<end_of_utterance>\n"
+                "Assistant:⟦ Bergen lies north.<end_of_utterance>\n⟧"
+            ],
+        ),
+        (
+            "Qwen 3, marked",
+            "several turns",
+            [
+                "<|im_start|>user\nName a harbour.<|im_end|>\n<|im_start|>assistant\n"
+                "⟦<think>\n\n</think>\n\nBergen lies north.<|im_end|>\n⟧"
+                "<|im_start|>user\nName a meadow.<|im_end|>\n<|im_start|>assistant\n"
+                "⟦<think>\n\n</think>\n\nRunnymede is green.<|im_end|>\n⟧"
+            ],
+        ),
+    ],
+)
+def test_it_looks_like_this(family: str, kind: str, expected: list[str]) -> None:
+    assert shown(FAMILY[family], KIND[kind]) == expected
+
+
+@pytest.mark.parametrize(
+    ("family", "end"),
+    [("Qwen 2.5", "<|im_end|>"), ("gpt-oss", "<|call|>"), ("GLM-4.5", "<|observation|>")],
+)
+def test_a_conversation_that_ends_with_a_tool_call_ends_as_the_model_is_to_stop(
+    family: str, end: str
+) -> None:
+    kind = Kind("", (user("Forecast?"), assistant(None, tool_calls=[CALL])), (LOOKUP_WEATHER,))
+    found = outcome(FAMILY[family], kind)
+    assert not isinstance(found, str)
+    assert found[0].end_token is not None
+    assert FAMILY[family].tokenizer.decode([found[0].end_token]) == end
+    check(FAMILY[family], kind, found)
+
+
+@pytest.mark.parametrize("family", ["Qwen 2.5", "Qwen 3", "GLM-4.5", "gpt-oss", "Mistral"])
+def test_every_call_of_a_loop_of_tools_is_trained_on(family: str) -> None:
+    turns = (
+        user("Forecast?"),
+        assistant(None, tool_calls=[CALL]),
+        tool("overcast", "lookup001"),
+        assistant(None, tool_calls=[ANOTHER]),
+        tool("drizzle", "lookup002"),
+        assistant("Take umbrellas."),
+    )
+    kind = Kind("", turns, (LOOKUP_WEATHER,))
+    found = outcome(FAMILY[family], kind)
+    assert not isinstance(found, str), found
+    texts = [run.text for example in found for run in runs(FAMILY[family], example)]
+    assert len(texts) == 3
+    for wanted, text in zip(["Ulaanbaatar", "Thimphu", "umbrellas"], texts, strict=True):
+        assert wanted in text
+
+
+@pytest.mark.parametrize("family", ["Qwen 2.5", "Qwen 3", "GLM-4.5", "Mistral"])
+def test_all_calls_of_one_turn_are_trained_on(family: str) -> None:
+    turns = (
+        user("Forecast?"),
+        assistant(None, tool_calls=[CALL, ANOTHER]),
+        tool("overcast", "lookup001"),
+        tool("drizzle", "lookup002"),
+        assistant("Take umbrellas."),
+    )
+    kind = Kind("", turns, (LOOKUP_WEATHER,))
+    found = outcome(FAMILY[family], kind)
+    assert not isinstance(found, str), found
+    check(FAMILY[family], kind, found)
+
+
+def test_a_tool_call_is_not_lost_where_the_template_leaves_out_the_thoughts_before_it() -> None:
+    thinking = assistant(None, tool_calls=[CALL], reasoning_content="Ports come to mind")
+    kind = Kind("", (user("Forecast?"), thinking))
+    assert "leaves out reasoning_content" in str(outcome(FAMILY["DeepSeek V3"], kind))
+
+
+def test_two_answers_in_a_row_are_trained_on_where_the_template_shows_them_alike() -> None:
+    kind = Kind("", (user("Name two."), assistant("Bergen lies north."), assistant("And Oslo.")))
+    assert shown(FAMILY["ChatML, base"], kind) == [
+        "<|im_start|>user\nName two.<|im_end|>\n"
+        "<|im_start|>assistant\n⟦Bergen lies north.<|im_end|>\n⟧"
+        "<|im_start|>assistant\n⟦And Oslo.<|im_end|>\n⟧"
+    ]
+
+
+def test_a_turn_that_is_rewritten_by_the_answer_after_it_is_refused() -> None:
+    kind = Kind("", (user("Name two."), assistant("Bergen lies north."), assistant("And Oslo.")))
+    assert "writes earlier turns differently" in str(outcome(FAMILY["Qwen 3"], kind))
+
+
+@pytest.mark.parametrize("after", [system("Be kind, sailor."), assistant("And Oslo.")])
+def test_an_answer_ends_for_the_user_whoever_speaks_next(after) -> None:
+    kind = Kind("", (user("Name one."), assistant("Bergen lies north."), after))
+    assert shown(FAMILY["GLM-4"], kind)[0] == (
+        "[gMASK]<sop><|user|>\nName one.<|assistant|>⟦\nBergen lies north.<|user|>⟧"
+    )
+
+
+def test_an_answer_that_quotes_the_question_is_found_behind_it() -> None:
+    kind = Kind("", (user("Say Bergen lies north."), assistant("Bergen lies north.")))
+    assert shown(FAMILY["QwQ"], kind) == [
+        "<|im_start|>user\nSay Bergen lies north.<|im_end|>\n"
+        "<|im_start|>assistant\n⟦Bergen lies north.<|im_end|>\n⟧"
+    ]
+
+
+def test_a_user_is_not_trained_on_in_place_of_an_answer_that_the_template_cuts() -> None:
+    """The words are in the question, and the template leaves them out of the answer."""
+    said = "Ports</think>Bergen lies north."
+    kind = Kind("", (user(f"Say {said}"), assistant(said)))
+    assert "leaves out the text" in str(outcome(FAMILY["DeepSeek R1 Distill"], kind))
+
+
+def test_a_message_without_weight_is_read_and_not_trained_on() -> None:
+    first = {**assistant("Bergen lies north."), "weight": 0}
+    kind = Kind("", (user("Name one."), first, user("More."), assistant("Oslo.")))
+    (text,) = shown(FAMILY["Qwen 3"], kind)
+    assert text.endswith("⟦<think>\n\n</think>\n\nOslo.<|im_end|>\n⟧")
+    assert text.count("⟦") == 1
+
+
+def test_a_conversation_that_ends_with_a_question_is_trained_on_up_to_its_last_answer() -> None:
+    kind = Kind("", (user("Name one."), assistant("Bergen."), user("More.")))
+    assert shown(FAMILY["ChatML, base"], kind) == [
+        "<|im_start|>user\nName one.<|im_end|>\n<|im_start|>assistant\n⟦Bergen.<|im_end|>\n⟧"
+    ]
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_settings_of_the_template_reach_prompt_and_answer(thinking: bool) -> None:
+    family = FAMILY["Qwen 3"]
+    row = {**KIND["one turn"].row, "chat_template_kwargs": {"enable_thinking": thinking}}
+    (example,) = Renderer(family.tokenizer).render(RowReader().read(row))
+    (run,) = runs(family, example)
+    opened = "" if thinking else "<think>\n\n</think>\n\n"
+    written = "<think>\n\n</think>\n\n" if thinking else ""
+    assert run.text == f"{written}Bergen lies north.<|im_end|>\n"
+    assert family.tokenizer.decode(example.tokens[: run.start].tolist()).endswith(
+        f"assistant\n{opened}"
+    )
+
+
+def test_of_several_templates_that_for_tools_is_used_where_there_are_tools() -> None:
+    tokenizer = replace(FAMILY["ChatML, base"]).tokenizer
+    plain, tools = FAMILY["ChatML, base"].source, FAMILY["Qwen 2.5"].source
+    tokenizer.tokenizer.chat_template = {"default": plain, "tool_use": tools}
+    renderer = Renderer(tokenizer)
+    (example,) = renderer.render(RowReader().read(KIND["tools"].row))
+    assert "⟦<tool_call>\n" in marked(example, tokenizer)
+    (example,) = renderer.render(RowReader().read(KIND["one turn"].row))
+    assert marked(example, tokenizer).startswith("<|im_start|>user\nName a harbour.")
+
+
+@pytest.mark.parametrize("family", ["Llama 3", "Mistral, SentencePiece", "Qwen 3"])
+def test_a_tokenizer_that_frames_every_text_frames_no_conversation(family: str) -> None:
+    tokenizer = replace(FAMILY[family]).tokenizer
+    fast = tokenizer.tokenizer
+    fast.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{fast.bos_token} $A {fast.eos_token}",
+        special_tokens=[(fast.bos_token, fast.bos_token_id), (fast.eos_token, fast.eos_token_id)],
+    )
+    found = Renderer(tokenizer, date=DATE).render(RowReader().read(KIND["several turns"].row))
+    assert [marked(example, tokenizer) for example in found] == shown(
+        FAMILY[family], KIND["several turns"]
+    )
+
+
+def test_a_long_conversation_is_rendered_in_time() -> None:
+    turns = [f(f"turn {at}.") for at in range(40) for f in (user, assistant)]
+    began = time.monotonic()
+    (example,) = Renderer(FAMILY["Qwen 2.5"].tokenizer).render(
+        RowReader().read({"messages": turns})
+    )
+    assert len(list(runs(FAMILY["Qwen 2.5"], example))) == 40
+    assert time.monotonic() - began < 10
+
+
+WORDS = st.text(st.sampled_from("abn B:>\n.éß👍"), min_size=1, max_size=12).map(
+    lambda text: f"x{text}x"
+)
+
+
+@settings(deadline=None, max_examples=30)
+@pytest.mark.parametrize(
+    "family",
+    ["ChatML, base", "Qwen 3", "Mistral", "OpenChat, Starling", "SmolVLM, marked", "GLM-4.5"],
+)
+@given(asked=st.lists(WORDS, min_size=1, max_size=3), said=st.lists(WORDS, min_size=3, max_size=3))
+def test_whatever_is_said_is_trained_on_and_whatever_is_asked_is_not(
+    family: str, asked: list[str], said: list[str]
+) -> None:
+    turns = []
+    for at, (question, answer) in enumerate(zip(asked, said, strict=False)):
+        turns += [user(f"{question} asked {at}"), assistant(f"{answer} said {at}")]
+    kind = Kind("", tuple(turns))
+    renderer = Renderer(FAMILY[family].tokenizer, date=DATE)
+    found = renderer.render(RowReader().read(kind.row))
+    check(FAMILY[family], kind, found)
+    for example in found:
+        for run in runs(FAMILY[family], example):
+            assert "asked" not in run.text
