@@ -12,6 +12,7 @@ from crucible_adapter_torch import checkpoints
 from crucible_kitchen import InvalidInput, LoraConfig, NotFound, SessionConfig
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 CONFIGS = {
     "full": SessionConfig("drops", seed=3),
@@ -303,3 +304,30 @@ def test_a_checkpoint_is_good_for_another_kitchen_of_the_same_options(make_kitch
         SessionConfig("tiny", from_checkpoint=reference, with_optimizer=True)
     )
     assert_equal_to_the_bit(state(other), state(session))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda m: {n: t[:1] if n.startswith("exp_avg.") else t for n, t in m.items()}, "exp_avg"),
+        (lambda m: {n: t.double() if "_sq" in n else t for n, t in m.items()}, "float64"),
+        (lambda m: {n: t for n, t in m.items() if "_sq" not in n}, "without the others"),
+        (lambda m: {**m, "step.nothing": torch.tensor(1.0)}, "no weight here: 'step.nothing'"),
+        (lambda m: {f"more.{n}": t for n, t in m.items()}, "no weight here"),
+    ],
+    ids=["shape", "dtype", "missing", "more", "names"],
+)
+def test_moments_that_do_not_fit_are_invalid_and_change_nothing(
+    client, datums, tmp_path, change, told
+):
+    session = client.start_session(SessionConfig("tiny"))
+    train(client, session, datums, steps=1)
+    reference = client.save_checkpoint(session, "x")
+    file = tmp_path / "ckpt" / reference / "moments.safetensors"
+    changed = {name: t.contiguous() for name, t in change(load_file(file)).items()}
+    save_file(changed, file)
+    before = state(session)
+    with pytest.raises(InvalidInput, match=told):
+        client.load_checkpoint(session, reference)
+    assert_equal_to_the_bit(state(session), before)
+    train(client, session, datums, steps=1)

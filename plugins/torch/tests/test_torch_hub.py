@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from crucible_kitchen import (
     AdapterError,
     Completer,
@@ -17,9 +20,11 @@ from crucible_kitchen import (
     Unavailable,
 )
 from loopback_hub import Answer, Cut, Fault, LoopbackHub, redirect
+from safetensors.torch import load_file, save_file
 
 REPO = "org/tiny"
 PROMPT = [[1, 2, 3, 4]]
+SHAPES = {"A": (1, 16), "B": (16, 1)}  # of an update of rank 1
 
 
 @pytest.fixture
@@ -104,3 +109,50 @@ def test_a_hub_that_cannot_be_reached_is_unavailable(
     with pytest.raises(Unavailable, match=REPO) as caught:
         client.start_session(SessionConfig(REPO))
     assert caught.value.retryable
+
+
+def test_a_hub_that_is_away_is_reported_at_once_and_by_one_error(
+    client: TrainingClient, hub: LoopbackHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.close()
+    start = time.monotonic()
+    with pytest.raises(Unavailable, match="the hub cannot be reached for model 'org/tiny'"):
+        client.start_session(SessionConfig(REPO))
+    assert time.monotonic() - start < 5  # the library itself would ask again for 23 s
+    assert caplog.records == []
+
+
+def test_a_hub_that_is_away_does_not_matter_for_what_is_in_the_cache(
+    client: TrainingClient, hub: LoopbackHub, folders: list[Path]
+) -> None:
+    hub.commit(REPO, folders[0])
+    client.start_session(SessionConfig(REPO))
+    hub.close()
+    client.start_session(SessionConfig(REPO))
+
+
+def test_an_adapter_of_a_hub_is_merged_into_its_base_model(
+    client: TrainingClient,
+    completer: Completer,
+    hub: LoopbackHub,
+    folders: list[Path],
+    tmp_path: Path,
+) -> None:
+    hub.commit(REPO, folders[0])
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    settings = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"]}
+    base = {"base_model_name_or_path": REPO, "task_type": "CAUSAL_LM"}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings | base))
+    prefix = "base_model.model.model.layers.0.self_attn.q_proj"
+    update = {f"{prefix}.lora_{part}.weight": torch.ones(shape) for part, shape in SHAPES.items()}
+    save_file(update, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    hub.commit("org/adapter", adapter)
+    weights = load_file(folders[0] / "model.safetensors")
+    weights["model.layers.0.self_attn.q_proj.weight"] += 1  # B A, of ones
+    save_file(weights, folders[0] / "model.safetensors", metadata={"format": "pt"})
+    np.testing.assert_allclose(
+        completer.score(PROMPT, "org/adapter")[0],
+        completer.score(PROMPT, str(folders[0]))[0],
+        atol=1e-5,
+    )

@@ -124,3 +124,130 @@ def test_a_tied_unembedding_cannot_be_adapted(client):
 def test_no_targets_are_invalid_input(client):
     with pytest.raises(InvalidInput, match="no such projections"):
         client.start_session(lora(targets=()))
+
+
+# --- experts, states, and names ---
+
+WIDTH = {"hidden_size": 16, "num_hidden_layers": 2, "max_position_embeddings": 32}
+BLOCK = {**WIDTH, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 32}
+MIXTURES = {
+    "mixtral": {**BLOCK, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "gpt_oss": {**BLOCK, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen2_moe": {
+        **BLOCK,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 8,
+        "shared_expert_intermediate_size": 8,
+    },
+    "deepseek_v3": {
+        **BLOCK,
+        "moe_intermediate_size": 8,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_group": 1,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+        "kv_lora_rank": 4,
+        "q_lora_rank": 4,
+        "qk_rope_head_dim": 4,
+        "qk_nope_head_dim": 4,
+        "v_head_dim": 8,
+    },
+}
+STATES = {"mamba": {"hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}}
+
+
+@pytest.fixture
+def mixtures(make_kitchen):
+    sizes = {**MIXTURES, **STATES}
+    return make_kitchen(models={name: {"model_type": name, **s} for name, s in sizes.items()})
+
+
+def matrices(session, part):
+    """Names of the matrices of the second layer of which `part` is a part."""
+    names = {name.split(".lora_")[0] for name in session._engine.weights}
+    return {name for name in names if "layers.1." in name and part in name}
+
+
+@pytest.mark.parametrize(
+    ("model", "count"),
+    [
+        ("mixtral", 2),  # two stacks of matrices
+        ("gpt_oss", 2),
+        ("qwen2_moe", 6),  # and three projections of the shared expert, and its gate
+        ("deepseek_v3", 5),
+    ],
+)
+def test_updates_reach_routed_and_shared_experts(mixtures, datums, model, count):
+    client = mixtures.training_client
+    session = client.start_session(lora(model, targets=("mlp",)))
+    assert len(matrices(session, "mlp")) == count
+    assert not [n for n in session._engine.weights if ".gate." in n or "router" in n]
+    before = {name: w.clone() for name, w in session._engine.weights.items()}
+    train(client, session, datums, steps=2)
+    moved = [n for n, w in session._engine.weights.items() if not torch.equal(w, before[n])]
+    assert len(moved) == len(before)
+
+
+@pytest.mark.parametrize("model", MIXTURES)
+def test_updates_of_experts_are_merged_for_sampling(mixtures, datums, model):
+    client, completer = mixtures.training_client, mixtures.completer
+    session = client.start_session(lora(model))
+    train(client, session, datums)
+    expected = logprobs(client, session, datums)
+    rows = [[*d.model_input.to_ints(), int(d.loss_fn_inputs["target_tokens"][-1])] for d in datums]
+    for name in (None, "merged"):
+        reference = client.save_weights_for_sampler(session, name)
+        found = np.concatenate(completer.score(rows, reference))
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+    again = client.start_session(lora(model))
+    client.load_checkpoint(again, client.save_checkpoint(session, "x"))
+    np.testing.assert_array_equal(logprobs(client, again, datums), expected)
+
+
+def test_a_dense_layer_of_a_mixture_is_adapted_too(mixtures):
+    session = mixtures.training_client.start_session(lora("deepseek_v3", targets=("mlp",)))
+    names = {name.split(".lora_")[0] for name in session._engine.weights}
+    assert {n.split(".")[-1] for n in names if "layers.0." in n} == {
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    }
+
+
+def test_experts_cannot_drop_inputs(mixtures):
+    with pytest.raises(Unsupported, match=r"dropout 0.1: the experts .*layers.0.mlp.experts"):
+        mixtures.training_client.start_session(lora("mixtral", dropout=0.1))
+
+
+@pytest.mark.parametrize(
+    ("model", "targets", "names"),
+    [
+        ("tiny", ("q_proj", "self_attn.v_proj"), {"q_proj", "v_proj"}),
+        ("tiny", ("attn", "down_proj"), {"q_proj", "k_proj", "v_proj", "o_proj", "down_proj"}),
+        ("tiny", ("lm_head",), {"lm_head"}),
+        ("gpt2", ("c_attn",), {"c_attn"}),
+    ],
+)
+def test_targets_are_named_by_hand(client, datums, model, targets, names):
+    session = client.start_session(lora(model, targets=targets))
+    assert adapted(session) == names
+    train(client, session, datums, steps=1)
+
+
+@pytest.mark.parametrize("name", ["wte", "lm_head"])
+def test_what_is_no_projection_of_its_own_is_unsupported_by_name_too(client, name):
+    with pytest.raises(Unsupported, match=f"target '{name}'"):
+        client.start_session(lora("gpt2", targets=(name,)))
+
+
+def test_an_update_that_would_have_no_effect_is_refused_with_what_has(mixtures, datums):
+    """Mamba multiplies with the weight of dt_proj itself, not through the module."""
+    client = mixtures.training_client
+    with pytest.raises(Unsupported, match=r"mixer.dt_proj .*targets`: in_proj, out_proj, x_proj"):
+        client.start_session(lora("mamba"))
+    session = client.start_session(lora("mamba", targets=("in_proj", "out_proj", "x_proj")))
+    first = client.await_(client.forward(session, datums)).loss
+    train(client, session, datums)
+    assert client.await_(client.forward(session, datums)).loss < first

@@ -18,7 +18,7 @@ def limit(model: Any) -> int | None:
     """
     config = model.config.get_text_config()
     positions: int | None = getattr(config, "max_position_embeddings", None)
-    if positions is None:
+    if positions is None or positions < 0:  # XLNet says -1
         return None
     return max(positions, _stretched(config, positions)) - _reserved(model)
 

@@ -217,9 +217,16 @@ def _chosen(model: Any, targets: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
             )
     found = False
     for name, group, stacked in there:
-        if group in targets or any(_named(name, target) for target in named):
-            found = True
-            yield name, stacked
+        if group not in targets and not any(_named(name, target) for target in named):
+            continue
+        if stacked and not _are_experts(model, name):
+            raise Unsupported(
+                f"lora on a {type(model).__name__}: it keeps the projection {name} as a tensor "
+                "that is split otherwise than into experts, which cannot be adapted; name other "
+                f"`targets`: {_last(name for name, _, stacked in there if not stacked)}"
+            )
+        found = True
+        yield name, stacked
     if not found:
         raise InvalidInput(f"lora targets {targets}: this model has no such projections")
 
@@ -229,29 +236,21 @@ def _named(name: str, target: str) -> bool:
 
 
 def _projections(model: Any) -> Iterator[tuple[str, str | None, bool]]:
-    """Yield the name of each projection, its group, and whether it is a stack of matrices.
-
-    Raises:
-        Unsupported: a projection of a layer is kept in a way that cannot be adapted.
-    """
+    """Yield the name of each projection, its group, and whether it is a stack of matrices."""
     unembed = model.get_output_embeddings()
-    hidden = getattr(model.config.get_text_config(), "hidden_size", None)
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | Conv1D):
             yield name, "unembed" if module is unembed else _group(name), False
-            continue
-        if isinstance(module, nn.modules.conv._ConvNd):
-            continue  # short filters over time
-        for key, weight in module.named_parameters(recurse=False):
-            group = _group(f"{name}.{key}")
-            if group is None or weight.ndim != 3 or min(weight.shape[1:]) == 1:
-                continue
-            if weight.shape[0] == hidden:
-                raise Unsupported(
-                    f"lora on a {type(model).__name__}: it keeps a projection as the tensor "
-                    f"{name}.{key}, which is split by heads and cannot be adapted"
-                )
-            yield f"{name}.{key}", group, True
+        elif not isinstance(module, nn.modules.conv._ConvNd):  # those are short filters over time
+            for key, weight in module.named_parameters(recurse=False):
+                if weight.ndim == 3 and min(weight.shape[1:]) > 1:
+                    yield f"{name}.{key}", _group(f"{name}.{key}"), True
+
+
+def _are_experts(model: Any, name: str) -> bool:
+    module = model.get_submodule(name.rpartition(".")[0])
+    count = getattr(module, "num_experts", None)
+    return "experts" in name or count == len(getattr(module, name.rpartition(".")[2]))
 
 
 def _group(name: str) -> str | None:
