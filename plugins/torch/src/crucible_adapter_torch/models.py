@@ -226,25 +226,21 @@ def _load(
         _reach(name, revision)
         # All files come from one commit, even if the branch moves meanwhile.
         optional = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
-        found = cached_file(name, weights.ADAPTER_CONFIG, **optional)
-        source = {
-            "revision": extract_commit_hash(found, None) or revision,
-            "trust_remote_code": opts.trust_remote_code,
-        }
-        if found is None or weights.is_whole(name, source["revision"]):
+        described = cached_file(name, weights.ADAPTER_CONFIG, **optional)
+        commit = extract_commit_hash(described, None)
+        if described is None or weights.is_whole(name, commit or revision):
             commit = extract_commit_hash(cached_file(name, CONFIG_NAME, revision=revision), None)
-            source["revision"] = commit or revision
-            if found is not None:
+            if described is not None:
                 raise InvalidInput(
                     f"{_called(name, revision)} holds a whole model and an adapter "
                     f"({weights.ADAPTER_CONFIG}): remove one of them, or name a folder that holds "
                     "one"
                 )
+            source = _source(opts, commit or revision)
             config = _decoder_of(AutoConfig.from_pretrained(name, **source), name)
             tokenizer = _tokenizer(name, config, source)
             return _Loaded(weights.load(name, config, dtype, source), tokenizer, commit)
-        commit = extract_commit_hash(found, None)
-        adapter = weights.read_adapter(name, source["revision"])
+        adapter = weights.read_adapter(name, commit or revision)
     try:
         base = _load(opts, adapter.base, adapter.base_revision, dtype, keep_adapter=False)
     except NotFound as error:
@@ -254,10 +250,15 @@ def _load(
             f"{error.reason}"
         ) from error
     with _explained(opts, name, revision):
+        source = _source(opts, commit or revision)
         tokenizer = _tokenizer(name, base.model.config, source) or base.tokenizer
         if keep_adapter:
             return _Loaded(base.model, tokenizer, commit, adapter)
         return _Loaded(weights.merged(base.model, adapter), tokenizer, commit)
+
+
+def _source(opts: ModelOptions, revision: str | None) -> dict[str, Any]:
+    return {"revision": revision, "trust_remote_code": opts.trust_remote_code}
 
 
 @contextlib.contextmanager
@@ -402,7 +403,15 @@ def _make(name: str, sizes: RandomModel, seed: int) -> Any:
     config = _looking_back(_configuration(name, sizes), name)
     with PROCESS_RNG, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        try:
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # what the configuration's own checks do not see
+            raise InvalidInput(
+                f"models.{name}: no {config.model_type} can be made of these sizes: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
 
 def _configuration(name: str, wanted: RandomModel) -> Any:
