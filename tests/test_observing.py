@@ -398,7 +398,8 @@ def outcome(*observers: Any) -> tuple[Any, Any]:
         if row.metric not in timed
     ]
     record = json.loads(kitchen.blob_store.read("r/run.json"))
-    record = {k: v for k, v in record.items() if k not in ("created", "ended")}
+    unique = ("created", "ended", "checkpoint_prefix")
+    record = {k: v for k, v in record.items() if k not in unique}
     for name in timed:
         del record["metrics"][name]
     record["checkpoints"] = record["state"]["checkpoint"] = record["weights"] = None  # unique

@@ -1,192 +1,289 @@
-"""Rows become tokens and weights: what is trained on is exactly what was asked for."""
+"""What rows hold becomes tokens and weights: what is trained on is exactly what was asked for."""
 
 from __future__ import annotations
 
-import itertools
+import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from crucible_kitchen import InvalidInput
-from crucible_kitchen.workflows.rendering import Renderer, chat_tokens
+from character_tokenizers import (
+    EOS,
+    Begun,
+    Characters,
+    NextRole,
+    NoTemplate,
+    Parts,
+    Thinking,
+    Tools,
+    ToolsOfText,
+    marked_text,
+)
+from crucible_kitchen import InvalidInput, end_of_turn
+from crucible_kitchen.workflows.examples import RowReader
+from crucible_kitchen.workflows.rendering import Renderer
 from hypothesis import given
 from hypothesis import strategies as st
 
-EOS = 0
+
+def U(content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content, **more}
 
 
-class Characters:
-    """A tokenizer of one token a character; its chat template is `<role>content;`."""
-
-    eos_token_id = EOS
-    vocab_size = 0x110001
-    chat_template: str | None = "..."
-
-    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        return [ord(character) + 1 for character in text]
-
-    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
-        return "".join(chr(i - 1) if i else "$" for i in token_ids)
-
-    def apply_chat_template(self, messages: Sequence[Any], **kwargs: Any) -> list[int]:
-        text = "".join(f"<{m['role']}>{m['content']};" for m in messages)
-        return self.encode(text + ("<assistant>" if kwargs.get("add_generation_prompt") else ""))
+def A(content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, **more}
 
 
-class NoTemplate(Characters):
-    chat_template = None
+CHAT = [U("hi"), A("yo"), U("1?"), A("2")]
+CALL = {"function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+CALLED = [U("Oslo?"), A(None, tool_calls=[CALL]), {"role": "tool", "content": "sun"}, A("Sunny.")]
+TOOLS = [{"type": "function", "function": {"name": "weather"}}]
 
 
-class Forgetful(Characters):
-    """Its template drops the content of all but the last answer, as some that think do."""
-
-    def apply_chat_template(self, messages: Sequence[Any], **kwargs: Any) -> list[int]:
-        last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=-1)
-        kept = [
-            m if m["role"] != "assistant" or i == last else {**m, "content": ""}
-            for i, m in enumerate(messages)
-        ]
-        return super().apply_chat_template(kept, **kwargs)
-
-
-class Hiding(Characters):
-    """Its template shows an answer only where it is the last turn."""
-
-    def apply_chat_template(self, messages: Sequence[Any], **kwargs: Any) -> list[int]:
-        earlier = [{**m, "content": ""} for m in messages[:-1] if m["role"] == "assistant"]
-        kept = [
-            earlier.pop(0) if m["role"] == "assistant" and i < len(messages) - 1 else m
-            for i, m in enumerate(messages)
-        ]
-        return super().apply_chat_template(kept, **kwargs)
-
-
-def renderer(tokenizer: Characters | None = None, **changed: Any) -> Renderer:
-    settings = {
-        "prompt": "{prompt}",
-        "completion": "{completion}",
-        "messages_field": "messages",
-        "text_field": "text",
-        "train_on": "all_assistant_messages",
-        "max_length": None,
-        "too_long": "error",
-        **changed,
-    }
-    return Renderer(tokenizer or Characters(), **settings)
-
-
-def trained(row: Mapping[str, Any], tokenizer: Characters | None = None, **changed: Any) -> str:
-    """Return the text of a row with what is trained on in brackets."""
-    example = renderer(tokenizer, **changed).render([row], "rows")[0]
-    shown = Characters().decode(example.tokens.tolist())
-    runs = itertools.groupby(zip(shown, example.weights, strict=True), key=lambda pair: pair[1])
-    pieces = [(weight, "".join(c for c, _ in run)) for weight, run in runs]
-    return "".join(f"[{text}]" if weight else text for weight, text in pieces)
-
-
-CHAT = [
-    {"role": "user", "content": "hi"},
-    {"role": "assistant", "content": "yo"},
-    {"role": "user", "content": "1?"},
-    {"role": "assistant", "content": "2"},
-]
+def rendered(
+    row: Mapping[str, Any], tokenizer: Characters | None = None, **settings: Any
+) -> list[str]:
+    """Return every sequence of a row, with what is trained on in brackets."""
+    renderer = Renderer(tokenizer or Characters(), **settings)
+    return [marked_text(example) for example in renderer.render(RowReader().read(row))]
 
 
 @pytest.mark.parametrize(
-    ("row", "changed", "expected"),
+    ("row", "train_on", "expected"),
     [
-        ({"prompt": "ab", "completion": "c"}, {}, "ab[c$]"),
-        ({"prompt": "ab", "completion": "c"}, {"train_on": "all_tokens"}, "[abc$]"),
-        ({"text": "abc"}, {}, "[abc$]"),
-        ({"q": "a", "a": "b"}, {"prompt": "{q}\n", "completion": " {a}"}, "a\n[ b$]"),
-        ({"messages": CHAT}, {}, "<user>hi;<assistant>[yo;]<user>1?;<assistant>[2;]"),
+        ({"prompt": "ab", "completion": "c"}, "all_assistant_messages", "ab[c$]"),
+        ({"prompt": "ab", "completion": "c"}, "all_tokens", "[abc$]"),
+        ({"text": "abc"}, "all_assistant_messages", "[abc$]"),
         (
             {"messages": CHAT},
-            {"train_on": "last_assistant_message"},
-            "<user>hi;<assistant>yo;<user>1?;<assistant>[2;]",
+            "all_assistant_messages",
+            "<user>hi;<assistant>[yo;$]<user>1?;<assistant>[2;$]",
+        ),
+        (
+            {"messages": CHAT},
+            "last_assistant_message",
+            "<user>hi;<assistant>yo;$<user>1?;<assistant>[2;$]",
         ),
         (
             {"prompt": CHAT[:3], "completion": CHAT[3:]},
-            {},
-            "<user>hi;<assistant>yo;<user>1?;<assistant>[2;]",
+            "all_assistant_messages",
+            "<user>hi;<assistant>yo;$<user>1?;<assistant>[2;$]",
         ),
-        ({"chat": CHAT[:2]}, {"messages_field": "chat"}, "<user>hi;<assistant>[yo;]"),
+        ({"messages": CHAT[:2]}, "all_tokens", "[<user>hi;<assistant>yo;$]"),
     ],
 )
-def test_only_what_was_asked_for_is_trained_on(row, changed, expected: str) -> None:
-    assert trained(row, **changed) == expected
+def test_only_what_was_asked_for_is_trained_on(row, train_on, expected: str) -> None:
+    class Ended(Characters):
+        def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+            return super().write(messages, kwargs).replace("yo;", "yo;$").replace("2;", "2;$")
+
+    assert rendered(row, Ended(), train_on=train_on) == [expected]
 
 
-def test_without_a_chat_template_turns_are_lines_and_answers_end_with_eos() -> None:
-    assert trained({"messages": CHAT[:3]}, NoTemplate()) == "user: hi\nassistant:[ yo$]\nuser: 1?"
-    shown = Characters().decode(chat_tokens(NoTemplate(), CHAT[:3], generate=True))
-    assert shown == "user: hi\nassistant: yo$\nuser: 1?\nassistant:"
+def test_without_a_chat_template_turns_are_lines_and_answers_end_with_the_end_token() -> None:
+    assert rendered({"messages": CHAT}, NoTemplate()) == [
+        "user: hi\nassistant:[ yo$]\nuser: 1?\nassistant:[ 2$]"
+    ]
 
 
-@pytest.mark.parametrize("tokenizer", [Forgetful(), Hiding()])
-def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Characters) -> None:
-    with pytest.raises(InvalidInput, match='train_on = "all_tokens"'):
-        trained({"messages": CHAT}, tokenizer)
-
-
-@pytest.mark.parametrize("tokenizer", [Forgetful(), Hiding()])
-def test_every_token_of_such_a_template_can_be_trained_on(tokenizer: Characters) -> None:
-    shown = Characters().decode(tokenizer.apply_chat_template(CHAT))
-    assert trained({"messages": CHAT}, tokenizer, train_on="all_tokens") == f"[{shown}]"
-
-
-def test_a_template_that_rewrites_an_answer_before_the_last_question_is_refused() -> None:
-    with pytest.raises(InvalidInput, match='train_on = "all_tokens"'):
-        trained({"messages": CHAT[:3]}, Hiding())
-
-
-def test_where_every_token_counts_the_last_answer_is_still_known() -> None:
-    (example,) = renderer(train_on="all_tokens").render([{"messages": CHAT}], "rows")
-    assert Characters().decode(example.tokens[example.prompt_length :].tolist()) == "2;"
-    assert example.answer == "2"
-
-
-def test_a_field_without_a_value_is_a_field_that_is_not_there() -> None:
-    row = {"messages": None, "prompt": None, "completion": None, "text": "abc"}
-    assert trained(row) == "[abc$]"
-    with pytest.raises(InvalidInput, match="has no field 'completion'"):
-        trained({"prompt": "a", "completion": None})
+def test_the_begin_token_comes_once_and_a_prompt_is_not_ended() -> None:
+    assert rendered({"prompt": "a", "completion": "b"}, Begun()) == ["^a[b$]"]
+    assert rendered({"text": "ab"}, Begun()) == ["[^ab$]"]
+    assert rendered({"messages": CHAT[:2]}, Begun()) == ["^user: hi\nassistant:[ yo$]"]
 
 
 @pytest.mark.parametrize(
-    ("row", "changed", "message"),
+    ("row", "expected"),
     [
-        ({"prompt": CHAT[:1], "completion": "2"}, {}, "only prompt is a list"),
-        ({"prompt": "1?", "completion": CHAT[1:2]}, {}, "only completion is a list"),
-        ({"messages": ["hi"]}, {}, "message 0 is a str, not a table of role and content"),
-        ({"messages": [{"role": "user"}]}, {}, "the content of message 0 is missing"),
-        (
-            {"messages": [{"from": "human", "value": "hi"}]},
-            {},
-            "the role of message 0 is missing, .* the message has 'from', 'value'",
-        ),
-        (
-            {"messages": [*CHAT, {"role": "user", "content": [{"type": "text"}]}]},
-            {},
-            "the content of message 4 is a list, it must be a text",
-        ),
-        ({"messages": "hi"}, {}, "has no field 'prompt'"),
-        ({"a": ["x"]}, {"prompt": "{a[b]}"}, r"the template '\{a\[b\]\}' or .* does not fit"),
-        ({"a": "x"}, {"prompt": "{a"}, "does not fit"),
-        ({"a": "x"}, {"prompt": "{a.b}"}, "does not fit"),
+        ({"text": "^ab$"}, "[^ab$]"),
+        ({"text": "^ab$\n"}, "[^ab$\n]"),
+        ({"prompt": "^a", "completion": "b$"}, "^a[b$]"),
     ],
 )
-def test_a_row_that_does_not_fit_is_named_rather_than_guessed_at(
-    row: dict[str, Any], changed: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(InvalidInput, match=f"row 0 of rows.*{message}"):
-        renderer(**changed).render([row], "rows")
+def test_tokens_of_text_that_was_rendered_beforehand_are_not_doubled(row, expected: str) -> None:
+    assert rendered(row, Begun()) == [expected]
 
 
-@given(st.text(max_size=20), st.text(max_size=20))
+# --- answers in a template ---
+
+
+def test_an_answer_is_read_where_it_is_the_last_turn() -> None:
+    assert rendered({"messages": CHAT}, Thinking()) == [
+        "<user>hi;<assistant>[<think></think>yo;$]",
+        "<user>hi;<assistant>yo;<user>1?;<assistant>[<think></think>2;$]",
+    ]
+
+
+def test_only_the_last_answer_of_such_a_template_can_be_trained_on() -> None:
+    assert rendered({"messages": CHAT}, Thinking(), train_on="last_assistant_message") == [
+        "<user>hi;<assistant>yo;<user>1?;<assistant>[<think></think>2;$]"
+    ]
+
+
+def test_a_template_that_ends_a_turn_with_nothing_gets_the_end_token() -> None:
+    assert end_of_turn(Characters()) == EOS
+    assert rendered({"messages": CHAT[:2]}) == ["<user>hi;<assistant>[yo;$]"]
+
+
+def test_a_turn_that_the_mark_of_the_next_role_ends_is_trained_to_end_with_it() -> None:
+    assert rendered({"messages": CHAT}, NextRole()) == ["$hi<assistant>[yo$]1?<assistant>[2$]"]
+
+
+def test_a_message_of_weight_0_is_not_trained_on() -> None:
+    row = {"messages": [U("6*7?"), A("41", weight=0), U("Sure?"), A("42", weight=1)]}
+    assert rendered(row, NextRole()) == ["$6*7?<assistant>41$Sure?<assistant>[42$]"]
+    with pytest.raises(InvalidInput, match="no assistant message to train on"):
+        rendered({"messages": [U("a"), A("b", weight=0)]})
+
+
+def test_an_answer_that_nothing_comes_before_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="nothing comes before the answer"):
+        rendered({"messages": [A("yo")]})
+
+
+def test_a_prompt_that_opens_a_think_block_leaves_the_whole_answer_to_be_trained_on() -> None:
+    class Opening(Characters):
+        prompt = "<assistant><think>"
+
+    # The answer begins as the think block does.
+    assert rendered({"messages": [U("a"), A("<b>")]}, Opening()) == ["<user>a;<assistant>[<b>;$]"]
+    thought = {"messages": [U("a"), A("<think>hm</think>b")]}
+    assert rendered(thought, Opening()) == ["<user>a;<assistant><think>[hm</think>b;$]"]
+
+
+class ForgetsThoughts(Characters):
+    """Opens a think block, and leaves the thoughts of every answer out, as DeepSeek-R1's does."""
+
+    prompt = "<assistant><think>"
+
+    def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+        return "".join(
+            f"<{m['role']}>{m['content'].rpartition('</think>')[2]}"
+            + ("$" if m["role"] == "assistant" else ";")
+            for m in messages
+        )
+
+
+def test_thoughts_that_a_template_leaves_out_continue_the_think_block_of_the_prompt() -> None:
+    row = {"messages": [U("a"), A("<think>hm</think>b")]}
+    assert rendered(row, ForgetsThoughts()) == ["<user>a;<assistant><think>[hm</think>b$]"]
+
+
+def test_a_template_that_leaves_out_what_a_row_says_is_refused() -> None:
+    class Deaf(Characters):
+        def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+            return super().write([m for m in messages if m["role"] != "system"], kwargs)
+
+    class Terse(Characters):
+        def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+            return super().write([{**m, "content": m["content"][:2]} for m in messages], kwargs)
+
+    told = {"messages": [{"role": "system", "content": "be nice"}, *CHAT]}
+    with pytest.raises(InvalidInput, match="leaves out message 0, of role 'system': 'be nice'"):
+        rendered(told, Deaf())
+    with pytest.raises(InvalidInput, match="leaves out the text of the answer: 'long'"):
+        rendered({"messages": [U("hi"), A("long")]}, Terse())
+    with pytest.raises(InvalidInput, match="leaves out reasoning_content of the answer: 'hm'"):
+        rendered({"messages": [U("hi"), A("yo", reasoning_content="hm")]})
+
+
+def test_an_error_of_a_template_says_that_it_is_the_template() -> None:
+    class Strict(Characters):
+        def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+            raise ValueError("no system messages, please")
+
+    with pytest.raises(InvalidInput, match="chat template refuses these messages: no system"):
+        rendered({"messages": CHAT}, Strict())
+
+
+# --- what a template is given ---
+
+
+def test_tools_of_a_row_and_the_calls_of_them_are_shown() -> None:
+    row = {"messages": CALLED, "tools": TOOLS}
+    call = '<assistant>[weather(city="Oslo");$]'
+    assert rendered(row, Tools()) == [
+        f"[weather]<user>Oslo?;{call}",
+        '[weather]<user>Oslo?;<assistant>weather(city="Oslo");<tool>sun;<assistant>[Sunny.;$]',
+    ]
+
+
+def test_a_tool_call_is_given_as_the_template_takes_it() -> None:
+    (first, _) = rendered({"messages": CALLED}, ToolsOfText())
+    assert first == '<user>Oslo?;<assistant>[weather{"city": "Oslo"};$]'
+
+
+def test_tools_that_a_template_does_not_show_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="leaves out the tool 'weather'"):
+        rendered({"messages": CHAT, "tools": TOOLS})
+    with pytest.raises(InvalidInput, match="leaves out a tool call of the answer: 'weather'"):
+        rendered({"messages": CALLED})
+
+
+def test_content_is_given_as_text_or_as_parts_as_the_template_wants_it() -> None:
+    parts = [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]
+    for tokenizer in (Characters(), Parts()):
+        for content in ("hi", parts):
+            row = {"messages": [U(content), A("yo")]}
+            assert rendered(row, tokenizer) == ["<user>hi;<assistant>[yo;$]"]
+
+
+def test_settings_of_the_template_come_from_the_configuration_and_above_it_the_row() -> None:
+    class Styled(Characters):
+        def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+            return f"{kwargs['style']}:" + super().write(messages, kwargs)
+
+    settings = {"chat_template_kwargs": {"style": "plain"}}
+    assert rendered({"messages": CHAT[:2]}, Styled(), **settings) == [
+        "plain:<user>hi;<assistant>[yo;$]"
+    ]
+    row = {"messages": CHAT[:2], "chat_template_kwargs": {"style": "bold"}}
+    assert rendered(row, Styled(), **settings) == ["bold:<user>hi;<assistant>[yo;$]"]
+
+
+def test_a_template_that_writes_the_date_is_given_the_day_of_the_run() -> None:
+    class Dated(Characters):
+        chat_template = 'Today is {{ strftime_now("%d %b %Y") }}.'
+        given: Any = None
+
+        def apply_chat_template(self, messages: Sequence[Any], **kwargs: Any) -> Any:
+            self.given = kwargs.get("chat_template")
+            return super().apply_chat_template(messages, **kwargs)
+
+    tokenizer = Dated()
+    renderer = Renderer(tokenizer, date=datetime.date(2026, 1, 2))
+    assert renderer.template.writes_date
+    renderer.render(RowReader().read({"messages": CHAT}))
+    assert '"%d %b %Y": "02 Jan 2026"' in tokenizer.given
+    assert tokenizer.given.endswith(Dated.chat_template)
+
+
+# --- tokens ---
+
+
+class Joining(Characters):
+    """Joins `ab` in one token, and puts a space before every text, which `decode` takes away."""
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        return super().encode(f" {text}".replace("ab", "\ue000"))
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        text = super().decode(token_ids, skip_special_tokens=skip_special_tokens)
+        return text.replace("\ue000", "ab").removeprefix(" ")
+
+
+def test_a_completion_continues_the_tokens_of_its_prompt_without_a_space_between() -> None:
+    (example,) = Renderer(Joining()).render(RowReader().read({"prompt": "xa", "completion": "bc"}))
+    assert Characters().decode(example.tokens.tolist()) == " xabc$"
+    assert example.prompt_length == 3
+    (example,) = Renderer(Joining()).render(RowReader().read({"prompt": "x", "completion": "ab"}))
+    assert Characters().decode(example.tokens.tolist()) == " x\ue000$"
+
+
+@given(st.text(max_size=20), st.text(max_size=20).filter(lambda text: "$" not in text))
 def test_a_datum_predicts_each_next_token(prompt: str, completion: str) -> None:
-    example = renderer().render([{"prompt": "p" + prompt, "completion": completion}], "rows")[0]
+    example = Renderer(Characters()).prompt_completion("p" + prompt, completion)
     datum = example.datum(scale=0.5)
     inputs = datum.loss_fn_inputs
     assert datum.model_input.to_ints() == example.tokens[:-1].tolist()
@@ -194,56 +291,33 @@ def test_a_datum_predicts_each_next_token(prompt: str, completion: str) -> None:
     assert inputs["weights"].dtype == np.float32
     assert inputs["weights"].sum() == 0.5 * (len(completion) + 1)
     assert example.prompt_length == len(prompt) + 1
-    assert example.answer == completion
+    assert example.end_token == EOS
 
 
-def test_prompt_and_completion_are_tokenized_apart() -> None:
-    class Merging(Characters):
-        def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-            return [999 if part == "ab" else ord(part) + 1 for part in text.replace("ab", "\u0001")]
-
-    example = renderer(Merging()).render([{"prompt": "a", "completion": "b"}], "rows")[0]
-    assert example.tokens.tolist() == [ord("a") + 1, ord("b") + 1, EOS]
-
-
-LONG = [{"text": "ab"}, {"text": "abcdef"}]
+@pytest.mark.parametrize("train_on", ["all_assistant_messages", "all_tokens"])
+def test_the_last_answer_is_known_for_evaluation(train_on: Any) -> None:
+    renderer = Renderer(Characters(), train_on=train_on)
+    (*_, example) = renderer.render(RowReader().read({"messages": CHAT}))
+    assert Characters().decode(example.tokens[example.prompt_length :].tolist()) == "2;$"
+    assert example.end_token == EOS
 
 
-def test_a_row_that_is_too_long_is_an_error_that_names_it() -> None:
-    with pytest.raises(InvalidInput, match="row 1 of rows has 6 tokens, the longest input is 4"):
-        renderer(max_length=4).render(LONG, "rows")
+WORDS = st.text("abcxyz \n", min_size=1, max_size=12).filter(str.strip)
 
 
-def test_a_row_that_is_too_long_can_be_dropped() -> None:
-    assert len(renderer(max_length=4, too_long="drop").render(LONG, "rows")) == 1
-
-
-def test_a_row_that_is_too_long_can_be_cut() -> None:
-    cut = renderer(max_length=4, too_long="truncate").render(LONG, "rows")[1]
-    assert cut.datum().model_input.length == 4
-    assert cut.tokens.tolist() == Characters().encode("abcde")
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([], "it has no rows"),
-        ([{"question": "a"}], "row 0 of rows has no field 'prompt'.*it has 'question'"),
-        ([{"messages": CHAT[:1]}], "row 0 of rows has no assistant message"),
-        ([{"text": ""}], "fewer than two tokens"),
-    ],
+@given(
+    st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=4),
+    st.sampled_from([Characters(), Thinking(), NextRole(), NoTemplate(), Begun(), Parts()]),
 )
-def test_rows_that_cannot_be_learnt_from_are_named(rows, message: str) -> None:
-    with pytest.raises(InvalidInput, match=message):
-        renderer().render(rows, "rows")
-
-
-def test_nothing_is_left_after_dropping_every_row() -> None:
-    with pytest.raises(InvalidInput, match="every row is too long"):
-        renderer(max_length=1, too_long="drop").render(LONG, "rows")
-
-
-def test_a_cut_that_leaves_nothing_to_train_on_is_named() -> None:
-    row = {"prompt": "abcdef", "completion": "g"}
-    with pytest.raises(InvalidInput, match="row 0 of rows has no token to train on"):
-        renderer(max_length=4, too_long="truncate").render([row], "rows")
+def test_every_answer_is_trained_on_whole_and_nothing_that_was_asked(
+    turns: list[tuple[str, str]], tokenizer: Characters
+) -> None:
+    # Upper case marks what was asked.
+    messages = [m for asked, said in turns for m in (U(asked.upper()), A(said))]
+    sequences = rendered({"messages": messages}, tokenizer)
+    trained = [piece.split("]")[0] for text in sequences for piece in text.split("[")[1:]]
+    assert len(trained) == len(turns)
+    for (_, said), piece in zip(turns, trained, strict=True):
+        assert said in piece
+        assert piece.endswith("$")
+        assert not any(letter in piece for letter in "ABCXYZ")

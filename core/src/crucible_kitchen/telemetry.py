@@ -8,6 +8,7 @@
 | `workflow.start`, `workflow.stop`, `workflow.exception` | workflow, run_id, ... |
 | `workflow.restart` | workflow, run_id, step, restart, callback, error |
 | `dataset.load` | dataset, split, rows |
+| `dataset.render` | purpose, dataset, split, and counts of rows and sequences |
 | `training.step`, `training.eval` | run_id, step, total, metrics |
 | `training.checkpoint` | run_id, step |
 | `training.epoch` | run_id, epoch |
