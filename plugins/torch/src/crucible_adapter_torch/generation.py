@@ -57,7 +57,7 @@ class Answer:
         stop = params.stop
         strings = [s for s in stop or () if isinstance(s, str)]
         # Strings and ids end an answer beside the model's own end; only `()` switches that off.
-        ends = frozenset[int]() if stop == () else model.end_tokens
+        ends = frozenset(() if stop == () else model.end_tokens)
         self._stop_tokens = ends | {s for s in stop or () if not isinstance(s, str)}
         self._tokenizer = model.tokenizer
         readable = model.need_tokenizer() if strings else model.tokenizer

@@ -95,13 +95,16 @@ class LanguageModel:
         """The most tokens that the model can read, if it has a limit."""
         return context.limit(self.model)
 
-    @property
-    def end_tokens(self) -> frozenset[int]:
-        """The tokens that end an answer."""
+    @functools.cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The tokens that end an answer: those that the model comes with, the tokenizer's end
+        token, and what ends a turn in its chat template, which is what training teaches.
+        """
         end = getattr(self.model.generation_config, "eos_token_id", None)
-        if end is None and self.tokenizer is not None:
-            end = self.tokenizer.eos_token_id
-        return frozenset([] if end is None else [end] if isinstance(end, int) else end)
+        known = [] if end is None else [end] if isinstance(end, int) else [*end]
+        if self.tokenizer is not None:
+            known += [self.tokenizer.eos_token_id, self.tokenizer.end_of_turn]
+        return tuple(dict.fromkeys(token for token in known if token is not None))
 
     def need_tokenizer(self) -> HuggingFaceTokenizer:
         """Return the tokenizer.

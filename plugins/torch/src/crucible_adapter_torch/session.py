@@ -205,6 +205,8 @@ class Session:
 
     def _export(self, name: str) -> str:
         snapshot = self._engine.snapshot()
+        if (ends := snapshot.end_tokens) and snapshot.model.generation_config is not None:
+            snapshot.model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else [*ends]
         with checkpoints.new_folder(self._folder / "sampler", name) as (partial, final):
             with models.quiet():
                 snapshot.model.save_pretrained(partial)

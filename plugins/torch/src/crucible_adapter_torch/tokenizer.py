@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
-from crucible_kitchen import InvalidInput, Message, Unsupported
+from crucible_kitchen import InvalidInput, Message, Unsupported, end_of_turn
 
 from .segments import segments
 
@@ -46,6 +47,11 @@ class HuggingFaceTokenizer:
     def chat_template(self) -> str | None:
         """The Jinja template of conversations, if the model has one."""
         return self.tokenizer.chat_template  # type: ignore[no-any-return]
+
+    @cached_property
+    def end_of_turn(self) -> int | None:
+        """The token that ends an assistant's turn in the chat template."""
+        return end_of_turn(self)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         backend = self._backend
