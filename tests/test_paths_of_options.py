@@ -30,10 +30,10 @@ def observe(**options: Any) -> None:
             opened.close()
 
 
-def hub(**options: Any) -> None:
+def cache(port: str, **options: Any) -> None:
     """Say where the cache is, and leave it: it takes a hub to fill it."""
-    with Kitchen(adapters={"hub_client": options}) as kitchen:
-        found: Path = kitchen.hub_client.options.cache_dir  # type: ignore[attr-defined]
+    with Kitchen(adapters={port: options}) as kitchen:
+        found: Path = getattr(kitchen, port).options.cache_dir
         found.mkdir(parents=True)
 
 
@@ -41,7 +41,8 @@ USES: dict[str, Callable[[str], None]] = {
     "jsonl": lambda path: metrics(use="jsonl", path=path),
     "sql": lambda path: metrics(use="sql", url=f"sqlite:///{path}"),
     "fsspec": lambda path: blobs(use="fsspec", url=path),
-    "hf-hub": lambda path: hub(use="hf-hub", cache_dir=path),
+    "hf-hub": lambda path: cache("hub_client", use="hf-hub", cache_dir=path),
+    "hf-datasets": lambda path: cache("dataset_store", use="hf-datasets", cache_dir=path),
     "observe.jsonl": lambda path: observe(jsonl=path),
 }
 

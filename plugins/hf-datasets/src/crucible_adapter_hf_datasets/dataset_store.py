@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from crucible_kitchen import (
     AdapterOptions,
     FromEnv,
     InvalidInput,
+    LocalPath,
     NotFound,
     Unsupported,
     hookimpl,
@@ -23,7 +23,7 @@ from .views import Row, Selection, View
 
 
 class Options(AdapterOptions):
-    cache_dir: Path | None = None
+    cache_dir: LocalPath | None = None
     """Folder of downloaded and converted data; the library's own if not set."""
     token: Annotated[SecretStr | None, FromEnv("HF_TOKEN")] = None
     """Access token of the Hub; without one, the login of `hf auth login` is used."""

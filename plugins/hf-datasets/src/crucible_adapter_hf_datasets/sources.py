@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from crucible_kitchen import InvalidInput, NotFound
+from crucible_kitchen import InvalidInput, NotFound, expand_home
 
 from . import formats
 from .files import suffixes
@@ -54,7 +54,10 @@ def find(dataset_id: str) -> Source:
         NotFound: it looks like a path, and there is nothing.
         InvalidInput: files of no known format, or of several.
     """
-    path = Path(dataset_id).expanduser()
+    try:
+        path = expand_home(dataset_id)
+    except ValueError as error:
+        raise NotFound(f"no data set {dataset_id!r}: {error}") from None
     if path.is_dir():
         return Source(f"folder {path.absolute()}", str(path.absolute()))
     if path.is_file():

@@ -14,6 +14,7 @@ from crucible_kitchen import (
     AdapterTimeout,
     Datum,
     ForwardBackwardResult,
+    LocalPath,
     OptimStepResult,
     SessionConfig,
     Tokenizer,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Options(ModelOptions):
-    checkpoint_dir: Path = Path("checkpoints")
+    checkpoint_dir: LocalPath = Path("checkpoints")
     """Folder of the checkpoints and of the weights that were saved with a name."""
     micro_batch_tokens: int = Field(4096, ge=1)
     """Tokens, padding included, computed at a time. More is faster until memory runs out; another
