@@ -92,3 +92,23 @@ def test_rows_up_to_the_context_are_trained_on_and_longer_ones_refused(
 def test_tokens_beyond_the_embedding_are_not_known() -> None:
     models = {"mine": {"model_type": "llama", "intermediate_size": 32, **LLAMA, "vocab_size": 300}}
     assert load(ModelOptions(models=models, device="cpu"), "mine").vocab_size == 300
+
+
+@pytest.mark.parametrize("kind", ["linear", "dynamic", "yarn", "longrope"])
+def test_a_row_is_read_alike_alone_and_next_to_a_stretched_one(
+    make_kitchen: Callable[..., Any], make_datum: Callable[..., Any], kind: str
+) -> None:
+    mine = {**LLAMA, "max_position_embeddings": 16, "rope_parameters": rope(kind, 4.0)}
+    if kind == "longrope":
+        factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+        parameters = {"rope_type": "longrope", "rope_theta": 10000.0, **factors}
+        mine = {**PHI3, "max_position_embeddings": 64, "rope_parameters": parameters}
+    mine["initializer_range"] = 0.5
+    client = make_kitchen(models={"mine": mine}).training_client
+    session = client.start_session(SessionConfig("mine"))
+    rng = np.random.default_rng(0)
+    rows = [make_datum(rng.integers(0, 256, length)) for length in (10, 60, 14, 40)]
+    together = client.await_(client.forward(session, rows)).outputs
+    for row, found in zip(rows, together, strict=True):
+        [alone] = client.await_(client.forward(session, [row])).outputs
+        np.testing.assert_allclose(found["logprobs"], alone["logprobs"], atol=1e-4)

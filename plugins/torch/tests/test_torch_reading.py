@@ -132,6 +132,33 @@ def test_weights_that_do_not_show_whether_a_cache_works_are_read_without_one(cli
     assert cacheable(live_weights.find(client.save_weights_for_sampler(session))) == "any"
 
 
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_answers_that_pass_the_original_context_are_what_a_pass_of_the_row_so_far_says(
+    make_kitchen: Callable[..., Any], make_datum: Callable[..., Any], kind: str
+) -> None:
+    """Then the positions of the whole row change, those in a cache too."""
+    rope = {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0}
+    sizes = {**ATTENTION, "max_position_embeddings": 16, "initializer_range": 0.3}
+    if kind == "longrope":
+        rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+        phi = {"model_type": "phi3", "pad_token_id": 0, "original_max_position_embeddings": 16}
+        sizes |= {**phi, "max_position_embeddings": 64}
+    kitchen = make_kitchen(models={"mine": {**sizes, "rope_parameters": rope}})
+    client = kitchen.training_client
+    session = client.start_session(SessionConfig("mine"))
+    live = client.save_weights_for_sampler(session)
+    params = replace(PARAMS, max_tokens=8, model=live)
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(0, 256, length).tolist() for length in (12, 3, 20, 15)]
+    for prompt, answer in zip(
+        prompts, sample(kitchen.completer.options, prompts, params), strict=True
+    ):
+        for size in range(1, len(answer.tokens) + 1):
+            row = make_datum([*prompt, *answer.tokens[:size]])
+            forward = client.await_(client.forward(session, [row])).outputs[0]["logprobs"]
+            assert abs(answer.logprobs[size - 1] - forward[-1]) < 1e-3
+
+
 # --- causality ---
 
 

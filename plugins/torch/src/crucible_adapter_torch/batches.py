@@ -42,10 +42,12 @@ class Piece:
     loss_inputs: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
-def datum_pieces(datums: Sequence[Datum], loss_inputs: Sequence[str], budget: int) -> list[Piece]:
+def datum_pieces(
+    datums: Sequence[Datum], loss_inputs: Sequence[str], budget: int, steady: int | None = None
+) -> list[Piece]:
     """Copy validated datums into pieces of at most `budget` padded tokens, one row at least.
 
-    Missing loss inputs are ones.
+    Missing loss inputs are ones. Rows of more than `steady` tokens are alone, see `context`.
 
     Raises:
         Unsupported: a datum holds an image.
@@ -59,7 +61,7 @@ def datum_pieces(datums: Sequence[Datum], loss_inputs: Sequence[str], budget: in
         ]
         for name in loss_inputs
     }
-    return pieces(inputs, targets, budget, extra)
+    return pieces(inputs, targets, budget, extra, steady)
 
 
 def token_array(model_input: ModelInput) -> IntArray:
@@ -77,21 +79,25 @@ def pieces(
     targets: Sequence[IntArray],
     budget: int,
     loss_inputs: Mapping[str, Sequence[FloatArray]] | None = None,
+    steady: int | None = None,
 ) -> list[Piece]:
     """Cut sequences and their targets, of the same lengths, into pieces; see `datum_pieces`."""
     lengths = np.array([len(tokens) for tokens in inputs])
     return [
         _piece(rows, lengths[rows], inputs, targets, loss_inputs or {})
-        for rows in plan(lengths, budget)
+        for rows in plan(lengths, budget, steady)
     ]
 
 
-def plan(lengths: IntArray, budget: int) -> list[IntArray]:
-    """Group rows of like lengths, the longest first, within a budget of padded tokens."""
+def plan(lengths: IntArray, budget: int, steady: int | None = None) -> list[IntArray]:
+    """Group rows of like lengths, the longest first, within a budget of padded tokens; those longer
+    than `steady` alone.
+    """
     order = np.argsort(-lengths, kind="stable")
     groups, start = [], 0
     while start < len(order):
-        count = max(1, budget // int(lengths[order[start]]))
+        longest = int(lengths[order[start]])
+        count = 1 if steady is not None and longest > steady else max(1, budget // longest)
         groups.append(order[start : start + count])
         start += count
     return groups

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -20,18 +21,49 @@ def limit(model: Any) -> int | None:
     positions: int | None = getattr(config, "max_position_embeddings", None)
     if positions is None or positions < 0:  # XLNet says -1
         return None
-    return max(positions, _stretched(config, positions)) - _reserved(model)
+    return max(positions, _stretched(config)) - _reserved(model)
 
 
-def _stretched(config: Any, positions: int) -> int:
+def steady(model: Any) -> int | None:
+    """Return up to which length of a row its first tokens are read alike; None where always.
+
+    Two kinds of rotary positions change, for all of a batch, with the longest row in it.
+    """
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type", rope.get("type")) not in ("dynamic", "longrope"):
+        return None
+    return _original(config, rope)
+
+
+def settle(model: Any) -> None:
+    """Make a model forget the longest row that it has read, which "dynamic" positions remember."""
+    for module in model.modules():
+        if getattr(module, "rope_type", None) == "dynamic":
+            original = module.original_inv_freq.to(module.inv_freq.device)
+            module.register_buffer("inv_freq", original, persistent=False)
+            module.max_seq_len_cached = module.original_max_seq_len
+
+
+def grows(model: Any) -> bool:
+    """Say whether positions change with each token of a row that is longer than `steady`."""
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    return rope.get("rope_type") == "dynamic"
+
+
+def _original(config: Any, rope: Mapping[str, Any]) -> int:
+    original = rope.get("original_max_position_embeddings") or getattr(
+        config, "original_max_position_embeddings", None
+    )
+    return int(original or config.max_position_embeddings)
+
+
+def _stretched(config: Any) -> int:
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     kind = rope.get("rope_type", rope.get("type"))
     if kind not in STRETCHED or not rope.get("factor"):
         return 0
-    original = rope.get("original_max_position_embeddings") or getattr(
-        config, "original_max_position_embeddings", None
-    )
-    return int(rope["factor"] * (original or positions))
+    return int(rope["factor"] * _original(config, rope))
 
 
 def _reserved(model: Any) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 from .batches import IntArray
 from .detokenizer import Detokenizer
 from .models import LanguageModel
-from .reading import reader
+from .reading import reader, stage
 
 
 class Answer:
@@ -142,6 +142,7 @@ def generate(
     """
     active = list(answers)
     state = reader(model, [answer.prompt for answer in active])
+    now = stage(model, [len(answer.prompt) for answer in active])
     while True:
         logits = state.advance()
         tokens, logprobs = sample(
@@ -159,6 +160,11 @@ def generate(
             active = [active[i] for i in going]
             tokens = state.keep(going, tokens)
         state.append(tokens)
+        if model.steady is not None:
+            rows = [np.array([*answer.prompt, *answer.tokens], np.int64) for answer in active]
+            if stage(model, [len(row) for row in rows]) != now:
+                now = stage(model, [len(row) for row in rows])
+                state = reader(model, rows)
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ from crucible_kitchen import (
     Unauthorized,
     Unavailable,
     Unsupported,
+    expand_home,
 )
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
@@ -96,6 +97,11 @@ class LanguageModel:
         return context.limit(self.model)
 
     @functools.cached_property
+    def steady(self) -> int | None:
+        """Rows of more tokens than this are to be read alone; None where any may be in a batch."""
+        return context.steady(self.model)
+
+    @functools.cached_property
     def end_tokens(self) -> tuple[int, ...]:
         """The tokens that end an answer: those that the model comes with, the tokenizer's end
         token, and what ends a turn in its chat template, which is what training teaches.
@@ -139,6 +145,8 @@ class LanguageModel:
             inputs["use_cache"] = False
         if keep and "logits_to_keep" in self.accepts:
             inputs["logits_to_keep"] = keep
+        if self.steady is not None:
+            context.settle(self.model)
         return self.model(**inputs).logits  # type: ignore[no-any-return]
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -190,6 +198,7 @@ def load(
     dtype = choose_dtype(opts.dtype, device)
     precision = torch.float32 if precise else dtype
     made_here = name in opts.models
+    name = name if made_here else _with_home(name)
     if revision is not None and (made_here or Path(name).is_dir()):
         raise Unsupported(f"model {name!r} is not on a hub, so it has no revision {revision!r}")
     if not made_here and _is_no_hub_name(name) and not Path(name).is_dir():
@@ -337,6 +346,14 @@ def _looking_back(config: Any, name: str) -> Any:
         if hasattr(config, switch) and (switch != "attn_type" or config.attn_type == "bi"):
             setattr(config, switch, value)
     return config
+
+
+def _with_home(name: str) -> str:
+    """Return the name of a model with the home folder in place of a leading `~`."""
+    try:
+        return str(expand_home(name)) if name.startswith("~") else name
+    except ValueError as error:
+        raise NotFound(f"no model {name!r}: {error}") from None
 
 
 def _is_no_hub_name(name: str) -> bool:

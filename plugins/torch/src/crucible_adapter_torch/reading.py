@@ -19,6 +19,7 @@ from transformers import DynamicCache
 
 from .batches import IntArray
 from .causality import distance, noise, tolerance
+from .context import grows, settle
 from .models import LanguageModel
 
 Prompts = Literal["any", "equal", "none"]
@@ -42,9 +43,20 @@ class Reader(Protocol):
 
 def reader(model: LanguageModel, prompts: Sequence[IntArray]) -> Reader:
     """Return the fastest reader that is right for this model and these prompts."""
-    can = cacheable(model)
-    equal = len({len(prompt) for prompt in prompts}) == 1
+    lengths = [len(prompt) for prompt in prompts]
+    can = cacheable(model) if stage(model, lengths) != "mixed" else "none"
+    equal = len({*lengths}) == 1
     return (Cached if can == "any" or (can == "equal" and equal) else Again)(model, prompts)
+
+
+def stage(model: LanguageModel, lengths: Sequence[int]) -> Literal["short", "long", "mixed"]:
+    """Say where rows are of the length up to which positions are steady, see `context`.
+
+    A reader is good for one stage: on the way to the next, what is in a cache becomes wrong.
+    """
+    if model.steady is None or max(lengths) <= model.steady:
+        return "short"
+    return "long" if min(lengths) > model.steady and not grows(model.model) else "mixed"
 
 
 class Cached:
@@ -58,6 +70,7 @@ class Cached:
     def __init__(self, model: LanguageModel, prompts: Sequence[IntArray]) -> None:
         self._model = model
         self._cache = DynamicCache(config=model.model.config)
+        self._first = True
         self._logits_to_keep = {"logits_to_keep": 1} if "logits_to_keep" in model.accepts else {}
         width = max(map(len, prompts))
         ids = np.zeros((len(prompts), width), np.int64)
@@ -81,6 +94,9 @@ class Cached:
             if "position_ids" in model.accepts:
                 inputs["position_ids"] = self._positions
         with model.lock, model.autocast():
+            if self._first and model.steady is not None:
+                settle(model.model)
+            self._first = False
             logits = model.model(**inputs, past_key_values=self._cache, use_cache=True).logits
         return logits[:, -1].float()  # type: ignore[no-any-return]
 
@@ -113,6 +129,10 @@ class Again:
     @torch.inference_mode()
     def advance(self) -> Tensor:
         model, rows = self._model, self._rows
+        if model.steady is not None and max(map(len, rows)) > model.steady:
+            with model.lock, model.autocast():
+                each = [model.logits(row[None], keep=1)[:, -1] for row in rows]
+            return torch.cat(each).float()
         lengths = torch.tensor([len(row) for row in rows], device=model.device)
         ids = pad_sequence(rows, batch_first=True)
         with model.lock, model.autocast():

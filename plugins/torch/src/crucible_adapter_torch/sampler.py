@@ -100,6 +100,7 @@ class Sampler:
             [tokens[index][:-1] for index in scored],
             [tokens[index][1:] for index in scored],
             min(self._opts.max_batch_tokens, SCORED_TOKENS),
+            steady=language.steady,
         )
         flat = []
         for piece in batch:

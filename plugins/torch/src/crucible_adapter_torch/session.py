@@ -59,6 +59,7 @@ class Session:
         self.config = config
         self.commit = language.commit
         self._vocab_size = language.vocab_size
+        self._steady = language.steady
         self._max_length = min(limits, default=None)
         self._tokenizer = language.tokenizer and HuggingFaceTokenizer(
             language.tokenizer.tokenizer, self._max_length, self._vocab_size
@@ -137,7 +138,8 @@ class Session:
             max_length=self._max_length,
             require_weights=require_weights,
         )
-        return datum_pieces(datums, LOSS_FUNCTIONS[loss_fn].inputs, self._budget), config
+        inputs = LOSS_FUNCTIONS[loss_fn].inputs
+        return datum_pieces(datums, inputs, self._budget, self._steady), config
 
     # --- state ---
 
