@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Crucible
-from crucible_kitchen import Kitchen, SessionConfig
+from crucible_kitchen import Kitchen, SamplingParams, SessionConfig
 from crucible_kitchen.workflows import run_in
 from crucible_kitchen.workflows.supervised import permutation
 
@@ -111,6 +111,70 @@ def test_the_example_learns_to_add(plain_crucible: Crucible, clone: Path) -> Non
     assert outcome.code == 0, outcome.err
     assert outcome.err == ""
     assert float(summary(outcome.out)["test/exact_match"]) >= 0.95
+
+
+CHAT = "docs/examples/chat.toml"
+
+
+@needs_torch
+@pytest.mark.slow
+def test_the_example_of_a_conversation_trains_the_last_answer_as_it_is_asked_for(
+    plain_crucible: Crucible, clone: Path
+) -> None:
+    outcome = plain_crucible("run", CHAT, "--show-rows", "2")
+    assert outcome.code == 0, outcome.err
+    shown = outcome.out[outcome.out.index("<|im_start|>") :]
+    assert shown.startswith(
+        "<|im_start|>user\n48/2 = ?<|im_end|>\n<|im_start|>assistant\n24<|im_end|>\n"
+        "<|im_start|>user\n48+24 = ?<|im_end|>\n<|im_start|>assistant\n72<|im_end|>\n"
+        "<|im_start|>user\nAnd the answer?<|im_end|>\n<|im_start|>assistant\n"
+        "⟦<think>\n\n</think>\n\n72<|im_end|>\n⟧\n"
+    )
+    assert re.findall("⟦.*?⟧", shown, re.DOTALL) == [
+        "⟦<think>\n\n</think>\n\n72<|im_end|>\n⟧",
+        "⟦<think>\n\n</think>\n\n48<|im_end|>\n⟧",
+    ]
+
+
+@needs_torch
+@pytest.mark.slow
+def test_the_example_of_a_conversation_learns_to_answer_in_its_form(
+    plain_crucible: Crucible, clone: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    shorter = ("max_steps=100", "save_every=0", "eval_every=0", "exact_match=false", "test_size=16")
+    outcome = plain_crucible(
+        "run", CHAT, *(f"workflow.{setting}" for setting in shorter), timeout=600
+    )
+    assert outcome.code == 0, outcome.err
+    run_id = summary(outcome.out)["run_id"]
+    weights = json.loads((clone / "runs" / run_id / "run.json").read_text())["weights"]
+    with Kitchen(
+        {
+            "metrics_store": {"use": "jsonl", "path": str(clone / "runs/metrics")},
+            "completer": {"use": "torch", "device": "cpu"},
+        }
+    ) as kitchen:
+        rows = kitchen.metrics_store.read(run_id)
+        losses = [row.value for row in rows if row.metric == "train_mean_nll"]
+        assert losses[0] == pytest.approx(math.log(258), abs=0.2)
+        assert losses[-1] < 0.3
+        answer = kitchen.completer.complete(
+            [
+                {"role": "user", "content": "48/2 = ?"},
+                {"role": "assistant", "content": "24"},
+                {"role": "user", "content": "48+24 = ?"},
+                {"role": "assistant", "content": "72"},
+                {"role": "user", "content": "And the answer?"},
+            ],
+            SamplingParams(max_tokens=64, temperature=0.0, model=weights),
+        )
+    assert re.fullmatch(r"<think>\n\n</think>\n\n\d{1,2}", answer.text)
+    assert answer.finish_reason == "stop"
+    tokenizer = AutoTokenizer.from_pretrained(weights)
+    assert tokenizer.decode(answer.tokens[-1:]) == tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.chat_template == (clone / "docs/examples/chat/template.jinja").read_text()
 
 
 def gsm8k_kitchen(folder: Path) -> Kitchen:
