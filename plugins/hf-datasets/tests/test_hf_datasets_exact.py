@@ -561,7 +561,7 @@ def test_one_file_of_another_format_is_noticed(
 @both_ways
 def test_what_is_no_data_is_passed_over(store: DatasetStore, streaming: bool) -> None:
     written("data/a.jsonl", '{"t": "a"}\n')
-    for name in ("README.md", "notes.md", "more.md", "LICENSE", "LICENSE.txt", "requirements.txt"):
+    for name in ("README.md", "1.md", "2.md", "3.md", "LICENSE", "LICENSE.txt", "notice.txt"):
         written(f"data/{name}", "x\n")
     for name in (".gitattributes", ".hidden.jsonl", "dataset_infos.json", "state.json"):
         written(f"data/{name}", "{}")
