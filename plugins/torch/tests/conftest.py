@@ -35,6 +35,14 @@ MODELS = {
 MakeKitchen = Callable[..., Kitchen]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--architectures",
+        choices=["check", "write"],
+        help="try every architecture of Transformers; check docs/architectures.md, or write it",
+    )
+
+
 @pytest.fixture
 def make_kitchen(tmp_path: Path) -> Iterator[MakeKitchen]:
     """Make kitchens that share a checkpoint folder; arguments are options of the client."""

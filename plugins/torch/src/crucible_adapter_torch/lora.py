@@ -92,9 +92,11 @@ def _check_reach(language: LanguageModel) -> None:
     except RuntimeError as error:  # a module that is called a projection and computes otherwise
         if isinstance(error, torch.OutOfMemoryError):
             raise
+        layers = {name: language.model.get_submodule(name).get_base_layer() for name in weights}
+        plain = _last(name for name in layers if type(layers[name]) in (nn.Linear, Conv1D))
         raise Unsupported(
             f"lora on a {type(language.model).__name__}: with updates the model does not run "
-            f"({error}); name `targets` that are plain projections: {_last(weights)}"
+            f"({error}); name `targets` that are plain projections: {plain}"
         ) from error
     still = {
         name: weight
