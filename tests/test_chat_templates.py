@@ -269,9 +269,14 @@ def test_two_answers_in_a_row_are_trained_on_where_the_template_shows_them_alike
     ]
 
 
-def test_a_turn_that_is_rewritten_by_the_answer_after_it_is_refused() -> None:
+def test_an_answer_follows_what_is_asked_where_the_template_then_rewrites_that() -> None:
     kind = Kind("", (user("Name two."), assistant("Bergen lies north."), assistant("And Oslo.")))
-    assert "writes earlier turns differently" in str(outcome(FAMILY["Qwen 3"], kind))
+    thought = "<think>\n\n</think>\n\n"
+    assert shown(FAMILY["Qwen 3"], kind) == [
+        "<|im_start|>user\nName two.<|im_end|>\n"
+        f"<|im_start|>assistant\n⟦{thought}Bergen lies north.<|im_end|>\n⟧"
+        f"<|im_start|>assistant\n⟦{thought}And Oslo.<|im_end|>\n⟧"
+    ]
 
 
 @pytest.mark.parametrize("after", [system("Be kind, sailor."), assistant("And Oslo.")])
@@ -294,7 +299,10 @@ def test_a_user_is_not_trained_on_in_place_of_an_answer_that_the_template_cuts()
     """The words are in the question, and the template leaves them out of the answer."""
     said = "Ports</think>Bergen lies north."
     kind = Kind("", (user(f"Say {said}"), assistant(said)))
-    assert "leaves out the text" in str(outcome(FAMILY["DeepSeek R1 Distill"], kind))
+    assert shown(FAMILY["DeepSeek R1 Distill"], kind) == [
+        f"<｜begin▁of▁sentence｜><｜User｜>Say {said}<｜Assistant｜><think>\n"
+        f"⟦{said}<｜end▁of▁sentence｜>⟧"
+    ]
 
 
 def test_a_message_without_weight_is_read_and_not_trained_on() -> None:

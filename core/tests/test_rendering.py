@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -133,8 +134,10 @@ def test_a_turn_that_the_mark_of_the_next_role_ends_is_trained_to_end_with_it() 
 def test_a_message_of_weight_0_is_not_trained_on() -> None:
     row = {"messages": [U("6*7?"), A("41", weight=0), U("Sure?"), A("42", weight=1)]}
     assert rendered(row, NextRole()) == ["$6*7?<assistant>41$Sure?<assistant>[42$]"]
-    with pytest.raises(InvalidInput, match="no assistant message to train on"):
+    with pytest.raises(InvalidInput, match="train on; its roles are 'user', 'assistant'"):
         rendered({"messages": [U("a"), A("b", weight=0)]})
+    with pytest.raises(InvalidInput, match="message 1 has weight 0, and train_on = 'all_tokens'"):
+        rendered(row, train_on="all_tokens")
 
 
 def test_an_answer_that_nothing_comes_before_is_refused() -> None:
@@ -142,10 +145,11 @@ def test_an_answer_that_nothing_comes_before_is_refused() -> None:
         rendered({"messages": [A("yo")]})
 
 
-def test_a_prompt_that_opens_a_think_block_leaves_the_whole_answer_to_be_trained_on() -> None:
-    class Opening(Characters):
-        prompt = "<assistant><think>"
+class Opening(Characters):
+    prompt = "<assistant><think>"
 
+
+def test_a_prompt_that_opens_a_think_block_leaves_the_whole_answer_to_be_trained_on() -> None:
     # The answer begins as the think block does.
     assert rendered({"messages": [U("a"), A("<b>")]}, Opening()) == ["<user>a;<assistant>[<b>;$]"]
     thought = {"messages": [U("a"), A("<think>hm</think>b")]}
@@ -170,6 +174,45 @@ def test_thoughts_that_a_template_leaves_out_continue_the_think_block_of_the_pro
     assert rendered(row, ForgetsThoughts()) == ["<user>a;<assistant><think>[hm</think>b$]"]
 
 
+class Verbatim(Opening):
+    """Opens a think block, and writes what the answer says, as QwQ's does."""
+
+    def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+        return super().write(messages, kwargs).replace("b;", "b$").replace("crucible;", "crucible$")
+
+
+@pytest.mark.parametrize("template", [Verbatim, ForgetsThoughts])
+def test_an_answer_whose_think_block_the_prompt_opens_continues_the_prompt(
+    template: type[Characters],
+) -> None:
+    """As answers of a server are, whose prompt opened the block."""
+    (shown,) = rendered({"messages": [U("a"), A("hm</think>b")]}, template())
+    assert shown == "<user>a;<assistant><think>[hm</think>b$]"
+
+
+class SystemInLastUser(Characters):
+    """Puts the system's text into the last message, if that is the user's, as Mistral's do."""
+
+    prompt = "!"
+
+    def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+        told = [m["content"] for m in messages if m["role"] == "system"]
+        turns = [m for m in messages if m["role"] != "system"]
+        if turns[-1]["role"] == "user":
+            turns[-1]["content"] = "".join([*told, turns[-1]["content"]])
+        return "".join(
+            f"!{m['content']}$" if m["role"] == "assistant" else f"<{m['content']}>" for m in turns
+        )
+
+
+def test_what_was_asked_is_the_prompt_where_the_answer_makes_the_template_rewrite_it() -> None:
+    system = {"role": "system", "content": "Be kind. "}
+    assert rendered({"messages": [system, *CHAT]}, SystemInLastUser()) == [
+        "<Be kind. hi>![yo$]",
+        "<hi>!yo$<Be kind. 1?>![2$]",
+    ]
+
+
 def test_a_template_that_leaves_out_what_a_row_says_is_refused() -> None:
     class Deaf(Characters):
         def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
@@ -179,9 +222,23 @@ def test_a_template_that_leaves_out_what_a_row_says_is_refused() -> None:
         def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
             return super().write([{**m, "content": m["content"][:2]} for m in messages], kwargs)
 
-    told = {"messages": [{"role": "system", "content": "be nice"}, *CHAT]}
-    with pytest.raises(InvalidInput, match="leaves out message 0, of role 'system': 'be nice'"):
-        rendered(told, Deaf())
+    class Flat(Characters):
+        def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+            return super().write(messages, kwargs).replace("\n", " ")
+
+    for told in ("be nice", "i", "hi"):  # the user's message has the last two as well
+        row = {"messages": [{"role": "system", "content": told}, *CHAT]}
+        for train_on in ("all_assistant_messages", "all_tokens"):
+            with pytest.raises(InvalidInput, match="leaves out message 0, of role 'system'"):
+                rendered(row, Deaf(), train_on=train_on)
+    with pytest.raises(InvalidInput, match="leaves out message 0, of role 'system'"):
+        rendered(
+            {"messages": [{"role": "system", "content": "i"}, U("hi")]},
+            Deaf(),
+            train_on="all_tokens",
+        )
+    with pytest.raises(InvalidInput, match="leaves out the text of the answer"):
+        rendered({"messages": [U("hi"), A("def f():\n    pass")]}, Flat())
     with pytest.raises(InvalidInput, match="leaves out the text of the answer: 'long'"):
         rendered({"messages": [U("hi"), A("long")]}, Terse())
     with pytest.raises(InvalidInput, match="leaves out reasoning_content of the answer: 'hm'"):
@@ -214,11 +271,51 @@ def test_a_tool_call_is_given_as_the_template_takes_it() -> None:
     assert first == '<user>Oslo?;<assistant>[weather{"city": "Oslo"};$]'
 
 
+def called(arguments: str) -> dict[str, Any]:
+    return {
+        "messages": [
+            U("?"),
+            A(None, tool_calls=[{"function": {"name": "f", "arguments": arguments}}]),
+        ]
+    }
+
+
+def test_arguments_that_are_text_stay_as_they_were_written_where_the_template_takes_text() -> None:
+    for arguments in ('{"x":1.10}', '{"x": 0.1234567890123456789}', '{ "x":"a"}'):
+        assert rendered(called(arguments), ToolsOfText()) == [
+            f"<user>?;<assistant>[f{arguments};$]"
+        ]
+
+
+def test_arguments_that_are_text_are_read_where_the_template_takes_a_table() -> None:
+    assert rendered(called('{"x":"a", "y":1.10}'), Tools()) == [
+        '<user>?;<assistant>[f(x="a",y="1.1");$]'
+    ]
+    with pytest.raises(InvalidInput, match="would lose digits"):
+        rendered(called('{"x": 0.1234567890123456789}'), Tools())
+
+
+def test_a_template_that_takes_both_is_given_the_text_where_a_number_is_written_otherwise() -> None:
+    class Both(Tools):
+        def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+            for message in messages:
+                for call in message.pop("tool_calls", ()):
+                    said = call["function"]["arguments"]
+                    text = said if isinstance(said, str) else json.dumps(said)
+                    message["content"] = call["function"]["name"] + text
+            return super().write(messages, kwargs)
+
+    assert rendered(called('{"x":1.10}'), Both()) == ['<user>?;<assistant>[f{"x":1.10};$]']
+    assert rendered(called('{"x":1.1}'), Both()) == ['<user>?;<assistant>[f{"x": 1.1};$]']
+
+
 def test_tools_that_a_template_does_not_show_are_refused() -> None:
     with pytest.raises(InvalidInput, match="leaves out the tool 'weather'"):
         rendered({"messages": CHAT, "tools": TOOLS})
     with pytest.raises(InvalidInput, match="leaves out a tool call of the answer: 'weather'"):
         rendered({"messages": CALLED})
+    with pytest.raises(InvalidInput, match="leaves out a tool call of message 1, of role 'assist"):
+        rendered({"messages": CALLED}, train_on="last_assistant_message")
 
 
 def test_content_is_given_as_text_or_as_parts_as_the_template_wants_it() -> None:
@@ -240,6 +337,14 @@ def test_settings_of_the_template_come_from_the_configuration_and_above_it_the_r
     ]
     row = {"messages": CHAT[:2], "chat_template_kwargs": {"style": "bold"}}
     assert rendered(row, Styled(), **settings) == ["bold:<user>hi;<assistant>[yo;$]"]
+
+
+@pytest.mark.parametrize("name", ["tokenize", "add_generation_prompt", "chat_template"])
+def test_what_is_not_the_templates_cannot_be_set(name: str) -> None:
+    with pytest.raises(InvalidInput, match=f"chat_template_kwargs has '{name}'"):
+        rendered({"messages": CHAT, "chat_template_kwargs": {name: True}})
+    with pytest.raises(InvalidInput, match=f"chat_template_kwargs has '{name}'"):
+        rendered({"messages": CHAT}, chat_template_kwargs={name: True})
 
 
 def test_a_template_that_writes_the_date_is_given_the_day_of_the_run() -> None:
@@ -279,6 +384,27 @@ def test_a_completion_continues_the_tokens_of_its_prompt_without_a_space_between
     assert example.prompt_length == 3
     (example,) = Renderer(Joining()).render(RowReader().read({"prompt": "x", "completion": "ab"}))
     assert Characters().decode(example.tokens.tolist()) == " x\ue000$"
+
+
+def test_a_tokenizer_may_lose_the_case_of_what_it_is_given() -> None:
+    class Lower(Characters):
+        def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+            return super().encode(text.lower())
+
+    row = {"messages": [{"role": "system", "content": "Be Kind"}, U("Hi"), A("Yo")]}
+    assert rendered(row, Lower()) == ["<system>be kind;<user>hi;<assistant>[yo;$]"]
+
+
+def test_half_of_a_surrogate_pair_is_refused() -> None:
+    class Strict(Characters):
+        def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+            if "\ud83d" in text:
+                raise TypeError("TextInputSequence must be str")  # as `tokenizers` says it
+            return super().encode(text)
+
+    for row in ({"prompt": "a\ud83d", "completion": "b"}, {"messages": [U("\ud83d"), A("b")]}):
+        with pytest.raises(InvalidInput, match=r"has '\\ud83d', half of a surrogate pair"):
+            rendered(row, Strict())
 
 
 @given(st.text(max_size=20), st.text(max_size=20).filter(lambda text: "$" not in text))

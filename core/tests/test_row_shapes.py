@@ -22,6 +22,7 @@ CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
         {"conversations": SHAREGPT},
         {"conversation": CHAT},
         {"messages": json.dumps(CHAT)},
+        {"prompt": json.dumps(CHAT[:1]), "completion": json.dumps(CHAT[1:])},
         {"conversations": json.dumps(SHAREGPT)},
         {"messages": [{**CHAT[0], "name": None}, CHAT[1]], "prompt": "hi", "text": "a"},
         {"instruction": "hi", "input": "", "output": "yo"},
@@ -32,6 +33,12 @@ def test_a_conversation_is_known_in_each_of_its_forms(row: dict[str, Any]) -> No
     read = RowReader().read(row)
     assert isinstance(read, Conversation)
     assert read.messages == CHAT
+
+
+def test_a_text_that_only_looks_like_a_conversation_is_a_text() -> None:
+    for prompt in ("[1, 2]", "[note]", '[{"x": 1}]', "[]"):
+        row = {"prompt": prompt, "completion": prompt}
+        assert RowReader().read(row) == PromptCompletion(prompt, prompt)
 
 
 def test_an_alpaca_row_keeps_its_input_its_system_and_its_history() -> None:
@@ -63,9 +70,7 @@ def test_a_function_call_of_sharegpt_is_a_tool_call() -> None:
 @pytest.mark.parametrize(
     ("arguments", "read"),
     [
-        ('{"x": 1}', {"x": 1}),
-        ('{"x": 1.10}', '{"x": 1.10}'),  # another number once it is read and written
-        ("not JSON", "not JSON"),
+        ('{"x":1}', '{"x":1}'),
         ({"x": None}, {"x": None}),
     ],
 )
@@ -75,6 +80,13 @@ def test_arguments_of_a_call_say_what_they_said(arguments: Any, read: Any) -> No
     shape = RowReader().read(row)
     assert isinstance(shape, Conversation)
     assert shape.messages[1]["tool_calls"][0]["function"]["arguments"] == read
+
+
+def test_a_call_without_arguments_has_none() -> None:
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}
+    shape = RowReader().read({"messages": [CHAT[0], call]})
+    assert isinstance(shape, Conversation)
+    assert shape.messages[1]["tool_calls"][0]["function"] == {"name": "f", "arguments": {}}
 
 
 @pytest.mark.parametrize("written", [lambda value: value, json.dumps])
@@ -118,9 +130,16 @@ def test_a_setting_is_followed_whatever_other_fields_there_are() -> None:
         (RowReader(), {"prompt": "1?", "completion": CHAT}, "only completion is a list"),
         (RowReader(prompt="{a}", completion="b"), {"a": ["x"]}, "a list cannot be written"),
         (RowReader(prompt="{a}", completion="b"), {"a": {"x": 1}}, "a dict cannot be written"),
+        (RowReader(prompt="{a[x]}", completion="b"), {"a": {"x": None}}, "a null cannot be"),
         (RowReader(prompt="{a", completion="b"), {"a": "x"}, "does not fit"),
         (RowReader(prompt="{a.b}", completion="b"), {"a": "x"}, "does not fit"),
         (RowReader(), {"messages": "[1"}, "the conversation is a text that is not JSON"),
+        (RowReader(), {"messages": "[" * 100_000}, "a text that is not JSON"),
+        (
+            RowReader(),
+            {"messages": {"role": ["user"]}, "text": "a"},
+            "list of messages, not a dict",
+        ),
         (RowReader(), {"messages": ["hi"]}, "message 0 is a str, not a table of role and"),
         (RowReader(), {"messages": [{"role": "user"}]}, "the content of message 0 is missing"),
         (
@@ -137,6 +156,12 @@ def test_a_setting_is_followed_whatever_other_fields_there_are() -> None:
         (RowReader(), {"messages": [{**CHAT[1], "weight": 0.5}]}, "it must be 0 or 1"),
         (RowReader(), {"messages": CHAT, "tools": "nope"}, "tools is a text that is not JSON"),
         (RowReader(), {"messages": CHAT, "tools": ["f"]}, "tools are a list of JSON schemas"),
+        (RowReader(), {"messages": CHAT, "tools": [{"function": None}]}, "a list of JSON schemas"),
+        (
+            RowReader(),
+            {"messages": [{**CHAT[1], "function_call": {"name": "f", "arguments": "{}"}}]},
+            "message 0 has a function_call, which is now a list of tool_calls",
+        ),
         (
             RowReader(),
             {"messages": [{**CHAT[1], "tool_calls": [{"function": {}}]}]},

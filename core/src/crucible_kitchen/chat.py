@@ -7,15 +7,17 @@ arguments of a call may be JSON text.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, TypeAlias, TypeGuard
 
 from .errors import InvalidInput
 
 ChatMessage: TypeAlias = dict[str, Any]
-"""A message with a `role` that is text and a `content` that is text, empty where it had none, and
-`tool_calls` whose arguments are a dictionary where they were JSON text of one."""
+"""A message with a `role` that is text and a `content` that is text, empty where it had none. Its
+`tool_calls` have a function with a name and arguments: a dictionary, or text as it was written."""
 
 SHAREGPT_ROLES = {
     "human": "user",
@@ -45,6 +47,18 @@ def is_conversation(value: Any) -> bool:
     return is_list(value) or (isinstance(value, str) and value.lstrip()[:1] == "[")
 
 
+def is_conversation_text(value: Any) -> bool:
+    """Whether a value is JSON text of a list of messages, and could be nothing else."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return False
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(value)
+        return bool(found) and all(
+            isinstance(item, dict) and ("role" in item or "from" in item) for item in found
+        )
+    return False
+
+
 def conversation(value: Any) -> list[ChatMessage]:
     """Return the messages of a conversation.
 
@@ -68,7 +82,7 @@ def parsed(value: Any, what: str) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{what} is a text that is not JSON: {error}") from None
 
 
@@ -83,9 +97,13 @@ def tools_of(value: Any) -> list[dict[str, Any]] | None:
     tools = parsed(value, "tools")
     if tools is None or (is_list(tools) and not tools):
         return None
-    if not is_list(tools) or not all(isinstance(tool, Mapping) for tool in tools):
+    if not is_list(tools) or not all(map(_is_tool, tools)):
         raise InvalidInput(f"tools are a list of JSON schemas, not {tools!r:.60}")
     return [dict(tool) for tool in tools]
+
+
+def _is_tool(value: Any) -> bool:
+    return isinstance(value, Mapping) and isinstance(value.get("function", value), Mapping)
 
 
 def weight_of(message: Mapping[str, Any]) -> float:
@@ -104,6 +122,8 @@ def _message(value: Any, where: str) -> ChatMessage:
         raise InvalidInput(_not_text("role", message, where))
     if "weight" in message and message["weight"] not in (0, 1):
         raise InvalidInput(f"{where}: weight is {message['weight']!r}; it must be 0 or 1")
+    if "function_call" in message:
+        raise InvalidInput(f"{where} has a function_call, which is now a list of tool_calls")
     if "tool_calls" in message:
         message["tool_calls"] = _tool_calls(message["tool_calls"], where)
         if not message["tool_calls"]:
@@ -167,19 +187,42 @@ def _tool_call(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise InvalidInput(f"{where}: a tool call has a function with a name: {value!r:.80}")
     function = dict(function)
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        function["arguments"] = _arguments(arguments)
+    function.setdefault("arguments", {})
     if "function" not in call:
         return {"type": "function", "function": function}
     return {"type": "function", **call, "function": function}
 
 
-def _arguments(text: str) -> Any:
-    """Return what JSON text of arguments says, unless that would write a number differently."""
+def arguments_of(call: Mapping[str, Any], *, as_text: bool) -> Any:
+    """Return the arguments of a tool call, as a dictionary where they are JSON text of one.
+
+    Args:
+        call: the tool call.
+        as_text: whether they may stay text where a dictionary would write a number differently.
+
+    Raises:
+        InvalidInput: a number of the text would be another one in a dictionary.
+    """
+    arguments = call["function"]["arguments"]
+    if not isinstance(arguments, str):
+        return arguments
     try:
-        found = json.loads(text)
-    except ValueError:
-        return text
-    exact = json.loads(text, parse_float=str) == json.loads(json.dumps(found), parse_float=str)
-    return found if isinstance(found, dict) and exact else text
+        found = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    if not isinstance(found, dict):
+        return arguments
+    if as_text and not _same(arguments, found, str):
+        return arguments
+    if not _same(arguments, found, Decimal):
+        raise InvalidInput(
+            "the chat template takes arguments of a tool call as a table, in which a number of "
+            f"{arguments!r:.80} would lose digits"
+        )
+    return found
+
+
+def _same(text: str, found: Any, number: Callable[[str], Any]) -> bool:
+    """Whether what was found in JSON text is written with the same numbers."""
+    again = json.loads(json.dumps(found), parse_float=number)
+    return bool(json.loads(text, parse_float=number) == again)

@@ -12,10 +12,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
-from .chat import REASONING_FIELDS, ChatMessage
+from .chat import REASONING_FIELDS, ChatMessage, arguments_of
 from .errors import AdapterError, InvalidInput, Unsupported
 from .tokenization import Tokenization
 from .types import Tokenizer
@@ -24,6 +23,13 @@ _NOT_ASKING = ("system", "developer", "assistant")  # roles whose mark does not 
 _PROBE = "crucible"  # a text that no template writes by itself
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+_TAGS = re.compile(r"</?think>")
+# What `apply_chat_template` is told by us, and not by a row or a configuration.
+_OURS = {
+    *("conversation", "messages", "chat_template", "add_generation_prompt", "tokenize"),
+    *("continue_final_message", "return_dict", "return_assistant_tokens_mask", "return_tensors"),
+    *("padding", "truncation", "max_length", "tokenizer_kwargs"),
+}
 _DATE = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 
 
@@ -78,6 +84,7 @@ class _Style:
     no_content: bool = False  # an assistant's empty content is left out beside tool calls
     thoughts_apart: bool = False  # an answer's think block in a field, not in its content
     arguments_as_text: bool = False  # of tool calls, JSON text and not a dictionary
+    text_as_well: bool = False  # arguments that are text are written as they are
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,9 @@ class ChatTemplate:
         kwargs: what else the template is given: `enable_thinking`, `reasoning_effort`, ...
         tools: JSON schemas of the tools that the model is shown.
         date: what a template that writes the date calls today; None is today.
+
+    Raises:
+        InvalidInput: `kwargs` has what is not the template's.
     """
 
     tokenizer: Tokenizer
@@ -96,6 +106,11 @@ class ChatTemplate:
     tools: Sequence[Mapping[str, Any]] | None = None
     date: datetime.date | None = None
     _shared: dict[str, Any] = field(default_factory=dict)  # found out once, for any kwargs
+
+    def __post_init__(self) -> None:
+        if ours := _OURS & self.kwargs.keys():
+            listed = ", ".join(map(repr, sorted(ours)))
+            raise InvalidInput(f"chat_template_kwargs has {listed}, which cannot be set")
 
     def with_(
         self, kwargs: Mapping[str, Any], tools: Sequence[Mapping[str, Any]] | None
@@ -217,17 +232,23 @@ class ChatTemplate:
                 out a part of what they say.
         """
         if len(messages) < 2:
-            raise InvalidInput("nothing comes before the answer, so there is nothing to ask it for")
+            raise InvalidInput(
+                "nothing comes before the answer, so there is nothing to ask it for; a greeting "
+                "with weight = 0 is read and not trained on"
+            )
         asked = self.render(messages[:-1], generate=True)
         whole = self._parted(asked, self.render(messages))
         answer = self._divide(asked, whole, messages)
         said = self.tokens.decode([*itertools.compress(answer.ids, answer.trained)])
-        if (missing := _missing(messages[-1], asked.text, said)) is not None:
+        missing = self._missing(messages[-1], asked.text, said)
+        closes = "</think>" in messages[-1]["content"].partition("<think>")[0]
+        if missing is not None or (closes and answer.start < len(asked.ids)):
             opened = self._continued(asked, messages[-1])
-            if opened is None:
+            if missing is not None and opened is None:
                 raise InvalidInput(missing)
-            answer = opened
-        self._check_shown(messages, whole.text)
+            answer = opened or answer
+        self.check_shown(messages[:-1], asked)
+        self._check_tools(whole)
         return self._ended(answer, messages, whole, following)
 
     def _parted(self, asked: Rendering, whole: Rendering) -> Rendering:
@@ -259,10 +280,7 @@ class ChatTemplate:
         if start < len(asked.ids):
             told = _common(asked.ids, self.render(messages[:-1]).ids)
         if start < told:
-            raise InvalidInput(
-                "the chat template writes earlier turns differently once the answer follows, so "
-                "what the model is asked is not known; are there two answers in a row?"
-            )
+            return self._rewritten(asked, messages)
         flags = [*map(bool, whole.trained or ())]
         if any(flags[start:]):
             first = flags.index(True, start)
@@ -279,11 +297,32 @@ class ChatTemplate:
                 start -= 1
         return _all_from(start, whole.ids)
 
+    def _rewritten(self, asked: Rendering, messages: Sequence[ChatMessage]) -> Answer:
+        """Find an answer before which the template writes the prompt differently, as Mistral's do,
+        which put the system's text into the last message if a user says it. What the model is
+        asked is the prompt; the answer is what follows the prompt's last message.
+        """
+        mark = f"{_PROBE}-{_PROBE}"
+        turns = [*messages[:-2], {**messages[-2], "content": mark}]
+        opening = self.render(turns, generate=True).text.rpartition(mark)[2]
+        whole = self.render([*turns, messages[-1]])
+        follows = whole.text.partition(mark)[2]
+        if whole.trained is not None or not follows.startswith(opening):
+            raise InvalidInput(
+                "the chat template writes earlier turns differently once the answer follows, so "
+                "what the model is asked is not known; are there two answers in a row?"
+            )
+        ids = self.tokens.after(asked.text, follows.removeprefix(opening), asked.ids)
+        return _all_from(len(asked.ids), [*asked.ids, *ids])
+
     def _continued(self, asked: Rendering, message: ChatMessage) -> Answer | None:
         """Return an answer as the continuation of a prompt that opens a think block, for templates
-        that leave the thoughts of every answer out (DeepSeek-R1); None where there is no such.
+        that leave the thoughts of every answer out (DeepSeek-R1), and answers that do not open
+        theirs; None where there is no such.
         """
-        head, _, content = message["content"].partition("<think>")
+        head, opens, content = message["content"].partition("<think>")
+        if not opens and "</think>" in head:
+            head, content = "", head
         reasoning = [message[name] for name in REASONING_FIELDS if message.get(name)]
         if reasoning and not content:
             content = f"{reasoning[0].rstrip()}\n</think>\n\n{message['content']}"
@@ -385,22 +424,64 @@ class ChatTemplate:
 
     # --- what the template leaves out ---
 
-    def _check_shown(self, messages: Sequence[ChatMessage], text: str) -> None:
-        """Refuse a conversation of which the template leaves out what the model is told."""
-        shown = _Shown(text)
-        for index, message in enumerate(messages[:-1]):
-            content = message["content"]
-            if message["role"] == "assistant":  # thoughts of earlier turns may be forgotten
-                content = content.rpartition("</think>")[2]
-            if not shown.has(content):
-                raise InvalidInput(
-                    f"the chat template leaves out message {index}, of role "
-                    f"{message['role']!r}: {_short(content)}"
-                )
+    def check_shown(self, messages: Sequence[ChatMessage], shown: Rendering) -> None:
+        """Refuse a conversation of which the template leaves out what a model is to be told.
+
+        Args:
+            messages: the turns.
+            shown: their rendering.
+
+        Raises:
+            InvalidInput: a message or a tool call is not there.
+        """
+        text = _Shown(shown.text, self.tokens)
+        unseen = self._unseen(messages)
+        for index, message in enumerate(messages):
+            # Thoughts of earlier turns may be forgotten.
+            told = [("", message["content"].rpartition("</think>")[2]), *_calls(message)]
+            for what, said in told:
+                if not text.has(said) or (not what and index in unseen):
+                    raise InvalidInput(
+                        f"the chat template leaves out {what and f'{what} of '}message {index}, "
+                        f"of role {message['role']!r}: {_short(said)}"
+                    )
+
+    def _check_tools(self, shown: Rendering) -> None:
+        """Refuse tools of which nothing is shown, neither what they are nor a call of them."""
+        text = _Shown(shown.text, self.tokens)
         for tool in self.tools or ():
             name = tool.get("function", tool).get("name")
-            if isinstance(name, str) and not shown.has(name):
+            if isinstance(name, str) and not text.has(name):
                 raise InvalidInput(f"the chat template leaves out the tool {name!r}")
+
+    def _unseen(self, messages: Sequence[ChatMessage]) -> set[int]:
+        """Return the places of messages that the template leaves out whatever they say: a short
+        text, or one that is said twice, would be found elsewhere.
+        """
+        kind = tuple((m["role"], bool(m["content"]), "tool_calls" in m) for m in messages)
+
+        def find() -> set[int]:
+            marks = {place: f"{_PROBE}{place}." for place, (_, says, _) in enumerate(kind) if says}
+            probe = [{**m, "content": marks.get(i, "")} for i, m in enumerate(messages)]
+            try:
+                shown = self.render(probe).text
+            except AdapterError:  # it looks into what is said
+                return set()
+            return {place for place, mark in marks.items() if mark not in shown}
+
+        found: set[int] = self._once(f"unseen {kind}", find)
+        return found
+
+    def _missing(self, message: ChatMessage, asked: str, said: str) -> str | None:
+        """Return what the template leaves out of an answer, if it does."""
+        shown = _Shown(said, self.tokens)
+        for what, text in _texts(message):
+            if not shown.has(text) and not shown.ends(asked, text):
+                return (
+                    f"the chat template leaves out {what} of the answer: {_short(text)}. What is "
+                    "trained on would not be what the row says"
+                )
+        return None
 
     # --- what kind of template it is ---
 
@@ -459,10 +540,11 @@ class ChatTemplate:
         for no_content in (False, True):
             for as_text in (False, True):
                 tried = replace(style, no_content=no_content, arguments_as_text=as_text)
-                if self._shows(turns, tried, f"{_PROBE}_call", f'"{_PROBE}"'):
-                    return tried
-                if self._shows(turns, tried, f"{_PROBE}_call", f">{_PROBE}<"):
-                    return tried
+                for written in (f'"{_PROBE}"', f">{_PROBE}<"):
+                    if self._shows(turns, tried, f"{_PROBE}_call", written):
+                        text = replace(tried, arguments_as_text=True)
+                        as_it_is = json.dumps(arguments)
+                        return replace(tried, text_as_well=self._shows(turns, text, as_it_is))
         return style
 
     def _shows(self, messages: Sequence[ChatMessage], style: _Style, *texts: str) -> bool:
@@ -483,18 +565,6 @@ def _all_from(start: int, ids: list[int]) -> Answer:
     return Answer(ids, start, None, [place >= start for place in range(len(ids))])
 
 
-def _missing(message: ChatMessage, asked: str, said: str) -> str | None:
-    """Return what the template leaves out of an answer, if it does."""
-    shown = _Shown(said)
-    for what, text in _texts(message):
-        if not shown.has(text) and not shown.ends(asked, text):
-            return (
-                f"the chat template leaves out {what} of the answer: {_short(text)}. What is "
-                "trained on would not be what the row says"
-            )
-    return None
-
-
 def _styled(message: ChatMessage, style: _Style) -> ChatMessage:
     """Return a message as a template wants it."""
     styled = {name: value for name, value in message.items() if name != "weight"}
@@ -506,8 +576,8 @@ def _styled(message: ChatMessage, style: _Style) -> ChatMessage:
     if "tool_calls" in message:
         if style.no_content and not message["content"]:
             styled["content"] = None
-        if style.arguments_as_text:
-            styled["tool_calls"] = [_with_text(call) for call in message["tool_calls"]]
+        give = _with_text if style.arguments_as_text else _with_table
+        styled["tool_calls"] = [give(call, style) for call in message["tool_calls"]]
     return styled
 
 
@@ -518,11 +588,16 @@ def _thinks(message: ChatMessage) -> bool:
     return message["role"] == "assistant" and not apart and _THOUGHT.match(said) is not None
 
 
-def _with_text(call: Mapping[str, Any]) -> dict[str, Any]:
+def _with_text(call: Mapping[str, Any], style: _Style) -> dict[str, Any]:
     function = dict(call["function"])
-    if not isinstance(function.get("arguments"), str):
-        function["arguments"] = json.dumps(function.get("arguments"), ensure_ascii=False)
+    if not isinstance(function["arguments"], str):
+        function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
     return {**call, "function": function}
+
+
+def _with_table(call: Mapping[str, Any], style: _Style) -> dict[str, Any]:
+    arguments = arguments_of(call, as_text=style.text_as_well)
+    return {**call, "function": {**call["function"], "arguments": arguments}}
 
 
 def _dated(source: str, date: datetime.date) -> str:
@@ -541,10 +616,15 @@ def _texts(message: ChatMessage) -> list[tuple[str, str]]:
     for name in REASONING_FIELDS:
         if isinstance(message.get(name), str):
             said.append((name, message[name]))
+    return [*said, *_calls(message)]
+
+
+def _calls(message: ChatMessage) -> list[tuple[str, str]]:
+    """Return what the tool calls of a message say, with what it is."""
+    said = []
     for call in message.get("tool_calls", ()):
-        function = call["function"]
-        said.append(("a tool call", function["name"]))
-        arguments = function.get("arguments")
+        said.append(("a tool call", call["function"]["name"]))
+        arguments = arguments_of(call, as_text=True)
         if isinstance(arguments, Mapping):
             said += [("an argument", value) for value in _leaves(arguments)]
     return said
@@ -559,27 +639,37 @@ def _leaves(value: Any) -> list[str]:
 
 
 class _Shown:
-    """What a template wrote, to be searched for what it was to write, white space aside."""
+    """What a template wrote, to be searched for what it was to write.
 
-    def __init__(self, text: str) -> None:
+    White space around a text, and around its think tags, is the template's to choose; that within
+    a text is not.
+    """
+
+    def __init__(self, text: str, tokens: Tokenization) -> None:
         self._text = text
-
-    @cached_property
-    def _bare(self) -> str:
-        return _bare(self._text)
+        self._tokens = tokens
 
     def has(self, text: str) -> bool:
-        """Whether it holds a text, as it is or as JSON."""
-        if text in self._text or _bare(text) in self._bare:
+        """Whether it holds a text: as it is, as JSON, or as the tokenizer gives it back."""
+        return all(map(self._holds, filter(None, map(str.strip, _TAGS.split(text)))))
+
+    def _holds(self, text: str) -> bool:
+        if text in self._text:
             return True
         written = (json.dumps(text, ensure_ascii=ascii)[1:-1] for ascii in (False, True))
-        return any(_bare(form) in self._bare for form in written)
+        if any(form in self._text for form in written):
+            return True
+        # Some tokenizers lose the case, the accents or the spaces of what they are given.
+        return self._given_back(text) in self._given_back(self._text)
+
+    def _given_back(self, text: str) -> str:
+        return self._tokens.decode(self._tokens.encode(text)).strip()
 
     def ends(self, before: str, text: str) -> bool:
         """Whether it holds the rest of a text whose beginning ends what comes before it."""
-        wanted, opened = _bare(text), _bare(before[-200:])
+        wanted, opened, shown = _bare(text), _bare(before[-200:]), _bare(self._text)
         return any(
-            opened.endswith(wanted[:cut]) and wanted[cut:] in self._bare
+            opened.endswith(wanted[:cut]) and wanted[cut:] in shown
             for cut in range(1, min(len(wanted), 40) + 1)
         )
 

@@ -30,8 +30,16 @@ class Tokenization:
         return self._tokenizer.eos_token_id
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of the text alone, without a begin or end token."""
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        """Return the ids of the text alone, without a begin or end token.
+
+        Raises:
+            InvalidInput: it has half of a surrogate pair, which is not a character.
+        """
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False)
+        except (TypeError, UnicodeError):
+            check_characters(text)
+            raise
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text, special tokens included."""
@@ -111,3 +119,18 @@ class Tokenization:
     def is_blank(self, token: int) -> bool:
         """Whether the token is white space."""
         return self.decode([token]).strip() == ""
+
+
+def check_characters(text: str) -> None:
+    """Refuse half of a surrogate pair: JSON can write one, and it is not a character.
+
+    Raises:
+        InvalidInput: the text has one.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = text[error.start]
+        raise InvalidInput(
+            f"its text has {half!r}, half of a surrogate pair, which is not a character"
+        ) from None

@@ -11,7 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from ..chat import ChatMessage, conversation, is_conversation, is_list, parsed, tools_of
+from ..chat import (
+    ChatMessage,
+    conversation,
+    is_conversation,
+    is_conversation_text,
+    is_list,
+    parsed,
+    tools_of,
+)
 from ..errors import InvalidInput
 
 Row: TypeAlias = Mapping[str, Any]
@@ -85,7 +93,8 @@ class RowReader:
 
     def _guess(self, row: Row) -> Shape:
         for name in ("messages", "conversations", "conversation"):
-            if name in row and is_conversation(row[name]):
+            # The other two may be the names of something else.
+            if name in row and (name == "messages" or is_conversation(row[name])):
                 return _conversation(row, row[name])
         if "prompt" in row and "completion" in row:
             return self._templates(row)
@@ -103,8 +112,9 @@ class RowReader:
         prompt = "{prompt}" if self.prompt is None else self.prompt
         completion = "{completion}" if self.completion is None else self.completion
         if prompt == "{prompt}" and completion == "{completion}":
+            both = [row.get(name) for name in ("prompt", "completion")]
             lists = [name for name in ("prompt", "completion") if is_list(row.get(name))]
-            if len(lists) == 2:
+            if len(lists) == 2 or all(map(is_conversation_text, both)):
                 before = conversation(row["prompt"])
                 return _with_options(row, [*before, *conversation(row["completion"])], len(before))
             if lists:
@@ -172,11 +182,12 @@ def _text(value: Any, name: str) -> Text:
 
 
 class _Templates(string.Formatter):
-    """`str.format` that writes no list and no table, whose form in a text would be Python's."""
+    """`str.format` that writes no list, table or null, whose form in a text would be Python's."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        if isinstance(value, Mapping | bytes) or is_list(value):
-            raise TypeError(f"a {type(value).__name__} cannot be written into a text")
+        if value is None or isinstance(value, Mapping | bytes) or is_list(value):
+            what = "null" if value is None else type(value).__name__
+            raise TypeError(f"a {what} cannot be written into a text")
         return str(super().format_field(value, format_spec))
 
 

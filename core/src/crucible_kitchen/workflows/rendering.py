@@ -117,7 +117,10 @@ class Renderer:
             if message["role"] == "assistant" and place >= shape.first and weight_of(message)
         ]
         if not places:
-            raise InvalidInput("it has no assistant message to train on")
+            roles = ", ".join(dict.fromkeys(repr(message["role"]) for message in shape.messages))
+            raise InvalidInput(
+                f"it has no assistant message to train on; its roles are {roles or 'none'}"
+            )
         if self._train_on == "last_assistant_message":
             places = places[-1:]
         sequences: list[tuple[Answer, list[bool]]] = []
@@ -134,7 +137,14 @@ class Renderer:
         return [*examples, _example(answer.ids, flags, answer.start, answer.end_token)]
 
     def _whole(self, template: ChatTemplate, messages: Sequence[ChatMessage]) -> Example:
-        ids = template.render(messages).ids
+        for place, message in enumerate(messages):
+            if not weight_of(message):
+                raise InvalidInput(
+                    f"message {place} has weight 0, and train_on = 'all_tokens' would train on it"
+                )
+        whole = template.render(messages)
+        template.check_shown(messages, whole)
+        ids = whole.ids
         if len(messages) < 2 or messages[-1]["role"] != "assistant":
             return _example(ids, [True] * len(ids))
         answer = template.answer(messages)
