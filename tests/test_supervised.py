@@ -30,7 +30,7 @@ from crucible_kitchen import (
 )
 from crucible_kitchen.workflows import run_in
 from crucible_kitchen.workflows.rows import longest_input
-from crucible_kitchen.workflows.supervised import SupervisedConfig, SupervisedResult
+from crucible_kitchen.workflows.supervised import SupervisedConfig, SupervisedResult, preview
 
 import kitchen_noop
 
@@ -207,6 +207,14 @@ def test_the_longest_input_is_what_the_tokenizer_tells(
     told: dict[str, int], limit: int | None
 ) -> None:
     assert longest_input(SimpleNamespace(**told)) == limit
+
+
+def test_a_row_that_is_left_out_is_shown_as_that(kitchen: Kitchen) -> None:
+    config = SupervisedConfig(**CONFIG, max_length=1, too_long="drop")
+    assert list(preview(kitchen, config, 2)) == [
+        "row 0 is left out, too long",
+        "row 1 is left out, too long",
+    ]
 
 
 def test_the_record_tells_what_ran_and_how_it_ended(kitchen: Kitchen) -> None:

@@ -271,6 +271,18 @@ def test_a_tool_call_is_given_as_the_template_takes_it() -> None:
     assert first == '<user>Oslo?;<assistant>[weather{"city": "Oslo"};$]'
 
 
+def test_a_template_that_shows_one_of_several_calls_is_refused() -> None:
+    class First(Tools):
+        def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+            for message in messages:
+                message["tool_calls"] = message.get("tool_calls", [])[:1]
+            return super().write(messages, kwargs)
+
+    calls = [{"function": {"name": "f", "arguments": {"x": x}}} for x in (1, 2)]
+    with pytest.raises(InvalidInput, match="leaves out some of the answer's 2 calls of 'f'"):
+        rendered({"messages": [U("?"), A(None, tool_calls=calls)]}, First())
+
+
 def called(arguments: str) -> dict[str, Any]:
     return {
         "messages": [

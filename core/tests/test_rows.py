@@ -36,6 +36,13 @@ def test_a_row_that_is_too_long_can_be_dropped_and_is_counted() -> None:
     assert dropping.counts == Counts(rows=2, sequences=1, tokens=3, too_long=1)
 
 
+def test_that_nothing_is_left_is_an_error_only_of_a_whole_data_set() -> None:
+    dropping = judge(max_length=4, too_long="drop")
+    assert dropping.kept(numbered(LONG[1:]), "x") == []
+    with pytest.raises(InvalidInput, match="nothing to learn from x: every row is too long"):
+        dropping.examples(numbered(LONG[1:]), "x")
+
+
 def test_a_row_that_is_too_long_can_be_cut_and_is_counted() -> None:
     cutting = judge(max_length=4, too_long="truncate")
     cut = cutting.examples(numbered(LONG), "x")[1]

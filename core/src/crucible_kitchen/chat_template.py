@@ -10,6 +10,7 @@ import datetime
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -480,6 +481,12 @@ class ChatTemplate:
                 return (
                     f"the chat template leaves out {what} of the answer: {_short(text)}. What is "
                     "trained on would not be what the row says"
+                )
+        called = Counter(call["function"]["name"] for call in message.get("tool_calls", ()))
+        for name, times in called.items():
+            if 0 < said.count(name) < times:
+                return (
+                    f"the chat template leaves out some of the answer's {times} calls of {name!r}"
                 )
         return None
 

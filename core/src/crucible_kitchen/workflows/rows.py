@@ -145,6 +145,18 @@ class Judge:
         Raises:
             InvalidInput: rows that cannot be trained on, all of them named; or nothing is left.
         """
+        examples = self.kept(rows, what)
+        if not examples:
+            reason = "every row is too long" if self.counts.rows else "it has no rows"
+            raise InvalidInput(f"nothing to learn from {what}: {reason}")
+        return examples
+
+    def kept(self, rows: Iterable[NumberedRow], what: str) -> list[Example]:
+        """Render rows and return what is not left out, which may be nothing.
+
+        Raises:
+            InvalidInput: rows that cannot be trained on, all of them named.
+        """
         self.counts = Counts()
         bad: dict[str, list[str]] = {}  # the rows of each reason
         examples: list[Example] = []
@@ -161,9 +173,6 @@ class Judge:
                 bad.setdefault(error.reason, []).append(name)
         if bad:
             raise InvalidInput(_named(bad, what))
-        if not examples:
-            reason = "every row is too long" if self.counts.rows else "it has no rows"
-            raise InvalidInput(f"nothing to learn from {what}: {reason}")
         return examples
 
     def _fit(self, example: Example, limit: int | None) -> Example | None:

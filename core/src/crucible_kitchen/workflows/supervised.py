@@ -534,7 +534,10 @@ def preview(kitchen: Kitchen, config: SupervisedConfig, count: int) -> Iterator[
         train, _ = _rows(kitchen, config)
         judge = _judge(config, tokenizer, None)
         for name, row in train[:count]:
-            for example in judge.examples([(name, row)], config.dataset):
+            examples = judge.kept([(name, row)], config.dataset)
+            if not examples:
+                yield f"{name} is left out, too long"
+            for example in examples:
                 yield f"{name}, {len(example.tokens)} tokens\n{marked(example, tokenizer)}"
     finally:
         client.close_session(session)
