@@ -62,7 +62,7 @@ class SupervisedConfig(WorkflowConfig):
     dataset_revision: Name | None = None
     """Branch, tag or commit of the data set."""
     split: Name | None = "train"
-    """Split to train on, or a part of it, as in `train[:90%]`, `train[1000:]`, `train+extra`."""
+    """Split to train on, or a part of it: ``train[:90%]``, ``train[1000:]``, ``train+extra``."""
     test_dataset: Name | None = None
     """Data set to evaluate on; left out, it is `dataset` if a `test_split` is given."""
     test_split: Name | None = None
