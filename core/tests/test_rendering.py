@@ -226,7 +226,7 @@ def test_a_template_that_leaves_out_what_a_row_says_is_refused() -> None:
         def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
             return super().write(messages, kwargs).replace("\n", " ")
 
-    for told in ("be nice", "i", "hi"):  # the user's message has the last two as well
+    for told in ("be nice", "i", "hi"):  # the last two are in the user's message as well
         row = {"messages": [{"role": "system", "content": told}, *CHAT]}
         for train_on in ("all_assistant_messages", "all_tokens"):
             with pytest.raises(InvalidInput, match="leaves out message 0, of role 'system'"):

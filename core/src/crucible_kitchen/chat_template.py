@@ -25,7 +25,7 @@ _PROBE = "crucible"  # a text that no template writes by itself
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 _TAGS = re.compile(r"</?think>")
-# What `apply_chat_template` is told by us, and not by a row or a configuration.
+# Arguments of `apply_chat_template` that are not settings of a template.
 _OURS = {
     *("conversation", "messages", "chat_template", "add_generation_prompt", "tokenize"),
     *("continue_final_message", "return_dict", "return_assistant_tokens_mask", "return_tensors"),
@@ -299,9 +299,9 @@ class ChatTemplate:
         return _all_from(start, whole.ids)
 
     def _rewritten(self, asked: Rendering, messages: Sequence[ChatMessage]) -> Answer:
-        """Find an answer before which the template writes the prompt differently, as Mistral's do,
-        which put the system's text into the last message if a user says it. What the model is
-        asked is the prompt; the answer is what follows the prompt's last message.
+        """Find an answer after a prompt that the template then writes differently: Mistral's put
+        the system's text into the last message, if it is a user's. What a model is asked is the
+        prompt as it was; the answer is what follows the prompt's last message.
         """
         mark = f"{_PROBE}-{_PROBE}"
         turns = [*messages[:-2], {**messages[-2], "content": mark}]
@@ -470,7 +470,8 @@ class ChatTemplate:
                 return set()
             return {place for place, mark in marks.items() if mark not in shown}
 
-        found: set[int] = self._once(f"unseen {kind}", find)
+        about = (kind, dict(self.kwargs), bool(self.tools))
+        found: set[int] = self._once(f"unseen {about}", find)
         return found
 
     def _missing(self, message: ChatMessage, asked: str, said: str) -> str | None:
