@@ -312,7 +312,8 @@ def test_options_know_their_defaults():
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere", "~/nowhere", "noop://ephemeral/1"])
 def test_what_cannot_be_a_name_on_a_hub_is_not_looked_up_there(name: str) -> None:
-    with pytest.raises(NotFound, match=f"there is no folder '{name}'"):
+    folder = os.path.expanduser(name)
+    with pytest.raises(NotFound, match=f"there is no folder '{folder}'"):
         load(ModelOptions(), name)
 
 
@@ -331,3 +332,15 @@ def test_a_device_that_is_not_there_is_not_offered(monkeypatch) -> None:
         InvalidInput, match="no device 'cuda' here; there is cpu, and auto takes cpu"
     ):
         choose_device("cuda")
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    opts = Options(models={"tiny": sizes}, checkpoint_dir="~/checkpoints")
+    assert opts.checkpoint_dir == tmp_path / "checkpoints"
+    language = load(opts, "tiny")
+    language.model.save_pretrained(tmp_path / "saved")
+    assert load(opts, "~/saved").vocab_size == language.vocab_size
+    with pytest.raises(NotFound, match="begins with no home folder"):
+        load(opts, "~nobody-at-all/saved")
