@@ -3,7 +3,7 @@
 What this module names is the public API; everything else may change.
 """
 
-from .chat_template import end_of_turn
+from .chat import end_of_turn
 from .dispatch import Call
 from .errors import (
     AdapterError,

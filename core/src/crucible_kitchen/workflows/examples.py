@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from ..chat import (
+from ..chat.messages import (
     ChatMessage,
     conversation,
     is_conversation,

@@ -9,8 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from ..chat import ChatMessage, weight_of
-from ..chat_template import Answer, ChatTemplate
+from ..chat import Answer, ChatMessage, ChatTemplate, answer, check_messages, weight_of
 from ..errors import InvalidInput
 from ..types import Datum, FloatArray, IntArray, ModelInput, Tokenizer
 from .examples import Conversation, PromptCompletion, Shape
@@ -126,15 +125,15 @@ class Renderer:
         sequences: list[tuple[Answer, list[bool]]] = []
         for place in places:
             following = shape.messages[place + 1 : place + 2]
-            answer = template.answer(shape.messages[: place + 1], *following)
-            flags = answer.trained
-            if sequences and (kept := _kept(*sequences[-1], answer.prompt)):
+            turn = answer(template, shape.messages[: place + 1], *following)
+            flags = turn.trained
+            if sequences and (kept := _kept(*sequences[-1], turn.prompt)):
                 sequences.pop()
                 flags = [*map(max, kept, flags[: len(kept)]), *flags[len(kept) :]]
-            sequences.append((answer, flags))
-        examples = [_example(answer.ids, flags) for answer, flags in sequences[:-1]]
-        answer, flags = sequences[-1]
-        return [*examples, _example(answer.ids, flags, answer.start, answer.end_token)]
+            sequences.append((turn, flags))
+        examples = [_example(turn.ids, flags) for turn, flags in sequences[:-1]]
+        turn, flags = sequences[-1]
+        return [*examples, _example(turn.ids, flags, turn.start, turn.end_token)]
 
     def _whole(self, template: ChatTemplate, messages: Sequence[ChatMessage]) -> Example:
         for place, message in enumerate(messages):
@@ -143,24 +142,24 @@ class Renderer:
                     f"message {place} has weight 0, and train_on = 'all_tokens' would train on it"
                 )
         whole = template.render(messages)
-        template.check_shown(messages, whole)
+        check_messages(template, messages, whole)
         ids = whole.ids
         if len(messages) < 2 or messages[-1]["role"] != "assistant":
             return _example(ids, [True] * len(ids))
-        answer = template.answer(messages)
-        if answer.ids[: len(ids)] == ids:  # with the end of the turn, where the template has none
-            ids = answer.ids
+        turn = answer(template, messages)
+        if turn.ids[: len(ids)] == ids:  # with the end of the turn, where the template has none
+            ids = turn.ids
         flags = [True] * len(ids)
-        if ids[: answer.start] != answer.prompt:
+        if ids[: turn.start] != turn.prompt:
             return _example(ids, flags)
-        return _example(ids, flags, answer.start, answer.end_token)
+        return _example(ids, flags, turn.start, turn.end_token)
 
 
-def _kept(answer: Answer, flags: list[bool], prompt: list[int]) -> list[bool] | None:
+def _kept(turn: Answer, flags: list[bool], prompt: list[int]) -> list[bool] | None:
     """Return the flags of a later prompt that begins with a sequence, up to the end of its answer
     at least; None where it does not.
     """
-    ids, end = answer.ids, answer.end
+    ids, end = turn.ids, turn.end
     if end is None or ids[: end + 1] != prompt[: end + 1]:
         return None
     kept = end + 1

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias, TypeGuard
 
-from .errors import InvalidInput
+from ..errors import InvalidInput
 
 ChatMessage: TypeAlias = dict[str, Any]
 """A message with a `role` that is text and a `content` that is text, empty where it had none. Its
