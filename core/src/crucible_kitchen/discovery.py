@@ -223,7 +223,7 @@ _NAME = re.compile(r"^name:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 def _folder(distribution: metadata.Distribution) -> str | None:
-    """Return where the metadata is, `.../<name>-<version>.dist-info`; None if it is no file."""
+    """Return where the metadata is, `.../<name>-<version>.dist-info`; None if it is not a file."""
     path = getattr(distribution, "_path", None)  # no public name; pip reads it as well
     return None if path is None else str(path).rstrip("/")
 
@@ -267,7 +267,7 @@ def _replaces(one: metadata.Distribution, other: metadata.Distribution) -> bool:
         return False
     try:
         return Version(_required(one, "Version")) > Version(_required(other, "Version"))
-    except ValueError:  # of one that has none, or one that is no version
+    except ValueError:  # the version is missing, or is not one
         return False
 
 
