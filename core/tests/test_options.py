@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
-from crucible_kitchen import AdapterOptions, FromEnv, resource
-from crucible_kitchen.options import MASK, is_secret, redacted, visible
-from pydantic import Secret, SecretStr, ValidationError
+from crucible_kitchen import AdapterOptions, FromEnv, Keyword, resource
+from crucible_kitchen.options import MASK, Typed, is_secret, redacted, visible
+from pydantic import BaseModel, Secret, SecretStr, ValidationError
 
 
 class Options(AdapterOptions):
@@ -130,3 +130,16 @@ def test_a_copy_of_options_starts_without_resources(travel) -> None:
     assert made.peek(arrived) is None
     assert made(arrived) is not original
     assert made(opts) is original
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [("false", False), ("96", 96), ("1e-3", 1e-3), ("null", None), ("a b", "a b"), ('"9"', '"9"')],
+)
+def test_a_keyword_is_what_text_typed_at_a_shell_says_as_json(typed: str, read: Any) -> None:
+    class Passing(BaseModel):
+        kwargs: dict[str, Keyword]
+
+    found = Passing(kwargs={"x": Typed(typed), "deep": {"x": Typed(typed)}, "code": "96"}).kwargs
+    assert found == {"x": read, "deep": {"x": read}, "code": "96"}
+    assert type(found["x"]) is type(read)

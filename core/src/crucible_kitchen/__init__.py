@@ -28,7 +28,7 @@ from .errors import (
 from .hookspecs import helper, hookimpl
 from .kitchen import Kitchen
 from .losses import LOSS_FUNCTIONS, custom_loss, loss_config, validate_datums
-from .options import AdapterOptions, FromEnv, Name, Template
+from .options import AdapterOptions, FromEnv, Keyword, Name, Template
 from .paths import LocalPath, expand_home
 from .ports import (
     PORTS,
@@ -81,6 +81,7 @@ __all__ = [
     # for options and configurations
     "AdapterOptions",
     "FromEnv",
+    "Keyword",
     "Name",
     "Template",
     # for adapters

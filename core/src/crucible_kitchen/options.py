@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -58,6 +59,28 @@ Template = Annotated[str, BeforeValidator(_unescaped)]
 A shell has no plain way to write them, so on the command line and in environment variables `\\n`
 is a line break here, `\\t` a tab and `\\\\` a backslash. Files and code have their own way: their
 texts stay as they are, and so do the values of other types, such as the path `C:\\new`.
+"""
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _as_json(item) for name, item in value.items()}
+    if not isinstance(value, Typed):
+        return value
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return str(value)
+    return str(value) if isinstance(found, str) else found
+
+
+Keyword = Annotated[Any, BeforeValidator(_as_json)]
+"""The type of a value that is passed on to something else, which alone knows its type.
+
+    chat_template_kwargs: dict[str, Keyword] = {}
+
+Text on the command line and in environment variables is otherwise converted by the type of its
+field. Here it is what it says as JSON, such as `false` or `96`, and else a text.
 """
 
 Name = Annotated[str, StringConstraints(pattern=r"\S")]

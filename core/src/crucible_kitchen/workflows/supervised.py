@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from ..errors import AdapterError, ConfigurationError, SessionFailed
 from ..kitchen import Kitchen
-from ..options import Name, Template
+from ..options import Keyword, Name, Template
 from ..telemetry import Span
 from ..types import (
     AdamParams,
@@ -80,7 +80,7 @@ class SupervisedConfig(WorkflowConfig):
     text_field: Name | None = None
     """Field that holds plain text. Where none of these four is given, the shape of a row is known
     by the names of its fields."""
-    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    chat_template_kwargs: dict[str, Keyword] = Field(default_factory=dict)
     """What else the chat template is given, such as `{ enable_thinking = false }`; the field
     `chat_template_kwargs` of a row goes above."""
     train_on: TrainOn = "all_assistant_messages"

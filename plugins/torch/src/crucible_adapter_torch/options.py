@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from crucible_kitchen import AdapterOptions, LocalPath
+from crucible_kitchen import AdapterOptions, Keyword, LocalPath
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .byte_tokenizer import END_OF_TEXT
@@ -24,6 +24,8 @@ class RandomModel(BaseModel):
         hide_input_in_errors=True,
         protected_namespaces=(),
     )
+
+    __pydantic_extra__: dict[str, Keyword] = Field(init=False)
 
     model_type: str = "llama"
     """An architecture that Transformers knows: `llama`, `qwen3`, `gpt2`, ..."""
