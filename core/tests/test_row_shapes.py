@@ -120,6 +120,11 @@ def test_a_setting_is_followed_whatever_other_fields_there_are() -> None:
             {"question": "q", "a": "b", "text": "License"},
             "no field 'quesiton', which the template prompt = .* names; it has 'question'",
         ),
+        (
+            RowReader(prompt="question", completion="{a}"),
+            {"question": "q", "a": "b"},
+            "prompt = 'question' is the name of a field; its value is written {question}",
+        ),
         (RowReader(messages_field="chat"), {"messages": CHAT}, "no field 'chat'"),
         (RowReader(text_field="body"), {"text": "a"}, "no field 'body'"),
         (RowReader(text_field="text"), {"text": None}, "no field 'text'"),

@@ -25,7 +25,7 @@ LEFT_OUT = {
     "too_long": "left out, too long",
     "truncated": "cut, too long",
     "nothing_left": "of these left out, nothing to train on after the cut",
-    "also_in_train": "trained on, too",
+    "also_in_train": "of these are trained on, too",
 }
 """What a run says of rows that are not trained on, or not as they are."""
 
@@ -98,7 +98,7 @@ class Progress:
     def _rendered(self, about: Mapping[str, Any]) -> None:
         """Say what became of rows, where it is not a sequence of each."""
         said = [f"{about[name]:,} {what}" for name, what in LEFT_OUT.items() if about[name]]
-        if said or about["sequences"] != about["rows"]:
+        if said or about["purpose"] == "test" or about["sequences"] != about["rows"]:
             counts = f"{about['sequences']:,} sequences of {about['rows']:,} rows"
             self._line(f"    {about['purpose']}: {'; '.join([counts, *said])}")
 

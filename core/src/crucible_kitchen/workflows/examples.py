@@ -195,6 +195,11 @@ _TEMPLATES = _Templates()
 
 
 def _filled(template: str, row: Row, setting: str) -> str:
+    if template in row:  # and not the word itself, in every row
+        raise InvalidInput(
+            f"the template {setting} = {template!r} is the name of a field; its value is written "
+            f"{{{template}}}"
+        )
     try:
         return _TEMPLATES.vformat(template, (), row)
     except KeyError as missing:

@@ -17,7 +17,10 @@ _LORA = "did you mean 'lora', such as lora = { rank = 32 }? Left out, every weig
 _ADAPTER = "it is the adapter's matter, such as adapters.training_client.{} of torch"
 _ADAPTERS = "it is the adapter's matter; `crucible adapters show training_client` has its options"
 _SCHEDULE = "did you mean 'warmup_ratio'? It is a share of the steps, not a number"
-_RUNS = "checkpoints go where the blob store writes, such as adapters.blob_store.url of fsspec"
+_RUNS = (
+    "records go to the blob store, such as adapters.blob_store.url of fsspec; checkpoints and "
+    "weights to the training client, such as adapters.training_client.checkpoint_dir of torch"
+)
 _METRICS = "metrics go to the metrics store: adapters.metrics_store"
 
 NAMES: Mapping[str, str] = {
