@@ -9,7 +9,7 @@ from .errors import InvalidInput
 from .types import Tokenizer
 
 # What may stand before a text so that a tokenizer which begins every text with a space
-# (SentencePiece's "dummy prefix") begins these with it. The first that is told apart is used.
+# (SentencePiece's "dummy prefix") begins these with it. The first that stays apart is used.
 _ANCHORS = ("", "a", "\n", ".", "0", "|")
 
 

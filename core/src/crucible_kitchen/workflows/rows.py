@@ -6,18 +6,15 @@ configuration says so, is counted.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, Literal, TypeAlias
-
-import numpy as np
 
 from ..errors import AdapterError, InvalidInput
 from ..kitchen import Kitchen
 from ..types import Tokenizer
 from . import splits
+from .batches import permutation, share
 from .examples import RowReader
 from .rendering import Example, Renderer
 from .splits import NumberedRow
@@ -100,16 +97,15 @@ def hold_out(
     count = size_of(size, len(rows))
     if count >= len(rows):
         raise InvalidInput(f"test_size = {size} leaves nothing of {len(rows)} rows to train on")
-    # As `permutation` does it, and of a stream of its own.
-    keys = np.random.PCG64(np.random.SeedSequence([seed, 0, 1])).random_raw(len(rows))
-    chosen = set(np.argsort(keys, kind="stable")[:count].tolist())
+    # Not the seeds of an epoch's order, (seed, epoch).
+    chosen = set(permutation(len(rows), seed, 0, 1)[:count].tolist())
     kept = [row for place, row in enumerate(rows) if place not in chosen]
     return kept, [row for place, row in enumerate(rows) if place in chosen]
 
 
 def size_of(size: float, count: int) -> int:
     """Return a number of rows, which below 1 is a share of `count`, rounded up."""
-    return int(size) if size >= 1 else math.ceil(Fraction(repr(size)) * count)
+    return int(size) if size >= 1 else share(size, count)
 
 
 @dataclass(slots=True)

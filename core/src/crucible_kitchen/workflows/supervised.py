@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -23,13 +22,13 @@ from ..types import (
     AdamParams,
     ForwardBackwardResult,
     Future,
-    IntArray,
     LoraConfig,
     OptimStepResult,
     SessionConfig,
     Tokenizer,
 )
 from . import WorkflowConfig
+from .batches import permutation, share
 from .evaluation import exact_match, mean_nll
 from .examples import RowReader
 from .foreign import NAMES
@@ -563,21 +562,3 @@ def _rows(
     test = load(kitchen, Source(dataset, config.test_split, *about))
     count = None if config.test_size is None else size_of(config.test_size, len(test))
     return train, test[:count]
-
-
-def share(ratio: float, of: int) -> int:
-    """Return `ratio * of` rounded up, the ratio taken as it is written.
-
-    In floating point 0.07 times 100 is a bit more than 7, which would be 8 steps.
-    """
-    return math.ceil(Fraction(repr(ratio)) * of)
-
-
-def permutation(count: int, seed: int, epoch: int) -> IntArray:
-    """Return the order of an epoch's rows, int64 `(count,)`: a function of the arguments alone.
-
-    The order of the keys that PCG64 gives, since NumPy keeps the stream of a bit generator, but not
-    what `Generator.permutation` makes of it (NEP 19).
-    """
-    keys = np.random.PCG64(np.random.SeedSequence([seed, epoch])).random_raw(count)
-    return np.argsort(keys, kind="stable")
