@@ -15,7 +15,7 @@ import pytest
 from conftest import Crucible
 from crucible_kitchen import Kitchen, SamplingParams, SessionConfig
 from crucible_kitchen.workflows import run_in
-from crucible_kitchen.workflows.supervised import permutation
+from crucible_kitchen.workflows.batches import permutation
 
 ROOT = Path(__file__).resolve().parent.parent
 GSM8K = ROOT.parent / "shared" / "data" / "gsm8k"
@@ -267,7 +267,7 @@ def raw_pytorch_loop(weights: str, steps: int, seed: int) -> tuple[list[float], 
     lines = Path(config["dataset"]).read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     end = 256
-    order = permutation(len(rows), seed, epoch=0)
+    order = permutation(len(rows), seed, 0)
     losses, norms = [], []
     for step in range(steps):
         batch = [rows[i] for i in order[step * 8 : step * 8 + 8]]
