@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
@@ -201,6 +201,26 @@ class Port:
     def ping(self) -> None:
         """Return if the adapter's backend can be reached, else raise; see `AdapterSpec.ping`."""
         self._run("ping", {})
+
+    def clean(self, prefix: str = "", keep: Sequence[str] = (), dry_run: bool = False) -> list[str]:
+        """Remove what killed processes left behind, here and with every adapter bound for an
+        option; see `AdapterSpec.clean`.
+
+        Args:
+            prefix: what labels and paths start with where nobody works now; empty, anywhere, and
+                only what certainly has no writer any more.
+            keep: references that are needed still.
+            dry_run: remove nothing.
+
+        Returns:
+            The names of what was removed, or would be.
+        """
+        removed: list[str] = []
+        if "clean" in self._implemented:
+            removed += self._run("clean", {"prefix": prefix, "keep": keep, "dry_run": dry_run})
+        for child in self._binding.children:
+            removed += child.clean(prefix, keep, dry_run)
+        return removed
 
     def close(self) -> None:
         """Close the adapter, then every adapter that was bound for its options."""

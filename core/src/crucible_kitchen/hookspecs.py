@@ -133,6 +133,26 @@ class AdapterSpec(Protocol[OptsT]):
         """
         ...
 
+    @_callback(repeatable=True)
+    def clean(self, opts: OptsT, prefix: str, keep: Sequence[str], dry_run: bool) -> Sequence[str]:
+        """Remove what killed processes left behind, and return the name of each thing removed.
+
+        Without a `prefix`, that is whatever lies unfinished under these options and is certain to
+        have no writer any more: its lock is free, or it is older than a day where there are no
+        locks, as with a multi-part upload.
+
+        With a `prefix`, whatever lies unfinished under a label or path that starts with it: the
+        caller guarantees that no other process works there, and none of this one's is under way. A
+        training client also removes the complete checkpoints, and the weights that were saved
+        with a name, whose label or name starts with it and whose reference is not in `keep`.
+        Labels are compared as they were given: `run/1/` is not how `run/10/` begins.
+
+        Nothing else is touched, and what is damaged or belongs to somebody else stops nothing.
+        With `dry_run` nothing is removed, and the names are of what would be. An adapter that
+        leaves nothing behind leaves it out. `crucible clean`, and the start of a run, call it.
+        """
+        ...
+
     @_callback()
     def around(self, opts: OptsT, call: Any) -> Any:
         """Run in place of every callback that this adapter leaves to its option `inner`.
@@ -262,6 +282,30 @@ class TrainingClientOptionalSpec(Protocol[OptsT, SessionArgT, FutureRetT]):
         The paired Completer takes it as `SamplingParams.model`. Without a name it is ephemeral:
         valid in this process until the next one or `close_session`. References are never reused,
         since inference servers cache by name.
+        """
+        ...
+
+    @_callback(repeatable=True)
+    def get_info(
+        self, opts: OptsT, session: SessionArgT
+    ) -> Mapping[str, str | int | float | bool | None]:
+        """Return what results depend on besides the session's configuration and what is submitted.
+
+        Such as the precision, the kind of device, how batches are cut, the commit that the model
+        was loaded from: by name, as JSON holds it. A run is not continued where one of them
+        differs, so a thing that changes no result (a path, a host's name) does not belong here.
+        """
+        ...
+
+    @_callback(repeatable=True)
+    def check_storage(self, opts: OptsT, session: SessionArgT, checkpoints: int) -> None:
+        """Try every place that saving will need, so that nobody learns of it after training.
+
+        Return if folders can be made and written there, and the free space is enough for
+        `checkpoints` more checkpoints of this session and for its weights saved once with a name;
+        leave nothing behind, no empty folder either. Else `Unauthorized`, `Unavailable` with
+        `no_effect`, or `InvalidInput`, which names the place, the bytes that are needed and free,
+        and what to do.
         """
         ...
 

@@ -125,6 +125,14 @@ class TrainingClient(Port):
             TrainingClientOptionalSpec.save_weights_for_sampler, session=session, name=name
         )
 
+    def get_info(self, session: Any) -> Mapping[str, str | int | float | bool | None]:
+        return self._call(TrainingClientOptionalSpec.get_info, session=session)
+
+    def check_storage(self, session: Any, checkpoints: int = 1) -> None:
+        self._call(
+            TrainingClientOptionalSpec.check_storage, session=session, checkpoints=checkpoints
+        )
+
     def list_checkpoints(self, prefix: str = "") -> Sequence[str]:
         return self._call(TrainingClientOptionalSpec.list_checkpoints, prefix=prefix)
 
