@@ -11,9 +11,26 @@ Two families share the root `CrucibleError`:
 
 from __future__ import annotations
 
+import errno
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+
+def told(error: BaseException) -> str:
+    """Return the type and the text of somebody else's exception, as `KeyError: 'a'`.
+
+    Never fails. One that has no text, or fails to give it, is told by its type alone.
+    """
+    name = type(error).__name__
+    try:
+        text = str.__str__(str(error))  # a subclass of str could fail later
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return name
+    return f"{name}: {text}" if text else name
 
 
 class CrucibleError(Exception):
@@ -83,6 +100,11 @@ class AdapterError(CrucibleError):
 
     retryable: bool = False
     no_effect: bool = False
+    # Here as well, for a subclass whose __init__ does not call this one, as of a dataclass.
+    reason: str = ""
+    port: str | None = None
+    adapter: str | None = None
+    callback: str | None = None
 
     def __init__(
         self,
@@ -99,9 +121,7 @@ class AdapterError(CrucibleError):
         if no_effect is not None:
             self.no_effect = no_effect
         self.details: dict[str, Any] = dict(details or {})
-        self.port: str | None = None
-        self.adapter: str | None = None
-        self.callback: str | None = None
+        self.port = self.adapter = self.callback = None
 
     def __str__(self) -> str:
         if self.port is None:
@@ -184,3 +204,62 @@ class SessionFailed(AdapterError, RuntimeError):
     """
 
     no_effect = True
+
+
+@contextmanager
+def explain_os_errors(what: str, *, no_effect: bool | None = None) -> Iterator[None]:
+    """Raise the `AdapterError` that an error of the operating system stands for, in its place.
+
+    A full disk, a failing one, or too many open files are `Unavailable`; a place that may not be
+    written, or is read-only, `Unauthorized`; a path that cannot be one `InvalidInput`; what does
+    not exist `NotFound`. Whatever is none of these is an `AdapterError`.
+
+        with explain_os_errors(f"cannot write to {folder}", no_effect=True):
+            os.fsync(descriptor)
+
+    Args:
+        what: what is done and where, such as `cannot write to /data/runs`; begins the message.
+        no_effect: whether a call that fails here changed nothing. By default the class's own.
+    """
+    try:
+        yield
+    except AdapterError:  # of which some are OSErrors, too
+        raise
+    except OSError as error:
+        said = error.strerror or str(error) or type(error).__name__
+        if isinstance(error.filename, str) and error.filename not in what:
+            said += f" ({error.filename})"
+        raise _kind_of(error)(f"{what}: {said}", no_effect=no_effect) from error
+
+
+def _kind_of(error: OSError) -> type[AdapterError]:
+    for builtin, kind in _OF_BUILTINS.items():
+        if isinstance(error, builtin):
+            return kind
+    return next((kind for kind, codes in _OF_CODES.items() if error.errno in codes), AdapterError)
+
+
+def _codes(names: str) -> frozenset[int]:
+    return frozenset(getattr(errno, name) for name in names.split() if hasattr(errno, name))
+
+
+# By class first, since libraries raise these without a number.
+_OF_BUILTINS: Mapping[type[OSError], type[AdapterError]] = {
+    FileNotFoundError: NotFound,
+    PermissionError: Unauthorized,
+    FileExistsError: InvalidInput,
+    IsADirectoryError: InvalidInput,
+    NotADirectoryError: InvalidInput,
+    TimeoutError: AdapterTimeout,
+    ConnectionError: Unavailable,
+    BlockingIOError: Unavailable,
+}
+_OF_CODES: Mapping[type[AdapterError], frozenset[int]] = {
+    # EFBIG: beyond the largest file that the file system, or a limit of the process, allows.
+    Unavailable: _codes(
+        "ENOSPC EDQUOT EFBIG EIO EREMOTEIO EMFILE ENFILE ENOMEM ENOBUFS EBUSY ETXTBSY ESTALE"
+        " ENOLCK EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH ENOTCONN"
+    ),
+    Unauthorized: _codes("EROFS"),
+    InvalidInput: _codes("ENAMETOOLONG ELOOP EILSEQ"),
+}
