@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import AdapterError, InvalidInput
 from ..ports import Completer, TrainingClient
-from ..types import SamplingParams, Tokenizer
+from ..types import ForwardBackwardResult, SamplingParams, Tokenizer
 from .rendering import Example
 
 
@@ -27,6 +27,29 @@ def mean_nll(
     ]
     loss = sum(client.await_(future).loss for future in futures)
     return loss / sum(example.weight for example in examples)
+
+
+def negative_log_likelihood(
+    client: TrainingClient, result: ForwardBackwardResult, examples: Sequence[Example]
+) -> float:
+    """Return the sum of -w log p over the examples of a batch, in nats.
+
+    Raises:
+        AdapterError: the result is not that of this batch.
+    """
+    found = [np.shape(output.get("logprobs")) for output in result.outputs]
+    if found != (expected := [example.weights[1:].shape for example in examples]):
+        error = AdapterError(
+            f"an output with logprobs of shape (n,) was expected for each of {len(expected)} "
+            f"sequences, n its length without the first token; there are {len(found)} outputs"
+            + ("" if len(found) != len(expected) else ", of other shapes")
+        )
+        error.port, error.adapter, error.callback = client.name, client.adapter, "await_"
+        raise error
+    return -sum(
+        float(np.dot(example.weights[1:], output["logprobs"]))
+        for example, output in zip(examples, result.outputs, strict=True)
+    )
 
 
 def exact_match(

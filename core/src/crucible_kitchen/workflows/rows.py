@@ -6,9 +6,12 @@ configuration says so, is counted.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
+
+import numpy as np
 
 from ..errors import AdapterError, InvalidInput
 from ..kitchen import Kitchen
@@ -220,6 +223,16 @@ def duplicates(train: Sequence[Example], test: Sequence[Example]) -> int:
     """Return how many sequences of `test` are in `train`, too."""
     known = {example.tokens.tobytes() for example in train}
     return sum(example.tokens.tobytes() in known for example in test)
+
+
+def fingerprint(examples: Sequence[Example]) -> dict[str, Any]:
+    """Return what sequences are known by, in their order: how many, and a digest of all of them."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(b"%d %d " % (len(example.tokens), example.prompt_length or 0))
+        digest.update(np.ascontiguousarray(example.tokens, "<i8"))
+        digest.update(np.ascontiguousarray(example.weights, "<f4"))
+    return {"sequences": len(examples), "sha256": digest.hexdigest()}
 
 
 def marked(example: Example, tokenizer: Tokenizer) -> str:

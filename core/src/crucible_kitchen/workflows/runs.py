@@ -8,27 +8,41 @@ The order at a checkpoint makes interrupted equal to uninterrupted: metrics are 
 checkpoint is saved, then the state is committed, then older checkpoints go. A crash between any two
 leaves a state that is complete, and at worst a checkpoint that the next start removes. It is known
 by its label: the record holds a prefix that no other run has, whatever their ids.
+
+One process at a time works on a run: whoever does holds its lease, the blob `<run_id>/lease.json`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import secrets
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from ..errors import ConfigurationError, NotFound
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..errors import AdapterError, ConfigurationError, NotFound
 from ..kitchen import Kitchen
 from ..options import visible
 from ..version import __version__
 from . import WorkflowConfig
+from .lease import Lease
 
 
 class Run:
-    """The record of one run.
+    """The record of one run, and the right to work on it until the `with` block ends.
+
+        with Run(kitchen, "mine", config, config.run_id) as run:
+            if not run.done:
+                ...
+                run.start(session, {"train": rows})
+                ...
+                run.finish(weights, figures)
 
     Args:
         kitchen: its adapters; blob store, metrics store and training client are used.
@@ -37,16 +51,29 @@ class Run:
         run_id: None makes a new id. An id that exists continues that run.
 
     Raises:
-        ConfigurationError: the run exists and was started with another configuration.
+        ConfigurationError: the run exists and was started with another configuration, its record
+            cannot be read, or another process works on it.
     """
 
     def __init__(
         self, kitchen: Kitchen, workflow: str, config: WorkflowConfig, run_id: str | None
     ) -> None:
         self._kitchen = kitchen
+        self._started = False
         self.id = run_id or f"{workflow}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         self.path = f"{self.id}/run.json"
+        self._lease = Lease(kitchen.blob_store, f"{self.id}/lease.json", f"the run {self.id!r}")
         previous = self._read() if run_id is not None else None
+        if previous is None or previous["status"] != "done":
+            self._lease.acquire(self._waits)
+            previous = self._read() if run_id is not None else None  # nobody else writes it now
+        try:
+            self._open(previous, workflow, config)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, previous: dict[str, Any] | None, workflow: str, config: WorkflowConfig) -> None:
         self.resumed = previous is not None
         self.record: dict[str, Any] = previous or {
             "run_id": self.id,
@@ -62,14 +89,30 @@ class Run:
         shown = _finite(visible(config))
         plain = {name: value for name, value in shown.items() if name != "run_id"}
         if previous is not None:
-            _check_same(self.id, previous["config"], plain)
+            _check_same(self.id, previous["config"], plain, _defaults(config))
         self.record |= {
             "status": previous["status"] if previous else "running",
             "config": plain,
-            "adapters": _finite(kitchen.describe()),
-            "packages": {"crucible-kitchen": __version__, **kitchen.packages()},
+            "adapters": _finite(self._kitchen.describe()),
+            "packages": {"crucible-kitchen": __version__, **self._kitchen.packages()},
             "git_commit": _git_commit(),
         }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others work on the run."""
+        with contextlib.suppress(AdapterError):  # a lease that stays is free when its term is over
+            self._lease.release()
 
     @property
     def done(self) -> bool:
@@ -87,16 +130,10 @@ class Run:
         reference = self.record["state"]["checkpoint"]
         return None if reference is None else str(reference)
 
-    def start(self) -> None:
-        """Commit the record, and remove checkpoints of this run that no state knows."""
-        for ending in ("error", "ended"):  # of an attempt before this one
-            self.record.pop(ending, None)
-        self._commit(status="running")
-        client = self._kitchen.training_client
-        if client.supports("list_checkpoints") and client.supports("delete_checkpoint"):
-            for reference in client.list_checkpoints(self.record["checkpoint_prefix"]):
-                if reference not in self.record["checkpoints"]:
-                    client.delete_checkpoint(reference)
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last value of every metric at the last checkpoint."""
+        return {name: float(value) for name, value in self.record["metrics"].items()}
 
     @property
     def day(self) -> date:
@@ -104,9 +141,54 @@ class Run:
         recorded = self.record.get("template_date")
         return date.today() if recorded is None else date.fromisoformat(recorded)
 
-    def note(self, **facts: Any) -> None:
-        """Commit facts about the run, such as what became of its rows."""
-        self._commit(**facts)
+    @property
+    def weights_name(self) -> str:
+        """The name under which the final weights are saved: no other run has it."""
+        return f"{self.record['checkpoint_prefix']}weights"
+
+    def start(
+        self, session: Any, depends_on: Mapping[str, Mapping[str, Any]], **facts: Any
+    ) -> None:
+        """Commit the record, and remove what killed processes left of this run.
+
+        Args:
+            session: the training client's.
+            depends_on: by what it is called, what the run's results depend on beside its
+                configuration, such as a digest of its rows: plain data. The training client's
+                `get_info` is added to it.
+            facts: what else the record is to hold, such as what became of the rows.
+
+        Raises:
+            ConfigurationError: the run was started with something else of `depends_on`.
+        """
+        client = self._kitchen.training_client
+        found = {name: dict(about) for name, about in depends_on.items()}
+        if client.supports("get_info"):
+            found["training_client"] = dict(client.get_info(session))
+        _check_unchanged(self.id, self.record.get("depends_on", {}), found)
+        for ending in ("error", "ended"):  # of an attempt before this one
+            self.record.pop(ending, None)
+        self._commit(status="running", depends_on=_finite(found), **facts)
+        self._started = True
+        self.sweep()
+
+    def sweep(self, dry_run: bool = False) -> list[str]:
+        """Remove what killed processes left of this run, and return its names.
+
+        Unfinished blobs, checkpoints and weights, and whole ones that the record does not name.
+        """
+        client, prefix = self._kitchen.training_client, self.record["checkpoint_prefix"]
+        named = [*self.record["checkpoints"], self.record.get("weights")]
+        keep = [reference for reference in named if reference is not None]
+        left = self._kitchen.blob_store.clean(self.path, dry_run=dry_run)
+        left += client.clean(prefix, keep, dry_run)
+        if client.supports("list_checkpoints") and client.supports("delete_checkpoint"):
+            for reference in client.list_checkpoints(prefix):
+                if reference not in keep and reference not in left:
+                    left.append(reference)
+                    if not dry_run:
+                        client.delete_checkpoint(reference)
+        return left
 
     def save(self, session: Any, step: int, keep: int, figures: Mapping[str, float]) -> None:
         """Save a checkpoint after `step` steps, and keep the last `keep` of them."""
@@ -129,23 +211,73 @@ class Run:
         self._commit(status="done", weights=weights, ended=_now(), metrics=_finite(figures))
 
     def fail(self, error: BaseException) -> None:
-        """Commit that the run stopped early, and why; it can be continued."""
-        status = "failed" if isinstance(error, Exception) else "interrupted"
-        self._commit(status=status, error=type(error).__name__, ended=_now())
+        """Commit that the run stopped early, and why; it can be continued.
+
+        One that has not started leaves no record, or the one that it had.
+        """
+        if self._started and not self.done:
+            status = "failed" if isinstance(error, Exception) else "interrupted"
+            self._commit(status=status, error=type(error).__name__, ended=_now())
 
     def _commit(self, **fields: Any) -> None:
+        self._lease.check()
         self.record |= fields
         text = json.dumps(self.record, indent=2, ensure_ascii=False, allow_nan=False)
         self._kitchen.blob_store.write(self.path, text.encode(errors="replace"))
 
     def _read(self) -> dict[str, Any] | None:
-        try:
-            return dict(json.loads(self._kitchen.blob_store.read(self.path)))
-        except NotFound:
-            return None
+        return read(self._kitchen, self.path)
+
+    def _waits(self, holder: str) -> None:
+        self._kitchen.observers.emit(
+            "workflow.waiting", run_id=self.id, seconds=self._lease.term, holder=holder
+        )
 
 
-def _check_same(run_id: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+class _State(BaseModel):
+    step: int
+    checkpoint: str | None
+
+
+class _Record(BaseModel):
+    """What must be in a record for a run to go on from it."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    run_id: str
+    status: str
+    config: dict[str, Any]
+    state: _State
+    checkpoints: list[str]
+    metrics: dict[str, Any]
+
+
+def read(kitchen: Kitchen, path: str) -> dict[str, Any] | None:
+    """Return the record at this path of the blob store, or None if there is none.
+
+    Raises:
+        ConfigurationError: it is no record of a run.
+    """
+    try:
+        content = kitchen.blob_store.read(path)
+    except NotFound:
+        return None
+    try:
+        record = _Record.model_validate_json(content)
+    except ValidationError as error:
+        [first, *_] = error.errors(include_url=False, include_context=False, include_input=False)
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigurationError(
+            f"the blob {path!r} of the blob store is damaged, or not the record of a run: "
+            f"{where or 'it'}: {first['msg']}. Restore it, or choose another workflow.run_id"
+        ) from error
+    return record.model_dump(exclude_unset=True)
+
+
+def _check_same(
+    run_id: str, before: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> None:
+    before = {**defaults, **before}  # a version may have had fewer keys
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if changed:
         listed = "; ".join(
@@ -155,6 +287,28 @@ def _check_same(run_id: str, before: Mapping[str, Any], now: Mapping[str, Any]) 
             f"the run {run_id!r} was started with another configuration: {listed}. "
             "Continue it as it was, or choose another workflow.run_id"
         )
+
+
+def _check_unchanged(
+    run_id: str, before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
+) -> None:
+    changed = [
+        f"{name}: {key} was {before[name][key]!r} and is {value!r}"
+        for name, about in now.items()
+        for key, value in about.items()
+        if key in before.get(name, {}) and before[name][key] != value
+    ]
+    if changed:
+        raise ConfigurationError(
+            f"the run {run_id!r} was started with something else that changes its results: "
+            f"{'; '.join(changed)}. Continue it with what it was started with, or choose another "
+            "workflow.run_id"
+        )
+
+
+def _defaults(config: WorkflowConfig) -> Mapping[str, Any]:
+    defaults: Mapping[str, Any] = _finite(visible(type(config).model_construct()))
+    return defaults
 
 
 def _finite(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from ..errors import AdapterError, ConfigurationError, SessionFailed
+from ..errors import AdapterError, ConfigurationError, CrucibleError, SessionFailed
 from ..kitchen import Kitchen
 from ..options import Keyword, Name, Template
 from ..telemetry import Span
@@ -29,11 +30,21 @@ from ..types import (
 )
 from . import WorkflowConfig
 from .batches import permutation, share
-from .evaluation import exact_match, mean_nll
+from .evaluation import exact_match, mean_nll, negative_log_likelihood
 from .examples import RowReader
 from .foreign import NAMES
 from .rendering import Example, Renderer, TrainOn
-from .rows import Judge, Source, TooLong, duplicates, hold_out, load, marked, size_of
+from .rows import (
+    Judge,
+    Source,
+    TooLong,
+    duplicates,
+    fingerprint,
+    hold_out,
+    load,
+    marked,
+    size_of,
+)
 from .runs import Run
 from .schedules import ScheduleName, lr_factor
 from .splits import NumberedRow
@@ -212,28 +223,27 @@ def supervised(kitchen: Kitchen, config: SupervisedConfig) -> SupervisedResult:
         AdapterError: a call failed, and restarts are used up.
     """
     _check_capabilities(kitchen, config)
-    run = Run(kitchen, "supervised", config, config.run_id)
     emit = kitchen.observers.emit
-    emit("workflow.start", workflow="supervised", run_id=run.id, resumed_at=run.step)
-    if run.done:
+    with Run(kitchen, "supervised", config, config.run_id) as run:
+        emit("workflow.start", workflow="supervised", run_id=run.id, resumed_at=run.step)
+        try:
+            if not run.done:
+                _Training(kitchen, config, run).complete()
+        except BaseException as error:
+            with contextlib.suppress(CrucibleError):  # never hide the first failure behind another
+                run.fail(error)
+            emit(
+                "workflow.exception",
+                workflow="supervised",
+                run_id=run.id,
+                step=run.step,
+                error=type(error).__name__,
+            )
+            raise
         emit("workflow.stop", workflow="supervised", run_id=run.id)
-        return _result(run)
-    try:
-        run.start()
-        _Training(kitchen, config, run).complete()
-    except BaseException as error:
-        with contextlib.suppress(AdapterError):  # never hide the first failure behind another
-            run.fail(error)
-        emit(
-            "workflow.exception",
-            workflow="supervised",
-            run_id=run.id,
-            step=run.step,
-            error=type(error).__name__,
+        return SupervisedResult(
+            run.id, run.step, run.metrics, run.checkpoint, run.record.get("weights")
         )
-        raise
-    emit("workflow.stop", workflow="supervised", run_id=run.id)
-    return _result(run)
 
 
 def _check_capabilities(kitchen: Kitchen, config: SupervisedConfig) -> None:
@@ -248,12 +258,6 @@ def _check_capabilities(kitchen: Kitchen, config: SupervisedConfig) -> None:
             f"workflow.exact_match: the training client {client.adapter!r} has no "
             "save_weights_for_sampler, so the completer cannot use the weights"
         )
-
-
-def _result(run: Run) -> SupervisedResult:
-    record = run.record
-    metrics = {name: float(value) for name, value in record["metrics"].items()}
-    return SupervisedResult(run.id, run.step, metrics, run.checkpoint, record.get("weights"))
 
 
 @dataclass(slots=True)
@@ -280,15 +284,20 @@ class _Training:
     restarts: int = 0
     figures: dict[str, float] = field(default_factory=dict)
     last: float = 0.0
+    flying: deque[_Step] = field(default_factory=deque)
+    """Steps that were submitted, and whose outcome is not recorded yet."""
+    submitted: int | None = None
+    """How many steps the session has got; None while that is not known."""
 
     def complete(self) -> None:
         """Train from the last checkpoint to the end."""
         client = self.kitchen.training_client
         self.session = client.start_session(_session_config(self.config))
         try:
-            self._load_rows()
+            self._start()
             if self.run.checkpoint is not None:
                 client.load_checkpoint(self.session, self.run.checkpoint)
+                self.figures = self.run.metrics
             while True:
                 try:
                     self._steps(self.run.step)
@@ -296,34 +305,51 @@ class _Training:
                     break
                 except AdapterError as error:
                     self._restart(error)
+        except KeyboardInterrupt:
+            self._save_what_there_is()
+            raise
         finally:
+            self._abandon(sys.exception())
             with contextlib.suppress(AdapterError):
                 client.close_session(self.session)
 
-    # --- rows ---
+    # --- before the first step ---
 
-    def _load_rows(self) -> None:
+    def _start(self) -> None:
+        """Do whatever can fail before the first step, and commit the record."""
+        facts, rendered = self._load_rows()
+        self.run.start(self.session, rendered, **facts)
+        every = self.config.save_every or self.total
+        saves = math.ceil(self.total / every)
+        ahead = min(self.config.keep_checkpoints + 1, saves)  # the old one goes after the new
+        _try_places(self.kitchen, self.session, ahead)
+        if self.config.exact_match:
+            self._try_completer()
+
+    def _load_rows(self) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+        """Render the rows; return what the record says of them, and what they are known by."""
         config = self.config
         tokenizer = self.kitchen.training_client.helper("get_tokenizer")(self.session)
         judge = _judge(config, tokenizer, self.run.day)
         train, test = _rows(self.kitchen, config)
         self.train = self._examples("train", judge, train, config.dataset, config.split)
         about = {"train": asdict(judge.counts)}
+        rendered = {"train": fingerprint(self.train)}
         if config.evaluates:
             dataset = config.test_dataset or config.dataset
             split = config.split if config.holds_out else config.test_split
             self.test = self._examples("test", judge, test, dataset, split)
             about["test"] = asdict(judge.counts)
-        writes_date = judge.renderer.template.writes_date
-        self.run.note(
-            rows=about,
-            examples=[marked(one, tokenizer)[:RECORDED] for one in self.train[:3]],
-            template_date=self.run.day.isoformat() if writes_date else None,
-        )
-        if config.exact_match:
-            self._try_completer()
+            rendered["test"] = fingerprint(self.test)
         per_epoch = math.ceil(len(self.train) / config.batch_size)
         self.total = config.max_steps or share(config.epochs, per_epoch)
+        writes_date = judge.renderer.template.writes_date
+        facts = {
+            "rows": about,
+            "examples": [marked(one, tokenizer)[:RECORDED] for one in self.train[:3]],
+            "template_date": self.run.day.isoformat() if writes_date else None,
+        }
+        return facts, rendered
 
     def _examples(
         self, purpose: str, judge: Judge, rows: list[NumberedRow], dataset: str, split: str | None
@@ -373,22 +399,36 @@ class _Training:
 
     def _steps(self, start: int) -> None:
         """Take every step from `start`, at most `submit_ahead` in flight beside the awaited."""
-        flying: deque[_Step] = deque()
         self.last = time.perf_counter()
-        try:
-            for index, batch in self._batches(start):
-                flying.append(self._submit(index, batch))
-                pause = self._pauses_after(index + 1)
-                while flying and (pause or len(flying) > self.config.submit_ahead):
-                    self._await(flying.popleft())
-                if pause:
-                    self._pause(index + 1)
-            for step in flying:
-                self._await(step)
-        except BaseException as error:
-            for step in flying:  # submitted, and never to be awaited
-                step.span.end(error)
-            raise
+        self.submitted = start
+        for index, batch in self._batches(start):
+            self.flying.append(self._submit(index, batch))
+            self.submitted = index + 1
+            pause = self._pauses_after(index + 1)
+            while self.flying and (pause or len(self.flying) > self.config.submit_ahead):
+                self._await()
+            if pause:
+                self._pause(index + 1)
+        while self.flying:
+            self._await()
+
+    def _save_what_there_is(self) -> None:
+        """Save after the last step that was submitted, so that an interrupted run loses nothing.
+
+        Not where nobody knows what the session has got, or where it cannot be done.
+        """
+        step = self.submitted
+        if step is None or step <= self.run.step:
+            return
+        self.kitchen.observers.emit(
+            "workflow.interrupted", workflow="supervised", run_id=self.run.id, step=step
+        )
+        with contextlib.suppress(CrucibleError):
+            while self.flying:
+                self._await()
+            self._pause(step)  # what is due after it would not be done when the run goes on
+            if self.run.step < step:
+                self._save(step)
 
     def _submit(self, index: int, batch: list[Example]) -> _Step:
         config, client = self.config, self.kitchen.training_client
@@ -406,30 +446,30 @@ class _Training:
         )
         per_row = config.loss_reduction == "sequence_mean"
         datums = [e.datum(scale / e.weight if per_row else scale) for e in batch]
-        span = self._start("training.step", index + 1)
+        span = self._span("training.step", index + 1)
+        self.submitted = None  # while it is not known what the session has got
         with span.current():
             loss = client.forward_backward(self.session, datums)
             update = client.optim_step(self.session, learning_rate, config.adam)
         return _Step(index, batch, learning_rate, loss, update, span)
 
-    def _await(self, step: _Step) -> None:
+    def _await(self) -> None:
+        """Await the oldest step. It stays where it is until its metrics are recorded."""
+        step = self.flying[0]
         with step.span.current():
             metrics = self._outcome(step)
             self._record(metrics, step.index + 1)
+        self.flying.popleft()
         step.span.end(metrics=metrics)
 
     def _outcome(self, step: _Step) -> dict[str, float]:
         client = self.kitchen.training_client
-        outputs = client.await_(step.loss).outputs
+        # From the logprobs, not from `loss`: that one is in units of `loss_reduction`.
+        nll = negative_log_likelihood(client, client.await_(step.loss), step.batch)
         update = client.await_(step.update)
         now = time.perf_counter()
         seconds, self.last = now - self.last, now
-        # From the logprobs, not from `loss`: that one is in units of `loss_reduction`.
         tokens = sum(example.weight for example in step.batch)
-        nll = -sum(
-            float(np.dot(example.weights[1:], output["logprobs"]))
-            for example, output in zip(step.batch, outputs, strict=True)
-        )
         metrics = {
             "train_mean_nll": nll / tokens,
             "num_tokens": tokens,
@@ -446,12 +486,14 @@ class _Training:
         self.figures |= metrics
         self.kitchen.metrics_store.record_many(self.run.id, metrics, step)
 
-    def _start(self, event: str, step: int) -> Span:
+    def _span(self, event: str, step: int) -> Span:
         return self.kitchen.observers.start(event, run_id=self.run.id, step=step, total=self.total)
 
     def _restart(self, error: AdapterError) -> None:
         """Set a failed session back to the last checkpoint, or raise."""
         client = self.kitchen.training_client
+        self.submitted = None
+        self._abandon(error)
         # What had no effect and is not worth a repeat is wrong with the call.
         hopeless = error.no_effect and not (error.retryable or isinstance(error, SessionFailed))
         if hopeless:
@@ -476,6 +518,11 @@ class _Training:
         client.close_session(self.session)
         self.session = client.start_session(_session_config(self.config))
 
+    def _abandon(self, error: BaseException | None) -> None:
+        """End the steps that were submitted, and will never be awaited."""
+        while self.flying:
+            self.flying.popleft().span.end(error)
+
     # --- pauses ---
 
     def _pauses_after(self, step: int) -> bool:
@@ -489,14 +536,17 @@ class _Training:
         if self._due(self.config.eval_every, step):
             self._evaluate(step)
         if self._due(self.config.save_every, step):
-            self.run.save(self.session, step, self.config.keep_checkpoints, self.figures)
+            self._save(step)
         self.last = time.perf_counter()  # a pause is no part of the next step's time
+
+    def _save(self, step: int) -> None:
+        self.run.save(self.session, step, self.config.keep_checkpoints, self.figures)
 
     def _evaluate(self, step: int) -> None:
         if not self.test:
             return
         config, client = self.config, self.kitchen.training_client
-        with self._start("training.eval", step) as span:
+        with self._span("training.eval", step) as span:
             nll = mean_nll(client, self.session, self.test, config.eval_batch_size)
             metrics = {"test/nll": nll}
             if config.exact_match:
@@ -507,10 +557,10 @@ class _Training:
     def _finish(self) -> None:
         client = self.kitchen.training_client
         self._evaluate(self.total)
-        self.run.save(self.session, self.total, self.config.keep_checkpoints, self.figures)
+        self._save(self.total)
         weights = None
         if client.supports("save_weights_for_sampler"):
-            weights = client.save_weights_for_sampler(self.session, self.run.id)
+            weights = client.save_weights_for_sampler(self.session, self.run.weights_name)
         self.run.finish(weights, self.figures)
 
 
@@ -524,12 +574,53 @@ def _session_config(config: SupervisedConfig) -> SessionConfig:
     )
 
 
-def preview(kitchen: Kitchen, config: SupervisedConfig, count: int) -> Iterator[str]:
-    """Yield the text of the first `count` training rows, what is trained on between ⟦ and ⟧."""
+def _try_places(kitchen: Kitchen, session: Any, checkpoints: int) -> None:
+    """Try every place that a run writes to, so that nothing is trained that cannot be kept."""
+    client = kitchen.training_client
+    if client.supports("check_storage"):
+        client.check_storage(session, checkpoints)
+    for store in (kitchen.blob_store, kitchen.metrics_store):
+        if store.supports("ping"):
+            store.ping()
+
+
+def check(kitchen: Kitchen, config: SupervisedConfig) -> Iterator[tuple[str, str]]:
+    """Try what a run needs before its first step; yield what is in order, and how.
+
+    Raises:
+        CrucibleError: what is not.
+    """
+    _check_capabilities(kitchen, config)
+    with _session(kitchen, config) as session:
+        yield "model", config.model
+        tokenizer = kitchen.training_client.helper("get_tokenizer")(session)
+        yield "tokenizer", type(tokenizer).__name__
+        _try_places(kitchen, session, config.keep_checkpoints + 1)
+        yield "storage", "can be written"
+        train, test = _rows(kitchen, config)
+        judge = _judge(config, tokenizer, None)
+        for purpose, rows in (("train", train), ("test", test)):
+            if rows or purpose == "train":
+                examples = judge.kept(rows[:1], config.dataset)
+                length = f"{len(examples[0].tokens)} tokens" if examples else "too long, left out"
+                yield f"{purpose} rows", f"{len(rows):,}; {rows[0][0]}: {length}"
+
+
+@contextlib.contextmanager
+def _session(kitchen: Kitchen, config: SupervisedConfig) -> Iterator[Any]:
+    """Start a session that nothing is trained in, and close it at the end."""
     client = kitchen.training_client
     session = client.start_session(_session_config(config))
     try:
-        tokenizer = client.helper("get_tokenizer")(session)
+        yield session
+    finally:
+        client.close_session(session)
+
+
+def preview(kitchen: Kitchen, config: SupervisedConfig, count: int) -> Iterator[str]:
+    """Yield the text of the first `count` training rows, what is trained on between ⟦ and ⟧."""
+    with _session(kitchen, config) as session:
+        tokenizer = kitchen.training_client.helper("get_tokenizer")(session)
         train, _ = _rows(kitchen, config)
         judge = _judge(config, tokenizer, None)
         for name, row in train[:count]:
@@ -538,8 +629,6 @@ def preview(kitchen: Kitchen, config: SupervisedConfig, count: int) -> Iterator[
                 yield f"{name} is left out, too long"
             for example in examples:
                 yield f"{name}, {len(example.tokens)} tokens\n{marked(example, tokenizer)}"
-    finally:
-        client.close_session(session)
 
 
 def _judge(config: SupervisedConfig, tokenizer: Tokenizer, date: datetime.date | None) -> Judge:
