@@ -1,142 +1,30 @@
 """Crucible Kitchen: write the post-training loop once; pick the backend by name.
 
-What this module names is the public API; everything else may change.
+What this module names is the public API; everything else may change. The names are imported when
+the first of them is used (see `api`), so that the command hears signals before its slow imports.
 """
 
-from .chat import end_of_turn
-from .dispatch import Call
-from .errors import (
-    AdapterError,
-    AdapterLoadError,
-    AdapterNotFound,
-    AdapterTimeout,
-    AlreadyExists,
-    BindError,
-    ConfigurationError,
-    CrucibleError,
-    CrucibleWarning,
-    InvalidInput,
-    NotFound,
-    PortNotConfigured,
-    RateLimited,
-    SessionClosed,
-    SessionFailed,
-    Unauthorized,
-    Unavailable,
-    Unsupported,
-)
-from .hookspecs import helper, hookimpl
-from .kitchen import Kitchen
-from .losses import LOSS_FUNCTIONS, custom_loss, loss_config, validate_datums
-from .options import AdapterOptions, FromEnv, Keyword, Name, Template
-from .paths import LocalPath, expand_home
-from .ports import (
-    PORTS,
-    BlobStore,
-    Completer,
-    DatasetStore,
-    HubClient,
-    MetricsStore,
-    TrainingClient,
-)
-from .resources import Resource, resource
-from .streams import Stream
-from .telemetry import Event, Observer
-from .types import (
-    AdamParams,
-    Completion,
-    CompletionChunk,
-    Datum,
-    EncodedTextChunk,
-    ForwardBackwardResult,
-    Future,
-    ImageChunk,
-    LoraConfig,
-    Message,
-    MetricEntry,
-    ModelInput,
-    OptimStepResult,
-    Prompt,
-    SamplingParams,
-    SessionConfig,
-    Tokenizer,
-    Usage,
-)
-from .version import __version__
-from .workflows import WorkflowConfig, run
+from __future__ import annotations
 
-__all__ = [
-    # the kitchen
-    "Kitchen",
-    "WorkflowConfig",
-    "run",
-    # ports
-    "PORTS",
-    "TrainingClient",
-    "DatasetStore",
-    "BlobStore",
-    "HubClient",
-    "MetricsStore",
-    "Completer",
-    # for options and configurations
-    "AdapterOptions",
-    "FromEnv",
-    "Keyword",
-    "Name",
-    "Template",
-    # for adapters
-    "Call",
-    "LocalPath",
-    "Resource",
-    "expand_home",
-    "helper",
-    "hookimpl",
-    "resource",
-    "end_of_turn",
-    "validate_datums",
-    "loss_config",
-    # values
-    "AdamParams",
-    "Completion",
-    "CompletionChunk",
-    "Datum",
-    "EncodedTextChunk",
-    "Event",
-    "ForwardBackwardResult",
-    "Future",
-    "ImageChunk",
-    "LOSS_FUNCTIONS",
-    "LoraConfig",
-    "Message",
-    "MetricEntry",
-    "ModelInput",
-    "Observer",
-    "OptimStepResult",
-    "Prompt",
-    "SamplingParams",
-    "SessionConfig",
-    "Stream",
-    "Tokenizer",
-    "Usage",
-    "custom_loss",
-    # errors
-    "CrucibleError",
-    "CrucibleWarning",
-    "ConfigurationError",
-    "PortNotConfigured",
-    "AdapterNotFound",
-    "AdapterLoadError",
-    "BindError",
-    "AdapterError",
-    "NotFound",
-    "AlreadyExists",
-    "InvalidInput",
-    "Unauthorized",
-    "RateLimited",
-    "AdapterTimeout",
-    "Unavailable",
-    "Unsupported",
-    "SessionClosed",
-    "SessionFailed",
-    "__version__",
-]
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import *  # noqa: F403
+    from .api import __all__ as __all__
+    from .api import __version__ as __version__
+else:
+
+    def __getattr__(name: str) -> Any:
+        api = _api()
+        if name == "__all__" or name in api.__all__:
+            return getattr(api, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_api().__all__})
+
+    def _api() -> Any:
+        # Not `from . import`, which asks this module for it first.
+        from importlib import import_module
+
+        return import_module(".api", __name__)
