@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import copy
+import errno
+import os
 import pickle
 
 import pytest
 from crucible_kitchen import errors
-from crucible_kitchen.errors import AdapterError, InvalidInput, NotFound, RateLimited
+from crucible_kitchen.errors import (
+    AdapterError,
+    AdapterTimeout,
+    InvalidInput,
+    NotFound,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+    explain_os_errors,
+)
 
 ADAPTER_ERRORS = [
     kind
@@ -75,3 +86,47 @@ def test_whether_a_repeat_may_help_has_a_default_and_can_be_told() -> None:
     assert RateLimited("slow down", retry_after=3).retryable
     assert InvalidInput("no").no_effect
     assert not AdapterError("unknown").no_effect
+
+
+# --- errors of the operating system ---
+
+OF_THE_SYSTEM = {
+    Unavailable: "ENOSPC EDQUOT EFBIG EIO EMFILE ENFILE ENOMEM EBUSY ESTALE EAGAIN EPIPE",
+    Unauthorized: "EACCES EPERM EROFS",
+    InvalidInput: "ENAMETOOLONG ELOOP ENOTDIR EISDIR EEXIST",
+    NotFound: "ENOENT",
+    AdapterTimeout: "ETIMEDOUT",
+    AdapterError: "EINVAL EXDEV EBADF",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, kind) for kind, names in OF_THE_SYSTEM.items() for name in names.split()],
+)
+def test_an_error_of_the_system_is_what_it_stands_for(name: str, kind: type[AdapterError]) -> None:
+    number = getattr(errno, name)
+    cause = OSError(number, os.strerror(number), "/runs/a")
+    with pytest.raises(AdapterError) as caught, explain_os_errors("cannot write to /runs"):
+        raise cause
+    assert type(caught.value) is kind
+    assert str(caught.value) == f"cannot write to /runs: {os.strerror(number)} (/runs/a)"
+    assert caught.value.__cause__ is cause
+    assert caught.value.no_effect == kind.no_effect
+
+
+def test_an_error_of_the_system_without_a_number_is_told_by_its_class() -> None:
+    with (
+        pytest.raises(NotFound, match="cannot read: s3://bucket/key") as caught,
+        explain_os_errors("cannot read", no_effect=True),
+    ):
+        raise FileNotFoundError("s3://bucket/key")
+    assert caught.value.no_effect
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), ValueError("something else")])
+def test_what_is_no_error_of_the_system_or_ours_already_passes_as_it_is(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, explain_os_errors("cannot write"):
+        raise error
+    assert caught.value is error
+    assert error.__cause__ is None

@@ -1,11 +1,27 @@
-"""Options that are paths: what `~`, a relative path and an empty text mean."""
+"""Options that are paths: what `~`, a relative path and an empty text mean, and whether one can be
+written.
+"""
 
 from __future__ import annotations
 
+import os
+import resource as rlimit
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from crucible_kitchen import AdapterOptions, LocalPath, expand_home
+from crucible_kitchen import (
+    AdapterOptions,
+    InvalidInput,
+    LocalPath,
+    NotFound,
+    Unauthorized,
+    Unavailable,
+    check_writable,
+    expand_home,
+)
 from pydantic import ValidationError
 
 
@@ -56,3 +72,76 @@ def test_what_is_no_path_is_refused(value: object) -> None:
 
 def test_the_home_folder_can_be_expanded_within_an_address(home: Path) -> None:
     assert expand_home("~/m.db") == home / "m.db"
+
+
+# --- whether a folder can be written ---
+
+
+@contextmanager
+def not_root() -> Iterator[None]:
+    user = os.geteuid()
+    os.seteuid(user or 65534)  # root may write anywhere
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("below", [".", "new", "new/and/deeper"])
+def test_a_folder_that_can_be_written_or_made_is_tried_and_left_as_it_was(
+    home: Path, below: str
+) -> None:
+    check_writable(home / below)
+    assert list(home.iterdir()) == []
+
+
+def test_nothing_is_left_behind_where_every_file_has_a_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    monkeypatch.setattr(tempfile, "_O_TMPFILE_WORKS", False)
+    check_writable(home)
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("below", [".", "new"])
+def test_a_folder_that_may_not_be_written_is_unauthorized(home: Path, below: str) -> None:
+    for above in (home.parent.parent, home.parent):
+        above.chmod(0o755)
+    home.chmod(0o555)
+    with not_root(), pytest.raises(Unauthorized, match=str(home)) as caught:
+        check_writable(home / below)
+    assert caught.value.no_effect
+    home.chmod(0o755)
+
+
+def test_a_path_that_can_be_no_folder_is_refused(home: Path) -> None:
+    (home / "file").touch()
+    (home / "loop").symlink_to("loop")
+    for below, why in (
+        ("file", "is a file"),
+        ("file/below", "is a file"),
+        ("loop", "symbolic links"),
+        ("x" * 300, "too long"),
+    ):
+        with pytest.raises(InvalidInput, match=why):
+            check_writable(home / below)
+    assert sorted(path.name for path in home.iterdir()) == ["file", "loop"]
+
+
+def test_a_link_to_nothing_is_no_place_for_a_folder(home: Path) -> None:
+    (home / "link").symlink_to("nothing")
+    with pytest.raises(NotFound, match="link"):
+        check_writable(home / "link")
+
+
+def test_a_disk_without_space_is_unavailable(home: Path) -> None:
+    limits = rlimit.getrlimit(rlimit.RLIMIT_FSIZE)
+    rlimit.setrlimit(rlimit.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(Unavailable, match=str(home)) as caught:
+            check_writable(home / "new")
+    finally:
+        rlimit.setrlimit(rlimit.RLIMIT_FSIZE, limits)
+    assert caught.value.no_effect
+    assert list(home.iterdir()) == []

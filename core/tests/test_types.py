@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -126,3 +126,41 @@ def test_a_recorded_number_holds_plain_values_of_its_own() -> None:
     assert (entry.value, entry.step, entry.metadata) == (0.5, 3, {"tags": ["a"]})
     assert (type(entry.value), type(entry.step)) == (float, int)
     assert entry.timestamp.utcoffset() == timedelta(0)
+
+
+NOW = datetime(2026, 1, 31, 9, 30, tzinfo=timezone(timedelta(hours=1)))
+ROW = {
+    "run_id": "run",
+    "metric": "nll",
+    "value": 1,
+    "step": None,
+    "timestamp": NOW,
+    "metadata": {"split": "test"},
+}
+
+
+def test_a_row_that_was_kept_becomes_an_entry_in_utc() -> None:
+    entry = MetricEntry.restored(**ROW)
+    assert (entry.run_id, entry.metric, entry.step) == ("run", "nll", None)
+    assert repr(entry.value) == "1.0"
+    assert entry.timestamp == NOW
+    assert entry.timestamp.utcoffset() == timedelta(0)
+    assert entry.metadata == {"split": "test"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((name, kept) for name in ROW for kept in (b"", [1], object(), True)),
+        *((name, None) for name in ROW if name != "step"),
+        *((name, 1) for name in ("run_id", "metric", "timestamp", "metadata")),
+        *((name, "1") for name in ("value", "step", "timestamp", "metadata")),
+        ("value", 10**400),
+        ("step", 1.0),
+        ("timestamp", NOW.replace(tzinfo=None)),
+        ("timestamp", datetime.min.replace(tzinfo=NOW.tzinfo)),
+    ],
+)
+def test_what_is_no_row_of_metrics_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(InvalidInput):
+        MetricEntry.restored(**{**ROW, field: value})

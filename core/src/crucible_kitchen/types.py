@@ -442,6 +442,46 @@ class MetricEntry:
             raise InvalidInput(f"the step of {metric!r} must be an integer, not {step!r}") from None
         return cls(run_id, metric, number, at, datetime.now(UTC), _json_object(metadata or {}))
 
+    @classmethod
+    def restored(
+        cls,
+        run_id: object,
+        metric: object,
+        value: object,
+        step: object,
+        timestamp: object,
+        metadata: object,
+    ) -> MetricEntry:
+        """Make the entry of a row that was read from where a store keeps it.
+
+        Files and tables are damaged, and others write to them, too: a store that reads something
+        which is no row of its own skips it, and says how often in a `CrucibleWarning`.
+
+        The arguments are the fields as they were read. The value may be an integer; the timestamp
+        is aware, in any zone.
+
+        Raises:
+            InvalidInput: a field is not of its type, or cannot be held by it.
+        """
+        if not (
+            isinstance(run_id, str)
+            and isinstance(metric, str)
+            and isinstance(value, int | float)
+            and (step is None or isinstance(step, int))
+            and not isinstance(value, bool)
+            and not isinstance(step, bool)
+            and isinstance(timestamp, datetime)
+            and isinstance(metadata, Mapping)
+        ):
+            raise InvalidInput("a field of the row is missing, or of another type")
+        if timestamp.tzinfo is None:
+            raise InvalidInput(f"the time {timestamp} has no zone")
+        try:
+            # An integer of 400 digits; the first hour of the year 1 in a zone east of UTC.
+            return cls(run_id, metric, float(value), step, timestamp.astimezone(UTC), metadata)
+        except OverflowError as error:
+            raise InvalidInput(f"the value or the time cannot be held: {error}") from None
+
 
 def _json_object(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of metadata as JSON keeps it."""
