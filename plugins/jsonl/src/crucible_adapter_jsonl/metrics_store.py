@@ -5,24 +5,29 @@ Rows are appended and never rewritten; which of several rows counts is decided b
 
 from __future__ import annotations
 
-import errno
+import os
+import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crucible_kitchen import (
+    AdapterError,
     AdapterOptions,
+    CrucibleWarning,
     InvalidInput,
     LocalPath,
     MetricEntry,
-    Unauthorized,
-    Unavailable,
+    NotFound,
+    check_writable,
+    explain_os_errors,
     hookimpl,
     resource,
 )
 
-from .files import RunFiles, file_name
-from .rows import decode, encode
+from .files import RunFiles, file_name, lines_of
+from .rows import LONGEST, decode, encode, is_torn
 
 
 class Options(AdapterOptions):
@@ -62,61 +67,91 @@ def record_many(
 
 @hookimpl
 def flush(opts: Options, run_id: str) -> None:
-    run_files(opts).sync(run_id)
+    with explain_os_errors(f"cannot sync the metrics in {opts.path.absolute()}"):
+        run_files(opts).sync(run_id)
 
 
 @hookimpl
 def read(opts: Options, run_id: str) -> list[MetricEntry]:
     rows: dict[object, MetricEntry] = {}
-    for place, entry in enumerate(_entries(opts.path / file_name(run_id))):
-        # Without a step the place in the file is the key, so that nothing replaces the row. A
-        # replaced row stays where the first one was: that is how dictionaries are ordered.
-        key = place if entry.step is None else (entry.metric, entry.step)
-        rows[key] = entry
+    file = opts.path / file_name(run_id)
+    damaged = 0
+    with explain_os_errors(f"cannot read the metrics in {file.absolute()}"):
+        for place, line in enumerate(_lines(file)):
+            entry = _entry(line, run_id)
+            if entry is None:
+                damaged += not is_torn(line)
+                continue
+            # Without a step the place in the file is the key, so that nothing replaces the row. A
+            # replaced row stays where the first one was: that is how dictionaries are ordered.
+            key = place if entry.step is None else (entry.metric, entry.step)
+            rows[key] = entry
+    if damaged:
+        what = "1 line is" if damaged == 1 else f"{damaged} lines are"
+        warnings.warn(
+            f"{file.absolute()}: {what} no metric of the run, and left out", CrucibleWarning, 2
+        )
     return list(rows.values())
 
 
 @hookimpl
 def runs(opts: Options) -> list[str]:
-    # Every row carries its run, since the names of the files of long ids do not.
-    first_rows = (next(_entries(file), None) for file in opts.path.glob("*.jsonl"))
-    return sorted(row.run_id for row in first_rows if row is not None)
+    folder = opts.path.absolute()
+    try:
+        with explain_os_errors(f"cannot list the runs in {folder}"):
+            names = [name for name in os.listdir(folder) if name.endswith(".jsonl")]
+    except NotFound:
+        return []
+    return sorted(run for name in names if (run := _run_of(folder / name)) is not None)
+
+
+@hookimpl
+def ping(opts: Options) -> None:
+    check_writable(opts.path)
 
 
 @hookimpl
 def close(opts: Options) -> None:
     if files := run_files.pop(opts):
-        files.close()
+        with explain_os_errors(f"cannot close the files in {opts.path.absolute()}"):
+            files.close()
 
 
 def _append(opts: Options, run_id: str, rows: bytes) -> None:
-    try:
+    where = f"cannot write metrics to the folder {opts.path.absolute()} (option path)"
+    with explain_os_errors(where, no_effect=True):
         run_files(opts).append(run_id, rows)
-    except PermissionError as error:
-        raise Unauthorized(
-            f"may not write to {opts.path.absolute()}: {error.strerror}", no_effect=True
-        ) from error
-    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
-        raise InvalidInput(
-            f"cannot make the folder {opts.path.absolute()} (option path): {error.strerror}"
-        ) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise Unavailable(
-            f"cannot write to {opts.path.absolute()}: {error.strerror}", no_effect=True
-        ) from error
 
 
-def _entries(file: Path) -> Iterator[MetricEntry]:
+def _lines(file: Path) -> Iterator[bytes]:
+    with suppress(FileNotFoundError):  # a run without rows
+        yield from lines_of(file, LONGEST)
+
+
+def _entry(line: bytes, run_id: str | None = None) -> MetricEntry | None:
     try:
-        lines = file.open("rb")
-    except FileNotFoundError:
-        return
-    with lines:
-        for line in lines:
-            if entry := decode(line):
-                yield entry
+        entry = decode(line)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return entry if run_id is None or entry.run_id == run_id else None
+
+
+def _run_of(file: Path) -> str | None:
+    """Return the run whose file this is, if it is one that has rows.
+
+    Every row carries its run, since the names of the files of long ids do not.
+    """
+    try:
+        with explain_os_errors(f"{file} is left out of the list of runs"):
+            for line in _lines(file):
+                entry = _entry(line)
+                if entry is not None and file_name(entry.run_id) == file.name:
+                    return entry.run_id
+    except InvalidInput:  # a folder, a pipe, links in a circle: nobody's metrics
+        pass
+    except AdapterError as error:  # of what may be a run one should know
+        warnings.warn(str(error), CrucibleWarning, 2)
+    return None
 
 
 if TYPE_CHECKING:
