@@ -22,6 +22,7 @@ from crucible_kitchen import (
 from crucible_kitchen.types import FinishReason, FloatArray, IntArray
 
 from .requests import Request
+from .said import shown
 from .stop_strings import StopStrings
 
 _FINISH_REASONS: Mapping[str, FinishReason] = {
@@ -35,6 +36,11 @@ _FINISH_REASONS: Mapping[str, FinishReason] = {
     "model_length": "length",  # Mistral
 }
 
+_LOGPROBS = ("token_logprobs", "content", "refusal")
+
+TOO_LARGE = 2**31
+"""No token id and no count of tokens is as large."""
+
 
 def read(answer: object, request: Request) -> Completion:
     """Return the completion of a whole answer.
@@ -47,8 +53,8 @@ def read(answer: object, request: Request) -> Completion:
     """
     choice = _choice(answer)
     if choice is None:
-        raise AdapterError(f"the server answered without a completion: {answer!r:.300}")
-    part = _part(choice, request)
+        raise AdapterError(f"the server answered without a completion: {shown(answer)}")
+    part = _part(choice, request, left=request.max_tokens)
     if request.tokens and part.tokens is None:
         raise _no_tokens()
     if request.logprobs and part.logprobs is None:
@@ -72,7 +78,8 @@ def read_stream(events: Generator[object], request: Request) -> Iterator[Complet
         Unavailable: the stream ended, but the completion did not. Otherwise as `read`.
     """
     stops = StopStrings(request.stop)
-    finish_reason: object = None
+    finish_reason: str | None = None
+    left = request.max_tokens
     no_tokens: IntArray | None = None
     no_logprobs: FloatArray | None = None
     with closing(events):
@@ -80,7 +87,8 @@ def read_stream(events: Generator[object], request: Request) -> Iterator[Complet
             choice = _choice(event)
             if choice is None:  # an event of usage alone has none
                 continue
-            part = _part(choice, request)
+            part = _part(choice, request, left)
+            left -= part.sampled
             finish_reason = part.finish_reason or finish_reason
             if part.tokens is not None:
                 no_tokens = part.tokens[:0]
@@ -104,41 +112,61 @@ class _Part(NamedTuple):
     reasoning: str
     tokens: IntArray | None
     logprobs: FloatArray | None
-    finish_reason: object
+    finish_reason: str | None
+
+    @property
+    def sampled(self) -> int:
+        """How many tokens it has, or 0 where the server does not tell."""
+        return max(
+            (len(each) for each in (self.tokens, self.logprobs) if each is not None), default=0
+        )
 
 
 def _choice(answer: object) -> Mapping[str, Any] | None:
-    """Return the first choice of an answer or of an event.
+    """Return the choice of an answer or of an event, or None of an event that has none.
 
     Raises:
         Unavailable: it is an error; some gateways send those with status 200, or within a stream.
-        AdapterError: it is nothing of OpenAI's protocol.
+        AdapterError: it is nothing of OpenAI's protocol, or not the one choice that was asked for.
     """
     match answer:
         case {"error": error} if error:
             raise _error(error)
         case {"choices": [{"error": error}, *_]} if error:
             raise _error(error)
-        case {"choices": [Mapping() as choice, *_]}:
+        case {"choices": [Mapping() as choice]}:
+            index = choice.get("index")
+            if index is not None and (type(index) is not int or index != 0):
+                raise AdapterError(f"the server sent choice {shown(index)}; asked for was one, 0")
             return choice
+        case {"choices": [_, _, *_] as choices}:
+            raise AdapterError(f"the server sent {len(choices)} choices; asked for was one")
+        case {"choices": None | []}:
+            return None
+        case {"choices": choices}:
+            raise AdapterError(f"the server sent what are no choices: {shown(choices)}")
         case Mapping():
             return None
     raise AdapterError(
-        f"the answer is not of OpenAI's protocol; is `base_url` right? It is {answer!r:.300}"
+        f"the answer is not of OpenAI's protocol; is `base_url` right? It is {shown(answer)}"
     )
 
 
 def _error(given: object) -> Unavailable:
-    return Unavailable(f"the server answered with an error: {given!r:.300}")
+    return Unavailable(f"the server answered with an error: {shown(given)}")
 
 
-def _part(choice: Mapping[str, Any], request: Request) -> _Part:
-    """Read a choice. Any field of it may be null, or missing."""
-    said = choice.get("message") or choice.get("delta") or {}
-    text, reasoning = _text(choice.get("text") or said.get("content"))
-    text = text or _all_text(said.get("refusal"))  # said instead of an answer; it was sampled, too
+def _part(choice: Mapping[str, Any], request: Request, left: int) -> _Part:
+    """Read a choice of at most so many tokens. Any field of it may be null, or missing."""
+    said = _given(choice.get("message"), choice.get("delta"))
+    if not isinstance(said, Mapping | None):
+        raise AdapterError(f"the server sent what is no message: {shown(said)}")
+    said = said or {}
+    text, reasoning = _text(_given(choice.get("text"), said.get("content")))
+    text = text or _plain(said.get("refusal"))  # said instead of an answer; it was sampled, too
     # DeepSeek, SGLang and vLLM name it so or so, and some servers say it twice, under both names.
-    reasoning = _all_text(said.get("reasoning_content") or said.get("reasoning")) or reasoning
+    named = _given(said.get("reasoning_content"), said.get("reasoning"))
+    reasoning = "".join(_text(named)) or reasoning
     tokens = _tokens(choice.get("token_ids"))
     logprobs = _logprobs(choice.get("logprobs")) if request.logprobs else None
     if tokens is not None and logprobs is not None and len(tokens) != len(logprobs):
@@ -150,17 +178,24 @@ def _part(choice: Mapping[str, Any], request: Request) -> _Part:
             raise _no_tokens()
         if request.logprobs and not logprobs:
             raise _no_logprobs()
-    return _Part(
+    part = _Part(
         text=text,
         reasoning=reasoning,
         tokens=None if tokens is None else np.asarray(tokens, np.int64),
         logprobs=None if logprobs is None else np.asarray(logprobs, np.float32),
-        finish_reason=choice.get("finish_reason"),
+        finish_reason=_reason(choice.get("finish_reason")),
     )
+    if part.sampled > left:
+        raise AdapterError(
+            f"the server went on after the {request.max_tokens} tokens that it was asked for at "
+            "most"
+        )
+    return part
 
 
-def _all_text(content: object) -> str:
-    return "".join(_text(content))
+def _given(*values: object) -> object:
+    """Return the first value that is neither null, missing nor empty text."""
+    return next((value for value in values if value is not None and value != ""), None)
 
 
 def _text(content: object) -> tuple[str, str]:
@@ -171,34 +206,67 @@ def _text(content: object) -> tuple[str, str]:
 
     Raises:
         Unsupported: there is such a part.
+        AdapterError: there is text that is none.
     """
     match content:
-        case None:
-            return "", ""
-        case str():
-            return content, ""
         case [*parts]:
-            each = [_text(part) for part in parts]
+            each = [_of_part(part) for part in parts]
             return "".join(text for text, _ in each), "".join(thought for _, thought in each)
+        case Mapping():
+            return _of_part(content)
+    return _plain(content), ""
+
+
+def _of_part(part: object) -> tuple[str, str]:
+    match part:
         case {"type": "text" | "output_text", "text": text}:
-            return _text(text)
+            return _plain(text), ""
         case {"text": text, **others} if "type" not in others:
-            return _text(text)
+            return _plain(text), ""
         case {"type": "refusal", "refusal": text}:
-            return _text(text)
+            return _plain(text), ""
+        case {"type": "thinking", "thinking": [*thoughts]}:
+            return "", "".join(
+                _plain(each.get("text") if isinstance(each, Mapping) else each) for each in thoughts
+            )
         case {"type": "thinking", "thinking": thoughts}:
-            return "", _all_text(thoughts)
-    kind = content.get("type") if isinstance(content, Mapping) else content
-    raise Unsupported(f"the answer holds what is no text, {kind!r:.100}; a completion is text")
+            return "", _plain(thoughts)
+        case {"type": kind}:
+            raise _no_text(kind)
+    return _plain(part), ""
+
+
+def _plain(text: object) -> str:
+    """Return what must be text, or null.
+
+    Raises:
+        Unsupported: it is not.
+        AdapterError: it has half of a character. No file takes that, no tokenizer knows it.
+    """
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise _no_text(text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise AdapterError(
+            f"the server sent text with a lone surrogate, half of a character: {shown(text)}"
+        ) from None
+    return text
+
+
+def _no_text(what: object) -> Unsupported:
+    return Unsupported(f"the answer holds what is no text, {shown(what)}; a completion is text")
 
 
 def _tokens(given: Any) -> list[int] | None:
     match given:
         case None:
             return None
-        case [*ids] if all(type(each) is int and each >= 0 for each in ids):
+        case [*ids] if all(type(each) is int and 0 <= each < TOO_LARGE for each in ids):
             return ids
-    raise AdapterError(f"the server gave what are no token ids: {given!r:.200}")
+    raise AdapterError(f"the server gave what are no token ids: {shown(given)}")
 
 
 def _logprobs(given: object) -> list[float] | None:
@@ -212,12 +280,16 @@ def _logprobs(given: object) -> list[float] | None:
             pass
         case {"content": [*tokens]} | {"refusal": [*tokens]}:  # of chat completions
             values = [each.get("logprob") if isinstance(each, Mapping) else each for each in tokens]
-        case _:
+        case None:
             return None
+        case Mapping() if all(given.get(field) is None for field in _LOGPROBS):
+            return None
+        case _:
+            raise AdapterError(f"the server gave what are no log probabilities: {shown(given)}")
     for index, value in enumerate(values):
         if not _is_logprob(value):
             raise AdapterError(
-                f"the server gave {value!r:.100} as the log probability of token {index} of "
+                f"the server gave {shown(value)} as the log probability of token {index} of "
                 f"{len(values)}, which is no log probability"
             )
     return values
@@ -229,20 +301,39 @@ def _is_logprob(value: object) -> bool:
     return isinstance(value, int | float) and value is not False and -9999 < value < 1e-3
 
 
-def _finish_reason(given: object) -> FinishReason:
+def _reason(given: object) -> str | None:
+    """Return a finish reason as the server calls it; until there is one, some say ''."""
+    if given is None or given == "":
+        return None
+    if not isinstance(given, str):
+        raise AdapterError(f"the server gave what is no finish reason: {shown(given)}")
+    return given
+
+
+def _finish_reason(given: str | None) -> FinishReason:
     if given is None:
         raise Unavailable("the server broke off: it gave no finish reason")
-    reason = _FINISH_REASONS.get(str(given))
+    reason = _FINISH_REASONS.get(given)
     if reason is None:  # "abort" of vLLM and SGLang, "insufficient_system_resource" of DeepSeek
-        raise Unavailable(f"the server broke off: its finish reason is {given!r}")
+        raise Unavailable(f"the server broke off: its finish reason is {shown(given)}")
     return reason
 
 
 def _usage(answer: object) -> Usage | None:
-    match answer:
-        case {"usage": {"prompt_tokens": int(read), "completion_tokens": int(written)}}:
-            return Usage(read, written)
-    return None
+    """Return how many tokens were read and written, or None where the server does not say both.
+
+    Raises:
+        AdapterError: it says what are no numbers of tokens.
+    """
+    usage = answer.get("usage") if isinstance(answer, Mapping) else None
+    if not isinstance(usage, Mapping | None):
+        raise AdapterError(f"the server gave what is no usage: {shown(usage)}")
+    counts = [(usage or {}).get(field) for field in ("prompt_tokens", "completion_tokens")]
+    for count in counts:
+        if count is not None and not (type(count) is int and 0 <= count < TOO_LARGE):
+            raise AdapterError(f"the server gave what is no number of tokens: {shown(count)}")
+    read, written = counts
+    return None if read is None or written is None else Usage(read, written)
 
 
 def _no_tokens() -> Unsupported:

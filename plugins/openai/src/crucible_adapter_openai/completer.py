@@ -50,6 +50,17 @@ class Options(AdapterOptions):
     timeout: float = Field(60.0, gt=0)
     """Seconds to wait for the server's next sign of life: for a completion that is not streamed,
     all the time that it takes."""
+    answer_timeout: float | None = Field(None, gt=0)
+    """Seconds to wait for all of one answer, whole or streamed, repeats by `max_retries` included;
+    None is ten times `timeout`. Time that the reader of a stream takes does not count."""
+    max_answer_bytes: int = Field(2**25, ge=2**10)
+    """Bytes of one answer at most, of an error as well, decompressed. 128k tokens with their
+    log probabilities take about 16 MB. A stream may have 1 KiB more for each of `max_tokens`."""
+    max_event_bytes: int = Field(2**23, ge=2**10)
+    """Bytes of one event of a stream at most. The first may repeat the token ids of the prompt."""
+    max_events_per_token: float = Field(16.0, gt=0)
+    """Events that a stream may have for each of `max_tokens`, and 256 more. One that goes on is
+    from a server that ignores the limit."""
     max_retries: int = Field(0, ge=0)
     """Times that a single request is sent again after a passing failure."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import mktime_tz, parsedate_tz
-from json import JSONDecodeError
 
+import httpx2
 import openai
 from crucible_kitchen import (
     AdapterError,
@@ -20,6 +21,11 @@ from crucible_kitchen import (
     Unavailable,
     Unsupported,
 )
+
+from .said import cut, shown
+
+LONGEST_RETRY_AFTER = 600.0
+"""The most seconds of `RateLimited.retry_after`, whatever the server says: `retry` waits them."""
 
 # What waiting does not cure.
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
@@ -42,24 +48,55 @@ def explained(url: str, timeout: float) -> Iterator[None]:
     except openai.APIStatusError as error:
         raise _of_status(error, url) from None
     except openai.APITimeoutError as error:
-        kind = type(error.__cause__).__name__
-        raise AdapterTimeout(
-            f"{url} gave no sign of life in time ({kind}, after at most {timeout:g} s); a server "
-            "that needs longer needs a larger option `timeout`"
-        ) from error
+        raise _silent(url, timeout, error.__cause__) from error
     except openai.APIConnectionError as error:
-        raise Unavailable(f"cannot reach {url}, or it hung up: {error.__cause__}") from error
-    except openai.APIError as error:  # in the middle of a stream
-        raise Unavailable(f"{url} broke off: {_text(error.body) or error}") from error
-    except (JSONDecodeError, UnicodeDecodeError) as error:  # an event that is not JSON
-        raise Unavailable(f"{url} sent what cannot be read: {error}") from error
+        raise _lost(url, error.__cause__) from error
+    except httpx2.SSEError as error:
+        raise AdapterError(
+            f"{url}: {error} If that is what it should send, set the option `max_event_bytes`"
+        ) from None
+    except httpx2.TimeoutException as error:  # from here on in the middle of a stream
+        raise _silent(url, timeout, error) from error
+    except httpx2.RequestError as error:
+        raise _lost(url, error) from error
+    except UnicodeDecodeError as error:
+        # Without its cause, as below: that holds all of the answer.
+        raise Unavailable(f"{url} sent what cannot be read: {error}") from None
+
+
+def unreadable(url: str, text: str | bytes, error: ValueError | RecursionError) -> AdapterError:
+    """Return the error for what should be JSON, and is not or cannot be taken in."""
+    if isinstance(error, json.JSONDecodeError):  # cut off, most often
+        return Unavailable(f"{url} sent what cannot be read, {shown(text[:300])}: {error}")
+    return AdapterError(f"{url} sent JSON that is too deep or has too long a number: {error}")
+
+
+def _silent(url: str, timeout: float, cause: BaseException | None) -> AdapterTimeout:
+    return AdapterTimeout(
+        f"{url} gave no sign of life in time ({type(cause).__name__}, after at most {timeout:g} "
+        "s); a server that needs longer needs a larger option `timeout`"
+    )
+
+
+def _lost(url: str, cause: BaseException | None) -> Unavailable:
+    said = cut(str(cause))
+    if isinstance(cause, httpx2.ProtocolError):
+        return Unavailable(f"{url} hung up, or sent what is not HTTP: {said}")
+    return Unavailable(f"cannot reach {url}, or it hung up: {said}")
 
 
 def _of_status(error: openai.APIStatusError, url: str) -> AdapterError:
     status = error.status_code
-    text = _text(error.body) or error.response.reason_phrase
+    text = _text(error.body) or cut(error.response.reason_phrase)
     reason = f"{url} answered {status}: {text}"
-    details = {"status": status, "code": error.code}
+    details = {"status": status, "code": None if error.code is None else cut(error.code)}
+    if 300 <= status < 400:
+        return AdapterError(
+            f"{url} answered {status}, a redirect to "
+            f"{shown(error.response.headers.get('location', ''))}, which is not followed: key and "
+            "prompts go to no other address than `base_url`; set that one if it is right",
+            details=details,
+        )
     if status in (401, 403):
         return Unauthorized(f"{reason}; is `api_key` right?", details=details)
     if status == 404:
@@ -68,7 +105,9 @@ def _of_status(error: openai.APIStatusError, url: str) -> AdapterError:
             details=details,
         )
     if status in (402, 429):
-        spent = status == 402 or bool({error.code, error.type} & _QUOTA)
+        spent = status == 402 or any(
+            each in _QUOTA for each in (error.code, error.type) if isinstance(each, str)
+        )
         return RateLimited(
             reason,
             retry_after=None if spent else _retry_after(error.response.headers),
@@ -92,17 +131,26 @@ def _text(body: object) -> str:
     """Return what the body of an error says: {"message": ...}, {"detail": ...} or plain text."""
     if isinstance(body, Mapping):
         body = body.get("message") or body.get("detail") or body
-    return f"{body or '':.500}" if isinstance(body, str | None) else f"{body!r:.500}"
+    return cut(body or "") if isinstance(body, str | None) else shown(body)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3): a number or a date."""
-    value = headers.get("retry-after", "")
-    try:
-        seconds = float(value)
-    except ValueError:
-        date = parsedate_tz(value)
-        if date is None:
-            return None
-        seconds = mktime_tz(date) - time.time()
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    """Return the seconds that a server asks to wait, from 0 to `LONGEST_RETRY_AFTER`.
+
+    They are those of `retry-after-ms`, which OpenAI and Azure send, or of `Retry-After` (RFC 9110,
+    10.2.3): a number or a date. None if it says neither.
+    """
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        with suppress(ValueError):
+            seconds = float(headers.get(name, "")) / unit
+            if not math.isnan(seconds):
+                return _clamped(seconds)
+    # Of a date of many digits `parsedate_tz` makes other errors than it documents.
+    with suppress(ValueError, OverflowError, TypeError, IndexError, OSError):
+        if date := parsedate_tz(headers.get("retry-after", "")):
+            return _clamped(mktime_tz(date) - time.time())
+    return None
+
+
+def _clamped(seconds: float) -> float:
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER)

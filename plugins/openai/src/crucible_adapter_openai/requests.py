@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 CHAT = "/chat/completions"
 COMPLETIONS = "/completions"
 
+# What a server takes for the limit of tokens; `extra_body` may set another than the parameters.
+_LIMITS = ("max_tokens", "max_completion_tokens")
+
 # vLLM and SGLang fill in what a request leaves out from the model's generation_config.json. Qwen's,
 # for one, has a top_k of 20 and, in some versions, a repetition penalty: not what was asked for.
 _NEUTRAL = {
@@ -41,6 +44,7 @@ class Request:
         stop: strings at which the text ends.
         tokens: whether the answer must have token ids.
         logprobs: whether it must have log probabilities.
+        max_tokens: how many tokens its answer may have at most.
     """
 
     path: str
@@ -48,6 +52,7 @@ class Request:
     stop: tuple[str, ...]
     tokens: bool
     logprobs: bool
+    max_tokens: int
 
     @classmethod
     def of(
@@ -76,12 +81,17 @@ class Request:
             body["logprobs"] = logprobs
         if seed is not None:
             body["seed"] = int(seed)
+        body = {**body, **sampling, **opts.extra_body}
         return cls(
             path=path,
-            body={**body, **sampling, **opts.extra_body},
+            body=body,
             stop=tuple(stop for stop in params.stop or () if isinstance(stop, str)),
             tokens=messages is None,
             logprobs=params.logprobs,
+            max_tokens=max(
+                (limit for field in _LIMITS if isinstance(limit := body.get(field), int)),
+                default=params.max_tokens,
+            ),
         )
 
 

@@ -8,15 +8,17 @@ in flight it made 91, 60 and 30 requests/s, the SDK in threads 214, 234 and 165,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import httpx2
 import openai
 from crucible_kitchen import AdapterError
 
-from .failures import explained
+from .budget import Budget, Client
+from .failures import explained, unreadable
 from .requests import Request
 
 if TYPE_CHECKING:
@@ -31,6 +33,12 @@ CONNECT_SECONDS = 5.0
 PING_SECONDS = 5.0
 """The longest wait for an answer to a ping."""
 
+STREAM_BYTES_PER_TOKEN = 1024
+"""How much longer than a whole answer a stream may be: it repeats its frame with each token."""
+
+EVENTS = 256
+"""Events that a stream may have whatever was asked for: roles, usage, signs of life."""
+
 NO_KEY = "EMPTY"
 """What is sent as the key where there is none: vLLM's documentation has it so."""
 
@@ -41,38 +49,57 @@ class Server:
     def __init__(self, opts: Options) -> None:
         self._url = opts.base_url
         self._timeout = opts.timeout
+        self._seconds = opts.answer_timeout or 10 * opts.timeout
+        self._size = opts.max_answer_bytes
+        self._event_size = opts.max_event_bytes
+        self._events_per_token = opts.max_events_per_token
         self._client = openai.OpenAI(
             base_url=opts.base_url,
             api_key=opts.api_key.get_secret_value() if opts.api_key else NO_KEY,
             timeout=openai.Timeout(opts.timeout, connect=min(opts.timeout, CONNECT_SECONDS)),
             max_retries=opts.max_retries,
+            http_client=Client(),
         )
         self._on_new_connections = self._client.with_options(
-            http_client=openai.DefaultHttpxClient(limits=httpx2.Limits(max_keepalive_connections=0))
+            http_client=Client(limits=httpx2.Limits(max_keepalive_connections=0))
         )
         self._workers = ThreadPoolExecutor(opts.max_concurrency, "crucible-openai")
 
     def ask(self, request: Request) -> object:
-        """Send a request; return its answer as JSON."""
+        """Send a request; return its answer as JSON, or as text if it is no JSON."""
         with explained(self._url, self._timeout):
-            return self._unless_hung_up(
-                lambda client: client.post(request.path, body=request.body, cast_to=object)
-            )
+            return self._read(self._post(request.path, request.body, self._size))
 
     def events(self, request: Request) -> Generator[object]:
-        """Send a request; yield the events of its answer as JSON. Closing it hangs up."""
+        """Send a request; yield the events of its answer as JSON. Closing it hangs up.
+
+        A server that does not stream answers with one event: the whole answer.
+        """
+        size = self._size + STREAM_BYTES_PER_TOKEN * request.max_tokens
+        most = EVENTS + self._events_per_token * request.max_tokens
         with explained(self._url, self._timeout):
-            stream = self._unless_hung_up(
-                lambda client: client.post(
-                    request.path,
-                    body={**request.body, "stream": True},
-                    cast_to=object,
-                    stream=True,
-                    stream_cls=openai.Stream[object],
-                )
-            )
-            with stream:
-                yield from stream
+            response = self._post(request.path, {**request.body, "stream": True}, size, stream=True)
+            try:
+                kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+                if kind.endswith("json") or kind == "text/html":
+                    response.read()
+                    yield self._read(response)
+                    return
+                response.headers["content-type"] = "text/event-stream"  # some servers say nothing
+                for count, event in enumerate(httpx2.EventSource(response, self._event_size), 1):
+                    if event.data.startswith("[DONE]"):
+                        return
+                    if count > most:
+                        raise AdapterError(
+                            f"{self._url} did not end a stream after {most:g} events, although it "
+                            f"was asked for {request.max_tokens} tokens at most; if they are what "
+                            "it should send, set the option `max_events_per_token`"
+                        )
+                    if event.data:
+                        found = self._json(event.data)
+                        yield {"error": found} if event.event == "error" else found
+            finally:
+                response.close()
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Return the function's results in order, as many at a time as may be in flight."""
@@ -80,14 +107,47 @@ class Server:
 
     def ping(self) -> None:
         """Return if the server lists its models."""
-        with explained(self._url, PING_SECONDS):
-            answer = self._on_new_connections.get(
-                "/models", cast_to=object, options={"timeout": PING_SECONDS, "max_retries": 0}
+        budget = Budget(self._url, PING_SECONDS, self._size)
+        with explained(self._url, PING_SECONDS), budget.current():
+            answer = self._read(
+                self._on_new_connections.get(
+                    "/models",
+                    cast_to=httpx2.Response,
+                    options={"timeout": PING_SECONDS, "max_retries": 0},
+                )
             )
         if not isinstance(answer, dict):
             raise AdapterError(
                 f"what answers at {self._url} is no API of OpenAI's protocol; is `base_url` right?"
             )
+
+    def _post(self, path: str, body: object, size: int, stream: bool = False) -> httpx2.Response:
+        with Budget(self._url, self._seconds, size).current():
+            return self._unless_hung_up(
+                lambda client: cast(
+                    "httpx2.Response",
+                    client.post(
+                        path,
+                        body=body,
+                        cast_to=httpx2.Response,
+                        stream=stream,
+                        stream_cls=openai.Stream[object],
+                    ),
+                )
+            )
+
+    def _read(self, response: httpx2.Response) -> object:
+        """Return an answer as JSON, or as text if it does not even claim to be JSON."""
+        kind = response.headers.get("content-type", "json").partition(";")[0]
+        if not kind.strip().lower().endswith("json"):
+            return response.text
+        return self._json(response.content)
+
+    def _json(self, text: str | bytes) -> object:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise unreadable(self._url, text, error) from None
 
     def _unless_hung_up(self, post: Callable[[openai.OpenAI], T]) -> T:
         """Send a request, and once more if the server hung up instead of answering.

@@ -1,0 +1,238 @@
+"""What an answer may cost: bytes and seconds, counted where they are spent.
+
+A server that sends a byte now and then never meets a timeout between two of them, neither within
+a body nor within headers, and 2 MB of gzip are 1.6 GB of text. So both are counted: every byte
+that comes from the network and every byte of a body once it is decompressed, whatever the status;
+every second in which an answer is waited for or taken apart, but not those in which whoever reads
+a stream does something else.
+"""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, TypeVar
+
+import httpcore2
+import httpx2
+import openai
+from crucible_kitchen import AdapterError, AdapterTimeout, Unavailable
+
+T = TypeVar("T")
+
+ENCODINGS = ("gzip", "deflate")
+"""What the client asks for and takes. Those that need a further package are not worth a second
+set of bugs, and two on top of each other are only ever an attack."""
+
+_CURRENT: ContextVar[Budget] = ContextVar("budget of the request that this thread is at")
+
+
+class Budget:
+    """What is left for one answer, all attempts to get it together.
+
+    Args:
+        url: the server, for messages.
+        seconds: for all of the answer.
+        size: bytes, as they come (with headers) and decompressed, each.
+    """
+
+    def __init__(self, url: str, seconds: float, size: int) -> None:
+        self._url = url
+        self._seconds = seconds
+        self._size = size
+        self._came = self._decompressed = 0
+        self._spent = 0.0
+        self._since = 0.0
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Let requests that are sent in this block be paid from here."""
+        token = _CURRENT.set(self)
+        try:
+            yield
+        finally:
+            _CURRENT.reset(token)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time of this block."""
+        self._since = time.monotonic()
+        try:
+            with self.current():
+                yield
+        finally:
+            self._spent += time.monotonic() - self._since
+
+    def wait(self, for_it: Callable[[float], T], timeout: float | None) -> T:
+        """Wait at most as long as given, and no longer than the budget lasts."""
+        left = self._seconds - self._spent - (time.monotonic() - self._since)
+        if left <= 0:
+            raise self._late()
+        if timeout is not None and timeout <= left:
+            return for_it(timeout)
+        try:
+            return for_it(left)
+        except httpcore2.TimeoutException:
+            raise self._late() from None
+
+    def came(self, data: bytes) -> bytes:
+        self._came += len(data)
+        return self._within(self._came, data)
+
+    def decompressed(self, data: bytes) -> bytes:
+        self._decompressed += len(data)
+        return self._within(self._decompressed, data)
+
+    def broken(self, error: Exception) -> Unavailable:
+        return Unavailable(f"{self._url} sent what cannot be decompressed: {error}")
+
+    def encoded(self, encoding: str) -> AdapterError:
+        return AdapterError(
+            f"{self._url} answered with the content-encoding {encoding[:100]!r}; asked for was "
+            f"one of {', '.join(ENCODINGS)}"
+        )
+
+    def _within(self, count: int, data: bytes) -> bytes:
+        if count > self._size:
+            raise AdapterError(
+                f"{self._url} sent an answer of more than {self._size} bytes; if that is what it "
+                "should send, set the option `max_answer_bytes`"
+            )
+        return data
+
+    def _late(self) -> AdapterTimeout:
+        return AdapterTimeout(
+            f"{self._url} did not come to the end of its answer within {self._seconds:g} s; a "
+            "server that needs longer needs a larger option `answer_timeout`"
+        )
+
+
+class Client(openai.DefaultHttpxClient):
+    """The SDK's own client, but that it pays from the `Budget.current` and follows no redirect.
+
+    Redirects: neither the key nor the prompts are to go where a server says. Cookies: a server
+    that sets another one with each answer would fill the memory and every later request.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            headers={"accept-encoding": ", ".join(ENCODINGS)},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            **options,
+        )
+        # httpcore2 takes a backend, but httpx2 passes none on, and proxies that come from the
+        # environment need httpx2's own transports.
+        for transport in (self._transport, *self._mounts.values()):
+            if isinstance(transport, httpx2.HTTPTransport):
+                pool = transport._pool
+                pool._network_backend = _Backend(pool._network_backend)
+
+    def send(
+        self, request: httpx2.Request, *, stream: bool = False, **options: Any
+    ) -> httpx2.Response:
+        budget = _CURRENT.get()
+        options["follow_redirects"] = False
+        with budget.running():
+            response = super().send(request, stream=True, **options)
+        try:
+            bounded = _bounded(response, budget)
+            if not stream:
+                bounded.read()
+        except BaseException:
+            response.close()
+            raise
+        return bounded
+
+
+def _bounded(response: httpx2.Response, budget: Budget) -> httpx2.Response:
+    """Return a response whose body is decompressed already, valid UTF-8, and paid."""
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity", *ENCODINGS):
+        raise budget.encoded(encoding)
+    of_the_wire = ("content-encoding", "content-length", "transfer-encoding")
+    headers = [each for each in response.headers.multi_items() if each[0] not in of_the_wire]
+    bounded = httpx2.Response(
+        response.status_code,
+        headers=headers,
+        stream=_Body(response, budget),
+        request=response.request,
+        extensions=response.extensions,
+    )
+    bounded.encoding = "utf-8"  # JSON has no other; `charset=zlib` would decompress once more
+    return bounded
+
+
+class _Body(httpx2.SyncByteStream):
+    def __init__(self, response: httpx2.Response, budget: Budget) -> None:
+        self._response = response
+        self._budget = budget
+
+    def __iter__(self) -> Iterator[bytes]:
+        # Strict where it is read, since text with replacements is another text. "-sig", for
+        # nothing else drops the mark with which some servers begin a stream.
+        errors = "strict" if self._response.is_success else "replace"
+        text = codecs.getincrementaldecoder("utf-8-sig")(errors)
+        pieces = self._response.iter_bytes()
+        while True:
+            with self._budget.running():
+                try:
+                    piece = next(pieces, None)
+                except httpx2.DecodingError as error:
+                    raise self._budget.broken(error) from None
+                if piece is not None:
+                    self._budget.decompressed(piece)
+                valid = text.decode(piece or b"", final=piece is None).encode()
+            if valid:
+                yield valid
+            if piece is None:
+                return
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class _Backend(httpcore2.NetworkBackend):
+    def __init__(self, inner: httpcore2.NetworkBackend) -> None:
+        self._inner = inner
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        return _Stream(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
+
+    def sleep(self, seconds: float) -> None:
+        self._inner.sleep(seconds)
+
+
+class _Stream(httpcore2.NetworkStream):
+    """A connection that each request pays for while it is its own."""
+
+    def __init__(self, inner: httpcore2.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        budget = _CURRENT.get()
+        return budget.came(
+            budget.wait(lambda seconds: self._inner.read(max_bytes, seconds), timeout)
+        )
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        _CURRENT.get().wait(lambda seconds: self._inner.write(buffer, seconds), timeout)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(self, *args: Any, **options: Any) -> httpcore2.NetworkStream:
+        return _Stream(self._inner.start_tls(*args, **options))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)

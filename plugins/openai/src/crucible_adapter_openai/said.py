@@ -1,0 +1,25 @@
+"""What a server said, as far as it fits into a message."""
+
+from __future__ import annotations
+
+import reprlib
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 4
+_REPR.maxdict = _REPR.maxlist = 8
+_REPR.maxstring = _REPR.maxother = 200
+_REPR.maxlong = 40
+
+
+def shown(value: object) -> str:
+    """Return the representation of a value, at most 300 characters long.
+
+    Not by `repr` and cutting: of an answer of 32 MiB that takes 100 MB, and of one nested deeply
+    enough it fails.
+    """
+    return _REPR.repr(value)[:300]
+
+
+def cut(text: str) -> str:
+    """Return a text at most 500 characters long, which can be written to any file."""
+    return text[:500].encode("utf-8", "backslashreplace").decode()
