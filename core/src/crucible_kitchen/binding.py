@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from .dispatch import Binding, Port
 from .errors import BindError
 from .hookspecs import PROJECT, AdapterSpec
+from .masking import Secrets
 from .options import AdapterOptions
 from .telemetry import Observers
 
@@ -49,6 +50,7 @@ def bind(
     opts: AdapterOptions,
     label: str,
     observers: Observers | None = None,
+    secrets: Secrets | None = None,
 ) -> PortT:
     """Join an adapter with its options.
 
@@ -59,10 +61,13 @@ def bind(
             serves whatever the adapter does not implement; of a list of them, the first does.
         label: the adapter's name in messages.
         observers: told of each call.
+        secrets: those that are known, for messages to show none of them; the options' are added.
 
     Raises:
         BindError: the adapter breaks the contract; the message lists every way in which it does.
     """
+    secrets = Secrets() if secrets is None else secrets
+    secrets.learn(opts)
     given = getattr(opts, "inner", None)
     if isinstance(given, list | tuple) and given:
         given = given[0]
@@ -90,6 +95,7 @@ def bind(
             inner=inner,
             children=tuple(ports_in(opts)),
             observers=observers if observers is not None else Observers(),
+            secrets=secrets,
         )
     )
 

@@ -21,7 +21,8 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from .errors import AdapterError, Unsupported
 from .hookspecs import AdapterSpec, CallbackTraits
-from .options import AdapterOptions, redacted, visible
+from .masking import Secrets, clean, visible, without
+from .options import AdapterOptions
 from .streams import Stream
 from .telemetry import Observers, Span
 
@@ -117,6 +118,7 @@ class Binding:
         inner: the adapter that serves what this one does not implement; of several, the first.
         children: every adapter that was bound for an option of this one.
         observers: told of each call.
+        secrets: those that no message may show.
     """
 
     adapter: Any
@@ -127,6 +129,7 @@ class Binding:
     inner: Port | None
     children: tuple[Port, ...]
     observers: Observers
+    secrets: Secrets
 
 
 class Port:
@@ -327,8 +330,8 @@ class Port:
             foreign, error = error, AdapterError(text)
             error.__cause__ = foreign
         if error.port is None:
+            clean(error, self._binding.secrets)
             error.port, error.adapter, error.callback = self.name, self.adapter, callback
-            error.reason = redacted(error.reason, self._opts)
             error.args = (error.reason,)
         return error
 

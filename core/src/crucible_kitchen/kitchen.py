@@ -24,7 +24,7 @@ from .errors import (
     CrucibleError,
     PortNotConfigured,
 )
-from .options import redacted
+from .masking import Secrets, without
 from .ports import (
     PORTS,
     BlobStore,
@@ -112,6 +112,7 @@ class Kitchen:
     def _setup(self, settings: Settings, environ: Mapping[str, str] | None) -> None:
         self.settings = settings
         self.observers = Observers()
+        self._secrets = Secrets(settings.values)
         self._traces: list[JsonLines] = []
         self._environ = os.environ if environ is None else environ
         self._lock = threading.RLock()
@@ -172,7 +173,7 @@ class Kitchen:
             return self._bound(port)
         except ConfigurationError as error:
             found: dict[Key, ConfigurationError] = {("adapters", port.name): error}
-            raise self.with_the_rest(found) from error.__cause__
+            raise self.with_the_rest(found) from self._without_secrets(error.__cause__)
 
     def _bound(self, port: type[PortT]) -> PortT:
         with self._lock:
@@ -270,9 +271,11 @@ class Kitchen:
                 key's full path, the place it came from, and the nearest spelling.
         """
         try:
+            self._secrets.learn(table)
             configured = validate(model, table, self._context(), ".".join(at))
+            self._secrets.learn(configured)
         except ValidationError as error:
-            raise self._explain(error, at) from _cause(error)
+            raise self._explain(error, at) from self._without_secrets(_cause(error))
         with self._lock:
             self._extra.extend(ports_in(configured))
         return configured
@@ -284,7 +287,7 @@ class Kitchen:
         try:
             return TypeAdapter(port).validate_python(value, context=self._context())
         except ValidationError as error:
-            raise self._explain(error, at) from _cause(error)
+            raise self._explain(error, at) from self._without_secrets(_cause(error))
 
     def _bind(self, port: type[PortT], value: Any) -> PortT:
         """Bind one adapter. Mistakes leave as a ValidationError, to which pydantic adds where."""
@@ -321,7 +324,7 @@ class Kitchen:
             broken.__cause__ = error
             raise _carried(broken) from error
         try:
-            return bind(port, adapter, opts, label, self.observers)
+            return bind(port, adapter, opts, label, self.observers, self._secrets)
         except BindError as error:
             raise _carried(error) from error
 
@@ -336,7 +339,7 @@ class Kitchen:
             key = (*at, *map(str, problem["loc"]))
             said = problem.get("ctx", {})
             source = said.get("source") or self.settings.source_of(key)
-            message = problem["msg"]
+            message = self._secrets.masked(problem["msg"])
             if part := said.get("part"):
                 message += f", on the command line {'.'.join(key)}.{part}"
             kind = _KINDS.get(problem["type"], ConfigurationError)
@@ -366,14 +369,11 @@ class Kitchen:
         return {name: self._ports[name].describe() for name in PORTS if name in self._ports}
 
     def redacted(self, text: str) -> str:
-        """Return the text with every secret masked that a bound adapter has in its options."""
-        with self._lock:
-            ports = [*self._ports.values(), *self._extra]
-        while ports:
-            port = ports.pop()
-            text = redacted(text, port.options)
-            ports += ports_in(port.options)
-        return text
+        """Return the text with every secret masked that is configured, in whatever form."""
+        return self._secrets.masked(text)
+
+    def _without_secrets(self, error: BaseException | None) -> BaseException | None:
+        return None if error is None else without(error, self._secrets)
 
     def packages(self) -> dict[str, str]:
         """Return the versions of the packages whose adapters were bound, inner ones included."""

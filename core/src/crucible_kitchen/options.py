@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Self, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -22,7 +22,24 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-T = TypeVar("T")
+from .masking import MASK, Masked, is_secret, redacted, visible
+
+__all__ = [
+    "MASK",
+    "AdapterOptions",
+    "FromEnv",
+    "Kept",
+    "Keyword",
+    "Name",
+    "Template",
+    "Typed",
+    "is_secret",
+    "kept",
+    "redacted",
+    "variable_of",
+    "variables",
+    "visible",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +119,7 @@ class Kept(dict[Any, Any]):
     __hash__ = None
 
 
-class AdapterOptions(BaseModel):
+class AdapterOptions(Masked):
     """The base of an adapter's `Options`: frozen, no unknown keys, documented by docstrings.
 
         class Options(AdapterOptions):
@@ -113,6 +130,7 @@ class AdapterOptions(BaseModel):
 
     An option annotated with a port (`inner: TrainingClient`, `stores: list[MetricsStore]`) is
     another adapter, given by name or as a table, and arrives bound. Secrets are `SecretStr`.
+    Neither `repr` nor a dump shows one, nor the password of a URL; see `Masked`.
     """
 
     model_config = ConfigDict(
@@ -188,71 +206,3 @@ def _nested(annotation: Any) -> Iterator[Any]:
         for argument in get_args(annotation):
             yield argument
             yield from _nested(argument)
-
-
-def visible(model: BaseModel) -> dict[str, Any]:
-    """Return the fields of a model as plain data that may be shown: secrets are masked.
-
-    A field whose type can hold a secret is masked whatever it holds. So is the password of a URL,
-    whatever its field is.
-    """
-    shown = _without_passwords(model.model_dump(mode="json", fallback=str))
-    for name, field in type(model).model_fields.items():
-        if name in shown and is_secret(field.annotation):
-            value = getattr(model, name)
-            secret = value.get_secret_value() if hasattr(value, "get_secret_value") else value
-            shown[name] = MASK if secret else secret  # that there is none is no secret
-    return shown
-
-
-def redacted(text: str, model: BaseModel) -> str:
-    """Return the text with every secret that the model holds masked, for messages of others."""
-    for secret in sorted(_secrets(model, False), key=len, reverse=True):
-        if len(secret) >= SHORTEST:
-            text = text.replace(secret, MASK)
-    return _without_passwords(text)
-
-
-# The password of a URL: scheme://user:password@host.
-PASSWORD = re.compile(r"(?<=://)([^/\s:@]*:)[^/\s@]+(?=@)")
-
-
-def _without_passwords(value: T) -> T:
-    found: Any = value
-    if isinstance(value, str):
-        found = PASSWORD.sub(rf"\1{MASK}", value)
-    elif isinstance(value, dict):
-        found = {name: _without_passwords(item) for name, item in value.items()}
-    elif isinstance(value, list):
-        found = [_without_passwords(item) for item in value]
-    return cast(T, found)
-
-
-def _secrets(value: Any, inside: bool) -> Iterator[str]:
-    """Yield every text that is a secret, or, `inside` one, part of it."""
-    if hasattr(value, "get_secret_value"):
-        yield from _secrets(value.get_secret_value(), True)
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _secrets(getattr(value, name), inside)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _secrets(item, inside)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _secrets(item, inside)
-    elif inside and isinstance(value, str):
-        yield value
-
-
-SHORTEST = 4
-"""Characters that a secret must have to be looked for: a shorter one is part of many words."""
-
-MASK = "**********"
-
-
-def is_secret(annotation: Any) -> bool:
-    """Say whether a type is a secret, or can hold one."""
-    if hasattr(get_origin(annotation) or annotation, "get_secret_value"):
-        return True
-    return any(is_secret(argument) for argument in get_args(annotation))

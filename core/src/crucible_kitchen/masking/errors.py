@@ -1,0 +1,136 @@
+"""Errors that hold no secret, in whatever a traceback prints of them and in whatever they carry."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from ..errors import AdapterError
+from .secrets import MASK, Secrets, shown
+
+LONGEST = 100
+"""How many causes of a cause are kept: a chain may be a circle."""
+
+
+def clean(error: BaseException, secrets: Secrets) -> None:
+    """Mask every secret in an error of ours, in place, and in the errors that led to it.
+
+    Args:
+        error: its text, its notes and whatever it carries are masked.
+        secrets: those that are known.
+    """
+    error.args = tuple(_masked(each, secrets) for each in error.args)
+    for name, value in vars(error).items():
+        setattr(error, name, _masked(value, secrets))
+    _clean_causes(error, secrets, {id(error)})
+
+
+def _clean_causes(error: BaseException, secrets: Secrets, seen: set[int]) -> None:
+    for name in ("__context__", "__cause__"):  # to set a cause is to suppress the context
+        suppressed = error.__suppress_context__
+        if (found := getattr(error, name)) is not None:
+            setattr(error, name, without(found, secrets, seen))
+        error.__suppress_context__ = suppressed
+
+
+def without(error: BaseException, secrets: Secrets, seen: set[int] | None = None) -> BaseException:
+    """Return somebody else's error without secrets: itself, where a traceback prints none of it.
+
+    Else its arguments are masked in place; where its text is not made of them, something stands in
+    for it, of a class of the same name that is derived from its own.
+    """
+    seen = set() if seen is None else seen
+    if id(error) in seen or len(seen) > LONGEST:
+        return error
+    seen.add(id(error))
+    if isinstance(error, AdapterError):
+        clean(error, secrets)
+    elif _shows(error, secrets):
+        error = _masked_error(error, secrets)
+        seen.add(id(error))
+    if isinstance(error, BaseExceptionGroup):
+        inside = [without(each, secrets, seen) for each in error.exceptions]
+        if any(a is not b for a, b in zip(inside, error.exceptions, strict=True)):
+            made = type(error)(error.message, inside)
+            error = _taking_over(made, error)
+    _clean_causes(error, secrets, seen)
+    return error
+
+
+def _printed(error: BaseException) -> str:
+    """Return what a traceback prints of one error: its class, its text and its notes."""
+    told = traceback.TracebackException(type(error), error, None, compact=True)
+    return "".join(told.format_exception_only())
+
+
+def _shows(error: BaseException, secrets: Secrets) -> bool:
+    try:
+        text = f"{_printed(error)}{error.args!r}"
+    except Exception:  # in a method of somebody else's class; nothing is printed by it either
+        return False
+    return secrets.masked(text) != text
+
+
+def _masked_error(error: BaseException, secrets: Secrets) -> BaseException:
+    try:
+        error.args = tuple(_masked(each, secrets) for each in error.args)
+        for name in (
+            *vars(error),
+            *(("filename", "filename2") if isinstance(error, OSError) else ()),
+        ):
+            value = getattr(error, name)
+            if name == "__notes__" or isinstance(value, str | bytes):
+                setattr(error, name, _masked(value, secrets))
+        if isinstance(error, OSError) and error.strerror is not None:
+            error.strerror = secrets.masked(str(error.strerror))
+    except Exception:  # it does not let itself be changed
+        pass
+    return _stand_in(error, secrets) if _shows(error, secrets) else error
+
+
+def _stand_in(error: BaseException, secrets: Secrets) -> BaseException:
+    kind = type(error)
+    text = secrets.masked(str(error))
+    methods = {
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "__str__": lambda self: text,
+        "__repr__": lambda self: f"{kind.__name__}({text!r})",
+        "__init__": lambda self, *args: None,
+    }
+    try:
+        made: BaseException = type(kind.__name__, (kind,), methods).__new__(
+            type(kind.__name__, (kind,), methods), text
+        )
+        made.args = (text,)
+        if _shows(made, secrets):
+            raise TypeError
+    except Exception:  # a class that cannot be derived from, or made
+        made = type(kind.__name__, (Exception,), methods)(text)
+    for note in getattr(error, "__notes__", ()):
+        made.add_note(secrets.masked(str(note)))
+    return _taking_over(made, error)
+
+
+def _taking_over(made: BaseException, error: BaseException) -> BaseException:
+    made.__traceback__ = error.__traceback__
+    made.__cause__, made.__context__ = error.__cause__, error.__context__
+    made.__suppress_context__ = error.__suppress_context__
+    return made
+
+
+def _masked(value: Any, secrets: Secrets) -> Any:
+    """Mask what an error carries; of what is no plain data, the text if that shows a secret."""
+    masked = shown(value, known=secrets.masked)
+    if masked is not value or value is None or isinstance(value, bool | int | float):
+        return masked
+    if isinstance(value, str | bytes | type):
+        return masked
+    try:
+        text = repr(value)
+    except Exception:
+        return value
+    return value if secrets.masked(text) == text else secrets.masked(text)
+
+
+__all__ = ["MASK", "clean", "without"]

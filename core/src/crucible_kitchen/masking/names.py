@@ -1,0 +1,76 @@
+"""Which names say that what they name is a secret."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from urllib.parse import unquote
+
+
+def _words(name: str) -> list[str]:
+    """Split `X-Api-Key`, `apiKey`, `APIKey` and `api_key` into their words."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    return re.findall(r"[a-z]+", parted.lower())
+
+
+_SECRET = frozenset(
+    _words(
+        "auth authentication authorization bearer cookie cookies cred creds credential credentials "
+        "hmac jwt otp pass passcode passphrase passwd password passwords pat pin psk pwd sas "
+        "secret secrets session sessionid sig signature signatures ticket"
+    )
+)
+_WITHIN = _words(
+    "accesskey accountkey apikey authkey authtoken credential passphrase passwd password "
+    "privatekey secret sharedkey signature signingkey"
+)
+
+# Of these words only some say so: `hub_token` does; `eos_token`, `max_tokens`, `sort_key` do not.
+_WITH_KEY = frozenset(
+    _words(
+        "access account admin api app application auth authorization aws client consumer customer "
+        "deploy encryption host kms license master openai personal private rsa service shared "
+        "signing sse ssh storage subscription tls user write x"
+    )
+)
+_WITH_TOKENS = frozenset(
+    _words("access api auth bearer csrf github gitlab hf hub id oauth refresh security")
+)
+_NO_SECRET_TOKEN = frozenset(
+    _words(
+        "added audio begin bos chat cls decoder end eos first forced image last mask max min new "
+        "next num number pad per prefix sep sequence special start stop suffix text think tool "
+        "unk video"
+    )
+)
+_IN_A_QUERY = frozenset(_words("code policy se"))
+
+
+@lru_cache(maxsize=4096)
+def says_secret(name: str) -> bool:
+    """Say whether a key of a free table, or a header, names a secret."""
+    words = _words(name)
+    if not words:
+        return False
+    if not _SECRET.isdisjoint(words) or any(part in "".join(words) for part in _WITHIN):
+        return True
+    *before, last = words
+    if last in ("key", "keys"):
+        return (not before and last == "key") or not _WITH_KEY.isdisjoint(before)
+    if last == "tokens":
+        return not _WITH_TOKENS.isdisjoint(before)
+    return last.endswith("token") and _NO_SECRET_TOKEN.isdisjoint([*before, last[:-5]])
+
+
+@lru_cache(maxsize=4096)
+def says_secret_in_a_query(name: str) -> bool:
+    """Say whether a parameter of a URL names a secret: any key does, and what signs a URL."""
+    words = _words(unquote(name))
+    last = words[-1] if words else ""
+    return (
+        says_secret(unquote(name))
+        or last.endswith(("key", "token"))
+        or "keyid" in "".join(words)
+        or (len(words) == 1 and last in _IN_A_QUERY)
+        or words[-2:] == ["access", "id"]
+    )

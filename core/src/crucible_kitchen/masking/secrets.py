@@ -1,0 +1,257 @@
+"""The secrets that a program knows of, and texts without them."""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Set, Sized
+from typing import Any, get_args, get_origin
+from urllib.parse import unquote, unquote_plus
+
+from pydantic import BaseModel
+
+from . import forms, urls
+from .names import says_secret
+
+MASK = "**********"
+
+SHORTEST = 4
+"""Shortest secret that is looked for in text; anything shorter would match ordinary words."""
+
+PIECE = 3
+"""The same of a piece of a URL's password, which is looked for between other characters only."""
+
+LINE = 16
+"""The same of a line of a long one, such as a private key."""
+
+DEEPEST = 100
+"""How deep values are searched; what is deeper is hidden where it would be shown."""
+
+_QUOTED_NAME = re.compile(
+    r"""(?P<q>\\*['"])(?P<name>[\w.-]{1,100})(?P=q)\s*:\s*b?(?P<v>\\*['"])(?P<value>.*?)(?P=v)""",
+    re.DOTALL,
+)
+_HEADER = re.compile(
+    r"\bauthorization\W{0,6}(?:bearer|basic|digest|token|apikey)\s+(?P<value>[^\s'\",;}]+)",
+    re.IGNORECASE,
+)
+_SCHEMES = frozenset(["apikey", "basic", "bearer", "digest", "token"])
+
+
+def masked(text: str, *, whole: bool = False) -> str:
+    """Return a text without the secrets that it shows by itself: those of URLs, of headers, and
+    of tables in which a name says so.
+
+    Args:
+        text: any text, such as a message.
+        whole: whether it is one value, such as an option, so that a URL ends where it ends.
+    """
+    return _blanked(text, _evident(text, whole))
+
+
+def _evident(text: str, whole: bool) -> Iterator[tuple[int, int]]:
+    if ":" in text or "=" in text:
+        for found in urls.find(text, whole):
+            yield found.start, found.end
+        for header in _HEADER.finditer(text):
+            yield header.span("value")
+        if "'" in text or '"' in text:
+            for item in _QUOTED_NAME.finditer(text):
+                if says_secret(item["name"]):
+                    yield item.span("value")
+
+
+def _blanked(text: str, spans: Iterator[tuple[int, int]]) -> str:
+    kept, behind = [], 0
+    for start, end in sorted(span for span in spans if span[0] < span[1]):
+        if start > behind or not kept:
+            kept.append(text[behind:start])
+        behind = max(behind, end)
+    return MASK.join([*kept, text[behind:]]) if kept else text
+
+
+def redacted(text: str, model: BaseModel) -> str:
+    """Return the text with every secret that the model holds masked, for messages of others."""
+    return Secrets(model).masked(text)
+
+
+class Secrets:
+    """The secrets that are known, wherever they came from. Safe to use from any thread.
+
+    Known are the values of `SecretStr` and `Secret`, those that a table has under a name that says
+    so, and what URLs hold: the user, the password, and parameters by their names.
+    """
+
+    def __init__(self, *values: Any) -> None:
+        self._lock = threading.Lock()
+        self._wholes: set[str] = set()
+        self._pieces: set[str] = set()
+        self._patterns: tuple[re.Pattern[str], re.Pattern[str]] | None = None
+        for value in values:
+            self.learn(value)
+
+    def __repr__(self) -> str:
+        return f"<{len(self._wholes)} secrets>"
+
+    def learn(self, value: Any, *, secret: bool = False) -> None:
+        """Know the secrets in a value from now on.
+
+        Args:
+            value: options, a configuration, plain data, or a text.
+            secret: whether all of it is one.
+        """
+        found = [*_secrets(value, secret, 0)]
+        with self._lock:
+            self._patterns = None
+            for text, pieces in found:
+                if len(text) > forms.LONGEST:
+                    self._wholes.update(line for line in text.split() if len(line) >= LINE)
+                elif len(text) >= SHORTEST:
+                    self._wholes.add(text)
+                self._pieces.update(piece for piece in pieces if len(piece) >= PIECE)
+
+    def masked(self, text: str, *, whole: bool = False) -> str:
+        """Return a text without these secrets, whatever a library made of them, nor others that it
+        shows by itself; see `masked`.
+        """
+        spans = [*_evident(text, whole)]
+        if self._wholes or self._pieces:
+            plain, encoded = self._compiled()
+            spans += (found.span() for found in plain.finditer(text))
+            for found in encoded.finditer(text):
+                start, end = found.span()
+                while start and forms.RUN.fullmatch(text[start - 1]):
+                    start -= 1
+                run = forms.RUN.match(text, end)
+                spans.append((start, run.end() if run else end))
+        return _blanked(text, iter(spans))
+
+    def _compiled(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
+        with self._lock:
+            if self._patterns is None:
+                wholes = sorted(self._wholes, key=len, reverse=True)
+                pieces = sorted(self._pieces - self._wholes, key=len, reverse=True)
+                plain = [*map(forms.pattern, wholes), *map(_between, pieces)]
+                coded = [each for whole in wholes for each in forms.encoded(whole)]
+                self._patterns = (
+                    re.compile("|".join(plain), re.IGNORECASE),
+                    re.compile("|".join(coded) or "(?!)"),
+                )
+            return self._patterns
+
+
+def _between(piece: str) -> str:
+    """Return the pattern of a piece that is no part of a word."""
+    before = r"(?:(?<![a-z0-9])|(?<=%[0-9a-f]{2})|(?<=\\[nrt]))"
+    return f"{before}{forms.pattern(piece)}(?![a-z0-9])"
+
+
+def is_secret(annotation: Any) -> bool:
+    """Say whether a type is a secret, or can hold one."""
+    if hasattr(get_origin(annotation) or annotation, "get_secret_value"):
+        return True
+    return any(is_secret(argument) for argument in get_args(annotation))
+
+
+Known = tuple[str, tuple[str, ...]]
+"""A secret, and the pieces that libraries may show of it."""
+
+
+def _secrets(value: Any, inside: bool, depth: int) -> Iterator[Known]:
+    """Yield every text that is a secret, or, `inside` one, part of it."""
+    if depth > DEEPEST:
+        return
+    if hasattr(value, "get_secret_value"):
+        yield from _secrets(value.get_secret_value(), True, depth + 1)
+    elif isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            secret = inside or is_secret(field.annotation) or says_secret(name)
+            yield from _secrets(getattr(value, name, None), secret, depth + 1)
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _secrets(item, inside or says_secret(str(name)), depth + 1)
+    elif isinstance(value, list | tuple | Set):
+        for item in value:
+            yield from _secrets(item, inside, depth + 1)
+    elif isinstance(value, bytes):
+        if inside:
+            yield from _secrets(value.decode(errors="surrogateescape"), True, depth + 1)
+    elif isinstance(value, str):
+        yield from _of_urls(value)
+        if inside:
+            yield value, ()
+            yield from _of_header(value)
+    elif inside and isinstance(value, int) and not isinstance(value, bool):
+        yield repr(value) if value.bit_length() < 1000 else "", ()
+
+
+def _of_urls(value: str) -> Iterator[Known]:
+    for found in urls.find(value, whole=True):
+        text = value[found.start : found.end]
+        user, colon, password = text.partition(":")
+        for each in (text, user, password) if found.user and colon else (text,):
+            # Where it ends is not what a library makes of such a URL: so each piece of it.
+            pieces = re.split(r"[\s/@:#?&=;,%\\\[\]'\"]+", each) if found.user else []
+            yield each if each != user or not colon else "", tuple(pieces)
+            for plain in {unquote(each), unquote_plus(each)} - {each}:
+                yield plain, ()
+
+
+def _of_header(value: str) -> Iterator[Known]:
+    """Yield what a header such as `Basic ...`, `Bearer ...` or a cookie holds."""
+    scheme, _, rest = value.partition(" ")
+    if scheme.lower() in _SCHEMES:
+        yield rest.strip(), ()
+        if scheme.lower() == "basic":
+            try:
+                user, _, password = base64.b64decode(rest).decode().partition(":")
+            except ValueError:
+                return
+            yield from (each for each in ((user, ()), (password, ())))
+    for cookie in value.split(";") if "=" in value else ():
+        yield cookie.partition("=")[2].strip(), ()
+
+
+def shown(value: Any, *, known: Callable[[str], str] | None = None, depth: int = 0) -> Any:
+    """Return plain data as it may be shown: secrets are masked by names, and those of URLs.
+
+    Args:
+        value: plain data. What is no table, list, text or bytes stays what it is.
+        known: masks texts; None masks what they show by themselves.
+        depth: how deep in other data it is.
+    """
+    mask = known or (lambda text: masked(text, whole=True))
+    if depth > DEEPEST:
+        return MASK
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, bytes):
+        text = value.decode("latin-1")
+        return value if (without := mask(text)) == text else without.encode("latin-1", "replace")
+    if isinstance(value, Mapping):
+        return {
+            (mask(name) if isinstance(name, str) else name): (
+                hidden(item)
+                if says_secret(str(name)) and not _counts(str(name), item)
+                else shown(item, known=known, depth=depth + 1)
+            )
+            for name, item in value.items()
+        }
+    if type(value) in (list, tuple, set, frozenset):
+        return type(value)(shown(item, known=known, depth=depth + 1) for item in value)
+    return value
+
+
+def _counts(name: str, value: Any) -> bool:
+    """Say whether a value is the number of a token or a key, as `token = 17` in an error."""
+    return isinstance(value, int | float) and name.lower().endswith(("token", "tokens", "key"))
+
+
+def hidden(value: Any) -> Any:
+    """Return what is shown of a secret: that there is one."""
+    there = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+    nothing = (
+        there is None or isinstance(there, bool) or (isinstance(there, Sized) and not len(there))
+    )
+    return there if nothing else MASK
