@@ -71,16 +71,17 @@ def decode(line: bytes) -> MetricEntry:
 def is_torn(line: bytes) -> bool:
     """Say whether a line that is no row is one that a killed writer left unfinished.
 
-    That one begins like a row and is nothing but printable ASCII, as every row is. Of other
-    damage, such as NULs where a disk failed, somebody should know.
+    That one begins as a row does, and is right as far as it goes. Of other damage somebody should
+    know.
     """
-    begins = line.startswith(_HEAD) or _HEAD.startswith(line)
-    if not (begins and len(line) <= LONGEST and line.isascii() and line.decode().isprintable()):
+    if len(line) > LONGEST or not (line.startswith(_HEAD) or _HEAD.startswith(line)):
         return False
     try:
-        _JSON.decode(line.decode())
-    except json.JSONDecodeError:
-        return True
+        _JSON.decode(line.decode("ascii"))
+    except json.JSONDecodeError as error:
+        in_a_text = error.msg.startswith("Unterminated string") and line.decode().isprintable()
+        # A word such as -Infinity, or an escape, is what else may be cut.
+        return in_a_text or error.pos > len(line) - len("-Infinity")
     except (ValueError, RecursionError):
         pass
     return False
