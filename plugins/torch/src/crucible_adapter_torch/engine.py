@@ -138,6 +138,21 @@ class Engine:
         """Return what the randomness of the next pass is a function of."""
         return {"seed": self._seed, "passes": self._passes}
 
+    def check(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
+        """See that another state fits this model.
+
+        Raises:
+            InvalidInput: the weights, or the moments, have other names, shapes or types than
+                this model's.
+        """
+        if _kinds(weights) != _kinds(self.weights):
+            odd = dict(_kinds(weights).items() ^ _kinds(self.weights).items())
+            raise InvalidInput(
+                f"these are weights of another model or adaptation: {len(odd)} differ in name, "
+                f"shape or type, such as {min(odd)!r}"
+            )
+        self._check_moments(moments)
+
     @torch.no_grad()
     def restore(
         self,
@@ -145,19 +160,7 @@ class Engine:
         moments: Mapping[str, Tensor],
         randomness: Mapping[str, int],
     ) -> None:
-        """Take another state, all of it or, where it does not fit, none; drop the gradients.
-
-        Raises:
-            InvalidInput: the weights, or the moments, have other names or shapes than this
-                model's.
-        """
-        if self._shapes(weights) != self._shapes(self.weights):
-            odd = dict(self._shapes(weights).items() ^ self._shapes(self.weights).items())
-            raise InvalidInput(
-                f"these are weights of another model or adaptation: {len(odd)} differ in name or "
-                f"shape, such as {min(odd)!r}"
-            )
-        self._check_moments(moments)
+        """Take another state, which `check` lets pass; drop the gradients."""
         optimizer = self._new_optimizer()
         for name, weight in self.weights.items():
             if f"step.{name}" in moments:
@@ -200,10 +203,6 @@ class Engine:
                     f"{torch.float32} {shape}: the checkpoint was changed, or is damaged"
                 )
 
-    @staticmethod
-    def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-
     def _fingerprint(self, alpha: float) -> str:
         """Identify what an update's weights mean nothing without: the frozen weights, the scale.
 
@@ -227,6 +226,10 @@ class Engine:
         with PROCESS_RNG, torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(int(mixed.generate_state(1, np.uint64)[0]))
             yield
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
 
 
 def _has_randomness(model: Any) -> bool:

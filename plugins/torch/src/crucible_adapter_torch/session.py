@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from crucible_kitchen import (
@@ -65,6 +67,8 @@ class Session:
             language.tokenizer.tokenizer, self._max_length, self._vocab_size
         )
         self._budget = opts.micro_batch_tokens
+        self._threads = opts.threads
+        self._adapter = opts.adapter
         self._folder = opts.checkpoint_dir
         self._engine = Engine(language, config)
         if config.from_checkpoint is not None:
@@ -165,6 +169,39 @@ class Session:
         publish = self._publish if name is None else functools.partial(self._export, name)
         return self._worker.submit(publish, "inquiry").result()
 
+    def get_info(self) -> dict[str, str | int | float | bool | None]:
+        self._worker.check()
+        language = self._engine.language
+        on_cpu = language.device.type == "cpu"
+        return {
+            "dtype": str(language.dtype).removeprefix("torch."),
+            "device": language.device.type,
+            "attention": getattr(language.model.config, "_attn_implementation", None),
+            "micro_batch_tokens": self._budget,
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "threads": self._threads if on_cpu else None,  # sums are cut between them
+            "adapter": self._adapter,
+            "model_commit": self.commit,
+            "model_config": _fingerprint(language.model.config),
+        }
+
+    def check_storage(self, checkpoints_to_come: int) -> None:
+        self._worker.check()
+        engine = self._engine
+        trained = sum(weight.nbytes for weight in engine.weights.values())
+        moments = 2 * trained if self.config.trainable else 0
+        whole = sum(weight.nbytes for weight in engine.model.parameters())
+        # Of the headers and of what is JSON; a tokenizer has some 100 bytes for each token.
+        rest = 64 * 1024 + 400 * len(engine.weights)
+        text = 100 * self._vocab_size if self._tokenizer is not None else 0
+        folder = self._folder
+        checkpoints.check_storage(
+            {
+                folder: checkpoints_to_come * (trained + moments + rest),
+                folder / checkpoints.SAMPLER: whole + rest + text,
+            }
+        )
+
     def close(self) -> None:
         self._worker.close()
         live_weights.withdraw(self._published)
@@ -186,17 +223,23 @@ class Session:
 
     def _restore(self, path: Path, with_optimizer: bool) -> None:
         checkpoint = checkpoints.read(path, with_moments=with_optimizer)
-        if checkpoint.facts["base"] != self._engine.base:
+        facts = checkpoint.facts
+        if facts.get("base") != self._engine.base:
             raise InvalidInput(
                 f"checkpoint {path.name!r} holds a low-rank update of other weights "
-                f"(model {checkpoint.facts['model']!r}): a session needs the same model, seed of "
+                f"(model {facts.get('model')!r}): a session needs the same model, seed of "
                 "its random weights and lora configuration"
             )
+        randomness = facts.get("randomness")
+        if not _is_randomness(randomness):
+            raise checkpoints.damage(path, checkpoints.STATE, f"'randomness' is {randomness!r:.80}")
+        self._engine.check(checkpoint.weights, checkpoint.moments)
+        checkpoints.verify(path, facts, with_moments=with_optimizer)
         fresh = {"seed": self.config.seed, "passes": 0}
         self._engine.restore(
             checkpoint.weights,
             checkpoint.moments,
-            checkpoint.facts["randomness"] if with_optimizer else fresh,
+            randomness if with_optimizer else fresh,
         )
 
     def _publish(self) -> str:
@@ -209,9 +252,31 @@ class Session:
         snapshot = self._engine.snapshot()
         if (ends := snapshot.end_tokens) and snapshot.model.generation_config is not None:
             snapshot.model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else [*ends]
-        with checkpoints.new_folder(self._folder / "sampler", name) as (partial, final):
+        folder = self._folder / checkpoints.SAMPLER
+        with checkpoints.new_folder(folder, name) as (partial, final):
+            checkpoints.write_name(partial, name)
             with models.quiet():
                 snapshot.model.save_pretrained(partial)
             if snapshot.tokenizer is not None:
                 snapshot.tokenizer.tokenizer.save_pretrained(partial)
         return str(final.absolute())
+
+
+def _is_randomness(value: Any) -> TypeGuard[dict[str, int]]:
+    return (
+        isinstance(value, dict)
+        and all(type(value.get(key)) is int for key in ("seed", "passes"))
+        and value["passes"] >= 0
+    )
+
+
+def _fingerprint(config: Any) -> str:
+    """Identify a model's configuration: what its weights compute, wherever it lies.
+
+    Only what differs from the defaults counts, so that a newer Transformers changes nothing.
+    """
+    known = config.to_diff_dict()
+    for key in ("_name_or_path", "transformers_version"):
+        known.pop(key, None)
+    text = json.dumps(known, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

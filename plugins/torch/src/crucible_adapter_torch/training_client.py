@@ -155,6 +155,32 @@ def delete_checkpoint(opts: Options, path: str) -> None:
 
 
 @hookimpl
+def get_info(opts: Options, session: Session) -> Mapping[str, str | int | float | bool | None]:
+    return session.get_info()
+
+
+@hookimpl
+def check_storage(opts: Options, session: Session, checkpoints: int) -> None:
+    session.check_storage(checkpoints)
+
+
+@hookimpl
+def clean(opts: Options, prefix: str, keep: Sequence[str], dry_run: bool) -> Sequence[str]:
+    from . import checkpoints
+
+    return checkpoints.clean(opts.checkpoint_dir, prefix, keep, dry_run)
+
+
+@hookimpl
+def ping(opts: Options) -> None:
+    from . import checkpoints
+
+    folder = opts.checkpoint_dir
+    checkpoints.check_storage({folder: 0, folder / checkpoints.SAMPLER: 0})
+    checkpoints.warn_of_damage(folder)
+
+
+@hookimpl
 def close(opts: Options) -> None:
     if sessions := _sessions.pop(opts):
         sessions.close_all()

@@ -1,0 +1,190 @@
+"""Folders that are being written or deleted, and those whose process was killed meanwhile.
+
+Beside a hidden folder `.partial-<unique>` that is being written lies `.partial-<unique>.json`. It
+holds the label, and its writer has locked it; the kernel frees the lock of a process that ends,
+however it ends. One that is being deleted has no such file: whoever finds it may go on deleting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import stat
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from crucible_kitchen import Unavailable
+
+try:
+    import fcntl
+except ImportError:  # Windows, where only a caller who holds the run can say that a writer is dead
+    fcntl = None  # type: ignore[assignment]
+
+PARTIAL = ".partial-"
+LARGEST_JSON = 4 << 20
+"""Bytes of the largest file of facts that is read: one of another program may have any size."""
+
+
+@contextlib.contextmanager
+def claimed(parent: Path, label: str | None) -> Iterator[Path]:
+    """Give the path of a folder to make, to fill, and to rename; at the end it is gone.
+
+    Args:
+        parent: where it is to be; made if missing.
+        label: of what is written. None for a trial, which leaves no empty folder either.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    file, made = _claim(parent, label)
+    lock = Path(file.name)
+    partial = lock.with_suffix("")
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        file.close()
+        if not os.path.lexists(partial):  # else it is found by its label
+            lock.unlink(missing_ok=True)
+        if label is None:
+            with contextlib.suppress(OSError):  # somebody uses it by now
+                for folder in made:
+                    folder.rmdir()
+
+
+def left(parent: Path, prefix: str) -> Iterator[Path]:
+    """Find what was left unfinished in a folder: a folder, a lock beside it, or both.
+
+    Args:
+        parent: where to look. If it is missing, there is nothing.
+        prefix: whatever has a label that starts with this is taken for left, locked or not. Without
+            one, only what nobody has locked.
+
+    Yields:
+        The path of the partial folder. While it is looked at, nobody else can take it for left.
+    """
+    found = {name.removesuffix(".json") for name in listed(parent) if name.startswith(PARTIAL)}
+    for partial in sorted(parent / name for name in found):
+        with contextlib.ExitStack() as stack:
+            lock = _lock_of(partial)
+            is_free = _try_lock(lock, stack)
+            label = _label(lock)
+            if label.startswith(prefix) if prefix and label is not None else is_free:
+                yield partial
+
+
+def remove(partial: Path) -> None:
+    """Remove what `left` found.
+
+    Raises:
+        OSError: it cannot be removed, or not all of it.
+    """
+    with contextlib.suppress(FileNotFoundError):  # somebody else is removing it, too
+        shutil.rmtree(partial)
+    _lock_of(partial).unlink(missing_ok=True)
+
+
+def remove_whole(folder: Path) -> None:
+    """Remove a folder: it vanishes at once, not file by file.
+
+    Raises:
+        OSError: it is missing, or cannot be removed.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    partial = folder.rename(folder.parent / _new_name())
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(partial)
+
+
+def read_json(path: Path) -> Any:
+    """Read a small file, whatever is there under its name.
+
+    Raises:
+        ValueError: it is no file, too large, no JSON, or nested too deeply.
+        OSError: it is missing, or cannot be read.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # to open a pipe would wait for ever
+        raise ValueError("it is no file")
+    if found.st_size > LARGEST_JSON:
+        raise ValueError(f"it has {found.st_size} bytes")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def listed(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted; none where it is missing."""
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+
+
+def _claim(parent: Path, label: str | None) -> tuple[IO[str], list[Path]]:
+    """Return the new lock, open, and the folders that were made for it, innermost first."""
+    for _ in range(100):
+        made = [each for each in (parent, *parent.parents) if not each.exists()]
+        lock = _lock_of(parent / _new_name())
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            file = lock.open("x", encoding="utf-8")
+        except FileNotFoundError:  # somebody has just removed the empty folder
+            continue
+        with contextlib.suppress(OSError):  # where there are no locks, none is ever free
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            try:
+                json.dump({"label": label}, file)
+                file.flush()
+            except OSError:
+                file.close()
+                lock.unlink(missing_ok=True)
+                raise
+            return file, made
+        file.close()  # taken for left between being made and being locked
+    raise Unavailable(f"{parent} goes as soon as it is made", no_effect=True)
+
+
+def _new_name() -> str:
+    return f"{PARTIAL}{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+
+
+def _lock_of(partial: Path) -> Path:
+    return partial.with_name(f"{partial.name}.json")
+
+
+def _try_lock(lock: Path, stack: contextlib.ExitStack) -> bool:
+    """Say whether nobody has locked this file, and lock it until the stack is closed."""
+    if not fcntl:
+        return not lock.exists()
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_NONBLOCK)  # NFS locks only what it may write
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    stack.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _label(lock: Path) -> str | None:
+    try:
+        found = read_json(lock)
+    except (OSError, ValueError):
+        return None
+    label = found.get("label") if isinstance(found, dict) else None
+    return label if isinstance(label, str) else None
