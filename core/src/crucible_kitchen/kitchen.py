@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -111,8 +112,8 @@ class Kitchen:
 
     def _setup(self, settings: Settings, environ: Mapping[str, str] | None) -> None:
         self.settings = settings
-        self.observers = Observers()
         self._secrets = Secrets(settings.values)
+        self.observers = Observers(functools.partial(self._secrets.masked, whole=True))
         self._traces: list[JsonLines] = []
         self._environ = os.environ if environ is None else environ
         self._lock = threading.RLock()

@@ -28,6 +28,7 @@ Events hold numbers, names and error types, never a row of data and never a secr
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import sys
 import time
@@ -36,6 +37,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
+
+from .masking import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +205,13 @@ UNOBSERVED = _Unobserved()
 class Observers:
     """The observers of one kitchen. False while there are none, so that not observing costs
     no more than a truth test.
+
+    Args:
+        mask: returns a text without the secrets that are known; None knows of none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mask: Callable[[str], str] | None = None) -> None:
+        self._mask = mask
         self.listening: list[Observer] = []
         """Those that are told, for callers to whom even a method that says so would cost."""
         self._tracers: list[Tracer] = []
@@ -270,10 +277,12 @@ class Observers:
     # --- telling, where nothing that an observer does may harm ---
 
     def _tell(self, event: Event) -> None:
+        event = self._without_secrets(event)
         for observer in tuple(self.listening):
             self.guarded(observer, event.name, observer, event)
 
     def _begin(self, event: Event) -> None:
+        event = self._without_secrets(event)
         for tracer in tuple(self._tracers):
             self.guarded(tracer, event.name, tracer.begin, event)
 
@@ -286,6 +295,18 @@ class Observers:
                     self.guarded(tracer, "leave", function)
 
         return leave
+
+    def _without_secrets(self, event: Event) -> Event:
+        about = event.attributes
+        # That of each call holds names alone, but for a model that may be an address.
+        if event.name.startswith("adapter.") and not any(
+            isinstance(value, str) and "://" in value for value in about.values()
+        ):
+            return event
+        seen = shown(about, known=self._mask)
+        if "run_id" in about:  # by which a run is found again
+            seen["run_id"] = about["run_id"]
+        return dataclasses.replace(event, attributes=seen)
 
     def guarded(self, observer: Any, at: str, call: Callable[..., Any], *arguments: Any) -> Any:
         """Call something of an observer; report what it raises, once."""

@@ -6,7 +6,7 @@ import traceback
 from typing import Any
 
 from ..errors import AdapterError
-from .secrets import MASK, Secrets, shown
+from .secrets import Secrets, shown
 
 LONGEST = 100
 """How many causes of a cause are kept: a chain may be a circle."""
@@ -131,6 +131,3 @@ def _masked(value: Any, secrets: Secrets) -> Any:
     except Exception:
         return value
     return value if secrets.masked(text) == text else secrets.masked(text)
-
-
-__all__ = ["MASK", "clean", "without"]

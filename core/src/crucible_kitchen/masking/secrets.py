@@ -170,7 +170,7 @@ def _secrets(value: Any, inside: bool, depth: int) -> Iterator[Known]:
             yield from _secrets(getattr(value, name, None), secret, depth + 1)
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _secrets(item, inside or says_secret(str(name)), depth + 1)
+            yield from _secrets(item, inside or _named_so(name), depth + 1)
     elif isinstance(value, list | tuple | Set):
         for item in value:
             yield from _secrets(item, inside, depth + 1)
@@ -233,7 +233,7 @@ def shown(value: Any, *, known: Callable[[str], str] | None = None, depth: int =
         return {
             (mask(name) if isinstance(name, str) else name): (
                 hidden(item)
-                if says_secret(str(name)) and not _counts(str(name), item)
+                if _named_so(name) and not _counts(name, item)
                 else shown(item, known=known, depth=depth + 1)
             )
             for name, item in value.items()
@@ -241,6 +241,10 @@ def shown(value: Any, *, known: Callable[[str], str] | None = None, depth: int =
     if type(value) in (list, tuple, set, frozenset):
         return type(value)(shown(item, known=known, depth=depth + 1) for item in value)
     return value
+
+
+def _named_so(name: Any) -> bool:
+    return isinstance(name, str) and says_secret(name)
 
 
 def _counts(name: str, value: Any) -> bool:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
-
 from ..errors import ConfigurationError
+from ..masking import Masked
 from ..options import AdapterOptions
 from ..paths import LocalPath
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from .jsonl import JsonLines
 
 
-class ObserveConfig(BaseModel):
+class ObserveConfig(Masked):
     """Where to tell of every adapter call and workflow event."""
 
     model_config = AdapterOptions.model_config

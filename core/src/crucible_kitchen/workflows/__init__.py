@@ -20,16 +20,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from ..discovery import WORKFLOWS, catalog
 from ..errors import AdapterLoadError, AdapterNotFound, ConfigurationError
 from ..kitchen import Kitchen
+from ..masking import Masked
 from ..settings import Key, Settings, in_code
 from ..telemetry import Observer
 
 
-class WorkflowConfig(BaseModel):
+class WorkflowConfig(Masked):
     """The base of a workflow's configuration: frozen, no unknown keys, like adapter options."""
 
     model_config = ConfigDict(
