@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from crucible_kitchen import ConfigurationError
+from crucible_kitchen.extent import DEEPEST
 from crucible_kitchen.settings import Layer, gather, in_code, load, merge
 from hypothesis import given
 from hypothesis import strategies as st
@@ -231,8 +237,8 @@ def test_lines_may_end_as_on_windows_and_texts_of_a_file_stay_as_written(tmp_pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = " + "[" * 1000 + "]" * 1000, "lists or tables are nested too deeply"),
-        ("[workflow]\nepochs = " + "9" * 5000, "a number in it has too many digits"),
+        ("x = " + "[" * 1000 + "]" * 1000, "a value in it is nested too deeply; 64 "),
+        ("[workflow]\nepochs = " + "9" * 5000, "a number in it is an integer of more than 64 bits"),
     ],
 )
 def test_what_python_cannot_read_is_one_plain_error(
@@ -246,13 +252,206 @@ def test_what_python_cannot_read_is_one_plain_error(
 
 @pytest.mark.parametrize(
     ("value", "why"),
-    [("[" * 100_000, "nested too deeply"), (f"[1{'0' * 5000}]", "a number with too many digits")],
+    [("[" * 100_000, "nested too deeply"), (f"[1{'0' * 5000}]", "of more than 64 bits")],
 )
 def test_json_that_python_cannot_read_is_said_to_be_it_where_an_adapter_is_needed(
     value: str, why: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=why):
         load(environ={}, arguments=[f"adapters.blob_store={value}"])
+
+
+# --- how much settings may be ---
+
+
+def said_of(**given: Any) -> str:
+    """Return what is wrong with settings."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(**{"environ": {}, **given})
+    return str(caught.value)
+
+
+def nested(depth: int, inside: Any = 1) -> Any:
+    for _ in range(depth):
+        inside = {"a": inside}
+    return inside
+
+
+DEEP = {
+    "table headers": lambda depth: f"[workflow.{'.'.join('a' * (depth - 1))}]",
+    "dotted keys": lambda depth: f"workflow.{'.'.join('a' * depth)} = 1",
+    "quoted keys": lambda depth: f"workflow . {' . '.join([chr(34) + '.' + chr(34)] * depth)} = 1",
+    "inline tables": lambda depth: f"workflow = {'{ a = ' * depth}1{' }' * depth}",
+    "lists": lambda depth: f"workflow.a = {'[' * (depth - 1)}{']' * (depth - 1)}",
+    "both": lambda depth: f"workflow.a = {'[{ a = ' * (depth // 2)}1{' }]' * (depth // 2)}",
+}
+
+
+@pytest.mark.parametrize("depth", [DEEPEST, 100, 300, 1000, 50_000])
+@pytest.mark.parametrize("write", DEEP.values(), ids=DEEP)
+def test_a_file_that_is_nested_too_deeply_is_one_line_that_states_the_limit(
+    tmp_path: Path, write: Callable[[int], str], depth: int
+) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(write(depth))
+    said = said_of(path=file)
+    assert said.startswith(f"{file}: ")
+    assert f"is nested too deeply; {DEEPEST} tables and lists one in the other are" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("write", DEEP.values(), ids=DEEP)
+def test_a_file_may_be_nested_as_deeply_as_the_limit_says(
+    tmp_path: Path, write: Callable[[int], str]
+) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(write(DEEPEST - 2))
+    assert load(file, environ={}).values["workflow"]
+
+
+@pytest.mark.parametrize("depth", [DEEPEST, 100, 300, 1000, 100_000])
+def test_what_is_typed_at_a_shell_may_be_no_deeper(depth: int) -> None:
+    lists, tables = "[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth
+    dots = f"WORKFLOW__{'__'.join('A' * depth)}"
+    for said in (
+        said_of(arguments=[f"workflow.x={lists}"]),
+        said_of(arguments=[f"workflow.x={tables}"]),
+        said_of(environ={"CRUCIBLE_WORKFLOW__X": tables}),
+        said_of(environ={f"CRUCIBLE_{dots}": "1"}),
+        said_of(arguments=[f"workflow.{'.'.join('a' * depth)}=1"]),
+    ):
+        assert "nested too deeply; 64 tables" in said
+        source = "argument workflow.x=: ", "environment variable CRUCIBLE_WORKFLOW__X: "
+        assert said.startswith((*source, "command line: workflow.a.a", "environment: workflow.a.a"))
+        assert len(said) < 250
+
+
+def test_in_code_a_table_that_holds_itself_is_nested_too_deeply() -> None:
+    table: dict[str, Any] = {}
+    table["inner"] = table
+    a_list: list[Any] = []
+    a_list.append(a_list)
+    for value in (table, {"stores": a_list}, nested(2000), {"stores": ({"x": a_list},)}):
+        with pytest.raises(ConfigurationError, match=r"^code: adapters\.blob_store\..* nested too"):
+            in_code({"adapters": {"blob_store": value}})
+
+
+def test_in_code_what_stands_in_many_places_counts_in_each() -> None:
+    table: dict[str, Any] = {}
+    for _ in range(DEEPEST - 4):
+        table = {"a": table, "b": table}
+    with pytest.raises(ConfigurationError, match="has more than 1,000,000 values"):
+        in_code({"adapters": {"blob_store": table}})
+
+
+@pytest.mark.parametrize("digits", [20, 400, 4300, 4301, 5000])
+def test_integers_have_64_bits(tmp_path: Path, digits: int) -> None:
+    file = tmp_path / "a.toml"
+    for number in ("9" * digits, "-" + "9" * digits, "0x" + "f" * digits):
+        file.write_text(f"[workflow]\nepochs = {number}")
+        assert "is an integer of more than 64 bits" in said_of(path=file)
+    for written in (f'{{"a": {"9" * digits}}}', f"[{'9' * digits}]"):
+        assert "is an integer of more than 64 bits" in said_of(arguments=[f"workflow.x={written}"])
+
+
+def test_the_largest_and_the_smallest_integer_are_kept(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(f"workflow = {{ most = {2**63 - 1}, least = {-(2**63)} }}")
+    assert load(file, environ={}).values["workflow"] == {"most": 2**63 - 1, "least": -(2**63)}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("\udcff.jsonl", r"is not Unicode text: it has '\udcff' at character 1; "),
+        ("ab\ud800", r"is not Unicode text: it has '\ud800' at character 3; "),
+        ("a\0b", "has a NUL character"),
+    ],
+)
+def test_texts_are_unicode_without_nul(text: str, why: str) -> None:
+    inside = json.dumps({"a": [text]})
+    for said in (
+        said_of(arguments=[f"workflow.x={text}"]),
+        said_of(environ={"CRUCIBLE_WORKFLOW__X": text}),
+        said_of(arguments=[f"workflow.x={inside}"]),
+        said_of(arguments=[f'workflow.x={{"{text}": 1}}'.replace("\0", "\\u0000")]),
+        said_of(arguments=[f"workflow.{text}=1"]),
+        said_of(code={"workflow": {"x": text}}),
+    ):
+        assert why in said
+
+
+def bind_a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (Path.mkdir, "a folder"),
+        (os.mkfifo, "a pipe"),
+        (bind_a_socket, "a socket"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+        (lambda path: path.symlink_to("/dev/null"), "a device"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.toml", "crucible.toml", "pyproject.toml"])
+def test_what_is_not_a_file_is_not_waited_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    make: Callable[[Path], None],
+    kind: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    make(Path(name))
+    said = said_of(path=name if name == "a.toml" else None)
+    assert said == f"{name} cannot be read: it is {kind}, not a file"
+
+
+def test_a_pipe_that_a_shell_opened_is_read() -> None:
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as pipe:
+        pipe.write("workflow.x = 1")
+    try:
+        assert load(f"/dev/fd/{read}", environ={}).values == {"workflow": {"x": 1}}
+    finally:
+        os.close(read)
+
+
+def test_a_file_that_is_too_large_for_settings_is_not_read_to_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    with file.open("wb") as opened:
+        opened.truncate(2**40)
+    assert said_of(path=file).startswith(f"{file} has more than 1,048,576 bytes")
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".toml", "a\0.toml", "l" * 5000])
+def test_a_file_name_that_no_file_can_have_is_one_line(name: str) -> None:
+    for said in (said_of(path=name), said_of(environ={"CRUCIBLE_CONFIG": name})):
+        assert len(said.splitlines()) == 1
+        assert "cannot be read" in said
+
+
+def test_ten_thousand_keys_are_merged_in_linear_time() -> None:
+    """Each is compared with its like, and not with all others."""
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)  # type: ignore[arg-type]
+
+        __hash__ = str.__hash__
+
+    table = {"workflow": {Name(f"k{number}"): 1 for number in range(10_000)}}
+    settings = merge([Layer("low", table), Layer("high", table)])
+    assert len(settings.values["workflow"]) == 10_000
+    assert compared < 200_000
 
 
 def test_every_mistake_in_every_layer_is_named_at_once(tmp_path: Path) -> None:

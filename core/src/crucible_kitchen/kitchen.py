@@ -25,6 +25,7 @@ from .errors import (
     CrucibleError,
     PortNotConfigured,
 )
+from .extent import unfit
 from .masking import Secrets, without
 from .ports import (
     PORTS,
@@ -35,7 +36,8 @@ from .ports import (
     MetricsStore,
     TrainingClient,
 )
-from .settings import Key, Settings, gather, in_code, miswritten, nearest
+from .settings import Key, Settings, gather, in_code, miswritten
+from .spelling import nearest
 from .telemetry import Observer, Observers
 from .validation import ModelT, error_of, validate
 
@@ -271,6 +273,8 @@ class Kitchen:
             ConfigurationError: values that the class does not accept. The message names each
                 key's full path, the place it came from, and the nearest spelling.
         """
+        if found := [f"{'.'.join(place)}: it {why}" for place, why in unfit(table, at)]:
+            raise ConfigurationError(*found)
         try:
             self._secrets.learn(table)
             configured = validate(model, table, self._context(), ".".join(at))

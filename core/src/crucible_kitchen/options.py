@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from .extent import from_json
 from .masking import MASK, Masked, is_secret, redacted, visible
 
 __all__ = [
@@ -85,8 +86,8 @@ def _as_json(value: Any) -> Any:
     if not isinstance(value, Typed):
         return value
     try:
-        found = json.loads(value)
-    except ValueError:
+        found = from_json(value)
+    except json.JSONDecodeError:
         return str(value)
     return str(value) if isinstance(found, str) else found
 

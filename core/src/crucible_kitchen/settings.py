@@ -16,9 +16,9 @@ that the mistakes behind it are found in the same run.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +28,11 @@ from typing import Any, TypeAlias
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from .errors import ConfigurationError
+from .extent import DEEPEST, TOO_DEEP, TOO_LARGE, Unfit, from_json, unfit
+from .files import open_named
 from .options import Typed
 from .ports import PORTS
+from .spelling import listed, nearest
 
 Key: TypeAlias = tuple[str, ...]
 
@@ -39,8 +42,8 @@ SETTABLE = ("adapters", "workflow", "observe")
 TABLES = (*SETTABLE, "profile")
 """The tables at the top of `crucible.toml`."""
 
-DEEPEST = 100
-"""How deep tables may be one in the other."""
+LARGEST = 2**20
+"""How many bytes a file of settings may have: what is larger is something else."""
 
 PREFIX = "CRUCIBLE_"
 RESERVED = ("CRUCIBLE_CONFIG", "CRUCIBLE_PROFILE")
@@ -63,6 +66,11 @@ class Layer:
 
     def source(self, key: Key) -> str:
         return self.labels.get(key, self.name)
+
+    def source_around(self, key: Key) -> str:
+        """Say where a key, or a table or list around it, was set."""
+        around = (key[:depth] for depth in range(len(key), 0, -1))
+        return next((self.labels[each] for each in around if each in self.labels), self.name)
 
 
 @dataclass(slots=True)
@@ -126,7 +134,7 @@ def gather(
     """Do as `load`, but leave mistakes in `Settings.mistakes`, for a caller that finds more.
 
     Raises:
-        ConfigurationError: a file that cannot be read.
+        ConfigurationError: a file that cannot be read, values that no setting can have.
     """
     environ = os.environ if environ is None else environ
     file = _find(path, environ)
@@ -142,17 +150,16 @@ def gather(
         if chosen in profiles:
             layers.append(Layer(f"{file} [profile.{chosen}]", profiles[chosen]))
         else:
-            known = f"there are {', '.join(profiles)}" if profiles else "there is none"
+            known = f"there are {listed(chosen, profiles)}" if profiles else "there is none"
             near = _hint(chosen, profiles)
             mistakes.append(f"no [profile.{chosen}] in {file or 'any file'}; {near or known}")
     layers.append(_environment(environ, mistakes))
     layers.append(_command_line(arguments, mistakes))
     if code:
         layers.append(Layer("code", _checked("in code", code, mistakes)))
-    settings = merge(layers)
+    settings = _merged(layers, mistakes)
     settings.files = (file,) if file is not None else ()
     settings.profile = chosen
-    settings.mistakes = tuple(mistakes)
     return settings
 
 
@@ -160,11 +167,30 @@ def in_code(tables: Mapping[str, Any]) -> Settings:
     """Make settings of what was given in code alone; read no file and no variable.
 
     Tables and ports that do not exist are in `Settings.mistakes`.
+
+    Raises:
+        ConfigurationError: values that no setting can have, such as a list that holds itself.
     """
     mistakes: list[str] = []
-    settings = merge([Layer("code", _checked("in code", tables, mistakes))])
+    return _merged([Layer("code", _checked("in code", tables, mistakes))], mistakes)
+
+
+def _merged(layers: Sequence[Layer], mistakes: list[str]) -> Settings:
+    """Merge layers that are known to be fit for it."""
+    found = [
+        f"{layer.source_around(at)}: {_shown(at)} {why}"
+        for layer in layers
+        for at, why in unfit(layer.table)
+    ]
+    if found:
+        raise ConfigurationError(*mistakes, *found)
+    settings = merge(layers)
     settings.mistakes = tuple(mistakes)
     return settings
+
+
+def _shown(at: Key) -> str:
+    return ".".join(at if len(at) <= 6 else (*at[:6], "..."))
 
 
 def merge(layers: Iterable[Layer]) -> Settings:
@@ -182,9 +208,6 @@ def _lay(
     layer: Layer,
     sources: dict[Key, str],
 ) -> None:
-    if len(at) > DEEPEST:  # in code, a table may hold itself
-        start = ".".join(at[:4])
-        raise ConfigurationError(f"{layer.name}: {start}...: tables are nested without an end")
     for name, given in above.items():
         key = (*at, name)
         value = {"use": given} if at == ("adapters",) and _is_name(given) else given
@@ -193,7 +216,8 @@ def _lay(
             if isinstance(value, str) and isinstance(old, dict) and "use" in old:
                 value = {"use": value}  # a deeper adapter: `inner` was a table and is now a name
             else:
-                _forget(sources, key)
+                if isinstance(old, dict):
+                    _forget(sources, key)
                 below[name] = value
                 sources[key] = layer.source(key)
                 continue
@@ -205,7 +229,8 @@ def _lay(
             isinstance(old, dict) and "use" in value and "use" in old and old["use"] != value["use"]
         )
         if not isinstance(old, dict) or names_another:
-            _forget(sources, key)
+            if old is not None:
+                _forget(sources, key)
             below[name] = {}
         sources[key] = layer.source(key)
         _lay(below[name], value, key, layer, sources)
@@ -234,23 +259,30 @@ def _leaves(value: Any, at: Key) -> Iterator[tuple[Key, Any]]:
 
 def _find(path: str | Path | None, environ: Mapping[str, str]) -> Path | None:
     chosen = path or environ.get("CRUCIBLE_CONFIG") or None
-    if chosen is not None:
-        file = Path(chosen)
-        try:
-            found = file.is_file()
-        except OSError as error:  # such as a name that is too long
-            raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from None
-        if not found:
-            where = "" if path else " (from $CRUCIBLE_CONFIG)"
-            near = _hint(file.name, [other.name for other in file.parent.glob("*.toml")])
-            raise ConfigurationError(
-                f"there is no file {str(file)!r}{where}; {near or '`crucible init` writes one'}"
-            )
-        return file
-    if (file := Path("crucible.toml")).is_file():
-        return file
-    file = Path("pyproject.toml")
-    return file if file.is_file() and _read(file) else None
+    if chosen is None:
+        if _is_there(Path("crucible.toml")):
+            return Path("crucible.toml")
+        file = Path("pyproject.toml")
+        return file if _is_there(file) and _read(file) else None
+    file = Path(chosen)
+    if not _is_there(file):
+        where = "" if path else " (from $CRUCIBLE_CONFIG)"
+        near = _hint(file.name, [other.name for other in file.parent.glob("*.toml")])
+        raise ConfigurationError(
+            f"there is no file {str(file)!r}{where}; {near or '`crucible init` writes one'}"
+        )
+    return file
+
+
+def _is_there(file: Path) -> bool:
+    """Say whether there is anything of this name; what is no file fails when it is read."""
+    try:
+        os.stat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):  # such as a name that is too long
+        return True
+    return True
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -264,25 +296,35 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _parse(file: Path) -> dict[str, Any]:
+    text = _text(file)
+    if text.count(".") >= DEEPEST and _TOO_MANY_PARTS.search(text):
+        raise ConfigurationError(f"{file}: a key in it {TOO_DEEP}")
     try:
-        return tomllib.loads(_text(file))
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from None
     except ValueError:  # tomllib leaves this one to int()
-        raise ConfigurationError(f"{file}: a number in it has too many digits") from None
+        raise ConfigurationError(f"{file}: a number in it {TOO_LARGE}") from None
     except RecursionError:
-        raise ConfigurationError(f"{file}: {_TOO_DEEP}") from None
+        raise ConfigurationError(f"{file}: a value in it {TOO_DEEP}") from None
 
 
-_TOO_DEEP = "lists or tables are nested too deeply"
+# tomllib takes minutes for a key of 100,000 parts: it copies what it has so far at each dot.
+_PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_TOO_MANY_PARTS = re.compile(rf"{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}}")
 
 
 def _text(file: Path) -> str:
     """Return the text of a file in UTF-8, with or without a byte order mark."""
     try:
-        data = file.read_bytes()
+        with open_named(file) as opened:
+            data = opened.read(LARGEST + 1)
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from None
+    if len(data) > LARGEST:
+        raise ConfigurationError(
+            f"{file} has more than {LARGEST:,} bytes, so it cannot be a file of settings"
+        )
     # The rule of JSON holds for TOML, too: the zeros among the first bytes tell the encoding.
     if not (encoding := json.detect_encoding(data)).startswith("utf-8"):
         raise ConfigurationError(f"{file} is {encoding[:6].upper()}; save it as UTF-8")
@@ -349,14 +391,9 @@ def _kind(value: Any) -> str:
 def _no_such(where: str, key: str, known: Iterable[str]) -> str:
     *table, name = key.split(".")
     near = _hint(name, known)
-    return f"{where}: there is no {key!r}; {near or 'there are ' + ', '.join(known)}" + (
+    return f"{where}: there is no {key!r}; {near or 'there are ' + listed(name, known)}" + (
         f" (in [{'.'.join(table)}])" if table and not near else ""
     )
-
-
-def nearest(name: Any, known: Iterable[str]) -> str:
-    """Return the known name that is spelt most like this one, or nothing."""
-    return next(iter(difflib.get_close_matches(str(name), list(known), 1)), "")
 
 
 def _hint(name: Any, known: Iterable[str]) -> str:
@@ -427,7 +464,11 @@ def _assignments(name: str, pairs: Iterable[tuple[str, Key, str]], mistakes: lis
                 break
             here = here.setdefault(part, {})
         else:
-            value = _value(text)
+            try:
+                value = _value(text)
+            except Unfit as error:
+                mistakes.append(f"{label}: {error}")
+                continue
             is_adapter = len(path) == 2 and path[0] == "adapters"
             if is_adapter and (why := miswritten(value)):
                 mistakes.append(f"{label}: {why}")
@@ -474,10 +515,13 @@ def _value(text: str) -> Any:
 
     What begins like JSON and is none, such as the template `{question}`, stays text, too: where
     a table or a list is needed, `miswritten` says why it is none.
+
+    Raises:
+        Unfit: it is JSON, but more than a setting can be.
     """
     if text[:1] in ("[", "{"):
-        with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(text)
+        with contextlib.suppress(json.JSONDecodeError):
+            return from_json(text)
     return Typed(text)
 
 
@@ -489,12 +533,10 @@ def miswritten(value: Any) -> str:
     if not isinstance(value, str) or value[:1] not in ("[", "{"):
         return ""
     try:
-        json.loads(value)
+        from_json(value)
     except json.JSONDecodeError as error:
         where = f"{error.msg[:1].lower()}{error.msg[1:]} at character {error.pos + 1}"
         return f"begins like JSON, but is none: {where}; is a quote lost to the shell?"
-    except ValueError:
-        return "has a number with too many digits"
-    except RecursionError:
-        return _TOO_DEEP
+    except Unfit as error:
+        return str(error)
     return "is JSON within a text; write it without the quotes around it"

@@ -12,8 +12,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from .errors import CrucibleError
+from .extent import unfit
 from .options import variable_of
-from .settings import miswritten, nearest
+from .settings import miswritten
+from .spelling import listed, nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -27,7 +29,10 @@ def validate(
         ValidationError: without any input in it, for an input may be a secret.
     """
     try:
-        return model.model_validate(dict(table), context=context)
+        valid = model.model_validate(dict(table), context=context)
+        if found := [_unfit(at, why) for at, why in unfit(_plain(valid))]:
+            raise ValidationError.from_exception_data(label, found)  # what was typed as a text
+        return valid
     except ValidationError as error:
         found = _problems(error, model, table, context, label)
         if unknown := {p["loc"][0]: p for p in found if _is_unknown(p) and len(p["loc"]) == 1}:
@@ -46,6 +51,24 @@ def validate(
                     if not (loc and _foreign(model, loc)):  # its values are of another kind, too
                         found.append({**problem, "loc": loc})
         raise ValidationError.from_exception_data(label, found, hide_input=True) from None
+
+
+def _plain(model: BaseModel) -> dict[str, Any]:
+    """Return the fields of a model, and those of the dataclasses among them."""
+    return {
+        name: {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+        if dataclasses.is_dataclass(value) and not isinstance(value, type)
+        else value
+        for name, value in model
+    }
+
+
+def _unfit(at: tuple[str, ...], why: str) -> InitErrorDetails:
+    return {
+        "type": PydanticCustomError("unfit", "{why}", {"why": f"it {why}"}),
+        "loc": at,
+        "input": None,
+    }
 
 
 def _problems(
@@ -150,7 +173,7 @@ def _no_such_key(model: type[BaseModel], loc: Loc, label: str) -> str:
     known = _fields_at(model, loc[:-1])
     if near := nearest(loc[-1], known):
         return f"{said}; did you mean {near!r}?"
-    return f"{said}; it has {', '.join(known) or 'none'}" if known or len(loc) == 1 else said
+    return f"{said}; it has {listed(loc[-1], known) or 'none'}" if known or len(loc) == 1 else said
 
 
 def _meant(model: type[BaseModel], name: str) -> str:

@@ -1,0 +1,42 @@
+"""Reading a file that somebody named, whatever it turns out to be."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+
+def open_named(path: Path) -> BinaryIO:
+    """Open a regular file, or a pipe below `/dev`, to read it.
+
+    Such a pipe is one that a shell opened for the command: `/dev/stdin`, `<(...)`. A pipe anywhere
+    else may have nobody who writes to it, and a device may have no end.
+
+    Raises:
+        OSError: it cannot be opened, or is neither; `strerror` says which.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or _is_of_a_shell(path, mode)):
+            raise OSError(errno.EINVAL, f"it is {_kind(mode)}, not a file", str(path))
+        return os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb")
+    except ValueError:  # a NUL, or what the locale cannot write
+        raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
+
+
+def _is_of_a_shell(path: Path, mode: int) -> bool:
+    return stat.S_ISFIFO(mode) and path.is_relative_to("/dev")
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "something else")

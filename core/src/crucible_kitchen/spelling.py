@@ -1,0 +1,24 @@
+"""What a misspelt name may have meant, and which names there are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+LISTED = 10
+"""How many names a message lists, where there are more."""
+
+
+def nearest(name: Any, known: Iterable[str]) -> str:
+    """Return the known name that is spelt most like this one, or nothing."""
+    return next(iter(difflib.get_close_matches(str(name), list(known), 1)), "")
+
+
+def listed(name: Any, known: Iterable[str]) -> str:
+    """Return the known names for a message: of many, the nearest ten and how many others."""
+    names = list(known)
+    if len(names) <= LISTED:
+        return ", ".join(names)
+    near = difflib.get_close_matches(str(name), names, LISTED, cutoff=0.0)
+    return f"{', '.join(near)} and {len(names) - len(near):,} more"
