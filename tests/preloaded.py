@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 START = """
-import preloaded
+import crucible_kitchen.cli.app, preloaded
 from crucible_kitchen.cli import main
 preloaded.wait_for_a_command()
 main()

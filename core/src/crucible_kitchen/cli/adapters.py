@@ -10,7 +10,6 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 from pydantic_core import PydanticUndefined
-from rich.text import Text
 
 from ..binding import marked, options_class
 from ..discovery import Installed, catalog
@@ -20,7 +19,7 @@ from ..kitchen import Kitchen
 from ..options import AdapterOptions, is_secret, variables
 from ..ports import PORTS
 from . import stack
-from .console import console, note, table
+from .console import Text, console, note, say, table
 from .run import ARGUMENTS, PROFILE, read
 
 app = typer.Typer(help="List the installed adapters, or show one.", rich_markup_mode=None)
@@ -78,11 +77,11 @@ def show(
             alike.append(f"{entry.port}.{entry.name}")
             continue
         if shown:
-            print()
+            say()
         shown.append(about)
         _show(entry, adapter)
     if alike:
-        print(f"\nThe same, around what serves another port: {', '.join(alike)}")
+        say(f"\nThe same, around what serves another port: {', '.join(alike)}")
 
 
 def _matching(name: str) -> list[Installed]:
@@ -110,12 +109,12 @@ def _show(entry: Installed, adapter: Any) -> None:
     out.print(Text(f"{entry.package} {entry.version}, {entry.entry_point.value}"))
     for paragraph in (inspect.getdoc(adapter) or "").split("\n\n"):
         out.print(Text(f"\n{_in_one_line(paragraph)}"))
-    print()
+    say()
     if options.model_fields:
         table(("option", "type", "default", "meaning"), _options(options))
     else:
-        print("no options")
-    print()
+        say("no options")
+    say()
     composes = "inner" in options.model_fields
     table(("callback", "offered", "what it does"), _callbacks(port, adapter, composes))
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from ..discovery import catalog
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
 from ..ports import PORTS
+from ..printable import printable_json
 from ..settings import load
-from .console import console, table
+from .console import Text, console, say, table
 from .run import PROFILE
 
 if TYPE_CHECKING:
@@ -100,12 +99,12 @@ def check(
 
     card = run()
     if as_json:
-        print(card.as_json())
+        say(printable_json(card.as_json()))
     elif as_markdown:
-        print(card.as_markdown(), end="")
+        say(card.as_markdown().removesuffix("\n"))
     else:
         _show(card, verbose)
-    sys.exit(0 if card.ok else 1)
+    raise typer.Exit(0 if card.ok else 1)
 
 
 def _named(adapter: str) -> tuple[str, str]:
@@ -128,7 +127,7 @@ def _show(card: ReportCard, verbose: bool) -> None:
     out = console()
     out.print(Text(card.title, style="bold"))
     out.print(Text(card.versions))
-    print()
+    say()
     if out.is_terminal:
         grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         grid.add_column("outcome")
@@ -147,7 +146,7 @@ def _show(card: ReportCard, verbose: bool) -> None:
             out.print(Text(f"\n{verdict.sentence}", style="bold"))
             out.print(Text(verdict.promise))
             out.print(Text(verdict.traceback if verbose else verdict.reason, style="red"))
-    print()
+    say()
     out.print(Text(card.summary, style="green" if card.ok else "bold red"))
 
 

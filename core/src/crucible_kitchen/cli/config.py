@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
-from rich.text import Text
 
 from ..discovery import catalog
 from ..dispatch import Port
@@ -19,7 +18,7 @@ from ..options import variable_of, visible
 from ..ports import PORTS
 from ..settings import Key, Settings, gather, miswritten
 from ..workflows import config_class, find
-from .console import console, fail, note
+from .console import Text, console, fail, note
 from .run import ARGUMENTS, PROFILE, read, workflow_of
 from .toml import toml
 

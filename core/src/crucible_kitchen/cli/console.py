@@ -1,14 +1,35 @@
-"""Where the command writes: tables and messages, on a terminal or in a pipe."""
+"""Where the command writes: tables and messages, on a terminal or in a pipe.
+
+Everything that is printed is made of `Text`, which shows the control characters in it by their
+codes, and is never searched for markup: names, errors and rows are the text of others.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+import rich.text
 from rich import box
 from rich.console import Console
+from rich.style import Style
 from rich.table import Table
-from rich.text import Text
+
+from ..printable import printable
+
+
+class Text(rich.text.Text):
+    """Text with a style, whose control characters are escaped."""
+
+    def __init__(self, text: str = "", style: str | Style = "", **layout: Any) -> None:
+        super().__init__(printable(text), style, **layout)
+
+    def append(
+        self, text: rich.text.Text | str, style: str | Style | None = None
+    ) -> rich.text.Text:
+        return super().append(printable(text) if isinstance(text, str) else text, style)
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -16,6 +37,11 @@ def console(*, stderr: bool = False) -> Console:
     file = sys.stderr if stderr else sys.stdout
     width = None if file.isatty() else 10_000
     return Console(file=file, width=width, highlight=False, soft_wrap=not file.isatty())
+
+
+def say(message: str = "") -> None:
+    """Print a line of the result, on standard output."""
+    console().print(Text(message), soft_wrap=True)
 
 
 def fail(message: str) -> None:
@@ -26,19 +52,22 @@ def fail(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Say something beside the result, on standard error."""
+    """Say something that is not part of the result, on standard error."""
     console(stderr=True).print(Text(message), soft_wrap=True)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under headings: a table on a terminal, aligned columns in a pipe."""
+    """Print rows under headings: a table on a terminal, aligned columns in a pipe.
+
+    In a pipe a row is one line, whatever line breaks are in its cells.
+    """
     out, rows = console(), list(rows)
     if not out.is_terminal:
-        columns = list(zip(headings, *rows, strict=True))
-        widths = [max(map(len, column)) for column in columns]
-        for row in (headings, *rows):
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            print("  ".join(cells).rstrip())
+        lines = [[_one_line(printable(cell)) for cell in row] for row in (headings, *rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            out.print(Text("  ".join(cells).rstrip()))
         return
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for index, heading in enumerate(headings):
@@ -46,3 +75,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         grid.add_row(*map(Text, row))
     out.print(grid)
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s*[\n\t]\s*", " ", text)

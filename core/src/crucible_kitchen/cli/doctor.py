@@ -1,10 +1,15 @@
-"""`crucible doctor`: is what is installed in order, and what is configured within reach?"""
+"""`crucible doctor`: is what is installed in order, and what is configured within reach?
+
+It tries what a run needs before its first step: the adapters, and, where the workflow has a
+function `check`, the model, the data and the places that are written to.
+"""
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import typer
@@ -12,33 +17,36 @@ import typer
 from ..binding import options_class, problems
 from ..discovery import WORKFLOWS, Installed, catalog
 from ..dispatch import Port
-from ..errors import CrucibleError
+from ..errors import ConfigurationError, CrucibleError, CrucibleWarning
 from ..kitchen import Kitchen
 from ..observers.config import check
 from ..ports import PORTS
 from ..settings import Key, Settings, gather
 from ..version import __version__
-from ..workflows import config_class, find
+from ..workflows import companion, config_class, find
 from .config import ports_inside
-from .console import table
+from .console import say, table
 from .run import ARGUMENTS, PROFILE, read, workflow_of
 
 Row = tuple[str, str, str]
+"""What was tried, its state, and more about it. What is not in `_STATES` is a problem."""
+
+_STATES = {"": "ok", "warning": "warning"}
 
 
 def doctor(
     arguments: Annotated[list[str] | None, ARGUMENTS] = None,
     profile: Annotated[str | None, PROFILE] = None,
 ) -> None:
-    """Check what is installed, and reach what is configured."""
-    print(f"crucible-kitchen {__version__}, Python {platform.python_version()}")
+    """Check what is installed, and try what is configured: adapters, model, data, storage."""
+    say(f"crucible-kitchen {__version__}, Python {platform.python_version()}")
     rows = [*_packages(), *_configuration(arguments or [], profile)]
     table(
         ("what", "state", "detail"),
-        [(what, (problem and "FAIL") or "ok", detail) for what, problem, detail in rows],
+        [(what, _STATES.get(state, "FAIL"), detail) for what, state, detail in rows],
     )
-    failed = sum(bool(problem) for _, problem, _ in rows)
-    print("everything is in order" if not failed else f"{failed} problem(s)")
+    failed = sum(state not in _STATES for _, state, _ in rows)
+    say("everything is in order" if not failed else f"{failed} problem(s)")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -95,13 +103,7 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
             else:
                 yield from _reach(settings, kitchen.port(PORTS[name]), at)
         if "workflow" in settings.values:
-            try:
-                name, given = workflow_of(settings)
-                kitchen.configure(config_class(find(name, settings)), given, ("workflow",))
-            except CrucibleError as error:
-                yield "workflow", "problem", str(error)
-            else:
-                yield "workflow", "", f"{name} (from {settings.source_of(('workflow', 'use'))})"
+            yield from _workflow(kitchen, wrong)
         if "observe" in settings.values:
             if ("observe",) in wrong:
                 yield "observe", "problem", str(wrong["observe",])
@@ -109,6 +111,24 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
                 on = check(kitchen)
                 source = settings.source_of(("observe",))
                 yield "observe", "", f"{', '.join(on) or 'nothing'} (from {source})"
+
+
+def _workflow(kitchen: Kitchen, wrong: Mapping[Key, ConfigurationError]) -> Iterator[Row]:
+    """Try the workflow: its configuration, and what it needs before its first step."""
+    settings = kitchen.settings
+    try:
+        name, given = workflow_of(settings)
+        function = find(name, settings)
+        config = kitchen.configure(config_class(function), given, ("workflow",))
+        yield "workflow", "", f"{name} (from {settings.source_of(('workflow', 'use'))})"
+        tried = companion(function, "check")
+        if tried is None or any(("adapters", port) in wrong for port in config.required_ports()):
+            return
+        kitchen.bind(config.required_ports())
+        for what, detail in tried(kitchen, config):
+            yield f"workflow {what}", "", detail
+    except CrucibleError as error:
+        yield "workflow", "problem", str(error)
 
 
 def _reach(settings: Settings, port: Port, at: Key) -> Iterator[Row]:
@@ -121,12 +141,16 @@ def _reach(settings: Settings, port: Port, at: Key) -> Iterator[Row]:
         yield what, "", f"{port.adapter}: bound, has nothing to reach {source}"
     else:
         started = time.perf_counter()
-        try:
-            port.ping()
-        except CrucibleError as error:
-            yield what, "problem", str(error)
-        else:
-            seconds = time.perf_counter() - started
-            yield what, "", f"{port.adapter}: reached in {seconds:.2f} s {source}"
+        with warnings.catch_warnings(record=True, action="always") as found:
+            try:
+                port.ping()
+            except CrucibleError as error:
+                yield what, "problem", str(error)
+            else:
+                seconds = time.perf_counter() - started
+                yield what, "", f"{port.adapter}: reached in {seconds:.2f} s {source}"
+        for warning in found:
+            if issubclass(warning.category, CrucibleWarning):
+                yield what, "warning", str(warning.message)
     for inner, key in inside:
         yield from _reach(settings, inner, key)

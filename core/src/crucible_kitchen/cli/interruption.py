@@ -1,48 +1,132 @@
-"""Ctrl-C, which ends a run even where a library takes it for a failure of its own."""
+"""Ctrl-C, SIGTERM and SIGHUP, which end a command at any moment, and always as what it was."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import time
 from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
-from ..telemetry import Event
+if TYPE_CHECKING:
+    from ..telemetry import Event
+
+SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+
+ECHO = 0.1
+"""Seconds within which another signal is the same request: `uv run`, say, passes on to the command
+what the terminal has sent to both. Nobody presses a key twice as fast."""
 
 
 class Interruption:
-    """Turns SIGINT into KeyboardInterrupt, as Python does, and remembers that it came.
+    """Turns the three signals into KeyboardInterrupt, and remembers the first that came.
 
-    Python raises KeyboardInterrupt wherever the main thread is at the moment. In a destructor it
-    is dropped; pydantic, while it serializes, makes an error of its own of it; and the run would
-    go on, or end as if an adapter had failed. So it is raised again at the next event of a run
-    that goes on, and whoever catches an error asks `came`.
+    KeyboardInterrupt is raised wherever the main thread is at the moment. In a destructor it is
+    dropped; pydantic, while it serializes, and extension modules, while they are imported, make an
+    error of their own of it. So it is raised again at the next event of a run that goes on, and
+    callers that catch an error ask for `signal`.
+
+    The first asks a run to end, which may save first. The second leaves without. The third ends the
+    process there and then, so that nobody is ever at the mercy of a library.
     """
 
     def __init__(self) -> None:
-        self.came = False
+        self.signal: int | None = None
+        """The first that came."""
+        self.done = False
+        """Whether what was to be done is done, so that nothing that comes can change it."""
+        self.exit_code: int | None = None
+        """Set when nothing is left to do: a signal then ends the process at once."""
+        self._held = False
+        self._noticed = False
+        self._count = 0
+        self._last = 0.0
 
-    @classmethod
-    @contextmanager
-    def remembered(cls) -> Iterator[Interruption]:
-        """Remember SIGINT during the `with` block."""
-        interruption = cls()
-        # Left alone where it is ignored, as of a command in the background of a script.
-        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            yield interruption
-            return
-        signal.signal(signal.SIGINT, interruption._take)
-        try:
-            yield interruption
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+    @property
+    def code(self) -> int:
+        """The exit code of what was interrupted, as shells have it: 130, 143 or 129."""
+        return 0 if self.done else 128 + (self.signal or signal.SIGINT)
+
+    def listen(self) -> None:
+        """Take the signals from now on.
+
+        Not those that whoever started the command had ignored, as `nohup` does, and scripts with
+        what they start in the background.
+        """
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._take)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._restore)
+
+    def _restore(self) -> None:
+        """Let a forked process, of a data loader say, be ended as any other."""
+        with contextlib.suppress(ValueError):  # it was not forked by the main thread
+            for number in SIGNALS:
+                if signal.getsignal(number) == self._take:
+                    default = signal.default_int_handler if number == signal.SIGINT else 0
+                    signal.signal(number, default)
+
+    def ignore(self) -> None:
+        """Ignore the signals from now on: Python, when it ends, would make them kill again."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
+        if self.exit_code is not None:
+            leave(self.exit_code)
+        now = time.monotonic()
+        # A terminal that is closed tells its shell, too, which tells us again.
+        if self.signal is not None and (number == SIGNALS[-1] or now - self._last < ECHO):
+            return
+        self.signal = self.signal or number
+        self._last = now
+        self._count += 1
+        if self._count > 2:
+            with contextlib.suppress(OSError):
+                os.write(2, b"interrupted for the third time: left at once\n")
+            leave(self.code)
+        if self._held and self._count == 1:
+            return
         raise KeyboardInterrupt
 
-    def observe(self, event: Event) -> None:
-        """Raise what was dropped. Not while a run is ending: its record must be written."""
-        goes_on = not event.attributes.get("error")
-        if self.came and goes_on and event.name.startswith(("dataset.", "training.")):
+    def check(self) -> None:
+        """Raise what was dropped."""
+        if self.signal is not None:
             raise KeyboardInterrupt
+
+    def finish(self) -> None:
+        """Take note that what was to be done is done."""
+        self.done = True
+        self._held = False
+
+    def observe(self, event: Event) -> None:
+        """Raise what was dropped, at an event of a run that goes on.
+
+        Not while a run is ending: it saves, and its record must be written. From the event on that
+        says that it is done, the first signal waits until its result has been printed.
+        """
+        match event.name:
+            case "workflow.interrupted":
+                self._noticed = True
+            case "workflow.start":
+                self.done = self._held = self._noticed = False
+            case "workflow.stop":
+                self.done = self._held = True
+            case name if name.startswith(("dataset.", "training.")):
+                if not (self._noticed or event.attributes.get("error")):
+                    self.check()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process without waiting for anything."""
+    with contextlib.suppress(Exception):
+        if sys.stdout.isatty():
+            os.write(1, b"\x1b[?25h")  # the cursor, which a progress bar hides
+    os._exit(code)
+
+
+interruption = Interruption()
+"""That of this process."""

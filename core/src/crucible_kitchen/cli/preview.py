@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 from typing import Any
-
-from rich.text import Text
 
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
-from ..workflows import Workflow
-from .console import console
+from ..workflows import Workflow, companion
+from .console import Text, console
 
 _TRAINED = re.compile("⟦.*?⟧", re.DOTALL)
 
@@ -26,8 +23,7 @@ def preview(workflow: Workflow, count: int) -> Workflow:
     Raises:
         ConfigurationError: the module has no such function.
     """
-    module = sys.modules.get(workflow.__module__)
-    found = getattr(module, "preview", None)
+    found = companion(workflow, "preview")
     if found is None:
         raise ConfigurationError(
             f"the workflow {workflow.__module__}:{workflow.__qualname__} cannot show rows: its "

@@ -11,12 +11,12 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.text import Text
 
 from ..kitchen import Kitchen
 from ..options import MASK
 from ..telemetry import Event
-from .console import console, table
+from .console import Text, console, table
+from .interruption import interruption
 
 LINES = 20
 """How many lines about steps a whole run prints where there is no terminal."""
@@ -62,6 +62,11 @@ class Progress:
             self._bar.stop()
             self._bar = None
 
+    @property
+    def name(self) -> str:
+        """What is run, in words."""
+        return "the workflow" if self._run_id is None else f"the run {self._run_id}"
+
     def _event(self, event: Event) -> None:
         about = event.attributes
         if event.name == "workflow.restart":
@@ -89,6 +94,16 @@ class Progress:
                 self._rendered(about)
             case "training.step":
                 self._step(about["step"], about["total"], about["metrics"])
+            case "workflow.waiting":
+                self._line(
+                    f"the run {about['run_id']} is held by {about['holder']}; waiting up to "
+                    f"{about['seconds']:g} s to see whether it is alive"
+                )
+            case "workflow.interrupted":
+                self._line(
+                    f"interrupted; saving a checkpoint of step {about['step']} "
+                    "(Ctrl-C again leaves without)"
+                )
             case "training.checkpoint":
                 self._saved = about["step"]
             case "training.eval":
@@ -149,6 +164,8 @@ class Progress:
         """Return what to tell someone who pressed Ctrl-C."""
         if self._run_id is None:
             return "interrupted before the run began"
+        if interruption.done:
+            return f"interrupted; {self.name} is done"
         begins = (
             f"continue after step {self._saved}"
             if self._saved

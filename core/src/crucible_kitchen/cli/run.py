@@ -8,12 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import AdapterError, ConfigurationError
+from ..errors import AdapterError, ConfigurationError, CrucibleError
 from ..kitchen import Kitchen
-from ..settings import TABLES, Settings, gather, load, nearest
+from ..settings import TABLES, Settings, gather, load
+from ..spelling import nearest
 from ..workflows import find, prepare
-from .console import note
-from .interruption import Interruption
+from . import streams
+from .console import fail, note
+from .interruption import interruption
 from .preview import preview
 from .progress import Progress
 
@@ -53,25 +55,50 @@ def run(
     """
     given = [*(arguments or []), *([] if trace is None else [f"observe.jsonl={trace}"])]
     settings = read(given, profile, gather)
-    with (
-        Interruption.remembered() as interruption,
-        Kitchen.from_settings(settings) as kitchen,
-        Progress(kitchen) as progress,
-    ):
-        try:
-            start = _prepared(kitchen, show_rows)
-            kitchen.observe_as_configured()
-            # Last, for it may raise where others must be notified.
-            kitchen.observe(interruption.observe)
-            progress.result(start())
-        except (KeyboardInterrupt, Exception) as error:
-            progress.stop()
-            if not (interruption.came or isinstance(error, KeyboardInterrupt)):
-                if isinstance(error, AdapterError) and (more := progress.failed(given, profile)):
-                    error.add_note(more)
-                raise
-            note(progress.interrupted(given, profile))
-            raise typer.Exit(130) from None
+    ended: BaseException | None = None
+    try:
+        with Kitchen.from_settings(settings) as kitchen, Progress(kitchen) as progress:
+            try:
+                start = _prepared(kitchen, show_rows)
+                kitchen.observe_as_configured()
+                # Last, for it may raise where others must be notified.
+                kitchen.observe(interruption.observe)
+                interruption.check()
+                progress.result(start())
+                interruption.finish()
+            except BaseException as error:
+                progress.stop()
+                ended = _ended(error, progress, given, profile)
+                if ended is error:
+                    raise
+                raise ended from None
+    except BaseException as error:
+        if error is ended or interruption.signal is None:
+            raise
+        note("interrupted while closing what the run used")
+        if ended is not None:
+            raise ended from None
+    losses, observers = streams.lost(), getattr(kitchen.observers, "failed", ())
+    if losses:
+        fail(f"{progress.name} is done, but what it printed is lost: {streams.told(losses)}")
+    if observers:
+        fail(f"{progress.name} is done, but observers failed: {', '.join(observers)}")
+    if losses or observers:
+        raise typer.Exit(1)
+
+
+def _ended(
+    error: BaseException, progress: Progress, arguments: list[str], profile: str | None
+) -> BaseException:
+    """Return what a run ends with that ended with an error; print what goes with it."""
+    if interruption.signal is not None or isinstance(error, KeyboardInterrupt):
+        note(progress.interrupted(arguments, profile))
+        return typer.Exit(interruption.code)
+    if isinstance(error, AdapterError) and (more := progress.failed(arguments, profile)):
+        error.add_note(more)
+    if isinstance(error, SystemExit):
+        return CrucibleError(f"the workflow called sys.exit({error.code!r})")
+    return error
 
 
 def _prepared(kitchen: Kitchen, show_rows: int | None) -> Callable[[], Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from rich.text import Text
 from rich.tree import Tree
 
 from ..discovery import Catalog, catalog
 from ..dispatch import Port
 from ..settings import Key, Settings
 from .config import plain_rows, ports_inside
-from .console import console
+from .console import Text, console, say
 
 
 def show(settings: Settings, port: Port) -> None:
@@ -26,10 +25,10 @@ def show(settings: Settings, port: Port) -> None:
     ]
     offered = [name for name in optional if port.supports(name)]
     lacking = [name for name in optional if name not in offered]
-    print()
-    print(f"optional callbacks that it serves: {', '.join(offered) or 'none'}")
+    say()
+    say(f"optional callbacks that it serves: {', '.join(offered) or 'none'}")
     if lacking:
-        print(f"and those that it does not: {', '.join(lacking)}")
+        say(f"and those that it does not: {', '.join(lacking)}")
 
 
 def _tree(settings: Settings, port: Port, at: Key, name: str, installed: Catalog) -> Tree:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import Any
+
+from ..printable import printable_json
 
 
 def toml(value: Any) -> str:
@@ -19,6 +22,15 @@ def toml(value: Any) -> str:
         value = dataclasses.asdict(value)
     if isinstance(value, dict):
         given = {k: v for k, v in value.items() if v is not None}  # TOML has no null
-        inside = ", ".join(f"{k} = {toml(v)}" for k, v in given.items())
+        inside = ", ".join(f"{key(k)} = {toml(v)}" for k, v in given.items())
         return f"{{ {inside} }}" if inside else "{}"
-    return json.dumps(str(value), ensure_ascii=False)
+    return _text(value)
+
+
+def key(name: Any) -> str:
+    """Return the name of a key, in quotes where it needs them."""
+    return str(name) if re.fullmatch(r"[A-Za-z0-9_-]+", str(name)) else _text(name)
+
+
+def _text(value: Any) -> str:
+    return printable_json(json.dumps(str(value), ensure_ascii=False))

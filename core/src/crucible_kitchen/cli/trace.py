@@ -9,14 +9,13 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from ..errors import ConfigurationError
 from ..observers.durations import duration
 from ..observers.jsonl import Line, read
 from ..observers.profile import WAITING, Callee, Profile, Row, Trace, profile, traces
 from ..ports import PORTS
-from .console import console, note, table
+from .console import Text, console, note, table
 
 BAR = 24
 """Characters of a bar that stands for the whole time."""

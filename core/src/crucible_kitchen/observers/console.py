@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console as Terminal
 from rich.text import Text
 
+from ..printable import printable
 from ..telemetry import Event
 from .durations import duration
 
@@ -20,7 +21,8 @@ WIDTH = 48
 class Console:
     """Prints a line an event: when, what, how long, and what else is known of it.
 
-    It goes to the standard error of the moment, so that a progress bar stays whole.
+    It goes to the standard error of the moment, so that a progress bar stays whole. Line breaks and
+    control characters in names and figures are shown by their codes: an event is one line.
     """
 
     def __init__(self) -> None:
@@ -47,13 +49,17 @@ def line(event: Event) -> Text:
     clock = time.strftime("%H:%M:%S", time.localtime(event.time))
     text = Text.assemble(
         (f"{clock}.{int(event.time % 1 * 1000):03d}  ", "dim"),
-        what.ljust(WIDTH),
+        _shown(what).ljust(WIDTH),
         f"  {'' if seconds is None else duration(seconds):>8}",
-        (f"  {error}" if error else "", "bold red"),
-        (f"  {' '.join(_figures(about))}", "dim"),
+        (_shown(f"  {error}") if error else "", "bold red"),
+        (_shown(f"  {' '.join(_figures(about))}"), "dim"),
     )
     text.rstrip()
     return text
+
+
+def _shown(text: str) -> str:
+    return printable(text).replace("\n", "\\n").replace("\t", " ")
 
 
 def _what(name: str, about: dict[str, Any]) -> str:

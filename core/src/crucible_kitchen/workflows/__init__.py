@@ -143,6 +143,17 @@ def config_class(workflow: Workflow) -> type[WorkflowConfig]:
     return config
 
 
+def companion(workflow: Workflow, name: str) -> Callable[..., Any] | None:
+    """Return the function of this name in the workflow's module, or None if it has none.
+
+    A workflow may have beside it `preview(kitchen, config, count)`, which yields the text of its
+    first rows for `crucible run --show-rows`, and `check(kitchen, config)`, which tries what must
+    be in order before the first step, and yields what is, and how, for `crucible doctor`.
+    """
+    found = getattr(sys.modules.get(workflow.__module__), name, None)
+    return found if callable(found) else None
+
+
 def run(
     workflow: str | Workflow,
     config: Mapping[str, Any] | WorkflowConfig | None = None,

@@ -1,0 +1,47 @@
+"""`crucible clean`: remove what killed processes left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from ..kitchen import Kitchen
+from ..ports import PORTS
+from ..settings import gather
+from ..workflows import runs
+from .console import table
+from .run import ARGUMENTS, PROFILE, read
+
+
+def clean(
+    arguments: Annotated[list[str] | None, ARGUMENTS] = None,
+    profile: Annotated[str | None, PROFILE] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Remove nothing; list what would be removed.")
+    ] = False,
+) -> None:
+    """Remove what killed processes left behind with the configured adapters.
+
+    Unfinished files, checkpoints and uploads of which no process is left; and of each run in the
+    blob store that nobody works on, the checkpoints and weights that its record does not name.
+    """
+    settings = read(arguments or [], profile, gather)
+    with Kitchen.from_settings(settings) as kitchen:
+        kitchen.bind(kitchen.configured)
+        found = [*_found(kitchen, dry_run)]
+    if found:
+        table(("where", "would be done" if dry_run else "done"), found)
+    else:
+        print("there is nothing to clean")
+
+
+def _found(kitchen: Kitchen, dry_run: bool) -> Iterator[tuple[str, str]]:
+    for name in kitchen.configured:
+        for left in kitchen.port(PORTS[name]).clean(dry_run=dry_run):
+            yield f"adapters.{name}", f"removed {left}"
+    runs_here = {"blob_store", "training_client"} <= {*kitchen.configured}
+    if runs_here and kitchen.blob_store.supports("list"):
+        for run_id, what in runs.clean(kitchen, dry_run):
+            yield f"run {run_id}", what

@@ -1,0 +1,52 @@
+"""The end of the process, which libraries may not delay for ever, nor turn into another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+
+from ..printable import printable
+from .interruption import interruption, leave
+
+GRACE = 10.0
+"""Seconds that the threads and exit functions of libraries get after the command's own end."""
+
+
+def prepare(code: int) -> None:
+    """End this process with an exit code, once Python ends it, and `GRACE` after that at most.
+
+    Python waits for threads that are not daemons, and for functions registered with `atexit`.
+    """
+    threading.Thread(target=_watch, args=(code,), name="crucible-end", daemon=True).start()
+
+
+def _watch(code: int) -> None:
+    threading.main_thread().join()  # is over as soon as Python begins to end
+    time.sleep(GRACE)
+    names = [thread.name for thread in threading.enumerate() if not thread.daemon]
+    others = [name for name in names if name != threading.main_thread().name]
+    who = f"the threads {', '.join(others)}" if others else "what libraries do at exit"
+    with contextlib.suppress(OSError):
+        os.write(2, printable(f"not waiting any longer for {who} ({GRACE:g} s)\n").encode())
+    leave(code)
+
+
+def at_exit() -> None:
+    """End the process as the last of all exit functions.
+
+    While Python takes itself apart, threads that libraries left behind crash in it, and signals
+    kill again.
+    """
+    code = interruption.exit_code
+    if code is None:
+        return
+    interruption.ignore()
+    left = [t for t in threading.enumerate() if t is not threading.current_thread()]
+    if any(thread.name != "crucible-end" for thread in left):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        leave(code)

@@ -1,0 +1,30 @@
+"""Text of others, such as names, answers and error messages, made safe for a terminal.
+
+A terminal takes some characters for commands: they clear the screen, change its title, write into
+the keyboard's buffer, or make a link that leads elsewhere than it says. Others turn the order of
+what is read around. Both are shown by their codes, as Python writes them.
+"""
+
+from __future__ import annotations
+
+import re
+
+# C0 but for newline and tab, DEL and C1; separators that only some programs take for line breaks;
+# embeddings, overrides and isolates of direction; lone surrogates, which no encoding has.
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Return the text with every character escaped that a terminal takes for a command.
+
+    ESC becomes `\x1b`, say. Newlines and tabs stay.
+    """
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def printable_json(text: str) -> str:
+    r"""Return JSON, or strings as TOML has them, escaped so that it means the same: ESC is `\u001b`.
+
+    A lone surrogate, which TOML cannot hold, is escaped in its strings, too.
+    """
+    return _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
