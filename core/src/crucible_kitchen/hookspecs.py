@@ -10,8 +10,9 @@ adapter is a module, or an object, whose functions of these names are marked `@h
 Every callback takes the adapter's bound options first, as `opts` (an implementation that has no
 use for them may leave them out), then its arguments by name. A callback may leave out an argument
 that has a default in `crucible_kitchen.ports`; a caller who passes anything but that default then
-gets `Unsupported`, so nothing is silently ignored. Callbacks return values and raise
-`AdapterError`s; they are plain functions, called from any thread.
+gets `Unsupported`, so nothing is silently ignored. Callbacks return values of the annotated types,
+which the port checks, and raise `AdapterError`s; they are plain functions, called from any thread.
+A handle of a session, a future or a data set may be anything but None.
 
 The specs are generic in the type of the options and of the handles, and carry no defaults, so
 that a type checker can hold a module against its port:
@@ -30,11 +31,14 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, TypeVar
 
 import pluggy
 
+from .errors import AdapterError
+from .returned import Check, check_of, items_of, returned
 from .types import (
     AdamParams,
     Completion,
@@ -66,6 +70,12 @@ SessionArgT = TypeVar("SessionArgT", contravariant=True)
 FutureRetT = TypeVar("FutureRetT", covariant=True)
 DatasetArgT = TypeVar("DatasetArgT", contravariant=True)
 
+if TYPE_CHECKING:
+    # A list takes no other types than its own, and an adapter may promise completions alone.
+    Answer: TypeAlias = Completion | Any
+else:
+    Answer = Completion | AdapterError
+
 
 def helper(function: F) -> F:
     """Mark a function, `opts` first, that is offered beside the callbacks of the port.
@@ -85,16 +95,23 @@ class CallbackTraits:
     Args:
         repeatable: whether it may be run again, given the arguments of the call.
         stream: whether it returns an iterable that the port hands out as a `Stream`.
+        result: checks what it returns.
+        item: checks each item of a stream.
+        count: how many items it must return, given the arguments; None is any number.
     """
 
     repeatable: Callable[[Mapping[str, Any]], bool]
     stream: bool
+    result: Check
+    item: Callable[[Any], None]
+    count: Callable[[Mapping[str, Any]], int] | None
 
 
 def _callback(
     *,
     repeatable: bool | Callable[[Mapping[str, Any]], bool] = False,
     stream: bool = False,
+    count: Callable[[Mapping[str, Any]], int] | None = None,
     deprecated: str | None = None,
 ) -> Callable[[F], F]:
     """Declare a callback. The first implementation's result is the result (there is one).
@@ -105,7 +122,10 @@ def _callback(
     warning = DeprecationWarning(deprecated) if deprecated else None
 
     def declare(function: F) -> F:
-        function.crucible_traits = CallbackTraits(decide, stream)  # type: ignore[attr-defined]
+        result = returned(function)
+        item = partial(check_of(items_of(result) if stream else Any), verb="yield")
+        traits = CallbackTraits(decide, stream, check_of(result), item, count)
+        function.crucible_traits = traits  # type: ignore[attr-defined]
         return _hookspec(firstresult=True, warn_on_impl=warning)(function)
 
     return declare
@@ -148,8 +168,9 @@ class AdapterSpec(Protocol[OptsT]):
         Labels are compared as they were given: `run/1/` is not how `run/10/` begins.
 
         Nothing else is touched, and what is damaged or belongs to somebody else stops nothing.
-        With `dry_run` nothing is removed, and the names are of what would be. An adapter that
-        leaves nothing behind leaves it out. `crucible clean`, and the start of a run, call it.
+        Complete checkpoints and weights are named by their references. With `dry_run` nothing is
+        removed, and the names are of what would be. An adapter that leaves nothing behind leaves
+        it out. `crucible clean`, and the start of a run, call it.
         """
         ...
 
@@ -597,10 +618,13 @@ class CompleterSpec(Protocol[OptsT]):
         """Return one completion. `params.n` above 1 is `InvalidInput`."""
         ...
 
-    @_callback(repeatable=True)
+    @_callback(
+        repeatable=True,
+        count=lambda arguments: len(arguments["prompts"]) * arguments["params"].n,
+    )
     def complete_batch(
         self, opts: OptsT, prompts: Sequence[Prompt], params: SamplingParams
-    ) -> builtins.list[Completion | Any]:
+    ) -> builtins.list[Answer]:
         """Return `len(prompts) * params.n` results, prompt-major, each a `Completion` or an
         `AdapterError`: one bad item does not lose the rest.
 
@@ -621,7 +645,7 @@ class CompleterOptionalSpec(Protocol[OptsT]):
         """
         ...
 
-    @_callback(repeatable=True)
+    @_callback(repeatable=True, count=lambda arguments: len(arguments["sequences"]))
     def score(
         self, opts: OptsT, sequences: Sequence[Prompt], model: str | None
     ) -> builtins.list[FloatArray]:

@@ -118,6 +118,8 @@ class Checkpoints:
     lock: threading.Lock = field(default_factory=threading.Lock)
     saved: dict[str, tuple[str, State]] = field(default_factory=dict)
     """Label and state by reference, oldest first."""
+    named: dict[str, str] = field(default_factory=dict)
+    """The names of weights by reference, which all there is to know about them is in."""
 
     def state(self, reference: str) -> State:
         with self.lock:
@@ -341,6 +343,8 @@ def save_weights_for_sampler(opts: Options, session: Session, name: str | None) 
         weights = published.publish(session.state.weights, name)
         if name is None:
             session.ephemeral = weights
+        else:
+            checkpoints(opts).named[weights.reference] = name
     return weights.reference
 
 
@@ -356,6 +360,33 @@ def delete_checkpoint(opts: Options, path: str) -> None:
     memory = checkpoints(opts)
     with memory.lock:
         memory.saved.pop(path, None)
+
+
+@hookimpl
+def clean(opts: Options, prefix: str, keep: Sequence[str], dry_run: bool) -> list[str]:
+    if not prefix:
+        return []  # nothing is ever unfinished here
+    memory = checkpoints(opts)
+    with memory.lock:
+        labels = {ref: label for ref, (label, _) in memory.saved.items()} | memory.named
+        doomed = [r for r, label in labels.items() if label.startswith(prefix) and r not in keep]
+        for reference in () if dry_run else doomed:
+            memory.saved.pop(reference, None)
+            memory.named.pop(reference, None)
+    return doomed
+
+
+@hookimpl
+def get_info(opts: Options, session: Session) -> dict[str, str]:
+    with session.lock:
+        session.check()
+    return {"formula": "noop 1"}
+
+
+@hookimpl
+def check_storage(opts: Options, session: Session, checkpoints: int) -> None:
+    with session.lock:
+        session.check()  # the memory has room
 
 
 def _drain(session: Session) -> None:

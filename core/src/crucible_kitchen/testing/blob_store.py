@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from ..errors import AdapterError, InvalidInput, NotFound, Unavailable
 from ..ports import BlobStore
-from .conformance import Conformance, needs, unless_synthetic
+from .conformance import Conformance, needs, since, unless_synthetic
 
 MIB = 1 << 20
 
@@ -472,6 +472,41 @@ class BlobStoreConformance(Conformance):
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda path: blob_store.write(path, b""), paths))
         assert blob_store.list(f"{folder}/") == paths
+
+    @since("1.2")
+    @needs("clean")
+    def test_cleaning_leaves_every_blob(self, blob_store: BlobStore, folder: str) -> None:
+        """`clean` removes no blob, whatever its name and the prefix.
+
+        Usually broken by a blob that is named as the store's own temporary files are.
+        """
+        names = (*self.names, "a.tmp", ".a.partial", "a~", ".crucible-a.tmp")
+        for name in names:
+            blob_store.write(f"{folder}/{name}", b"content")
+        for prefix in ("", f"{folder}/"):
+            would = blob_store.clean(prefix, dry_run=True)
+            assert all(isinstance(name, str) for name in would)
+            blob_store.clean(prefix)
+            for name in names:
+                assert blob_store.read(f"{folder}/{name}") == b"content", name
+
+    @since("1.2")
+    @needs("clean")
+    def test_cleaning_spares_what_is_being_written(
+        self, blob_store: BlobStore, folder: str
+    ) -> None:
+        """Without a prefix, `clean` removes nothing that somebody is writing at the moment.
+
+        Usually broken by taking every temporary file for a dead process's.
+        """
+
+        def pieces() -> Iterator[bytes]:
+            yield b"x" * MIB
+            blob_store.clean()
+            yield b"y"
+
+        blob_store.write(f"{folder}/blob", pieces())
+        assert blob_store.read(f"{folder}/blob") == b"x" * MIB + b"y"
 
     @needs("read_range")
     def test_a_range_is_what_a_slice_is(self, blob_store: BlobStore, folder: str) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,16 @@ class ReportCard:
     level: str
     verdicts: tuple[Verdict, ...]
     python: str = dataclasses.field(default_factory=platform.python_version)
+
+    def masked(self, mask: Callable[[str], str]) -> ReportCard:
+        """Return the card with the texts of failures as `mask` returns them: without secrets."""
+        return dataclasses.replace(
+            self,
+            verdicts=tuple(
+                dataclasses.replace(each, reason=mask(each.reason), traceback=mask(each.traceback))
+                for each in self.verdicts
+            ),
+        )
 
     @property
     def counts(self) -> Mapping[str, int]:

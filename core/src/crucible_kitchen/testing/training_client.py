@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +44,7 @@ from ..types import (
     ModelInput,
     SessionConfig,
 )
-from .conformance import Conformance, needs, unless_synthetic
+from .conformance import Conformance, needs, since, unless_synthetic
 from .training_bench import (
     ADAM,
     BAD_INPUT,
@@ -1382,6 +1383,126 @@ class TrainingClientConformance(Conformance):
             assert list(training_client.list_checkpoints(bench.label)) == [kept, later]
         for reference in (kept, later):
             training_client.load_checkpoint(session, reference)
+
+    # --- what killed processes leave, and what is known before training ---
+
+    @since("1.2")
+    @needs("clean")
+    @pytest.mark.parametrize("run", ["run", "long" * 100, "ü/[*]?", "%2F"])
+    def test_cleaning_removes_what_its_prefix_names_and_is_not_kept(
+        self, training_client: TrainingClient, bench: Bench, run: str
+    ) -> None:
+        """`clean(prefix, keep)` removes the checkpoints, and the weights that were saved with a
+        name, that begin with the prefix and are not in `keep`, and names them by their references;
+        again it finds nothing. A dry run names the same, and removes nothing.
+
+        Usually broken by comparing names of files, which are cut and encoded, so that another
+        run's checkpoints go, too.
+        """
+        session = bench.start()
+        names = [f"{run}/1/a", f"{run}/1/b", f"{run}/1/b", f"{run}/10/a", f"{run}/2/a", f"{run}/1"]
+        saved = [bench.save(session, name) for name in names]
+        if training_client.supports("save_weights_for_sampler"):
+            export = training_client.save_weights_for_sampler
+            saved += [export(session, f"{bench.label}{name}") for name in names]
+        keep, doomed, others = saved[::6], sorted(saved[1::6] + saved[2::6]), saved[3:6]
+        prefix = f"{bench.label}{run}/1/"
+        assert sorted(training_client.clean(prefix, keep, dry_run=True)) == doomed
+        for reference in saved[:6]:
+            training_client.load_checkpoint(session, reference)
+        assert sorted(training_client.clean(prefix, keep)) == doomed
+        for reference in saved[1:3]:
+            with pytest.raises(NotFound):
+                training_client.load_checkpoint(session, reference)
+        for reference in (saved[0], *others):
+            training_client.load_checkpoint(session, reference)
+        assert training_client.clean(prefix, keep) == []
+        assert sorted(training_client.clean(bench.label)) == sorted({*saved} - {*doomed})
+
+    @since("1.2")
+    @needs("clean")
+    def test_cleaning_without_a_prefix_leaves_what_is_complete(
+        self, training_client: TrainingClient, bench: Bench
+    ) -> None:
+        """`clean()` removes no checkpoint and no saved weights, whatever their labels.
+
+        Usually broken by an empty prefix, with which everything begins.
+        """
+        session = bench.start()
+        saved = [bench.save(session), training_client.save_checkpoint(session, "")]
+        bench.references.append(saved[1])
+        training_client.clean()
+        for reference in saved:
+            training_client.load_checkpoint(session, reference)
+
+    @since("1.2")
+    @needs("get_info")
+    def test_what_results_depend_on_is_plain_and_does_not_change(
+        self,
+        training_client: TrainingClient,
+        bench: Bench,
+        reopen: Callable[[], contextlib.AbstractContextManager[TrainingClient]] | None,
+    ) -> None:
+        """`get_info` returns texts, numbers, truth values and None by name, the same for each
+        session of the same options, trained or not, in another process, too.
+
+        Usually broken by a number of NumPy's, the name of a session, or a step count: a run is
+        refused to go on where one of them differs.
+        """
+        session = bench.start()
+        info = training_client.get_info(session)
+        assert info, "it tells nothing: leave it out"
+        assert all(isinstance(name, str) for name in info)
+        assert all(v is None or type(v) in (str, int, float, bool) for v in info.values())
+        json.dumps(dict(info), allow_nan=False)
+        bench.step(session, bench.batch(1))
+        assert dict(training_client.get_info(session)) == dict(info)
+        assert dict(training_client.get_info(bench.start())) == dict(info)
+        if reopen is not None:
+            with reopen() as client:
+                other = client.start_session(bench.config)
+                assert dict(client.get_info(other)) == dict(info)
+                client.close_session(other)
+
+    @since("1.2")
+    @needs("check_storage")
+    def test_trying_the_storage_leaves_nothing(
+        self, training_client: TrainingClient, bench: Bench
+    ) -> None:
+        """`check_storage` returns where a checkpoint can be saved, and changes nothing: there is
+        no checkpoint more, and gradients that are pending are pending still.
+
+        Usually broken by saving a checkpoint to see whether it works.
+        """
+        session, other = bench.start(), bench.start()
+        training_client.check_storage(session, 2)
+        bench.save(session)
+        listed = training_client.supports("list_checkpoints")
+        before = training_client.list_checkpoints() if listed else ()
+        training_client.forward_backward(session, bench.batch(1))
+        for checkpoints in (0, 1, 3):
+            training_client.check_storage(session, checkpoints)
+        bench.optim_step(session)
+        bench.step(other, bench.batch(1))
+        bench.same(bench.logprobs(session, bench.probe), bench.logprobs(other, bench.probe))
+        if listed and training_client.supports("forward"):  # else `logprobs` saves some
+            assert list(training_client.list_checkpoints()) == list(before)
+
+    @since("1.2")
+    @pytest.mark.parametrize("callback", ["get_info", "check_storage"])
+    def test_a_closed_session_tells_nothing(
+        self, training_client: TrainingClient, bench: Bench, callback: str
+    ) -> None:
+        """`get_info` and `check_storage` of a closed session are `SessionClosed`.
+
+        Usually broken by an error of what was freed.
+        """
+        if not training_client.supports(callback):
+            pytest.skip(f"does not implement {callback}, which is optional")
+        session = bench.start()
+        training_client.close_session(session)
+        with pytest.raises(SessionClosed):
+            getattr(training_client, callback)(session)
 
     # --- sessions ---
 

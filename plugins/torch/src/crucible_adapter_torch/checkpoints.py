@@ -179,15 +179,19 @@ def warn_of_damage(folder: Path) -> None:
 
 
 def clean(folder: Path, prefix: str, keep: Sequence[str], dry_run: bool) -> list[str]:
-    """Remove what killed processes left; see `AdapterSpec.clean`. Return the paths."""
+    """Remove what killed processes left; see `AdapterSpec.clean`.
+
+    Returns:
+        The references of what was complete, and the paths of what was not.
+    """
     kept = {PurePath(reference).name for reference in keep}
     removed = []
 
-    def remove(path: Path, how: Callable[[Path], None]) -> None:
+    def remove(path: Path, name: str, how: Callable[[Path], None]) -> None:
         try:
             if not dry_run:
                 how(path)
-            removed.append(str(path))
+            removed.append(name)
         except OSError as error:
             warnings.warn(
                 f"{path} was left behind, and cannot be removed: {error.strerror}",
@@ -196,13 +200,15 @@ def clean(folder: Path, prefix: str, keep: Sequence[str], dry_run: bool) -> list
             )
 
     if prefix:
-        for path, label in (*_checkpoints(folder), *_exports(folder / SAMPLER)):
+        whole = [(path, path.name, label) for path, label in _checkpoints(folder)]
+        saved = [(path, weights_of(path), label) for path, label in _exports(folder / SAMPLER)]
+        for path, reference, label in (*whole, *saved):
             if label.startswith(prefix) and path.name not in kept:
-                remove(path, unfinished.remove_whole)
+                remove(path, reference, unfinished.remove_whole)
     for parent in (folder, folder / SAMPLER):
         with _explained(f"{parent} cannot be read"):
             for path in unfinished.left(parent, prefix):
-                remove(path, unfinished.remove)
+                remove(path, str(path), unfinished.remove)
     return removed
 
 
@@ -269,6 +275,11 @@ def new_folder(parent: Path, label: str) -> Iterator[tuple[Path, Path]]:
 def write_name(folder: Path, name: str) -> None:
     """Note in a folder of weights the name that they are saved with."""
     (folder / NAME).write_text(json.dumps({"name": name}), encoding="utf-8")
+
+
+def weights_of(folder: Path) -> str:
+    """Return the reference of the weights in a folder, which any process can load."""
+    return str(folder.absolute())
 
 
 def _is_name(reference: str) -> bool:

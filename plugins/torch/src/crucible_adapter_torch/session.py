@@ -24,12 +24,14 @@ from crucible_kitchen import (
     SessionConfig,
     validate_datums,
 )
+from transformers.utils import CONFIG_NAME
 
 from . import checkpoints, live_weights, models
 from .batches import Piece, datum_pieces
 from .checkpoints import Checkpoint
 from .engine import Engine
 from .tokenizer import HuggingFaceTokenizer
+from .weights import ADAPTER_CONFIG
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class Session:
         self._budget = opts.micro_batch_tokens
         self._threads = opts.threads
         self._adapter = opts.adapter
+        self._model_config = _fingerprint(opts, language.name)
         self._folder = opts.checkpoint_dir
         self._engine = Engine(language, config)
         if config.from_checkpoint is not None:
@@ -182,7 +185,7 @@ class Session:
             "threads": self._threads if on_cpu else None,  # sums are cut between them
             "adapter": self._adapter,
             "model_commit": self.commit,
-            "model_config": _fingerprint(language.model.config),
+            "model_config": self._model_config,
         }
 
     def check_storage(self, checkpoints_to_come: int) -> None:
@@ -259,7 +262,7 @@ class Session:
                 snapshot.model.save_pretrained(partial)
             if snapshot.tokenizer is not None:
                 snapshot.tokenizer.tokenizer.save_pretrained(partial)
-        return str(final.absolute())
+        return checkpoints.weights_of(final)
 
 
 def _is_randomness(value: Any) -> TypeGuard[dict[str, int]]:
@@ -270,13 +273,19 @@ def _is_randomness(value: Any) -> TypeGuard[dict[str, int]]:
     )
 
 
-def _fingerprint(config: Any) -> str:
-    """Identify a model's configuration: what its weights compute, wherever it lies.
+def _fingerprint(opts: Options, name: str) -> str | None:
+    """Identify what a model computes with its weights; None for one that its commit identifies.
 
-    Only what differs from the defaults counts, so that a newer Transformers changes nothing.
+    It is what the user or the model's author wrote: Transformers adds to it with each version.
     """
-    known = config.to_diff_dict()
-    for key in ("_name_or_path", "transformers_version"):
-        known.pop(key, None)
-    text = json.dumps(known, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    if name in opts.models:
+        written = opts.models[name].model_dump(
+            mode="json", exclude={"chat_template"}, exclude_defaults=True
+        )
+        content = json.dumps(written, sort_keys=True).encode()
+    else:
+        files = (Path(name, file) for file in (CONFIG_NAME, ADAPTER_CONFIG))
+        if (file := next(filter(Path.is_file, files), None)) is None:
+            return None
+        content = file.read_bytes()
+    return hashlib.sha256(content).hexdigest()[:16]
