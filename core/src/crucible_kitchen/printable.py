@@ -8,6 +8,7 @@ what is read around. Both are shown by their codes, as Python writes them.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 # C0 but for newline and tab, DEL and C1; separators that only some programs take for line breaks;
 # embeddings, overrides and isolates of direction; lone surrogates, which no encoding has.
@@ -22,8 +23,18 @@ def printable(text: str) -> str:
     return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def text_of(value: Any) -> str:
+    """Return `str(value)`, or the name of its type where that fails. Never fails."""
+    try:
+        return str.__str__(str(value))  # a subclass of str could fail later
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return f"<{type(value).__name__}>"
+
+
 def printable_json(text: str) -> str:
-    r"""Return JSON, or strings as TOML has them, escaped so that it means the same: ESC is `\u001b`.
+    r"""Return JSON, or strings as TOML has them, escaped meaning the same: ESC is `\u001b`.
 
     A lone surrogate, which TOML cannot hold, is escaped in its strings, too.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Annotated, Any, get_type_hints
 
@@ -16,8 +17,10 @@ from ..discovery import Installed, catalog
 from ..dispatch import Port
 from ..errors import AdapterNotFound, ConfigurationError
 from ..kitchen import Kitchen
-from ..options import AdapterOptions, is_secret, variables
+from ..masking import is_secret, masked
+from ..options import AdapterOptions, variables
 from ..ports import PORTS
+from ..printable import text_of
 from . import stack
 from .console import Text, console, note, say, table
 from .run import ARGUMENTS, PROFILE, read
@@ -72,8 +75,8 @@ def show(
     alike: list[str] = []
     for entry in _matching(name):
         adapter = entry.load()
-        about = (inspect.getdoc(adapter), [*options_class(adapter, entry.name).model_fields])
-        if about in shown and "around" in marked(adapter):  # it treats all callbacks alike
+        about = (_doc(adapter), [*options_class(adapter, entry.name).model_fields])
+        if about in shown and "around" in _callbacks_of(adapter):  # it treats all callbacks alike
             alike.append(f"{entry.port}.{entry.name}")
             continue
         if shown:
@@ -107,7 +110,7 @@ def _show(entry: Installed, adapter: Any) -> None:
     out = console()
     out.print(Text(f"{entry.port}.{entry.name}", style="bold"))
     out.print(Text(f"{entry.package} {entry.version}, {entry.entry_point.value}"))
-    for paragraph in (inspect.getdoc(adapter) or "").split("\n\n"):
+    for paragraph in _doc(adapter).split("\n\n"):
         out.print(Text(f"\n{_in_one_line(paragraph)}"))
     say()
     if options.model_fields:
@@ -127,10 +130,11 @@ def _options(options: type[AdapterOptions]) -> list[tuple[str, str, str, str]]:
 
 
 def _type_name(annotation: Any) -> str:
-    annotation = get_type_hints(SimpleNamespace(__annotations__={"": annotation}))[""]  # plain
+    bare = _tried(get_type_hints, SimpleNamespace(__annotations__={"": annotation}))
+    annotation = bare[""] if bare else annotation  # without what Annotated adds
     if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
         return annotation.__name__
-    name = re.sub(r"\b[a-z_.]+\.(?=[A-Za-z])", "", str(annotation))
+    name = re.sub(r"\b[a-z_.]+\.(?=[A-Za-z])", "", text_of(annotation))
     return re.sub(r"^Optional\[(.*)\]$", r"\1 | None", name)
 
 
@@ -138,20 +142,20 @@ def _default(field: Any) -> str:
     names = [f"${name}" for name in variables(field)]
     if field.default_factory is not None:
         takes_options = field.default_factory_takes_validated_data
-        default = "computed" if takes_options else repr(field.default_factory())
+        default = "computed" if takes_options else _made(field.default_factory)
     elif field.default is PydanticUndefined:
         default = "required"
     elif isinstance(field.default, str):
-        default = f'"{field.default}"'
+        default = f'"{masked(field.default, whole=True)}"'
     else:
-        default = "" if field.default is None else str(field.default)
+        default = "" if field.default is None else text_of(field.default)
     if is_secret(field.annotation) and default not in ("", "required"):
         default = "(secret)"
     return ", else ".join([*names, *([default] if default else [])])
 
 
 def _callbacks(port: type[Port], adapter: Any, composes: bool) -> list[tuple[str, str, str]]:
-    implemented = marked(adapter)
+    implemented = _callbacks_of(adapter)
     rows = []
     for name, spec in port.callbacks().items():
         offered = "yes" if name in implemented else "no"
@@ -160,14 +164,46 @@ def _callbacks(port: type[Port], adapter: Any, composes: bool) -> list[tuple[str
         rows.append((name, offered, _summary(spec)))
     rows += [
         (name, "helper", _summary(value))
-        for name, value in inspect.getmembers(adapter)
-        if getattr(value, "crucible_helper", False) is True
+        for name, value in _members(adapter)
+        if _tried(getattr, value, "crucible_helper") is True
     ]
     return rows
 
 
 def _summary(function: Any) -> str:
-    return _in_one_line((inspect.getdoc(function) or "").split("\n\n")[0])
+    return _in_one_line(_doc(function).split("\n\n")[0])
+
+
+# An adapter may be any object, whose attributes are code that may raise anything.
+
+
+def _callbacks_of(adapter: Any) -> dict[str, Any]:
+    return _tried(marked, adapter) or {}
+
+
+def _members(adapter: Any) -> Iterator[tuple[str, Any]]:
+    for name in _tried(dir, adapter) or ():
+        yield name, _tried(getattr, adapter, name)
+
+
+def _doc(thing: Any) -> str:
+    found = _tried(inspect.getdoc, thing)
+    return text_of(found) if isinstance(found, str) else ""
+
+
+def _made(factory: Callable[[], Any]) -> str:
+    made = _tried(lambda: repr(factory()))
+    return text_of(made) if made else "computed"
+
+
+def _tried(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what the call returns, and None where it raises."""
+    try:
+        return call(*arguments)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return None
 
 
 def _in_one_line(text: str | None) -> str:

@@ -1,7 +1,8 @@
 """Where the command writes: tables and messages, on a terminal or in a pipe.
 
 Everything that is printed is made of `Text`, which shows the control characters in it by their
-codes, and is never searched for markup: names, errors and rows are the text of others.
+codes, and is never searched for markup: names, errors and rows are the text of others. Messages
+and tables show no secret of a URL, whatever they repeat; rows of data are shown as they are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.table import Table
 
+from ..masking import masked
 from ..printable import printable
 
 
@@ -48,12 +50,12 @@ def fail(message: str) -> None:
     """Say what went wrong, on standard error."""
     out = console(stderr=True)
     # Not wrapped here: a command in the message must stay one line to be copied.
-    out.print(Text("error: ", style="bold red"), Text(message), sep="", soft_wrap=True)
+    out.print(Text("error: ", style="bold red"), Text(masked(message)), sep="", soft_wrap=True)
 
 
 def note(message: str) -> None:
     """Say something that is not part of the result, on standard error."""
-    console(stderr=True).print(Text(message), soft_wrap=True)
+    console(stderr=True).print(Text(masked(message)), soft_wrap=True)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -61,7 +63,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     In a pipe a row is one line, whatever line breaks are in its cells.
     """
-    out, rows = console(), list(rows)
+    out, rows = console(), [[masked(cell) for cell in row] for row in rows]
     if not out.is_terminal:
         lines = [[_one_line(printable(cell)) for cell in row] for row in (headings, *rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

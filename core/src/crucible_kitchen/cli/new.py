@@ -13,6 +13,7 @@ import typer
 
 from ..errors import ConfigurationError
 from ..ports import PORTS
+from ..printable import printable
 from ..version import __version__
 from .console import note
 
@@ -99,7 +100,9 @@ def _put(made: Path, target: Path) -> list[Path]:
 
 def _may_replace(path: Path) -> bool:
     # Not copier's own question, which takes Enter for yes.
-    return typer.confirm(f"{path} is there already, and differs. Replace it?", default=False)
+    return typer.confirm(
+        f"{printable(str(path))} is there already, and differs. Replace it?", default=False
+    )
 
 
 def _checked(name: str, ports: list[str]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import shlex
 import time
 from collections.abc import Mapping
@@ -13,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bar
 
 from ..kitchen import Kitchen
-from ..options import MASK
+from ..masking import MASK, says_secret, shown
+from ..printable import text_of
 from ..telemetry import Event
 from .console import Text, console, table
 from .interruption import interruption
@@ -151,14 +154,17 @@ class Progress:
             return
         fields: dict[str, Any] = {}
         if dataclasses.is_dataclass(result) and not isinstance(result, type):
-            fields = dataclasses.asdict(result)
-        metrics = fields.pop("metrics", {})
-        rows = [(name, _figure(value)) for name, value in sorted(metrics.items())]
+            names = [field.name for field in dataclasses.fields(result)]
+            fields = {name: getattr(result, name) for name in names}
+        metrics = fields.pop("metrics", None)
+        figures = metrics if isinstance(metrics, Mapping) else {}
+        rows = [(name, _figure(value)) for name, value in sorted(figures.items())]
         rows.append(("time", f"{time.monotonic() - self._started:.1f} s"))
         table(("summary", ""), rows)
         for name, value in fields.items():
             if value is not None:  # ids and paths, in one piece to be copied
-                self._console.print(Text(f"{name:<12}{value}"), soft_wrap=True)
+                line = self._kitchen.redacted(f"{name:<12}{text_of(value)}")
+                self._console.print(Text(line), soft_wrap=True)
 
     def interrupted(self, arguments: list[str], profile: str | None) -> str:
         """Return what to tell someone who pressed Ctrl-C."""
@@ -192,13 +198,25 @@ class Progress:
 
     def _shown(self, argument: str) -> str:
         """Return an argument without secrets, since what is printed may be kept in a log."""
-        key, _, value = argument.partition("=")
+        key, equals, value = argument.partition("=")
         table, _, path = key.partition(".")
         port, _, option = path.partition(".")
         unknown = table == "adapters" and port not in self._kitchen.describe()
         if unknown and (option or value[:1] in "[{"):  # nobody knows what is a secret in it
             return f"{key}={MASK}"
-        return self._kitchen.redacted(argument)
+        if not equals:
+            return self._kitchen.redacted(argument, whole=True)
+        if any(map(says_secret, path.split("."))):
+            return f"{key}={MASK}"
+        if value[:1] in ("[", "{"):
+            with contextlib.suppress(ValueError, RecursionError):
+                table = json.loads(value)
+                without = shown(table, known=self._redacted)
+                return argument if without == table else f"{key}={json.dumps(without)}"
+        return f"{key}={self._redacted(value)}"
+
+    def _redacted(self, value: str) -> str:
+        return self._kitchen.redacted(value, whole=True)
 
 
 def _stack(adapter: Mapping[str, Any]) -> str:
@@ -209,5 +227,7 @@ def _stack(adapter: Mapping[str, Any]) -> str:
     return f"{adapter['use']}({', '.join(map(_stack, inside))})" if inside else adapter["use"]
 
 
-def _figure(value: float) -> str:
+def _figure(value: Any) -> str:
+    if not isinstance(value, int | float):  # of a workflow that is not ours
+        return text_of(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

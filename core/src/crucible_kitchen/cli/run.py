@@ -73,7 +73,8 @@ def run(
                     raise
                 raise ended from None
     except BaseException as error:
-        if error is ended or interruption.signal is None:
+        closing = ended is not None or interruption.done
+        if error is ended or interruption.signal is None or not closing:
             raise
         note("interrupted while closing what the run used")
         if ended is not None:

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from ..printable import printable_json
+from ..printable import printable_json, text_of
 
 
 def toml(value: Any) -> str:
@@ -29,8 +29,9 @@ def toml(value: Any) -> str:
 
 def key(name: Any) -> str:
     """Return the name of a key, in quotes where it needs them."""
-    return str(name) if re.fullmatch(r"[A-Za-z0-9_-]+", str(name)) else _text(name)
+    name = text_of(name)
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
 
 
 def _text(value: Any) -> str:
-    return printable_json(json.dumps(str(value), ensure_ascii=False))
+    return printable_json(json.dumps(text_of(value), ensure_ascii=False))
