@@ -373,12 +373,29 @@ class Kitchen:
         """Return the adapters that are bound and their options as plain data, secrets masked."""
         return {name: self._ports[name].describe() for name in PORTS if name in self._ports}
 
-    def redacted(self, text: str) -> str:
-        """Return the text with every secret masked that is configured, in whatever form."""
-        return self._secrets.masked(text)
+    def redacted(self, text: str, *, whole: bool = False) -> str:
+        """Return the text with every secret masked that is configured, in whatever form.
+
+        Args:
+            text: any text.
+            whole: whether it is one value, such as an option, so that a URL ends where it ends.
+        """
+        return self._secrets.masked(text, whole=whole)
+
+    def without_secrets(self, error: BaseException) -> BaseException:
+        """Return an error in which, and in whose causes, every secret is masked that is configured.
+
+        It is masked in place. If it does not let itself be changed, an error of a class of the same
+        name that is derived from its own is returned instead.
+        """
+        return without(error, self._secrets)
+
+    def conceal(self, value: Any) -> None:
+        """Know the secrets in a value, such as a configuration, for `redacted` from now on."""
+        self._secrets.learn(value)
 
     def _without_secrets(self, error: BaseException | None) -> BaseException | None:
-        return None if error is None else without(error, self._secrets)
+        return None if error is None else self.without_secrets(error)
 
     def packages(self) -> dict[str, str]:
         """Return the versions of the packages whose adapters were bound, inner ones included."""

@@ -13,6 +13,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from .errors import CrucibleError
 from .extent import unfit
+from .masking import Secrets, is_secret, says_secret
 from .options import variable_of
 from .settings import miswritten
 from .spelling import listed, nearest
@@ -96,6 +97,7 @@ def _problems(
             loc = _without_types(loc, table)
             message, part = _not_as_written(message, kind, model, loc, _at(table, loc))
             more |= {"part": part} if part else {}
+        message = _without_secret(message, model, loc, table, context["environ"])
         if loc in found and message != found[loc][1]:  # it may be of several types
             message = f"{found[loc][1]}, or: {message}"
         found[loc] = (kind, message, more)
@@ -107,6 +109,23 @@ def _problems(
         }
         for loc, (kind, message, more) in found.items()
     ]
+
+
+def _without_secret(
+    message: str,
+    model: type[BaseModel],
+    loc: Loc,
+    table: Mapping[str, Any],
+    environ: Mapping[str, str],
+) -> str:
+    """Mask a value in the message of a validator that repeats it, if the field may be a secret."""
+    name = str(loc[0]) if loc else ""
+    field = model.model_fields.get(name)
+    if field is None or not (is_secret(field.annotation) or says_secret(name)):
+        return message
+    secrets = Secrets()
+    secrets.learn(table.get(name) or environ.get(variable_of(field, environ) or ""), secret=True)
+    return secrets.masked(message)
 
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")

@@ -97,7 +97,7 @@ def check(
 
             return run_suite(settings, PORTS[port], fixtures=given, level=level, each=show)
 
-    card = run()
+    card = run().masked(kitchen.redacted)
     if as_json:
         say(printable_json(card.as_json()))
     elif as_markdown:

@@ -67,9 +67,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     if not out.is_terminal:
         lines = [[_one_line(printable(cell)) for cell in row] for row in (headings, *rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        for line in lines:
-            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            out.print(Text("  ".join(cells).rstrip()))
+        padded = (map(str.ljust, line, widths) for line in lines)
+        out.print(Text("\n".join("  ".join(cells).rstrip() for cells in padded)))
         return
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for index, heading in enumerate(headings):

@@ -15,8 +15,9 @@ from pydantic_core import PydanticUndefined
 from ..binding import options_class
 from ..discovery import KNOWN_ADAPTERS, KNOWN_WRAPPERS, Catalog, by_preference, catalog
 from ..errors import ConfigurationError, CrucibleError
+from ..masking import is_secret, shown
 from ..observers.config import ObserveConfig
-from ..options import is_secret, variables
+from ..options import variables
 from ..workflows import WorkflowConfig, config_class, find
 from .console import note
 from .toml import toml
@@ -121,7 +122,7 @@ def _fields(model: type[BaseModel], examples: Mapping[str, Any]) -> Iterator[str
             if default is None or default is PydanticUndefined:
                 yield f"# {name} = ..."
             else:
-                yield f"# {name} = {toml(default)}"
+                yield f"# {name} = {toml(shown({name: default})[name])}"
 
 
 def _comment(text: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from ..errors import AdapterError
+from ..errors import CrucibleError
 from .secrets import Secrets, shown
 
 LONGEST = 100
@@ -19,9 +19,10 @@ def clean(error: BaseException, secrets: Secrets) -> None:
         error: its text, its notes and whatever it carries are masked.
         secrets: those that are known.
     """
-    error.args = tuple(_masked(each, secrets) for each in error.args)
+    carried = {id(value): _masked(value, secrets) for value in (*error.args, *vars(error).values())}
+    error.args = tuple(carried[id(each)] for each in error.args)
     for name, value in vars(error).items():
-        setattr(error, name, _masked(value, secrets))
+        setattr(error, name, carried[id(value)])
     _clean_causes(error, secrets, {id(error)})
 
 
@@ -43,7 +44,7 @@ def without(error: BaseException, secrets: Secrets, seen: set[int] | None = None
     if id(error) in seen or len(seen) > LONGEST:
         return error
     seen.add(id(error))
-    if isinstance(error, AdapterError):
+    if isinstance(error, CrucibleError):
         clean(error, secrets)
     elif _shows(error, secrets):
         error = _masked_error(error, secrets)
@@ -79,7 +80,7 @@ def _masked_error(error: BaseException, secrets: Secrets) -> BaseException:
             *(("filename", "filename2") if isinstance(error, OSError) else ()),
         ):
             value = getattr(error, name)
-            if name == "__notes__" or isinstance(value, str | bytes):
+            if isinstance(value, str | bytes | list | tuple | dict):
                 setattr(error, name, _masked(value, secrets))
         if isinstance(error, OSError) and error.strerror is not None:
             error.strerror = secrets.masked(str(error.strerror))

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
+from ..printable import text_of
 from .secrets import hidden, is_secret, shown
 
 
@@ -30,7 +31,7 @@ class Masked(BaseModel):
 def visible(model: BaseModel) -> dict[str, Any]:
     """Return the fields of a model as plain data that may be shown: secrets are masked."""
     seen = {}
-    for name, value in model.model_dump(mode="json", fallback=_text).items():
+    for name, value in model.model_dump(mode="json", fallback=text_of).items():
         # The value itself, for a dump does not tell a secret that is empty from one that is not.
         secret = _is_secret(type(model), name)
         seen[name] = hidden(getattr(model, name)) if secret else _masked(type(model), name, value)
@@ -45,10 +46,3 @@ def _masked(model: type[BaseModel], name: str, value: Any) -> Any:
     if hasattr(value, "get_secret_value"):  # it masks itself
         return value
     return hidden(value) if _is_secret(model, name) else shown({name: value})[name]
-
-
-def _text(value: Any) -> str:
-    try:
-        return str(value)
-    except Exception:  # in the `__str__` of somebody else's class
-        return f"<{type(value).__name__}>"

@@ -208,6 +208,7 @@ def prepare(
             table, model = config or {}, config_class(function)
             ports = _ports_of(model, table)
             config = kitchen.configure(model, table, ("workflow",))
+        kitchen.conceal(config)
         ports = config.required_ports()
     except ConfigurationError as error:
         found["workflow",] = error
@@ -216,7 +217,12 @@ def prepare(
 
     def start() -> Any:
         with kitchen.observers.run(named):
-            return function(kitchen, config)
+            try:
+                return function(kitchen, config)
+            except Exception as error:
+                if (without := kitchen.without_secrets(error)) is error:
+                    raise
+                raise without from without.__cause__
 
     return start
 
