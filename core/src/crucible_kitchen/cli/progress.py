@@ -210,9 +210,9 @@ class Progress:
             return f"{key}={MASK}"
         if value[:1] in ("[", "{"):
             with contextlib.suppress(ValueError, RecursionError):
-                table = json.loads(value)
-                without = shown(table, known=self._redacted)
-                return argument if without == table else f"{key}={json.dumps(without)}"
+                plain = json.loads(value)
+                without = shown(plain, known=self._redacted)
+                return argument if without == plain else f"{key}={json.dumps(without)}"
         return f"{key}={self._redacted(value)}"
 
     def _redacted(self, value: str) -> str:
