@@ -6,6 +6,7 @@
         blobs/...                   their content
         crucible/<commit>.json      every file that the commit has: this adapter's own record
         crucible/locks/...          held by whoever fetches a file
+        crucible/incoming/...       what is being fetched: it was not compared with the record yet
 
 Without the record nobody can tell whether a snapshot is whole: after one file was downloaded, the
 folder looks the same as that of a commit which has no other.
@@ -16,12 +17,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from contextlib import suppress
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from .listings import Entry, Listing
-from .names import Repo
+from .listings import Listing, entry_of, listing_of
+from .names import Repo, is_commit
 
 _FORMAT = 1
 
@@ -42,7 +45,9 @@ class RepoCache:
     def commit_of(self, revision: str) -> str | None:
         """Return the commit that a revision was resolved to last."""
         with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return self._ref(revision).read_text().strip()
+            commit = self._ref(revision).read_text().strip()
+            # Others write here what they were told. It becomes a part of paths.
+            return commit if is_commit(commit) else None
         return None
 
     def keep_commit(self, revision: str, commit: str) -> None:
@@ -55,8 +60,11 @@ class RepoCache:
             record = json.loads(self._record(commit).read_bytes())
             if record["format"] != _FORMAT:
                 return None
-            return {path: Entry(**entry) for path, entry in record["files"].items()}
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return listing_of(
+                (path, entry_of(entry["size"], entry["kind"], entry["digest"]))
+                for path, entry in record["files"].items()
+            )
+        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
             return None  # a damaged record is as good as none: it is asked for again
 
     def keep_listing(self, commit: str, listing: Listing) -> None:
@@ -75,6 +83,43 @@ class RepoCache:
         folder = self._records / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / digest
+
+    def blob(self, digest: str) -> Path:
+        """Return where content of this hash is, for every commit that has it."""
+        return self._folder / "blobs" / digest
+
+    @contextmanager
+    def incoming(self, digest: str) -> Iterator[Path]:
+        """Give an empty file for content that shall have this hash, and remove it in the end.
+
+        Whoever uses it holds the lock. So whatever else is there was left by one who was killed.
+        """
+        folder = self._records / "incoming"
+        folder.mkdir(exist_ok=True)
+        for leftover in folder.glob(f"{digest}.*"):
+            leftover.unlink(missing_ok=True)
+        content = folder / f"{digest}.{uuid.uuid4().hex}"
+        content.touch(exist_ok=False)
+        try:
+            yield content
+        finally:
+            content.unlink(missing_ok=True)
+
+    def keep(self, content: Path, digest: str) -> None:
+        """Move content that has this hash to where others see it."""
+        blob = self.blob(digest)
+        blob.parent.mkdir(exist_ok=True)
+        os.replace(content, blob)
+
+    def link(self, file: Path, digest: str) -> None:
+        """Make a file of a snapshot one with the content of this hash."""
+        blob = self.blob(digest)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
+        try:
+            file.symlink_to(os.path.relpath(blob, file.parent))
+        except OSError:  # of file systems without links; huggingface_hub does the same
+            os.replace(blob, file)
 
     def _ref(self, revision: str) -> Path:
         return self._folder / "refs" / revision

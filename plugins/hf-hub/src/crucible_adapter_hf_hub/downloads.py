@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import shutil
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -10,12 +14,12 @@ from crucible_kitchen import Unavailable
 from filelock import FileLock
 
 from .cache import RepoCache
-from .listings import Checker, Listing
+from .listings import Checker, Entry, Listing
 
 _AT_ONCE = 8  # requests in flight, as many as huggingface_hub's own
 
-Download = Callable[[str], object]
-"""Puts the file of this path into the snapshot, unless something is there already."""
+Download = Callable[[str, Entry, Path], object]
+"""Writes the file of this name and entry to a path."""
 
 
 class CommitFiles:
@@ -53,6 +57,7 @@ class CommitFiles:
             Unavailable: the hub sends something else than it lists, or, offline, files that are
                 missing or damaged; the message names them.
         """
+        names = list(names)
         if self._download is None:
             self._check(names)
             return
@@ -63,12 +68,20 @@ class CommitFiles:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        # Where "A" and "a" are one file, the last of them is there, and not the others.
+        alike = Counter(map(_folded, names))
+        lost = [n for n in names if alike[_folded(n)] > 1 and not self._is_right(n)]
+        if lost:
+            raise Unavailable(
+                f"{self._what}: has files whose names differ by their capitals alone, as of "
+                f"{lost[0]!r}, which {self.folder} cannot hold",
+                retryable=False,
+            )
 
-    def _check(self, names: Iterable[str]) -> None:
+    def _check(self, names: Sequence[str]) -> None:
         with ThreadPoolExecutor(_AT_ONCE, "crucible-hf-hub") as pool:
-            asked = list(names)
-            right = pool.map(self._is_right, asked)
-            bad = [name for name, is_right in zip(asked, right, strict=True) if not is_right]
+            right = pool.map(self._is_right, names)
+            bad = [name for name, is_right in zip(names, right, strict=True) if not is_right]
         if bad:
             more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
             raise Unavailable(
@@ -86,14 +99,31 @@ class CommitFiles:
         path, entry = self.path(name), self._listing[name]
         # Under a lock, lest one process removes what another one has just fetched.
         with FileLock(self._cache.lock(entry.digest)):
-            for _ in range(2):
-                if self._is_right(name):
-                    return
-                self._cache.discard(path)
-                self._download(name)
             if self._is_right(name):
                 return
             self._cache.discard(path)
+            if not self._checker.is_right(self._cache.blob(entry.digest), entry):
+                self._download_right(name, entry)
+            self._cache.link(path, entry.digest)
+
+    def _download_right(self, name: str, entry: Entry) -> None:
+        """Put the content of a file where others see it, once it was found to be right."""
+        assert self._download is not None
+        with self._cache.incoming(entry.digest) as content:
+            free = shutil.disk_usage(content.parent).free
+            if free < entry.size:
+                raise Unavailable(
+                    f"{self._what}: the file {name!r} has {entry.size:,} bytes, and {free:,} are "
+                    f"free in {self.folder.parent.parent}",
+                    retryable=False,
+                    no_effect=True,
+                )
+            for _ in range(2):
+                self._download(name, entry, content)
+                if self._checker.is_right(content, entry):
+                    self._cache.keep(content, entry.digest)
+                    return
+                os.truncate(content, 0)
         raise Unavailable(
             f"{self._what}: the hub sends other content for {name!r} than it lists "
             f"({entry.size} bytes, {entry.digest})"
@@ -101,3 +131,7 @@ class CommitFiles:
 
     def _is_right(self, name: str) -> bool:
         return self._checker.is_right(self.path(name), self._listing[name])
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

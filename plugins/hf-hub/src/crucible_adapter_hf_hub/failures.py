@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import errno
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,49 +41,60 @@ def refusal(response: Any, what: str) -> AdapterError:
     exist to whoever has no token.
     """
     status, code = response.status_code, response.headers.get("X-Error-Code")
-    said = response.headers.get("X-Error-Message") or response.reason_phrase
+    message = said(response.headers.get("X-Error-Message") or response.reason_phrase)
     if code in _MISSING:
         missing, reason = _MISSING[code]
         return NotFound(f"{what}: {reason}", details={"missing": missing})
     if code == "GatedRepo":
         return Unauthorized(
             f"{what}: access is granted to each user; ask for it on the repository's page, and set "
-            f"`token` ({status} {said})"
+            f"`token` ({status} {message})"
         )
     if status in (401, 403):
-        return Unauthorized(f"{what}: the hub refuses the token or wants one ({status} {said})")
+        return Unauthorized(f"{what}: the hub refuses the token or wants one ({status} {message})")
     if status == 429:
-        wait = _retry_after(response.headers)
+        wait = seconds_to_wait(response.headers)
         when = "" if wait is None else f" for {wait:g} s"
         return RateLimited(
-            f"{what}: the hub takes no requests{when} (429 {said})", retry_after=wait
+            f"{what}: the hub takes no requests{when} (429 {message})", retry_after=wait
         )
     if status == 404:
-        return NotFound(f"{what}: not found ({said})")
+        return NotFound(f"{what}: not found ({message})")
     if status in (408, 504):
-        return AdapterTimeout(f"{what}: the hub took too long ({status} {said})")
+        return AdapterTimeout(f"{what}: the hub took too long ({status} {message})")
     if status >= 500:
-        return Unavailable(f"{what}: the hub fails ({status} {said}); {WAYS_OUT}")
-    return InvalidInput(f"{what}: the hub refuses the request ({status} {said})")
+        return Unavailable(f"{what}: the hub fails ({status} {message}); {WAYS_OUT}")
+    return InvalidInput(f"{what}: the hub refuses the request ({status} {message})")
 
 
-def _retry_after(headers: Any) -> float | None:
-    """Return the seconds to wait: `Retry-After` is a number or a date (RFC 9110, 10.2.3), and the
-    hub itself sends `RateLimit: "api";r=0;t=55`.
+LONGEST_WAIT = 3600.0
+"""Seconds that an error asks to wait at most. The hub's own windows are of five minutes."""
+
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_WINDOW = re.compile(r";\s*r\s*=\s*0+\s*;\s*t\s*=\s*([0-9]{1,9})\s*(;|,|$)")
+
+
+def seconds_to_wait(headers: Any) -> float | None:
+    """Return the seconds to wait, at most `LONGEST_WAIT`; None if the hub says none, or nonsense.
+
+    `Retry-After` is a number or a date (RFC 9110, 10.2.3), and the hub itself sends
+    `RateLimit: "api";r=0;t=55`.
     """
-    from huggingface_hub.utils import parse_ratelimit_headers
+    text = headers.get("Retry-After", "").strip()
+    if _SECONDS.fullmatch(text):
+        return min(float(text), LONGEST_WAIT)
+    try:
+        date = email.utils.parsedate_to_datetime(text[:64]).timestamp()
+        return min(max(0.0, date - time.time()), LONGEST_WAIT)
+    except (ValueError, TypeError, IndexError, OverflowError, OSError):
+        window = _WINDOW.search(headers.get("RateLimit", "")[:256])
+        return min(float(window[1]), LONGEST_WAIT) if window else None
 
-    if text := headers.get("Retry-After"):
-        try:
-            return max(0.0, float(text))
-        except ValueError:
-            try:
-                date = email.utils.parsedate_to_datetime(text)
-            except ValueError:
-                return None
-            return max(0.0, date.timestamp() - time.time())
-    limit = parse_ratelimit_headers(headers)
-    return float(limit.reset_in_seconds) if limit else None
+
+def said(text: object, most: int = 120) -> str:
+    """Return what a hub said, for a message: in quotes, cut, and nothing that a terminal obeys."""
+    whole = str(text)
+    return repr(whole) if len(whole) <= most else f"{whole[:most]!r}..."
 
 
 @contextmanager
@@ -117,7 +129,9 @@ def _explain(error: Exception, what: str) -> AdapterError | None:
         if "TimeoutException" in names:
             return AdapterTimeout(f"{what}: the hub does not answer in time; {WAYS_OUT}")
         if "TransportError" in names:
-            return Unavailable(f"{what}: the hub cannot be reached ({cause}); {WAYS_OUT}")
+            return Unavailable(f"{what}: the hub cannot be reached ({said(cause)}); {WAYS_OUT}")
+        if {"HTTPError", "InvalidURL", "StreamError"} & names:
+            return Unavailable(f"{what}: the hub's answer cannot be used ({said(cause)})")
         if isinstance(cause, json.JSONDecodeError):
             return Unavailable(f"{what}: what answers at `endpoint` is no hub: no JSON ({cause})")
         if isinstance(cause, PermissionError):

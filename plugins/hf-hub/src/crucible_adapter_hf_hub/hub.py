@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import quote, urljoin
 
-from crucible_kitchen import InvalidInput, Unavailable
+from crucible_kitchen import Unavailable
 
-from .listings import Entry, Listing
-from .names import Repo, check_path
-from .patience import limited
+from .limits import Call, Limits, calling
+from .listings import BadListing, Entry, Listing, entry_of, listing_of
+from .names import Repo, is_commit
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_PING = 5.0
-
-
-def is_commit(revision: str) -> bool:
-    """Say whether a revision is a whole commit id, which names the same content for ever."""
-    return _COMMIT.fullmatch(revision) is not None
+_TRIES = 6  # of a download that is cut, as many as huggingface_hub makes
 
 
 class Hub:
@@ -29,62 +24,104 @@ class Hub:
     Args:
         endpoint: its address; None is huggingface_hub's own default.
         token: None is the login of `hf auth login`, if there is one.
-        timeout: seconds that one request may wait.
+        limits: how long may be waited for it, and how much it may say.
     """
 
-    def __init__(self, endpoint: str | None, token: str | None, timeout: float) -> None:
+    def __init__(self, endpoint: str | None, token: str | None, limits: Limits) -> None:
         from huggingface_hub import HfApi, __version__
 
         endpoint = endpoint.rstrip("/") if endpoint else None
         # In place of the default, which tells the hub what else is installed here.
         agent = {"user-agent": f"crucible-adapter-hf-hub; hf_hub/{__version__}"}
         self._api = HfApi(endpoint=endpoint, token=token, headers=agent)
-        self._timeout = timeout
+        self._limits = limits
 
     def resolve(self, repo: Repo) -> str:
         """Return the commit that the revision is now. (`HfApi.resolve_revision` would take what
         it was once where the hub does not answer.)
         """
-        with self._asking(str(repo), once="GET"):
-            try:
-                commit = self._api.repo_info(
-                    repo.repo_id, repo_type=repo.repo_type, revision=repo.revision
-                ).sha
-            except (KeyError, TypeError):  # JSON, but not about a repository
-                commit = None
-        if not is_commit(commit or ""):
+        url = self._url(repo, "revision", repo.revision)
+        about = self._question(str(repo)).run(lambda: next(self._answers(url)))
+        commit = about.get("sha") if isinstance(about, dict) else None
+        if not is_commit(commit):
             raise Unavailable(f"{repo}: {self._api.endpoint} names no commit of it; is it a hub?")
         return str(commit)
 
     def list(self, repo: Repo, commit: str) -> Listing:
         """Return every file of the commit."""
-        with self._asking(str(repo), once="GET"):
-            tree = list(
-                self._api.list_repo_tree(
-                    repo.repo_id, recursive=True, revision=commit, repo_type=repo.repo_type
-                )
-            )
-        listing = {file.path: _entry(file) for file in tree if hasattr(file, "blob_id")}
-        for path in listing:
+        url = f"{self._url(repo, 'tree', commit)}?recursive=true&expand=false"
+
+        def listing() -> Listing:
+            pages = self._answers(url)
+            files = (file for page in pages for file in page if file["type"] == "file")
             try:
-                check_path(path, "file")
-            except InvalidInput as error:
-                raise Unavailable(f"{repo}: the hub lists a bad name: {error}") from None
-        return listing
+                return listing_of((file["path"], _entry(file)) for file in files)
+            except BadListing as error:
+                raise Unavailable(f"{repo}: the hub lists {error}", retryable=False) from None
 
-    def download(self, repo: Repo, commit: str, name: str, cache_dir: Path) -> None:
-        """Put a file of the commit into the cache, unless there is one of its name."""
-        from huggingface_hub.utils import silent_tqdm
+        return self._question(str(repo)).run(listing)
 
-        # A GET may be repeated: that is how a download which was cut is continued.
-        with self._asking(f"{repo}, file {name!r}", once="HEAD"):
-            self._api.hf_hub_download(
-                repo.repo_id,
-                name,
-                repo_type=repo.repo_type,
-                revision=commit,
-                cache_dir=cache_dir,
-                etag_timeout=self._timeout,
+    def download(self, repo: Repo, commit: str, name: str, entry: Entry, path: Path) -> None:
+        """Write a file of the commit to `path`, which is there: at most as many bytes as listed.
+
+        What the hub says about the file besides its content names nothing here.
+        """
+        call = Call(
+            f"{repo}, file {name!r} on {self._api.endpoint}",
+            self._api.endpoint,
+            self._limits,
+            most=_TRIES * entry.size + (1 << 20),
+            elsewhere=True,
+        )
+        call.run(lambda: self._transfer(call, repo, commit, name, entry, path))
+
+    def _transfer(
+        self, call: Call, repo: Repo, commit: str, name: str, entry: Entry, path: Path
+    ) -> None:
+        from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.file_download import http_get, is_xet_available, xet_get
+        from huggingface_hub.utils import build_hf_headers, silent_tqdm
+
+        class Progress(silent_tqdm):  # type: ignore[misc]
+            def update(self, count: float | None = 1) -> None:
+                call.count(int(count or 0))
+
+        url = hf_hub_url(
+            repo.repo_id,
+            name,
+            repo_type=repo.repo_type,
+            revision=commit,
+            endpoint=self._api.endpoint,
+        )
+        about = get_hf_file_metadata(
+            url,
+            token=self._api.token,
+            headers=self._api.headers,
+            timeout=self._limits.timeout,
+            endpoint=self._api.endpoint,
+        )
+        headers = build_hf_headers(token=self._api.token, headers=self._api.headers)
+        if about.xet_file_data is not None and is_xet_available() and entry.size:
+            xet_get(
+                incomplete_path=path,
+                xet_file_data=about.xet_file_data,
+                headers=headers,
+                expected_size=entry.size,
+                tqdm_class=Progress,
+            )
+            return
+        if entry.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
+            raise Unavailable(
+                f"{call.what}: files of more than {constants.MAX_HTTP_DOWNLOAD_SIZE:,} bytes come "
+                "by Xet alone; install hf_xet",
+                retryable=False,
+            )
+        with path.open("r+b") as file:
+            http_get(
+                about.location,
+                _Bounded(file, entry.size, call),
+                headers=headers,
+                expected_size=entry.size,
                 tqdm_class=silent_tqdm,
             )
 
@@ -96,7 +133,9 @@ class Hub:
         from huggingface_hub import CommitOperationAdd
         from huggingface_hub.utils import disable_progress_bars
 
-        with self._asking(str(repo)), disable_progress_bars():
+        call = self._question(str(repo))
+        call.elsewhere = True
+        with calling(call), disable_progress_bars():
             commit = self._api.create_commit(
                 repo.repo_id,
                 [CommitOperationAdd(name, file) for file, name in files],
@@ -104,26 +143,70 @@ class Hub:
                 repo_type=repo.repo_type,
                 revision=repo.revision,
             )
+        if not is_commit(commit.oid):
+            raise Unavailable(f"{repo}: the hub names no commit of what was uploaded")
         return str(commit.oid)
 
     def ping(self) -> None:
         """Ask who the token belongs to, or for any answer where there is no token."""
-        from huggingface_hub import get_session, get_token
-        from huggingface_hub.utils import hf_raise_for_status
+        from huggingface_hub import get_token
 
-        with limited(str(self._api.endpoint), min(self._timeout, _LONGEST_PING)):
-            if self._api.token or get_token():
-                self._api.whoami()
-            else:  # `list_models` tries for half a minute
-                url = f"{self._api.endpoint}/api/models"
-                answer = get_session().get(url, params={"limit": 1}, headers=self._api.headers)
-                hf_raise_for_status(answer)
+        call = self._question("ping")
+        call.seconds = min(self._limits.timeout, _LONGEST_PING)
+        asks_who = self._api.token or get_token()
+        path = "whoami-v2" if asks_who else "models?limit=1"
+        call.run(lambda: next(self._answers(f"{self._api.endpoint}/api/{path}")))
 
-    def _asking(self, what: str, once: str = "") -> AbstractContextManager[None]:
-        return limited(f"{what} on {self._api.endpoint}", self._timeout, once)
+    def _answers(self, url: str) -> Iterator[Any]:
+        """Yield what the hub answers, page by page. (huggingface_hub asks again five times.)"""
+        from huggingface_hub import get_session
+        from huggingface_hub.utils import build_hf_headers
+
+        headers = build_hf_headers(token=self._api.token, headers=self._api.headers)
+        asked = set()
+        while url:
+            if url in asked:
+                raise ValueError("the next page is one before it")
+            asked.add(url)
+            answer = get_session().get(url, headers=headers)
+            yield json.loads(answer.content)
+            following = answer.links.get("next", {}).get("url")
+            url = urljoin(url, following) if following else ""
+
+    def _question(self, what: str) -> Call:
+        limits = self._limits
+        return Call(
+            f"{what} on {self._api.endpoint}",
+            self._api.endpoint,
+            limits,
+            most=limits.answer_bytes,
+            seconds=limits.answer_timeout,
+        )
+
+    def _url(self, repo: Repo, verb: str, revision: str) -> str:
+        place = f"{repo.repo_type}s/{repo.repo_id}/{verb}/{quote(revision, safe='')}"
+        return f"{self._api.endpoint}/api/{place}"
+
+
+class _Bounded:
+    """A file to which at most so many bytes are written, and none once the call was given up."""
+
+    def __init__(self, file: BinaryIO, size: int, call: Call) -> None:
+        self._file, self._size, self._call = file, size, call
+
+    def write(self, data: bytes) -> int:
+        self._call.count(0)
+        if self._file.tell() + len(data) > self._size:
+            raise Unavailable(
+                f"{self._call.what}: the hub sends more than it lists, {self._size:,} bytes"
+            )
+        return self._file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def _entry(file: Any) -> Entry:
-    if file.lfs is None:
-        return Entry(file.size, "git", file.blob_id)
-    return Entry(file.lfs.size, "sha256", file.lfs.sha256)
+    if file.get("lfs") is None:
+        return entry_of(file["size"], "git", file["oid"])
+    return entry_of(file["lfs"]["size"], "sha256", file["lfs"]["oid"])

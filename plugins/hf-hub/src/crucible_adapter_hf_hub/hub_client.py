@@ -26,9 +26,10 @@ from pydantic import Field, SecretStr
 from .cache import RepoCache
 from .downloads import CommitFiles
 from .failures import explained
-from .hub import Hub, is_commit
+from .hub import Hub
+from .limits import Limits
 from .listings import Checker, Listing
-from .names import Repo, check_path, check_patterns, repository
+from .names import Repo, check_path, check_patterns, is_commit, repository
 
 
 class Options(AdapterOptions):
@@ -42,12 +43,19 @@ class Options(AdapterOptions):
     """Use what is in the cache and ask nobody."""
     timeout: float = Field(10.0, gt=0)
     """Seconds to wait for the hub's answer, or for the next bytes of a file."""
+    answer_timeout: float = Field(60.0, gt=0)
+    """Seconds until a question is answered whole, such as which files there are."""
+    stall_timeout: float = Field(60.0, gt=0)
+    """Seconds in which at least 1024 bytes of a file that is downloaded have to come."""
+    max_answer_bytes: int = Field(64 << 20, gt=0)
+    """Bytes that a question may be answered with. Files have the size that is listed."""
 
 
 @resource
 def hub(opts: Options) -> Hub:
     token = opts.token.get_secret_value() if opts.token else None
-    return Hub(opts.endpoint, token, opts.timeout)
+    limits = Limits(opts.timeout, opts.answer_timeout, opts.stall_timeout, opts.max_answer_bytes)
+    return Hub(opts.endpoint, token, limits)
 
 
 @resource
@@ -167,11 +175,8 @@ def _look_up(opts: Options, repo: Repo) -> tuple[str, Listing]:
 
 
 def _files(opts: Options, repo: Repo, commit: str, listing: Listing) -> CommitFiles:
-    cache_dir = _cache_dir(opts)
-    cache = RepoCache(cache_dir, repo)
-    download = None
-    if not opts.offline:
-        download = partial(hub(opts).download, repo, commit, cache_dir=cache_dir)
+    cache = RepoCache(_cache_dir(opts), repo)
+    download = None if opts.offline else partial(hub(opts).download, repo, commit)
     return CommitFiles(str(repo), commit, listing, cache, checker(opts), download)
 
 

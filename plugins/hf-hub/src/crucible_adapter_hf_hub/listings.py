@@ -1,5 +1,8 @@
 """What the hub says about the files of a commit, and whether a file on this disk is as it says.
 
+It is data of a stranger: names become paths, and hashes names of files, so neither is taken before
+it was found to be one.
+
 The hub names each file's size, and a hash: of a file in Git LFS the SHA-256, of any other git's
 own, the SHA-1 of a header and the content.
 """
@@ -7,12 +10,18 @@ own, the SHA-1 of a header and the content.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
+
+from crucible_kitchen import InvalidInput
+
+from .names import check_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,64 @@ class Entry:
 
 Listing: TypeAlias = Mapping[str, Entry]
 """Every file of a commit, by its path."""
+
+_HEX: Mapping[str, re.Pattern[str]] = {
+    "git": re.compile("[0-9a-f]{40}"),
+    "sha256": re.compile("[0-9a-f]{64}"),
+}
+_LARGEST = 2**63 - 1
+
+
+class BadListing(ValueError):
+    """Something is listed that no commit can have."""
+
+
+def entry_of(size: object, kind: object, digest: object) -> Entry:
+    """Return the entry of these.
+
+    Raises:
+        BadListing: a size that is none, or a hash that is not one of its kind.
+    """
+    if type(size) is not int or not 0 <= size <= _LARGEST:
+        raise BadListing(f"the size {_cut(size)}")
+    if kind not in ("git", "sha256") or not isinstance(digest, str):
+        raise BadListing(f"the hash {_cut(digest)} of kind {_cut(kind)}")
+    if not _HEX[kind].fullmatch(digest):
+        raise BadListing(f"{_cut(digest)}, which is no hash of kind {kind}")
+    return Entry(size, kind, digest)
+
+
+def listing_of(entries: Iterable[tuple[object, Entry]]) -> Listing:
+    """Return the listing of these files.
+
+    Raises:
+        BadListing: a name that is no path inside of a repository, that is there twice, or that is
+            also that of a folder.
+    """
+    listing: dict[str, Entry] = {}
+    for path, entry in entries:
+        if not isinstance(path, str):
+            raise BadListing(f"the name {_cut(path)}")
+        try:
+            check_path(path, "file")
+        except InvalidInput as error:
+            raise BadListing(f"a bad name, {error}") from None
+        if path in listing:
+            raise BadListing(f"{path!r} twice")
+        listing[path] = entry
+    # What is inside of a folder comes right behind it, so only neighbours need to be compared.
+    for before, after in itertools.pairwise(sorted(f"{path}/" for path in listing)):
+        if after.startswith(before):
+            raise BadListing(f"{before[:-1]!r} as a file and as a folder")
+    return listing
+
+
+def _cut(value: object) -> str:
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # an integer of more digits than Python writes
+        return f"an {type(value).__name__} of many digits"
+
 
 # A file changed again within the clock's tick looks unchanged; ticks are far shorter than this.
 _SETTLED_NS = 1_000_000_000

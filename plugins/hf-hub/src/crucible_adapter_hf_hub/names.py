@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crucible_kitchen import InvalidInput
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _TYPES = ("model", "dataset", "space")
 
 
@@ -21,6 +23,11 @@ class Repo:
 
     def __str__(self) -> str:
         return f"{self.repo_type} {self.repo_id!r}, revision {self.revision!r}"
+
+
+def is_commit(revision: object) -> bool:
+    """Say whether a revision is a whole commit id, which names the same content for ever."""
+    return isinstance(revision, str) and _COMMIT.fullmatch(revision) is not None
 
 
 def repository(repo_id: str, repo_type: str, revision: str) -> Repo:
@@ -41,11 +48,33 @@ def repository(repo_id: str, repo_type: str, revision: str) -> Repo:
     return Repo(repo_id, repo_type, revision)
 
 
+_LONGEST_NAME, _LONGEST_PATH = 255, 1024  # bytes; of names it is what file systems take
+
+
 def check_path(path: str, what: str) -> None:
-    """Refuse, as `InvalidInput`, a path that is not relative or could leave its folder."""
+    """Refuse, as `InvalidInput`, a path that is not relative, could leave its folder, or that no
+    file can have.
+    """
     parts = path.split("/")
-    if any(part in ("", ".", "..") for part in parts) or "\0" in path or not _portable(path):
-        raise InvalidInput(f"{what} {path!r}: must be relative, without empty parts, '.' and '..'")
+    if any(part in ("", ".", "..") for part in parts):
+        reason = "must be relative, without empty parts, '.' and '..'"
+    elif "\\" in path or not _portable(path) or any(map(_CONTROL.__contains__, path)):
+        reason = "holds a backslash or a control character, which is never part of a name here"
+    elif _length(path) > _LONGEST_PATH or max(map(_length, parts)) > _LONGEST_NAME:
+        reason = f"is longer than a path can be ({_LONGEST_PATH} bytes, {_LONGEST_NAME} a part)"
+    else:
+        return
+    raise InvalidInput(f"{what} {path[:200]!r}: {reason}")
+
+
+_CONTROL = frozenset(map(chr, [*range(32), *range(127, 160)]))
+
+
+def _length(path: str) -> int:
+    try:
+        return len(path.encode())
+    except UnicodeEncodeError:  # half of a character
+        return _LONGEST_PATH + 1
 
 
 def check_patterns(patterns: Sequence[str] | str | None, what: str) -> None:
