@@ -62,11 +62,11 @@ def run_without_observers(
             _depth=depth + 1,
         )
         invoke = functools.partial(self._hooks.around, opts=self._opts, call=call)
-        return self._finish(callback, invoke, None)
+        return self._finish(callback, arguments, invoke, None)
     for name, default in left_out.items():
         assert arguments[name] is default
     invoke = functools.partial(getattr(self._hooks, callback), opts=self._opts, **arguments)
-    return self._finish(callback, invoke, None)
+    return self._finish(callback, arguments, invoke, None)
 
 
 def unobserved(self: Observers, name: str, /, **attributes: Any) -> Span:

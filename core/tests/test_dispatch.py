@@ -191,7 +191,9 @@ def test_errors_inside_a_batch_carry_the_same_fields() -> None:
         complete=hookimpl(lambda prompt, params: None),
         complete_batch=hookimpl(lambda prompts, params: [InvalidInput("too long"), KeyError("x")]),
     )
-    results = Kitchen({"completer": completer}).completer.complete_batch([], SamplingParams(1))
+    results = Kitchen({"completer": completer}).completer.complete_batch(
+        [[1], [2]], SamplingParams(1)
+    )
     assert [type(result) for result in results] == [InvalidInput, AdapterError]
     assert {(r.port, r.adapter, r.callback) for r in results if isinstance(r, AdapterError)} == {
         ("completer", "model", "complete_batch")
@@ -215,7 +217,7 @@ def test_errors_inside_a_batch_name_the_adapter_that_served_it_to_whoever_wraps_
 
     outer = module("outer", Options=Options, around=hookimpl(around))
     kitchen = Kitchen({"completer": {"use": outer, "inner": model}})
-    (error,) = kitchen.completer.complete_batch([], SamplingParams(1))
+    (error,) = kitchen.completer.complete_batch([[1]], SamplingParams(1))
     assert isinstance(error, AdapterError)
     assert (error.adapter, error.callback) == ("model", "complete_batch")
     assert isinstance(error.__cause__, KeyError)

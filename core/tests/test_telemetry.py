@@ -363,13 +363,13 @@ def test_a_batch_tells_sums_and_how_many_failed() -> None:
     assert about["failed"] == 1
 
 
-@pytest.mark.parametrize("results", [[], [Unavailable("busy")]])
-def test_a_batch_without_a_completion_tells_so(results: list[Any]) -> None:
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_batch_without_a_completion_tells_so(count: int) -> None:
     about = told_of(
-        lambda port: port.complete_batch([[1]], SamplingParams(1)),
-        complete_batch=hook(lambda prompts, params: results),
+        lambda port: port.complete_batch([[1]] * count, SamplingParams(1)),
+        complete_batch=hook(lambda prompts, params: [Unavailable("busy")] * count),
     )
-    assert about["failed"] == len(results)
+    assert about["failed"] == count
 
 
 def hook(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
@@ -396,7 +396,6 @@ CHUNKS: list[Any] = [
             2,
             {"finish_reasons": {"stop": 1}},
         ),
-        (["no chunk"], 2, {}),
     ],
 )
 def test_a_streamed_completion_tells_what_was_read_of_it(
@@ -424,23 +423,41 @@ def test_arguments_that_make_no_sense_reach_the_adapter_observed_or_not(argument
         kitchen.completer.complete_batch(*arguments)
 
 
-def test_a_result_that_breaks_the_contract_is_returned_observed_or_not() -> None:
-    kitchen = Kitchen({"completer": completer(complete=lambda prompt, params: "no completion")})
-    told(kitchen.observers)
-    assert kitchen.completer.complete([1], SamplingParams(1)) == "no completion"  # type: ignore[comparison-overlap]
+@pytest.mark.parametrize("observed", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        ("no completion", "must return Completion, not a str"),
+        (
+            Completion("a", None, None, "stop", Usage(None, 3)),  # type: ignore[arg-type]
+            r"\.usage\.prompt_tokens is None, not int",
+        ),
+    ],
+)
+def test_a_result_that_breaks_the_contract_is_an_error_observed_or_not(
+    observed: bool, answer: Any, wrong: str
+) -> None:
+    kitchen = Kitchen({"completer": completer(complete=lambda prompt, params: answer)})
+    if observed:
+        told(kitchen.observers)
+    with pytest.raises(AdapterError, match=wrong):
+        kitchen.completer.complete([1], SamplingParams(1))
 
 
-def test_usage_that_breaks_the_contract_is_returned_observed_or_not() -> None:
-    odd: Any = Completion("a", None, None, "stop", Usage(None, 3))  # type: ignore[arg-type]
-
+@pytest.mark.parametrize("observed", [False, True])
+def test_an_item_that_breaks_the_contract_is_an_error_observed_or_not(observed: bool) -> None:
     def stream_complete(prompt: Any, params: Any) -> Iterator[Any]:
-        yield CompletionChunk("a", 7)  # type: ignore[arg-type]
+        yield CompletionChunk("a")
+        yield CompletionChunk("b", 7)  # type: ignore[arg-type]
 
-    made = completer(complete=lambda prompt, params: odd, stream_complete=stream_complete)
-    kitchen = Kitchen({"completer": made})
-    told(kitchen.observers)
-    assert kitchen.completer.complete([1], SamplingParams(1)) is odd
-    assert len(list(kitchen.completer.stream_complete([1], SamplingParams(1)))) == 1
+    kitchen = Kitchen({"completer": completer(stream_complete=stream_complete)})
+    events = told(kitchen.observers) if observed else []
+    stream = kitchen.completer.stream_complete([1], SamplingParams(1))
+    assert next(stream).text == "a"
+    with pytest.raises(AdapterError, match=r"\.tokens is an int, not int64 array"):
+        next(stream)
+    assert [*stream] == []
+    assert [event.attributes["error"] for event in events] == ["AdapterError"] * observed
 
 
 def test_a_stream_that_is_left_and_forgotten_is_told() -> None:

@@ -2,8 +2,9 @@
 
 Each port method in `ports.py` calls through its spec in `hookspecs.py`, so that a type checker
 holds the two together. From there a call goes to the adapter's callback, or, where a composing
-adapter left it out, through its `around` to `inner`. On the way out every exception becomes an
-`AdapterError` that says where it happened, and every stream becomes a `Stream`.
+adapter left it out, through its `around` to `inner`. On the way out every exception but Ctrl-C
+becomes an `AdapterError` that says where it happened, whatever is not of the annotated type is one
+as well, and every stream becomes a `Stream`.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
 import numpy as np
 import pluggy
 from pydantic import GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import PydanticCustomError, core_schema
 
-from .errors import AdapterError, Unsupported
+from .errors import AdapterError, Unsupported, told
 from .hookspecs import AdapterSpec, CallbackTraits
 from .masking import Secrets, clean, visible, without
 from .options import AdapterOptions
@@ -149,6 +150,7 @@ class Port:
         self._implemented = binding.implemented
         self._observers = binding.observers
         self._listening = binding.observers.listening
+        self._traits = {name: self.traits(name) for name in self.callbacks()}
         offered = set(binding.implemented) - {"around"}  # nobody can call that one
         self._supported: frozenset[str] = frozenset(
             offered | binding.inner._supported if binding.inner else offered
@@ -183,18 +185,23 @@ class Port:
         Raises:
             Unsupported: neither the adapter nor one that it wraps has such a helper.
         """
-        function = getattr(self._binding.adapter, name, None)
-        if callable(function) and getattr(function, "crucible_helper", False):
+        try:
+            function = getattr(self._binding.adapter, name, None)
+            offered = callable(function) and getattr(function, "crucible_helper", False)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._fail(error, name)
+        if offered:
 
             @functools.wraps(function)
             def bound(*args: Any, **kwargs: Any) -> Any:
                 try:
                     return function(self._opts, *args, **kwargs)
-                except AdapterError as error:
-                    self._explain(error, name)
+                except KeyboardInterrupt:
                     raise
-                except Exception as error:
-                    raise self._explain(error, name) from error
+                except BaseException as error:
+                    self._fail(error, name)
 
             return bound
         if self._binding.inner is not None:
@@ -278,22 +285,31 @@ class Port:
                 span = self._start("adapter.call", callback, outer, asked)
             invoke = functools.partial(getattr(self._hooks, callback), opts=self._opts, **arguments)
         if span is None:
-            return self._finish(callback, invoke, None)
-        return self._observed(span, callback, invoke)
+            return self._finish(callback, arguments, invoke, None)
+        return self._observed(span, callback, arguments, invoke)
 
-    def _finish(self, callback: str, invoke: Callable[[], Any], span: Span | None) -> Any:
+    def _finish(
+        self,
+        callback: str,
+        arguments: Mapping[str, Any],
+        invoke: Callable[[], Any],
+        span: Span | None,
+    ) -> Any:
+        traits = self._traits[callback]
         try:
             result = invoke()
-        except AdapterError as error:
-            self._explain(error, callback)
-            raise  # with the cause that it has
-        except Exception as error:
-            raise self._explain(error, callback) from error
-        if self.traits(callback).stream:
-            translate = functools.partial(self._explain, callback=callback)
+            traits.result(result)
+            if traits.count is not None and len(result) != (count := traits.count(arguments)):
+                raise AdapterError(f"must return {count} results, not {len(result)}")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit, or one of a library's own
+            self._fail(error, callback)
+        if traits.stream:
+            translate = functools.partial(self._translate, callback=callback)
             if span is None:
-                return Stream(result, translate)
-            return Stream(result, translate, span.end, self._seen(span))
+                return Stream(result, translate, check=traits.item)
+            return Stream(result, translate, span.end, self._seen(span), traits.item)
         return result
 
     def _start(
@@ -304,9 +320,11 @@ class Port:
         parent = outer.number if outer is not None else self._observers.current()
         return Span(self._observers, event, about, parent)
 
-    def _observed(self, span: Span, callback: str, invoke: Callable[[], Any]) -> Any:
+    def _observed(
+        self, span: Span, callback: str, arguments: Mapping[str, Any], invoke: Callable[[], Any]
+    ) -> Any:
         with span.current():
-            result = self._finish(callback, invoke, span)
+            result = self._finish(callback, arguments, invoke, span)
         if not isinstance(result, Stream):  # a stream tells when it ends
             span.end(**_unless_it_fails(self._answered, callback, result))
         return result
@@ -323,11 +341,25 @@ class Port:
         """Return what notes in the span what observers are told of each item of a stream."""
         return None
 
-    def _explain(self, error: Exception, callback: str) -> AdapterError:
+    def _fail(self, error: BaseException, callback: str) -> NoReturn:
+        """Raise what a caller is to see of an error."""
+        if (translated := self._translate(error, callback)) is error:
+            raise translated  # with the cause that it has
+        raise translated from translated.__cause__ or without(error, self._binding.secrets)
+
+    def _translate(self, error: BaseException, callback: str) -> AdapterError:
+        """Explain an error, even an `AdapterError` of the adapter's own that is broken itself."""
+        try:
+            return self._explain(error, callback)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            return self._explain(AdapterError(told(error)), callback)
+
+    def _explain(self, error: BaseException, callback: str) -> AdapterError:
         """Say where an error happened; make it an `AdapterError` if it is none."""
         if not isinstance(error, AdapterError):
-            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            foreign, error = error, AdapterError(text)
+            foreign, error = error, AdapterError(told(error))
             error.__cause__ = foreign
         if error.port is None:
             clean(error, self._binding.secrets)
@@ -396,7 +428,9 @@ def _unless_it_fails(tell: Callable[..., Mapping[str, Any]], *about: Any) -> Map
     """Return what observers are told; nothing where a value is not what the contract says."""
     try:
         return tell(*about)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return {}
 
 

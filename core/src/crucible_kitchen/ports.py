@@ -8,7 +8,6 @@ raises `Unsupported`; ask `supports` before. Every failure is an `AdapterError`.
 from __future__ import annotations
 
 import builtins
-import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -353,16 +352,27 @@ class Completer(Port):
     ) -> list[Completion | AdapterError]:
         return self._call(CompleterSpec.complete_batch, prompts=prompts, params=params)
 
-    def _finish(self, callback: str, invoke: Callable[[], Any], *rest: Any) -> Any:
+    def _finish(
+        self,
+        callback: str,
+        arguments: Mapping[str, Any],
+        invoke: Callable[[], Any],
+        span: Span | None,
+    ) -> Any:
         if callback == "complete_batch":
             invoke = functools.partial(self._explain_each, invoke)
-        return super()._finish(callback, invoke, *rest)
+        return super()._finish(callback, arguments, invoke, span)
 
-    def _explain_each(self, invoke: Callable[[], Iterable[Any]]) -> builtins.list[Any]:
+    def _explain_each(self, invoke: Callable[[], Any]) -> Any:
         """Explain the errors inside a batch, where it was served: a wrapper sees them as such."""
+        results = invoke()
+        if not isinstance(results, list):
+            return results
         return [
-            self._explain(result, "complete_batch") if isinstance(result, Exception) else result
-            for result in invoke()
+            self._translate(result, "complete_batch")
+            if isinstance(result, BaseException)
+            else result
+            for result in results
         ]
 
     def stream_complete(self, prompt: Prompt, params: SamplingParams) -> Stream[CompletionChunk]:
@@ -409,17 +419,14 @@ class Completer(Port):
             answered["failed"] = len(results) - len(completions)
         return answered
 
-    def _seen(self, span: Span) -> Callable[[Any], None]:
+    def _seen(self, span: Span) -> Callable[[CompletionChunk], None]:
         tokens = 0
 
-        def seen(chunk: Any) -> None:  # whatever the adapter yields: to observe breaks nothing
+        def seen(chunk: CompletionChunk) -> None:
             nonlocal tokens
-            if not isinstance(chunk, CompletionChunk):
-                return
             if chunk.tokens is not None:
-                with contextlib.suppress(Exception):
-                    tokens += len(chunk.tokens)
-                    span.set(completion_tokens=tokens)
+                tokens += len(chunk.tokens)
+                span.set(completion_tokens=tokens)
             if chunk.finish_reason is not None:
                 span.set(finish_reasons={str(chunk.finish_reason): 1})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -22,43 +22,47 @@ class Stream(Generic[T], Iterator[T]):
         translate: makes the exception that a caller sees out of one that the source raised.
         ended: told once that the stream is over, with the error that ended it, if any.
         seen: told each item.
+        check: given each item, raises if the source must not yield it.
     """
 
     def __init__(
         self,
         source: Iterable[T],
-        translate: Callable[[Exception], Exception],
+        translate: Callable[[BaseException], Exception],
         ended: Callable[[Exception | None], None] | None = None,
         seen: Callable[[T], None] | None = None,
+        check: Callable[[T], None] | None = None,
     ) -> None:
         self._source = source
         self._translate = translate
         self._ended = ended
         self._seen = seen
+        self._check = check
         self._open = True
         try:
             self._iterator = iter(source)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self._open = False
-            translated = translate(error)
-            if translated is error:
-                raise
-            raise translated from error
+            _raise(translate(error), error)
 
     def __next__(self) -> T:
         if not self._open:
             raise StopIteration
         try:
             item = next(self._iterator)
+            if self._check is not None:
+                self._check(item)
         except StopIteration:
             self.close()
             raise
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             translated = self._translate(error)
             self._finish(translated)
-            if translated is error:
-                raise  # with the cause that it has
-            raise translated from error
+            _raise(translated, error)
         if self._seen is not None:
             self._seen(item)
         return item
@@ -82,12 +86,12 @@ class Stream(Generic[T], Iterator[T]):
                 close = getattr(part, "close", None)
                 if callable(close):
                     close()
-        except Exception as failure:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
             if error is None:
                 error = self._translate(failure)
-                if error is failure:
-                    raise
-                raise error from failure
+                _raise(error, failure)
         finally:
             if self._ended is not None:
                 self._ended(error)
@@ -102,3 +106,9 @@ class Stream(Generic[T], Iterator[T]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _raise(translated: Exception, error: BaseException) -> NoReturn:
+    if translated is error:
+        raise translated  # with the cause that it has
+    raise translated from error

@@ -18,6 +18,7 @@ from crucible_kitchen import (
     BlobStore,
     ConfigurationError,
     NotFound,
+    OptimStepResult,
     TrainingClient,
     Unavailable,
     hookimpl,
@@ -334,6 +335,7 @@ class Asleep:
         self.waits.set()
         if not self.wakes.wait(timeout):
             raise AdapterTimeout("no result yet")
+        return OptimStepResult(None)
 
 
 def test_waiting_for_a_result_waits_for_no_other_wait(bind: Bind) -> None:

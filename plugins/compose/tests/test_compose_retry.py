@@ -457,9 +457,10 @@ def test_when_attempts_are_used_up_the_batch_holds_the_errors(bind: Bind, script
 def test_a_batch_waits_as_long_as_the_slowest_of_its_items_asks(
     bind: Bind, scripted: Any, waits: list[float]
 ) -> None:
+    completions = [Completion(text, None, None, "stop") for text in ("one", "two")]
     answers: list[list[Any]] = [
         [RateLimited("slow", retry_after=s) for s in (40.0, 90.0)],
-        ["one", "two"],
+        completions,
     ]
 
     class Busy:
@@ -471,7 +472,7 @@ def test_a_batch_waits_as_long_as_the_slowest_of_its_items_asks(
 
     inner = {"use": Busy(), "inner": scripted("completer").table}
     completer = bind("completer", retry.completer, inner=inner)
-    assert completer.complete_batch([[1], [2]], SamplingParams(4)) == ["one", "two"]
+    assert completer.complete_batch([[1], [2]], SamplingParams(4)) == completions
     assert waits == [90.0]
 
 
