@@ -18,6 +18,7 @@ from crucible_kitchen import (
     Completion,
     ConfigurationError,
     Event,
+    ForwardBackwardResult,
     InvalidInput,
     Kitchen,
     LoraConfig,
@@ -30,7 +31,12 @@ from crucible_kitchen import (
 )
 from crucible_kitchen.workflows import run_in
 from crucible_kitchen.workflows.rows import longest_input
-from crucible_kitchen.workflows.supervised import SupervisedConfig, SupervisedResult, preview
+from crucible_kitchen.workflows.supervised import (
+    SupervisedConfig,
+    SupervisedResult,
+    check,
+    preview,
+)
 
 import kitchen_noop
 
@@ -264,50 +270,262 @@ INSTANTS = [
     ("training_client", "delete_checkpoint"),
     ("training_client", "save_weights_for_sampler"),
 ]
+RESUMED: dict[str, Any] = {"save_every": 4, "eval_every": 6, "run_id": "same"}
+
+
+def stopped(
+    kitchen: Kitchen, port: str, callback: str, *, by: type[BaseException], nth: int, after: bool
+) -> None:
+    """Run until the nth call of a callback, which raises before or after it did its work."""
+    bound = getattr(kitchen, port)
+    original, count = getattr(bound, callback), 0
+
+    def raises(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == nth and not after:
+            raise by
+        result = original(*args, **kwargs)
+        if count == nth:
+            raise by
+        return result
+
+    setattr(bound, callback, raises)
+    try:
+        train(kitchen, **RESUMED)
+    except by:
+        assert callback == "write" or record(kitchen, "same")["status"] in ("interrupted", "done")
+    finally:
+        delattr(bound, callback)
+
+
+def told_of(kitchen: Kitchen) -> dict[str, Any]:
+    """Run to the end; return everything that must be as in every other such run."""
+    result = train(kitchen, **RESUMED)
+    recorded = record(kitchen, "same")
+    values = {key: v for key, v in rows(kitchen, "same").items() if key[0] not in TIMES}
+    return {
+        "steps": result.steps,
+        "rows": values,
+        "result": {name: v for name, v in result.metrics.items() if name not in TIMES},
+        "metrics": {name: v for name, v in recorded["metrics"].items() if name not in TIMES},
+        "depends_on": recorded["depends_on"],
+        "status": recorded["status"],
+    }
+
+
+@pytest.fixture(scope="module")
+def never_stopped() -> dict[str, Any]:
+    with Kitchen(noops()) as other:
+        return told_of(other)
+
+
+def assert_goes_on_as(never_stopped: dict[str, Any], kitchen: Kitchen) -> None:
+    assert told_of(kitchen) == never_stopped
+    left = kitchen.training_client.list_checkpoints()
+    assert list(left) == record(kitchen, "same")["checkpoints"]
+    assert len(left) == 1
+    assert kitchen.blob_store.list("") == ["same/run.json"]
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
 @pytest.mark.parametrize(("port", "callback"), INSTANTS)
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_at_any_instant_and_resumed_equals_uninterrupted(
-    kitchen: Kitchen, port: str, callback: str, after: bool, nth: int
+    kitchen: Kitchen, never_stopped: Any, port: str, callback: str, after: bool, nth: int
 ) -> None:
-    settings: dict[str, Any] = {"save_every": 4, "eval_every": 6, "run_id": "same"}
-    with Kitchen(noops()) as other:
-        whole = train(other, **settings)
-        expected = rows(other, "same")
+    stopped(kitchen, port, callback, by=Killed, nth=nth, after=after)
+    assert_goes_on_as(never_stopped, kitchen)
 
-    bound = getattr(kitchen, port)
-    original, count = getattr(bound, callback), 0
 
-    def dies(*args: Any, **kwargs: Any) -> Any:
+@pytest.mark.parametrize("nth", [1, 6, 7])
+@pytest.mark.parametrize(("port", "callback"), [*INSTANTS, ("training_client", "forward")])
+@pytest.mark.parametrize("after", [False, True])
+def test_interrupted_at_any_instant_and_resumed_equals_uninterrupted(
+    kitchen: Kitchen, never_stopped: Any, port: str, callback: str, after: bool, nth: int
+) -> None:
+    stopped(kitchen, port, callback, by=KeyboardInterrupt, nth=nth, after=after)
+    assert_goes_on_as(never_stopped, kitchen)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_an_interrupted_run_saves_where_it_is(kitchen: Kitchen, after: bool) -> None:
+    told: list[Event] = []
+    kitchen.observe(told.append)
+    changed = RESUMED | {"save_every": 0}
+    bound: Any = kitchen.training_client
+    original, count = bound.await_, 0
+
+    def interrupts(*args: Any, **kwargs: Any) -> Any:
         nonlocal count
         count += 1
-        if count == nth and not after:
-            raise Killed
-        result = original(*args, **kwargs)
-        if count == nth:
-            raise Killed
-        return result
+        if count == 9:  # of the fifth step
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
 
-    setattr(bound, callback, dies)
-    try:
-        train(kitchen, **settings)
-    except Killed:
-        assert callback == "write" or record(kitchen, "same")["status"] in ("interrupted", "done")
-    finally:
-        delattr(bound, callback)
-    resumed = train(kitchen, **settings)
+    bound.await_ = interrupts
+    with pytest.raises(KeyboardInterrupt):
+        train(kitchen, **changed)
+    kept = record(kitchen, "same")
+    assert kept["status"] == "interrupted"
+    assert kept["state"]["step"] == 6  # the one that was submitted ahead
+    assert kept["checkpoints"] == list(bound.list_checkpoints())
+    [event] = [event for event in told if event.name == "workflow.interrupted"]
+    assert event.attributes["step"] == 6
 
-    assert resumed.steps == whole.steps == 12
-    actual = rows(kitchen, "same")
-    assert actual.keys() == expected.keys()
-    for key, value in expected.items():
-        if key[0] not in TIMES:
-            assert actual[key] == value, key
-    left = kitchen.training_client.list_checkpoints()
-    assert list(left) == record(kitchen, "same")["checkpoints"]
-    assert len(left) == 1
+
+def test_a_step_that_was_submitted_by_half_is_not_saved(kitchen: Kitchen) -> None:
+    """Nobody knows whether the session took the step: saved as the one before, it would be taken
+    twice."""
+    stopped(kitchen, "training_client", "optim_step", by=KeyboardInterrupt, nth=2, after=True)
+    assert record(kitchen, "same")["state"] == {"step": 0, "checkpoint": None}
+
+
+def test_a_run_in_use_is_refused_and_left_alone(kitchen: Kitchen) -> None:
+    def again(event: Event) -> None:
+        if event.name == "training.step" and event.attributes["step"] == 3:
+            with pytest.raises(ConfigurationError, match="'same' is in use by this process") as e:
+                train(kitchen, **RESUMED)
+            refused.append(e.value)
+
+    refused: list[ConfigurationError] = []
+    kitchen.observe(again)
+    assert train(kitchen, **RESUMED).steps == 12
+    assert len(refused) == 1
+    assert record(kitchen, "same")["status"] == "done"
+
+
+def test_a_run_that_was_taken_over_writes_nothing_more(kitchen: Kitchen) -> None:
+    def taken(event: Event) -> None:
+        if event.name == "training.step" and event.attributes["step"] == 6:
+            other = {"holder": "other", "pid": 1, "host": "elsewhere", "process": "elsewhere"}
+            kitchen.blob_store.write("same/lease.json", json.dumps(other).encode())
+
+    kitchen.observe(taken)
+    with pytest.raises(ConfigurationError, match="'same' is in use by process 1 on elsewhere"):
+        train(kitchen, **RESUMED)
+    kept = record(kitchen, "same")
+    assert (kept["status"], kept["state"]["step"]) == ("running", 4)
+    assert json.loads(kitchen.blob_store.read("same/lease.json"))["holder"] == "other"
+
+
+def without_rows_of(kitchen: Kitchen, count: int) -> None:
+    """Have the data set lose all but its first rows."""
+    store: Any = kitchen.dataset_store
+    original = store.to_list
+    store.to_list = lambda *args, **kwargs: original(*args, **kwargs)[:count]
+
+
+def test_a_run_does_not_go_on_with_other_rows(kitchen: Kitchen) -> None:
+    stopped(kitchen, "training_client", "optim_step", by=Killed, nth=9, after=True)
+    before = kitchen.blob_store.read("same/run.json")
+    without_rows_of(kitchen, 60)
+    with pytest.raises(
+        ConfigurationError, match="train: sequences was 1000 and is 60; train: sha256"
+    ):
+        train(kitchen, **RESUMED)
+    assert kitchen.blob_store.read("same/run.json") == before
+
+
+def test_a_run_does_not_go_on_with_other_rows_to_evaluate_on(kitchen: Kitchen) -> None:
+    stopped(kitchen, "training_client", "optim_step", by=Killed, nth=9, after=True)
+    store: Any = kitchen.dataset_store
+    original = store.to_list
+    store.to_list = lambda *args: found if len(found := original(*args)) == 1000 else found[::-1]
+    with pytest.raises(ConfigurationError, match="test: sha256 was"):
+        train(kitchen, **RESUMED)
+
+
+@pytest.mark.parametrize("key", ["dtype", "device", "micro_batch_tokens"])
+def test_a_run_does_not_go_on_where_its_results_would_be_others(kitchen: Kitchen, key: str) -> None:
+    client: Any = kitchen.training_client
+    info = {"dtype": "float32", "device": "cpu", "micro_batch_tokens": 4096}
+    supports = client.supports
+    client.supports = lambda name: name == "get_info" or supports(name)
+    client.get_info = lambda session: info
+    stopped(kitchen, "training_client", "optim_step", by=Killed, nth=9, after=True)
+    was, info[key] = info[key], "another"
+    with pytest.raises(
+        ConfigurationError, match=f"training_client: {key} was {was!r} and is 'another'"
+    ):
+        train(kitchen, **RESUMED)
+    info[key] = was
+    assert train(kitchen, **RESUMED).steps == 12
+
+
+def test_a_start_that_fails_leaves_nothing_behind(kitchen: Kitchen) -> None:
+    with pytest.raises(NotFound):
+        train(kitchen, run_id="typo", split="no-such-split")
+    assert kitchen.blob_store.list("") == []
+    assert train(kitchen, run_id="typo").steps == 12
+
+
+def test_every_place_is_tried_before_the_first_step(kitchen: Kitchen) -> None:
+    tried: list[str] = []
+    for name in ("blob_store", "metrics_store", "training_client"):
+        port: Any = getattr(kitchen, name)
+        port.supports = lambda callback, old=port.supports: (
+            callback in ("ping", "check_storage") or old(callback)
+        )
+        port.ping = lambda name=name: tried.append(name)
+    client: Any = kitchen.training_client
+
+    def full(session: Any, checkpoints: int) -> None:
+        tried.append(f"{checkpoints} checkpoints")
+        raise Unavailable("the disk is full")
+
+    client.check_storage = full
+    told = calls(kitchen)
+    with pytest.raises(Unavailable, match="full"):
+        train(kitchen, run_id="full", save_every=4, keep_checkpoints=7)
+    assert tried == ["3 checkpoints"]
+    assert "forward_backward" not in told
+    client.check_storage = lambda session, checkpoints: None
+    train(kitchen, run_id="full", save_every=4, keep_checkpoints=7)
+    assert tried == ["3 checkpoints", "blob_store", "metrics_store"]
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"", "EOF"),
+        (b"\xff", "it"),
+        (b"[" * 100_000, "recursion"),
+        (b'{"run_id": "r"}', "status"),
+        (b'{"run_id": "r", "status": "failed", "config": {}, "state": 3}', "state"),
+    ],
+)
+def test_a_damaged_record_is_named_and_kept(kitchen: Kitchen, content: bytes, named: str) -> None:
+    kitchen.blob_store.write("r/run.json", content)
+    told = r"the blob 'r/run.json' of the blob store is damaged, or not the record of a run"
+    with pytest.raises(ConfigurationError, match=f"{told}.*{named}"):
+        train(kitchen, run_id="r")
+    assert kitchen.blob_store.read("r/run.json") == content
+
+
+@pytest.mark.parametrize("outputs", [[], [{}] * 8, [{"logprobs": [0.0]}] * 8, [{"x": None}] * 9])
+def test_outputs_that_do_not_fit_the_batch_are_an_error_of_the_adapter(
+    kitchen: Kitchen, outputs: Any
+) -> None:
+    client: Any = kitchen.training_client
+    client.await_ = lambda future: ForwardBackwardResult(loss=1.0, outputs=outputs)
+    with pytest.raises(AdapterError, match=r"training_client\..*\.await_: an output with logprobs"):
+        train(kitchen)
+
+
+def test_what_must_be_in_order_is_tried_and_told(kitchen: Kitchen) -> None:
+    config = SupervisedConfig(**CONFIG)
+    assert list(check(kitchen, config)) == [
+        ("model", "any"),
+        ("tokenizer", "CharTokenizer"),
+        ("storage", "can be written"),
+        ("train rows", "1,000; row 0: 40 tokens"),
+        ("test rows", "20; row 0: 39 tokens"),
+    ]
+    assert kitchen.blob_store.list("") == []
+    missing = check(kitchen, config.model_copy(update={"split": "no-such-split"}))
+    with pytest.raises(NotFound):
+        list(missing)
 
 
 @pytest.mark.parametrize("other", ["sweep", "sweep/lr", "sweep/lr1/00000012", "s", "Sweep/lr1"])

@@ -51,7 +51,6 @@ class Lease:
         self._count = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def acquire(self, waiting: Callable[[str], None] = lambda holder: None) -> Self:
         """Take the lease, and keep it until it is released.
@@ -69,10 +68,22 @@ class Lease:
             waiting(_named(found))
             if (seen := self._watch(found)) is not None:
                 raise self._taken(seen)
-        self._write()
-        self._thread = threading.Thread(target=self._renew, name=f"lease {self._of}", daemon=True)
-        self._thread.start()
+        try:
+            self._write()
+            threading.Thread(target=self._renew, name=f"lease {self._of}", daemon=True).start()
+        except BaseException:  # it may be written all the same
+            self.release()
+            raise
         return self
+
+    def look(self) -> None:
+        """Return if nobody seems to hold it, without waiting for anybody, and take nothing.
+
+        Raises:
+            ConfigurationError: another process holds it, or held it when it was last seen.
+        """
+        if (found := self._read()) is not None and not _is_over(found):
+            raise self._taken(found)
 
     def check(self) -> None:
         """Return if it is still held.
@@ -86,16 +97,14 @@ class Lease:
     def release(self) -> None:
         """Give it up, if it is still held."""
         self._ended.set()
-        if self._thread is None:
+        if not self._count:
             return
-        self._thread, thread = None, self._thread
-        with self._lock:  # nothing is written behind this
+        with self._lock:  # nothing is written after this
             if (found := self._read()) is not None and found.get("holder") == self._holder:
                 if self._store.supports("delete"):
                     self._store.delete(self._path)
                 else:
                     self._store.write(self._path, json.dumps({"released": True}).encode())
-        thread.join(0.1)  # unless it is in the middle of a call
 
     def __enter__(self) -> Self:
         return self

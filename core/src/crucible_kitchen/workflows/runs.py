@@ -19,7 +19,7 @@ import json
 import math
 import secrets
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -61,13 +61,13 @@ class Run:
         self._kitchen = kitchen
         self._started = False
         self.id = run_id or f"{workflow}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-        self.path = f"{self.id}/run.json"
-        self._lease = Lease(kitchen.blob_store, f"{self.id}/lease.json", f"the run {self.id!r}")
+        self.path = path_of(self.id)
+        self._lease = lease_of(kitchen, self.id)
         previous = self._read() if run_id is not None else None
-        if previous is None or previous["status"] != "done":
-            self._lease.acquire(self._waits)
-            previous = self._read() if run_id is not None else None  # nobody else writes it now
         try:
+            if previous is None or previous["status"] != "done":
+                self._lease.acquire(self._waits)
+                previous = self._read() if run_id is not None else None  # nobody else writes now
             self._open(previous, workflow, config)
         except BaseException:
             self.close()
@@ -170,25 +170,7 @@ class Run:
             self.record.pop(ending, None)
         self._commit(status="running", depends_on=_finite(found), **facts)
         self._started = True
-        self.sweep()
-
-    def sweep(self, dry_run: bool = False) -> list[str]:
-        """Remove what killed processes left of this run, and return its names.
-
-        Unfinished blobs, checkpoints and weights, and whole ones that the record does not name.
-        """
-        client, prefix = self._kitchen.training_client, self.record["checkpoint_prefix"]
-        named = [*self.record["checkpoints"], self.record.get("weights")]
-        keep = [reference for reference in named if reference is not None]
-        left = self._kitchen.blob_store.clean(self.path, dry_run=dry_run)
-        left += client.clean(prefix, keep, dry_run)
-        if client.supports("list_checkpoints") and client.supports("delete_checkpoint"):
-            for reference in client.list_checkpoints(prefix):
-                if reference not in keep and reference not in left:
-                    left.append(reference)
-                    if not dry_run:
-                        client.delete_checkpoint(reference)
-        return left
+        sweep(self._kitchen, self.record)
 
     def save(self, session: Any, step: int, keep: int, figures: Mapping[str, float]) -> None:
         """Save a checkpoint after `step` steps, and keep the last `keep` of them."""
@@ -222,8 +204,7 @@ class Run:
     def _commit(self, **fields: Any) -> None:
         self._lease.check()
         self.record |= fields
-        text = json.dumps(self.record, indent=2, ensure_ascii=False, allow_nan=False)
-        self._kitchen.blob_store.write(self.path, text.encode(errors="replace"))
+        write(self._kitchen, self.path, self.record)
 
     def _read(self) -> dict[str, Any] | None:
         return read(self._kitchen, self.path)
@@ -232,6 +213,70 @@ class Run:
         self._kitchen.observers.emit(
             "workflow.waiting", run_id=self.id, seconds=self._lease.term, holder=holder
         )
+
+
+def path_of(run_id: str) -> str:
+    """Return the path of a run's record in the blob store."""
+    return f"{run_id}/run.json"
+
+
+def lease_of(kitchen: Kitchen, run_id: str) -> Lease:
+    """Return the lease on a run, not acquired."""
+    return Lease(kitchen.blob_store, f"{run_id}/lease.json", f"the run {run_id!r}")
+
+
+def sweep(kitchen: Kitchen, record: Mapping[str, Any], dry_run: bool = False) -> list[str]:
+    """Remove what killed processes left of a run whose lease is held; return its names.
+
+    Unfinished blobs, checkpoints and weights, and whole ones that the record does not name.
+    """
+    client, prefix = kitchen.training_client, record.get("checkpoint_prefix")
+    left = kitchen.blob_store.clean(path_of(record["run_id"]), dry_run=dry_run)
+    if prefix is None:  # of a version that had none
+        return left
+    named = [*record["checkpoints"], record.get("weights")]
+    keep = [reference for reference in named if reference is not None]
+    left += client.clean(prefix, keep, dry_run)
+    if client.supports("list_checkpoints") and client.supports("delete_checkpoint"):
+        for reference in client.list_checkpoints(prefix):
+            if reference not in keep and reference not in left:
+                left.append(reference)
+                if not dry_run:
+                    client.delete_checkpoint(reference)
+    return left
+
+
+def clean(kitchen: Kitchen, dry_run: bool = False) -> Iterator[tuple[str, str]]:
+    """Remove what killed runs left behind; yield the run, and what was, or would be, done.
+
+    A run that another process works on is left alone. Of one that was killed, the record says so
+    from then on, and no longer that it is running.
+
+    Raises:
+        Unsupported: the blob store cannot list its blobs.
+    """
+    ending = path_of("")
+    for path in [path for path in kitchen.blob_store.list("") if path.endswith(ending)]:
+        run_id = path.removesuffix(ending)
+        try:
+            with lease_of(kitchen, run_id) as lease:
+                if dry_run:
+                    lease.look()
+                else:
+                    lease.acquire()
+                record = read(kitchen, path)
+                if record is None:
+                    continue
+                for name in sweep(kitchen, record, dry_run):
+                    yield run_id, f"removed {name}"
+                if record["status"] == "running":
+                    if not dry_run:
+                        lease.check()
+                        killed = {"status": "interrupted", "error": "killed", "ended": _now()}
+                        write(kitchen, path, record | killed)
+                    yield run_id, f"was killed; goes on after step {record['state']['step']}"
+        except ConfigurationError as error:
+            yield run_id, f"left alone: {error}"
 
 
 class _State(BaseModel):
@@ -272,6 +317,12 @@ def read(kitchen: Kitchen, path: str) -> dict[str, Any] | None:
             f"{where or 'it'}: {first['msg']}. Restore it, or choose another workflow.run_id"
         ) from error
     return record.model_dump(exclude_unset=True)
+
+
+def write(kitchen: Kitchen, path: str, record: Mapping[str, Any]) -> None:
+    """Write a record, all or nothing."""
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    kitchen.blob_store.write(path, text.encode(errors="replace"))
 
 
 def _check_same(
