@@ -6,9 +6,10 @@ the first of them is used (see `api`), so that the command hears signals before 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in typing, which takes longer to import than everything before main()
 if TYPE_CHECKING:
+    from typing import Any
+
     from .api import *  # noqa: F403
     from .api import __all__ as __all__
     from .api import __version__ as __version__

@@ -6,10 +6,8 @@ the rest takes to import.
 
 from __future__ import annotations
 
-import atexit
 import sys
 
-from . import ending, streams
 from .interruption import interruption
 
 
@@ -22,6 +20,10 @@ def main() -> None:
     done when a signal comes stays done: 0.
     """
     interruption.listen()
+    import atexit
+
+    from . import ending, streams
+
     atexit.register(ending.at_exit)  # first, so that it is called last
     streams.open_streams()
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 import time
@@ -29,9 +28,7 @@ def _watch(code: int) -> None:
     names = [thread.name for thread in threading.enumerate() if not thread.daemon]
     others = [name for name in names if name != threading.main_thread().name]
     who = f"the threads {', '.join(others)}" if others else "what libraries do at exit"
-    with contextlib.suppress(OSError):
-        os.write(2, printable(f"not waiting any longer for {who} ({GRACE:g} s)\n").encode())
-    leave(code)
+    leave(code, printable(f"not waiting any longer for {who} ({GRACE:g} s)"))
 
 
 def at_exit() -> None:

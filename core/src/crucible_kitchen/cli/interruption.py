@@ -1,16 +1,20 @@
-"""Ctrl-C, SIGTERM and SIGHUP, which end a command at any moment, and always as what it was."""
+"""Ctrl-C, SIGTERM and SIGHUP, which end a command at any moment, and always as what it was.
+
+Until this is imported a signal is answered by Python, so it imports as little as it can.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 import time
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
+
     from ..telemetry import Event
 
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
@@ -63,11 +67,12 @@ class Interruption:
 
     def _restore(self) -> None:
         """Let a forked process, of a data loader say, be ended as any other."""
-        with contextlib.suppress(ValueError):  # it was not forked by the main thread
-            for number in SIGNALS:
-                if signal.getsignal(number) == self._take:
-                    default = signal.default_int_handler if number == signal.SIGINT else 0
-                    signal.signal(number, default)
+        for number in SIGNALS:
+            if signal.getsignal(number) == self._take:
+                signal.signal(
+                    number,
+                    signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL,
+                )
 
     def ignore(self) -> None:
         """Ignore the signals from now on: Python, when it ends, would make them kill again."""
@@ -85,9 +90,7 @@ class Interruption:
         self._last = now
         self._count += 1
         if self._count > 2:
-            with contextlib.suppress(OSError):
-                os.write(2, b"interrupted for the third time: left at once\n")
-            leave(self.code)
+            leave(self.code, "interrupted for the third time: left at once")
         if self._held and self._count == 1:
             return
         raise KeyboardInterrupt
@@ -120,12 +123,16 @@ class Interruption:
                     self.check()
 
 
-def leave(code: int) -> NoReturn:
+def leave(code: int, message: str = "") -> NoReturn:
     """End the process without waiting for anything."""
-    with contextlib.suppress(Exception):
+    try:
         if sys.stdout.isatty():
             os.write(1, b"\x1b[?25h")  # the cursor, which a progress bar hides
-    os._exit(code)
+        os.write(2, f"{message}\n".encode() if message else b"")
+    except Exception:
+        pass  # there is nobody to see it
+    finally:
+        os._exit(code)
 
 
 interruption = Interruption()
