@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import importlib_metadata
 import pytest
 from conftest import Crucible, path_with
 from crucible_kitchen import AdapterNotFound
-from crucible_kitchen.discovery import Catalog, catalog
+from crucible_kitchen.discovery import WORKFLOWS, Catalog, Installed, catalog
 
 Mistake = Callable[..., str]
 
@@ -154,7 +156,7 @@ def test_package_slash_name_picks_one_of_two(crucible: Crucible) -> None:
 def test_an_unknown_name_gets_the_nearest_spelling_and_what_is_installed(mistake: Mistake) -> None:
     said = mistake("config", "adapters.blob_store=acmee")
     assert "no blob_store adapter is named 'acmee'; did you mean 'acme'?" in said
-    assert "installed: a_class, acme, " in said
+    assert "installed: acme, " in said
 
 
 def test_a_known_adapter_that_is_not_installed_gets_its_pip_line(mistake: Mistake) -> None:
@@ -421,3 +423,94 @@ def test_the_doctor_survives_a_package_that_raises_what_is_no_exception(
     assert "Traceback" not in outcome.err
     [line] = [line for line in outcome.out.splitlines() if line.startswith("blob_store.mine")]
     assert "Stop: no licence" in line
+
+
+# --- many neighbours ---
+
+MANY = 5000
+
+
+@pytest.fixture
+def crowd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the metadata of many adapters and workflows."""
+    readme = "\nIt keeps blobs.\n" * 100
+    for number in range(200):
+        info = metadata(
+            tmp_path / "site",
+            f"acme_{number}-1.0",
+            f"blob_store.acme{number} = x",
+            name=f"a{number}",
+        )
+        with (info / "METADATA").open("a") as file:
+            file.write(f"Requires-Dist: crucible-kitchen>={number}{readme}")
+        with (info / "entry_points.txt").open("a") as file:
+            file.write(f"[crucible.workflows]\nacme{number} = x:y\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    return tmp_path / "site"
+
+
+def test_the_metadata_of_a_package_is_read_once_and_only_its_head_is_parsed(
+    crowd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: Counter[str] = Counter()
+
+    def counted(self: Any, name: str) -> str | None:
+        read[f"{self._path}/{name}"] += 1
+        return text_of(self, name)
+
+    text_of = importlib_metadata.PathDistribution.read_text
+    monkeypatch.setattr(importlib_metadata.PathDistribution, "read_text", counted)
+    for _ in range(3):
+        adapters, workflows = catalog(), catalog(WORKFLOWS)
+    mine = {entry.name: entry for entry in adapters.entries if entry.package.startswith("a1")}
+    assert mine["acme150"].requires == ("crucible-kitchen>=150",)
+    assert (mine["acme150"].package, mine["acme150"].version) == ("a150", "1.0")
+    assert "acme150" in {entry.name for entry in workflows.entries}
+    assert {count for name, count in read.items() if name.startswith(str(crowd))} == {1}
+    assert not [name for name in read if name.startswith(f"{crowd}") and "METADATA" in name]
+
+
+def crowded(*names: str) -> Catalog:
+    point = importlib_metadata.EntryPoint("x", "x", "crucible.adapters")
+    return Catalog(tuple(Installed("blob_store", n, n, "1.0", point, ()) for n in names), ())
+
+
+def test_of_5000_adapters_an_unknown_name_lists_the_nearest_ten() -> None:
+    found = crowded(*(f"acme{number}" for number in range(MANY)), "fsspec")
+    with pytest.raises(AdapterNotFound) as caught:
+        found.find("blob_store", "acme17a")
+    said = str(caught.value)
+    assert "did you mean 'acme17'?" in said
+    shown, _, more = said.partition("installed: ")[2].partition(" and ")
+    assert len(shown.split(", ")) == 10
+    assert shown.startswith("acme17, ")
+    assert more == "4,991 more"
+
+
+def test_of_ten_adapters_all_are_listed() -> None:
+    found = crowded(*(f"acme{number}" for number in range(10)))
+    with pytest.raises(AdapterNotFound, match=r"installed: acme0, acme1, .*, acme9$"):
+        found.find("blob_store", "zebra")
+
+
+def test_of_5000_workflows_an_unknown_name_lists_the_nearest_ten(
+    crowd: Path, plain_crucible: Crucible
+) -> None:
+    said = plain_crucible("run", "workflow.use=acme17a", PYTHONPATH=path_with(crowd)).err
+    assert "no workflow is named 'acme17a'; did you mean 'acme17'? installed: " in said
+    assert said.partition("installed: ")[2].count(", ") == 9
+    assert re.search(r" and \d+ more", said)
+
+
+def test_5000_adapters_that_one_name_could_mean_are_not_all_listed() -> None:
+    point = importlib_metadata.EntryPoint
+    found = Catalog(
+        tuple(
+            Installed("blob_store", "mine", f"p{n}", "1.0", point("x", f"m{n}", ""), ())
+            for n in range(MANY)
+        ),
+        (),
+    )
+    with pytest.raises(AdapterNotFound, match=r"5,000 packages provide .*4,990 more") as caught:
+        found.find("blob_store", "mine")
+    assert len(str(caught.value)) < 1000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -12,7 +11,6 @@ from types import UnionType
 from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     PrivateAttr,
@@ -103,12 +101,6 @@ field. Here it is what it says as JSON, such as `false` or `96`, and else a text
 
 Name = Annotated[str, StringConstraints(pattern=r"\S")]
 """The type of a text that may not be empty or blank, such as the name of a model or a data set."""
-
-
-# The first model that is made has pydantic ask every installed package for plugins, where one
-# package with malformed metadata makes it fail (measured, 2.14). It asks only once.
-with contextlib.suppress(Exception):
-    type("First", (BaseModel,), {})
 
 
 class Kept(dict[Any, Any]):

@@ -15,10 +15,10 @@ def nearest(name: Any, known: Iterable[str]) -> str:
     return next(iter(difflib.get_close_matches(str(name), list(known), 1)), "")
 
 
-def listed(name: Any, known: Iterable[str]) -> str:
+def listed(name: Any, known: Iterable[str], between: str = ", ") -> str:
     """Return the known names for a message: of many, the nearest ten and how many others."""
     names = list(known)
     if len(names) <= LISTED:
-        return ", ".join(names)
+        return between.join(names)
     near = difflib.get_close_matches(str(name), names, LISTED, cutoff=0.0)
-    return f"{', '.join(near)} and {len(names) - len(near):,} more"
+    return f"{between.join(near)} and {len(names) - len(near):,} more"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,11 @@ from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
 from ..printable import text_of
 from .secrets import hidden, is_secret, shown
+
+# The first model that is made has pydantic ask every installed package for plugins, where one
+# package with malformed metadata makes it fail (measured, 2.14). It asks only once.
+with contextlib.suppress(Exception):
+    type("First", (BaseModel,), {})
 
 
 class Masked(BaseModel):
