@@ -7,14 +7,20 @@ temporary file; one whose lock is free was left by a writer that was killed, and
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, suppress
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
-from crucible_kitchen import InvalidInput, NotFound, Unauthorized, Unavailable
+from crucible_kitchen import (
+    InvalidInput,
+    NotFound,
+    Unavailable,
+    check_writable,
+    explain_os_errors,
+)
 
 from .data import Data, pieces
 from .names import is_blob, is_temporary, parts_of, temporary_name
@@ -29,79 +35,97 @@ class LocalFolder:
     """The blobs under one folder, which is made by the first write."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root.resolve()
+        try:
+            self._root = _resolve(root)
+        except (OSError, RuntimeError) as error:
+            raise InvalidInput(f"the folder {root} (option url): {error}") from error
         self._swept: set[Path] = set()
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
-        with self._open(path) as file:
+        with self._explained(path), self._open(path) as file:
             file.seek(start)
             return file.read() if end is None else file.read(max(0, end - start))
 
     def stream(self, path: str, chunk_size: int) -> Iterator[bytes]:
         # An open file keeps its content, even if the blob is replaced meanwhile.
         with self._open(path) as file:
-            while chunk := file.read(chunk_size):
+            while True:
+                with self._explained(path):
+                    chunk = file.read(chunk_size)
+                if not chunk:
+                    return
                 yield chunk
 
     def write(self, path: str, data: Data) -> None:
         target = self._locate(path)
-        with _explained(path):
+        with self._explained(path, no_effect=True):
             file = self._begin(path, target)
         try:
-            with file:
-                for piece in pieces(data):  # an error of the caller's own iterator stays as it is
-                    with _explained(path):
-                        file.write(piece)
-                with _explained(path):
-                    file.flush()
-                    os.fsync(file.fileno())
-                    if not fcntl:  # Windows renames no open file
-                        file.close()
-                    os.replace(file.name, target)  # still locked, or it could be swept now
+            for piece in pieces(data):  # an error of the caller's own iterator stays as it is
+                with self._explained(path, no_effect=True):
+                    file.write(piece)
+            with self._explained(path, no_effect=True):
+                file.flush()
+                os.fsync(file.fileno())
+                if not fcntl:  # Windows renames no open file
+                    file.close()
+                os.replace(file.name, target)  # still locked, or it could be swept now
         except BaseException:
-            Path(file.name).unlink(missing_ok=True)
+            with suppress(OSError):  # it writes what is left, for which there is no space, again
+                file.close()
+            with suppress(OSError):
+                os.unlink(file.name)
             self._prune(target.parent)
             raise
-        _sync_folder(target.parent)
+        with self._explained(path):
+            file.close()
+            _sync_folder(target.parent)
 
     def exists(self, path: str) -> bool:
-        with _explained(path):
+        with self._explained(path):
             return self._locate(path).is_file()
 
     def delete(self, path: str) -> None:
         target = self._locate(path)
-        with _explained(path):
+        with self._explained(path):
             if target.is_file():
                 target.unlink(missing_ok=True)
                 self._prune(target.parent)
 
     def list(self, prefix: str) -> list[str]:
+        with explain_os_errors(f"cannot list the blobs in {self._root}"):
+            found = self._files(prefix, _unless_missing)
+            return sorted(path for path, file in found if is_blob(path) and self._is_inside(file))
+
+    def clean(self, prefix: str, dry_run: bool) -> list[str]:
+        """Remove what killed writers left; return the paths. See `AdapterSpec.clean`."""
+        return [
+            str(file)
+            for _, file in [*self._files(prefix)]
+            if is_temporary(file.name)
+            if _remove_left(file, surely=bool(prefix), dry_run=dry_run)
+        ]
+
+    def ping(self) -> None:
+        """Try whether the folder can be written, or made."""
+        check_writable(self._root)
+
+    # --- paths ---
+
+    def _files(
+        self, prefix: str, onerror: Callable[[OSError], None] | None = None
+    ) -> Iterator[tuple[str, Path]]:
+        """Yield everything below the root that is no folder and whose path starts so."""
         above = prefix.rpartition("/")[0]
         folder = self._root / above
         # Links to folders are not followed, or a blob would be listed under two names.
-        if above and (not is_blob(above) or folder.resolve() != folder):
-            return []
-        return sorted(
-            path
-            for directory, _, names in os.walk(folder, onerror=_unless_missing)
-            for name in names
-            if (path := Path(directory, name).relative_to(self._root).as_posix()).startswith(prefix)
-            if is_blob(path) and self._is_inside(Path(directory, name))
-        )
-
-    def ping(self) -> None:
-        """Look whether the folder can be written or made."""
-        try:
-            above = next(each for each in (self._root, *self._root.parents) if each.exists())
-        except PermissionError as error:
-            raise Unauthorized(f"{error.filename} may not be seen") from error
-        if not above.is_dir():
-            raise InvalidInput(f"{self._root} cannot be a folder: {above} is a file")
-        effective = os.access in os.supports_effective_ids
-        if not os.access(above, os.W_OK | os.X_OK, effective_ids=effective):
-            raise Unauthorized(f"the folder {above} may not be written")
-
-    # --- paths ---
+        if above and (not is_blob(above) or _resolve(folder) != folder):
+            return
+        for directory, _, names in os.walk(folder, onerror=onerror):
+            for file in (Path(directory, name) for name in names):
+                path = file.relative_to(self._root).as_posix()
+                if path.startswith(prefix):
+                    yield path, file
 
     def _locate(self, path: str) -> Path:
         target = self._root.joinpath(*parts_of(path))
@@ -120,10 +144,15 @@ class LocalFolder:
 
     def _open(self, path: str) -> BufferedReader:
         target = self._locate(path)
-        with _explained(path):
+        with self._explained(path):
             if not target.is_file():  # opening a pipe would wait for ever
                 raise NotFound(f"there is no blob {path!r} in {self._root}")
             return target.open("rb")
+
+    def _explained(
+        self, path: str, *, no_effect: bool | None = None
+    ) -> AbstractContextManager[None]:
+        return explain_os_errors(f"blob {path!r} in {self._root}", no_effect=no_effect)
 
     # --- writing ---
 
@@ -145,9 +174,9 @@ class LocalFolder:
             folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             for each in missing:
-                if each.is_file():
+                if each.exists() and not each.is_dir():
                     raise InvalidInput(
-                        f"blob path {path!r}: {each} is a blob, so nothing can be below it"
+                        f"blob path {path!r}: {each} is no folder, so nothing can be below it"
                     ) from error
             raise FileNotFoundError(folder) from error  # it was there, and is gone again
         for each in missing:
@@ -170,9 +199,7 @@ class LocalFolder:
             return
         self._swept.add(folder)
         for left in filter(lambda file: is_temporary(file.name), folder.glob(".*")):
-            with suppress(OSError), left.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
+            _remove_left(left)
 
     def _prune(self, folder: Path) -> None:
         """Remove folders that hold nothing: their names are free for blobs."""
@@ -180,6 +207,23 @@ class LocalFolder:
             while folder != self._root:
                 folder.rmdir()
                 folder = folder.parent
+
+
+def _remove_left(left: Path, surely: bool = False, dry_run: bool = False) -> bool:
+    """Remove a temporary file and say so, if its writer is dead: `surely`, or its lock is free."""
+    with suppress(OSError), ExitStack() as stack:
+        if not stat.S_ISREG(left.lstat().st_mode):
+            return False  # none of ours; opening a pipe would wait for ever
+        if not surely:
+            if not fcntl:
+                return False
+            descriptor = os.open(left, os.O_RDWR | os.O_NONBLOCK)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not dry_run:
+            left.unlink()
+        return True
+    return False
 
 
 def _resolve(path: Path) -> Path:
@@ -209,20 +253,3 @@ def _sync_folder(folder: Path) -> None:
 def _unless_missing(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
-
-
-@contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """Turn what the operating system says about a blob into what the contract says."""
-    try:
-        yield
-    except PermissionError as error:
-        raise Unauthorized(f"blob {path!r}: {error.strerror} ({error.filename})") from error
-    except FileNotFoundError as error:
-        raise NotFound(f"there is no blob {path!r}") from error
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise InvalidInput(f"blob path {path!r}: {error.strerror}") from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Unavailable(f"blob {path!r}: {error.strerror}", no_effect=True) from error
-        raise
