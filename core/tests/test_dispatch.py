@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +29,7 @@ from crucible_kitchen import (
     Unsupported,
     helper,
     hookimpl,
+    resource,
 )
 from crucible_kitchen.ports import PORTS
 from pydantic import Secret, SecretStr
@@ -157,6 +161,189 @@ def test_an_error_in_a_helper_is_one_of_the_adapter() -> None:
     with pytest.raises(AdapterError, match=r"blob_store\.memory\.vacuum: OSError") as caught:
         Kitchen({"blob_store": inner}).blob_store.helper("vacuum")()
     assert isinstance(caught.value.__cause__, OSError)
+
+
+class OfALibrary(BaseException):
+    """What a library stops its own threads with."""
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+ESCAPES = [
+    SystemExit(0),
+    GeneratorExit(),
+    asyncio.CancelledError("cancelled"),
+    OfALibrary(),
+    RecursionError(),
+    MemoryError(),
+    StopIteration(),
+    Mute(),
+]
+
+
+@pytest.mark.parametrize("error", ESCAPES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "where", ["call", "around", "helper", "resource", "begin", "middle", "close"]
+)
+def test_whatever_escapes_an_adapter_is_an_error_of_it(where: str, error: BaseException) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise error
+
+    @resource
+    def connection(opts: AdapterOptions) -> Any:
+        fail()
+
+    class Cut:
+        def __iter__(self) -> Any:
+            return fail() if where == "begin" else self
+
+        def __next__(self) -> bytes:
+            return fail() if where == "middle" else b"1"
+
+        def close(self) -> None:
+            if where == "close":
+                fail()
+
+    if isinstance(error, StopIteration) and where == "middle":
+        pytest.skip("it is how an iterator ends")
+    inner = memory(
+        read=(lambda opts, path: connection(opts)) if where == "resource" else fail_of(fail),
+        stream=lambda path, chunk_size: Cut(),
+    )
+    inner.vacuum = helper(fail)  # type: ignore[attr-defined]
+    store = (
+        stacked(wrapper(lambda call: fail()), inner)
+        if where == "around"
+        else Kitchen({"blob_store": inner})
+    ).blob_store
+    uses: dict[str, Callable[[], Any]] = {
+        "helper": lambda: store.helper("vacuum")(),
+        "begin": lambda: store.stream("a"),
+        "middle": lambda: next(store.stream("a")),
+        "close": lambda: store.stream("a").close(),
+    }
+    with pytest.raises(AdapterError) as caught:
+        uses.get(where, lambda: store.read("a"))()
+    assert caught.value.__cause__ is error
+    assert caught.value.adapter == store.adapter
+    assert caught.value.reason.startswith(type(error).__name__)
+    assert "no text" not in str(caught.value)
+
+
+def fail_of(fail: Callable[..., Any]) -> Callable[..., Any]:
+    def read(path: str) -> bytes:
+        return fail()
+
+    return read
+
+
+def test_an_exit_in_a_worker_thread_is_an_error_of_the_call_that_waits_for_it() -> None:
+    def read(path: str) -> bytes:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(sys.exit, 0).result()
+
+    with pytest.raises(AdapterError, match="SystemExit: 0"):
+        Kitchen({"blob_store": memory(read=read)}).blob_store.read("a")
+
+
+def test_an_error_of_the_adapters_own_class_that_is_broken_itself_is_still_one_of_it() -> None:
+    class Broken(AdapterError):
+        def __init__(self) -> None: ...
+
+        @property
+        def port(self) -> str:  # type: ignore[override]
+            raise RuntimeError
+
+    def read(path: str) -> bytes:
+        raise Broken
+
+    with pytest.raises(AdapterError) as caught:
+        Kitchen({"blob_store": memory(read=read)}).blob_store.read("a")
+    assert str(caught.value) == "blob_store.memory.read: Broken"
+
+
+def test_an_adapter_that_cannot_be_asked_for_a_helper_is_an_error_of_it() -> None:
+    class Odd(ModuleType):
+        @property
+        def vacuum(self) -> Any:
+            raise SystemExit(0)
+
+    odd = Odd("odd")
+    vars(odd).update({k: v for k, v in vars(memory()).items() if hasattr(v, "crucible_impl")})
+    with pytest.raises(AdapterError, match=r"blob_store\.odd\.vacuum: SystemExit: 0"):
+        Kitchen({"blob_store": odd}).blob_store.helper("vacuum")
+
+
+# --- what is returned ---
+
+
+def test_what_is_not_of_the_annotated_type_is_an_error_of_the_adapter() -> None:
+    store = Kitchen({"blob_store": memory(exists=lambda path: None)}).blob_store
+    with pytest.raises(AdapterError) as caught:
+        store.exists("a")
+    assert str(caught.value) == "blob_store.memory.exists: must return bool, not None"
+
+
+def test_a_coroutine_is_no_result_even_where_none_is_asked_for() -> None:
+    async def flush() -> None: ...
+
+    pending = flush()
+    store = Kitchen({"blob_store": memory(write=lambda path, data: pending)}).blob_store
+    with pytest.raises(AdapterError, match="must return None, not a coroutine"):
+        store.write("a", b"1")
+    pending.close()
+
+
+def test_a_wrapper_must_return_what_the_callback_returns() -> None:
+    store = stacked(wrapper(lambda call: None)).blob_store
+    with pytest.raises(AdapterError, match=r"wrapper\.exists: must return bool, not None"):
+        store.exists("a")
+
+
+@pytest.mark.parametrize("stream", [None, 7, b"text", "text"])
+def test_a_stream_that_is_none_is_refused_at_the_call(stream: Any) -> None:
+    store = Kitchen({"blob_store": memory(stream=lambda path, chunk_size: stream)}).blob_store
+    with pytest.raises(AdapterError, match=r"memory\.stream: must return Iterable\[bytes\]"):
+        store.stream("a")
+
+
+def test_a_wrong_item_ends_its_stream_and_closes_what_is_behind_it() -> None:
+    closed = []
+
+    def stream(path: str, chunk_size: int) -> Iterable[bytes]:
+        try:
+            yield b"1"
+            yield "2"  # type: ignore[misc]
+        finally:
+            closed.append(True)
+
+    items = Kitchen({"blob_store": memory(stream=stream)}).blob_store.stream("a")
+    assert next(items) == b"1"
+    with pytest.raises(AdapterError, match=r"memory\.stream: must yield bytes, not a str"):
+        next(items)
+    assert closed == [True]
+    assert [*items] == []
+
+
+@pytest.mark.parametrize("count", [0, 3, 5])
+def test_a_batch_has_as_many_results_as_were_asked_for(count: int) -> None:
+    model = module(
+        "model",
+        complete=hookimpl(lambda prompt, params: None),
+        complete_batch=hookimpl(lambda prompts, params: [InvalidInput("no")] * count),
+        score=hookimpl(lambda sequences, model: [np.zeros(1, np.float32)] * count),
+    )
+    completer = Kitchen({"completer": model}).completer
+    with pytest.raises(AdapterError, match=f"complete_batch: must return 4 results, not {count}"):
+        completer.complete_batch([[1], [2]], SamplingParams(1, n=2))
+    with pytest.raises(AdapterError, match=f"score: must return 2 results, not {count}"):
+        completer.score([[1, 2], [3, 4]])
+
+
+# --- Ctrl-C ---
 
 
 def test_a_keyboard_interrupt_in_a_stream_is_never_wrapped() -> None:

@@ -6,6 +6,7 @@ import copy
 import errno
 import os
 import pickle
+from dataclasses import dataclass
 
 import pytest
 from crucible_kitchen import errors
@@ -130,3 +131,45 @@ def test_what_is_no_error_of_the_system_or_ours_already_passes_as_it_is(error: E
         raise error
     assert caught.value is error
     assert error.__cause__ is None
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(0)
+
+
+class Hollow(str):
+    def __format__(self, how: str) -> str:
+        raise RuntimeError
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+class Strange(Exception):
+    def __str__(self) -> str:
+        return Hollow("odd")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (KeyError("a"), "KeyError: 'a'"),
+        (SystemExit(), "SystemExit"),
+        (SystemExit(0), "SystemExit: 0"),
+        (Mute("unheard"), "Mute"),
+        (Strange(), "Strange: odd"),
+    ],
+)
+def test_any_exception_can_be_told(error: BaseException, text: str) -> None:
+    assert errors.told(error) == text
+
+
+def test_an_error_whose_class_never_called_ours_still_has_its_fields() -> None:
+    @dataclass
+    class Own(errors.AdapterError):
+        status: int
+
+    error = Own(404)
+    assert (error.reason, error.port, error.adapter, error.callback) == ("", None, None, None)
+    assert not error.retryable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import gc
 import itertools
@@ -473,19 +474,68 @@ def test_a_stream_that_is_left_and_forgotten_is_told() -> None:
     assert (event.attributes["completion_tokens"], event.attributes["error"]) == (2, None)
 
 
-def test_an_observer_that_cannot_even_be_reported_stops_nothing() -> None:
+class Unspeakable(ValueError):
+    def __str__(self) -> str:
+        raise SystemExit(0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(0), GeneratorExit(), asyncio.CancelledError(), RecursionError(), Unspeakable()],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_an_observer_raises_is_reported_once_and_stops_nothing(
+    error: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Nameless:
         def __call__(self, event: Event) -> None:
-            raise ValueError
+            raise error
 
         def __repr__(self) -> str:
-            raise RuntimeError
+            raise error
 
     observers = Observers()
     observers.add(Nameless())
     events = told(observers)
     observers.emit("noticed")
-    assert len(events) == 1
+    observers.emit("noticed")
+    assert len(events) == 2
+    assert observers.failed == ["<Nameless>"]
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"crucible: observer <Nameless> failed at noticed ({type(error).__name__}"
+    )
+    assert said.count("\n") == 1
+
+
+def test_what_a_failing_observer_says_reaches_the_terminal_as_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def clears(event: Event) -> None:
+        raise ValueError("\x1b[2J")
+
+    observers = Observers()
+    observers.add(clears)
+    observers.emit("noticed")
+    assert r"ValueError: \x1b[2J" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_an_observer_is_ctrl_c() -> None:
+    def interrupted(event: Event) -> None:
+        raise KeyboardInterrupt
+
+    observers = Observers()
+    observers.add(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        observers.emit("noticed")
+    assert observers.failed == []
+
+
+def test_observers_that_did_not_fail_are_not_among_those_that_did() -> None:
+    observers = Observers()
+    told(observers)
+    observers.emit("noticed")
+    assert observers.failed == []
 
 
 def test_numbers_of_spans_are_never_used_twice() -> None:

@@ -38,7 +38,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
+from .errors import told
 from .masking import shown
+from .printable import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,9 @@ class Observers:
         self.listening: list[Observer] = []
         """Those that are told, for callers to whom even a method that says so would cost."""
         self._tracers: list[Tracer] = []
-        self._reported: set[int] = set()
+        self.failed: list[str] = []
+        """The names of those that have raised, in the order in which they first did."""
+        self._failing: list[Any] = []
         self._runs: list[int] = []
 
     def __bool__(self) -> bool:
@@ -309,16 +313,29 @@ class Observers:
         return dataclasses.replace(event, attributes=seen)
 
     def guarded(self, observer: Any, at: str, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Call something of an observer; report what it raises, once."""
+        """Call something of an observer; report what it raises, once. Ctrl-C is passed on."""
         try:
             return call(*arguments)
-        except Exception as error:
-            if id(observer) not in self._reported:
-                self._reported.add(id(observer))
-                with contextlib.suppress(Exception):  # where nobody reads what is said, either
-                    print(
-                        f"crucible: observer {observer!r} failed at {at} "
-                        f"({type(error).__name__}: {error}); further failures stay silent",
-                        file=sys.stderr,
-                    )
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit() in an observer ends no training, either
+            if not any(one is observer for one in self._failing):
+                self._failing.append(observer)
+                self.failed.append(_named(observer))
+                self._report(f"observer {self.failed[-1]} failed at {at} ({told(error)})")
             return None
+
+    def _report(self, failure: str) -> None:
+        text = f"crucible: {failure}; further failures stay silent"
+        with contextlib.suppress(Exception):  # where nobody reads what is said, either
+            print(printable(self._mask(text) if self._mask else text), file=sys.stderr)
+
+
+def _named(observer: Any) -> str:
+    """Return what an observer calls itself, or else its class."""
+    try:
+        return str.__str__(repr(observer))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return f"<{type(observer).__name__}>"
