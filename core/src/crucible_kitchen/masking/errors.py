@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import traceback
 from typing import Any
 
 from ..errors import CrucibleError
+from ..printable import text_of
 from .secrets import Secrets, shown
 
 LONGEST = 100
@@ -46,14 +48,11 @@ def without(error: BaseException, secrets: Secrets, seen: set[int] | None = None
     seen.add(id(error))
     if isinstance(error, CrucibleError):
         clean(error, secrets)
+    elif isinstance(error, BaseExceptionGroup):
+        error = _masked_group(error, secrets, seen)
     elif _shows(error, secrets):
         error = _masked_error(error, secrets)
-        seen.add(id(error))
-    if isinstance(error, BaseExceptionGroup):
-        inside = [without(each, secrets, seen) for each in error.exceptions]
-        if any(a is not b for a, b in zip(inside, error.exceptions, strict=True)):
-            made = type(error)(error.message, inside)
-            error = _taking_over(made, error)
+    seen.add(id(error))
     _clean_causes(error, secrets, seen)
     return error
 
@@ -92,25 +91,42 @@ def _masked_error(error: BaseException, secrets: Secrets) -> BaseException:
 def _stand_in(error: BaseException, secrets: Secrets) -> BaseException:
     kind = type(error)
     text = secrets.masked(str(error))
-    methods = {
+    looks = {
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,
+        "__init__": lambda self, *args: None,
+        "__setattr__": Exception.__setattr__,
         "__str__": lambda self: text,
         "__repr__": lambda self: f"{kind.__name__}({text!r})",
-        "__init__": lambda self, *args: None,
     }
     try:
-        made: BaseException = type(kind.__name__, (kind,), methods).__new__(
-            type(kind.__name__, (kind,), methods), text
-        )
-        made.args = (text,)
+        derived = type(kind.__name__, (kind,), looks)
+        made: BaseException = derived.__new__(derived, text)
         if _shows(made, secrets):
             raise TypeError
     except Exception:  # a class that cannot be derived from, or made
-        made = type(kind.__name__, (Exception,), methods)(text)
-    for note in getattr(error, "__notes__", ()):
-        made.add_note(secrets.masked(str(note)))
+        made = type(kind.__name__, (Exception,), looks)(text)
+    _mask_notes(made, error, secrets)
     return _taking_over(made, error)
+
+
+def _masked_group(
+    group: BaseExceptionGroup[Any], secrets: Secrets, seen: set[int]
+) -> BaseException:
+    inside = [without(each, secrets, seen) for each in group.exceptions]
+    message = secrets.masked(group.message)
+    if message == group.message and all(map(operator.is_, inside, group.exceptions)):
+        made: BaseException = group
+    else:
+        made = _taking_over(BaseExceptionGroup(message, inside), group)
+    _mask_notes(made, group, secrets)
+    return made
+
+
+def _mask_notes(made: BaseException, error: BaseException, secrets: Secrets) -> None:
+    notes = getattr(error, "__notes__", ())
+    if isinstance(notes, list) and notes:
+        made.__notes__ = [secrets.masked(text_of(each)) for each in notes]
 
 
 def _taking_over(made: BaseException, error: BaseException) -> BaseException:

@@ -70,7 +70,7 @@ def says_secret_in_a_query(name: str) -> bool:
     return (
         says_secret(unquote(name))
         or last.endswith(("key", "token"))
-        or "keyid" in "".join(words)
+        or "key" in words
         or (len(words) == 1 and last in _IN_A_QUERY)
         or words[-2:] == ["access", "id"]
     )

@@ -1,0 +1,521 @@
+"""Masking: no form of a secret is shown, and what is no secret stays readable."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import pickle
+import string
+import traceback
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crucible_kitchen import (
+    AdapterError,
+    AdapterOptions,
+    Kitchen,
+    NotFound,
+    Unavailable,
+    WorkflowConfig,
+    hookimpl,
+)
+from crucible_kitchen.masking import MASK, Secrets, clean, masked, says_secret, shown, visible
+from crucible_kitchen.masking.names import says_secret_in_a_query
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, SecretStr, field_validator
+
+CANARY = "c4n4ryXy"
+
+# --- URLs ---
+
+ANYTHING = st.text(st.characters(exclude_characters="\n", codec="utf-8"), max_size=12)
+SCHEMES = st.sampled_from(
+    ["https", "ftp", "s3", "hf", "postgresql+psycopg", "simplecache::https", "jdbc:mysql", "redis"]
+)
+HOSTS = st.sampled_from(["host", "h.example.org:8080", "127.0.0.1", "[::1]:5432", "bucket"])
+PATHS = st.sampled_from(["", "/", "/a/b.jsonl", "/a@b", "?x=1&y=2", "/p#f"])
+
+
+@st.composite
+def urls_with_a_secret(draw: st.DrawFn) -> str:
+    before, behind = draw(ANYTHING), draw(ANYTHING)
+    secret = before + CANARY + behind
+    where = draw(st.sampled_from(["password", "user", "both", "parameter"]))
+    scheme, host, path = draw(SCHEMES), draw(HOSTS), draw(PATHS)
+    match where:
+        case "password":
+            return f"{scheme}://{draw(ANYTHING)}:{secret}@{host}{path}"
+        case "user":
+            return f"{scheme}://{secret}:{draw(ANYTHING)}@{host}{path}"
+        case "both":
+            return f"{scheme}://{secret}:{secret}@{host}{path}"
+    name = draw(st.sampled_from(["token", "api-key", "sig", "X-Amz-Signature", "password"]))
+    return f"{scheme}://{host}/x?a=b&{name}={secret.replace('&', '')}"
+
+
+@given(urls_with_a_secret())
+@settings(deadline=None)
+@example(f"ftp://u:{CANARY}/x@h/p")
+@example(f"ftp://u:a@{CANARY}@h/p")
+@example(f"ftp://u:a {CANARY}@h/p")
+@example(f"ftp://u:{CANARY}#b@127.0.0.1:1/p")
+@example(f"https://h/x?token=a@{CANARY}")
+def test_no_secret_of_a_url_is_in_its_masked_text(url: str) -> None:
+    assert CANARY not in masked(url, whole=True)
+
+
+@given(urls_with_a_secret())
+@settings(deadline=None)
+def test_no_secret_of_a_url_that_is_known_is_in_a_message(url: str) -> None:
+    secrets = Secrets({"url": url})
+    for text in (url, f"cannot open {url!r}: no", f"{url} failed", json.dumps({"at": url})):
+        assert CANARY not in secrets.masked(text)
+
+
+@given(st.text(string.ascii_letters + string.digits + "+/=_-", max_size=9), HOSTS)
+def test_a_token_in_place_of_a_user_is_masked(token: str, host: str) -> None:
+    assert CANARY not in masked(f"https://{token}{CANARY}/{token}@{host}/v1", whole=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"https://u:{CANARY}/x@host/rows.jsonl",
+        f"cannot open 'ftp://u:a {CANARY}@h/p': no",
+        f"cannot open ftp://u:a {CANARY}@h/p",
+        f"https:/u:{CANARY}@host/rows.jsonl",  # as pathlib has it
+        rf'{{"url": "https:\/\/u:{CANARY}@host"}}',  # as some JSON has it
+        f"zip://rows.csv::https://u:{CANARY}@h/a.zip and hf://datasets/a/b@main",
+        f"jdbc:oracle:thin:scott/{CANARY}@//h:1521/x",
+        f"jdbc:postgresql://h/db?user=u&password={CANARY}",
+        f"jdbc:sqlserver://h;user=u;password={CANARY};encrypt=true",
+        f"https://h/?next=https%3A%2F%2Fu%3A{CANARY}%40h%2Fx",
+        f"https://h/#access_token={CANARY}",
+        f"Max retries exceeded with url: /v1?api-key={CANARY} (caused by",
+        f"{{'Authorization': 'Bearer {CANARY}', 'X': 1}}",
+        f'{{"api_key": "{CANARY}"}}',
+        f"authorization: Basic {CANARY}",
+    ],
+)
+def test_a_message_of_others_shows_no_secret_that_is_seen_to_be_one(text: str) -> None:
+    assert CANARY not in masked(text)
+    assert MASK in masked(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "runs/checkpoints/a@b",
+        "Qwen/Qwen3-0.6B",
+        "me@example.org",
+        "https://example.org/pkg@2.1/x.js",
+        "https://example.org:8000/v1?x=1&page=2#top",
+        "http://127.0.0.1:8000/v1",
+        "hf://datasets/me/rows@main/train.jsonl",
+        "file:///home/me@work/rows.jsonl",
+        "s3://bucket/a@b",
+        "abfs://container@account.dfs.core.windows.net/x",
+        "sqlite:///metrics.db",
+        "postgresql://user:password@host/database",  # what documentation writes
+        "C:/Users/me@work",
+        "max_tokens=5, eos_token=</s>, key: 5; token = 3",
+        "line 3:/tmp/a@b",
+    ],
+)
+def test_a_text_without_secrets_stays_as_it_is(text: str) -> None:
+    assert masked(text) == text
+    assert masked(text, whole=True) == text
+    assert masked(f"see {text!r} and write to me@example.org") == (
+        f"see {text!r} and write to me@example.org"
+    )
+
+
+@given(
+    st.sampled_from(["https", "s3", "hf", "file"]),
+    st.from_regex(r"[a-z]{1,8}(\.[a-z]{2,5}){1,2}", fullmatch=True),
+    st.text(string.ascii_letters + string.digits + "/._-@", max_size=20),
+)
+def test_a_path_behind_a_host_stays_readable(scheme: str, host: str, path: str) -> None:
+    url = f"{scheme}://{host}/{path}"
+    assert masked(url, whole=True) == url
+
+
+@given(ANYTHING)
+def test_masking_twice_is_masking_once(text: str) -> None:
+    once = masked(f"https://u:{text}@host/{text}")
+    assert masked(once) == once
+
+
+# --- what libraries make of a secret ---
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "repr": lambda s: repr(s)[1:-1],
+    "repr of repr": lambda s: repr(repr("<" + s + ">")).partition("<")[2].rpartition(">")[0],
+    "bytes": lambda s: repr(s.encode())[2:-1],
+    "json": lambda s: json.dumps(s)[1:-1],
+    "json with unicode": lambda s: json.dumps(s, ensure_ascii=False)[1:-1],
+    "json in json": lambda s: json.dumps(json.dumps(s)[1:-1])[1:-1],
+    "KeyError": lambda s: str(KeyError(s))[1:-1],
+    "quote": lambda s: urllib.parse.quote(s, safe=""),
+    "quote with /": urllib.parse.quote,
+    "quote in lower case": lambda s: urllib.parse.quote(s, safe="").lower(),
+    "quote_plus": urllib.parse.quote_plus,
+    "quoted twice": lambda s: urllib.parse.quote(urllib.parse.quote(s, safe=""), safe=""),
+    "html": html.escape,
+    "hex": lambda s: s.encode().hex(),
+    "base64": lambda s: base64.b64encode(s.encode()).decode(),
+    "urlsafe base64": lambda s: base64.urlsafe_b64encode(s.encode()).decode(),
+    "basic": lambda s: base64.b64encode(b"user:" + s.encode()).decode(),
+    "basic of a token": lambda s: base64.b64encode(s.encode() + b":").decode(),
+    "inside base64": lambda s: base64.b64encode(f'{{"a":"{s}"}}'.encode()).decode(),
+    "lower case": str.lower,
+    "upper case": str.upper,
+}
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=6, max_size=30))
+@settings(deadline=None)
+@example("pa ss/w@rd#?&=%+'\"\\\n\t")
+@example("pässwörd…🔑")
+@example("\\\\\\\\\\\\")
+def test_no_form_of_a_secret_is_in_a_message(secret: str) -> None:
+    secrets = Secrets()
+    secrets.learn(secret, secret=True)
+    for name, made in FORMS.items():
+        form = made(secret)
+        if name in ("lower case", "upper case") and len(form) != len(secret):
+            continue  # such as SS for ß
+        said = secrets.masked(f"it was <{form}> there")
+        assert said.startswith("it was <"), name
+        assert form not in said, name
+        assert MASK in said, name
+
+
+def test_of_a_url_each_piece_is_masked_that_a_library_may_take_for_a_host() -> None:
+    secrets = Secrets({"url": f"postgresql://me:a@{CANARY}/b%20c@127.0.0.1:1/db"})
+    for said in (f"{CANARY}@127.0.0.1", f"host {CANARY.lower()!r}", f"a@{CANARY}"):
+        assert CANARY.lower() not in secrets.masked(said).lower()
+
+
+def test_headers_are_known_by_what_they_hold() -> None:
+    basic = base64.b64encode(b"user-name:pass-word").decode()
+    secrets = Secrets({"headers": {"Authorization": f"Basic {basic}", "Cookie": "id=crumbs; a=b"}})
+    said = secrets.masked("user-name, pass-word and crumbs")
+    assert said == f"{MASK}, {MASK} and {MASK}"
+
+
+def test_a_long_secret_is_known_by_its_lines() -> None:
+    lines = [f"{number:064d}" for number in range(20)]
+    secrets = Secrets()
+    secrets.learn("\n".join(["-----BEGIN PRIVATE KEY-----", *lines]), secret=True)
+    assert secrets.masked(f"bad line {lines[3]!r}") == f"bad line '{MASK}'"
+    assert secrets.masked("BEGIN with the KEY") == "BEGIN with the KEY"
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize(
+    "name",
+    """authorization Authorization api-key x-api-key X-Api-Key apiKey APIKEY token hf_token
+    access_token auth_token secret client_secret password passwd pwd db_password cookie Set-Cookie
+    credential credentials access_key aws_secret_access_key sas signature private_key
+    AWSAccessKeyId key X-Auth-Token Proxy-Authorization sessionToken api_keys access_tokens
+    """.split(),  # noqa: SIM905
+)
+def test_a_name_that_says_secret(name: str) -> None:
+    assert says_secret(name)
+    assert says_secret_in_a_query(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    """max_tokens eos_token pad_token stop_token_ids token_type num_tokens author monkey sort_key
+    primary_key keyword keys tokens tokenizer chat_template bucket url path model user username
+    passed_rows designation
+    """.split(),  # noqa: SIM905
+)
+def test_a_name_that_does_not(name: str) -> None:
+    assert not says_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["X-Amz-Credential", "X-Amz-Security-Token", "sig", "Key-Pair-Id", "code", "se", "skey"]
+)
+def test_a_parameter_that_says_secret(name: str) -> None:
+    assert says_secret_in_a_query(name)
+
+
+def test_free_tables_are_masked_by_the_names_of_their_keys_at_any_depth() -> None:
+    table = {
+        "headers": [{"X-Api-Key": CANARY, "Accept": "json"}],
+        "auth": {"user": "me", "how": CANARY},
+        "password": 12345,
+        "token": 17,  # the number of a token
+        "max_tokens": 5,
+        "secret": None,
+        "deep": {"er": [{"url": f"https://u:{CANARY}@h"}]},
+    }
+    assert shown(table) == {
+        "headers": [{"X-Api-Key": MASK, "Accept": "json"}],
+        "auth": MASK,
+        "password": MASK,
+        "token": 17,
+        "max_tokens": 5,
+        "secret": None,
+        "deep": {"er": [{"url": f"https://{MASK}@h"}]},
+    }
+
+
+def test_a_table_without_end_is_masked_where_it_is_deeper_than_any_settings() -> None:
+    table: dict[str, Any] = {}
+    table["again"] = table
+    assert MASK in repr(shown(table))
+    Secrets(table)
+
+
+# --- models ---
+
+
+class Options(AdapterOptions):
+    url: str
+    extra_body: dict[str, Any] = {}  # noqa: RUF012
+    key: SecretStr | None = None
+    either: str | SecretStr = ""
+
+
+OPTIONS = {
+    "url": f"https://u:{CANARY}@h/x",
+    "extra_body": {"metadata": [{"api_key": CANARY}], "temperature": 1},
+    "key": CANARY,
+    "either": CANARY,
+}
+
+
+class Config(WorkflowConfig):
+    dataset: str
+    headers: dict[str, str]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Options(**OPTIONS),
+        Config(dataset=f"https://u:{CANARY}@h/rows", headers={"Authorization": CANARY}),
+    ],
+)
+@pytest.mark.parametrize(
+    "look", [repr, str, BaseModel.model_dump, BaseModel.model_dump_json, visible, pickle.dumps]
+)
+def test_no_look_at_a_model_shows_a_secret(model: BaseModel, look: Callable[[Any], Any]) -> None:
+    if look is pickle.dumps:  # which is no look
+        assert pickle.loads(pickle.dumps(model)) == model
+        return
+    said = str(look(model))
+    assert CANARY not in said
+    assert MASK in said
+    assert "://" in said
+
+
+def test_the_attributes_of_options_are_as_given() -> None:
+    opts = Options(**OPTIONS)
+    assert opts.url == OPTIONS["url"]
+    assert opts.extra_body == OPTIONS["extra_body"]
+    assert opts.model_copy() == opts
+
+
+# --- errors ---
+
+
+class Oneself(Exception):
+    """An exception whose text is not made of its arguments, as httpx and botocore have them."""
+
+    def __init__(self, response: dict[str, str]) -> None:
+        super().__init__()
+        self._response = response
+
+    def __str__(self) -> str:
+        return f"the server said {self._response}"
+
+
+class Closed(Exception):
+    """One that does not let itself be changed."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"closed by {CANARY}"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("__"):
+            raise AttributeError(name)
+        super().__setattr__(name, value)
+
+
+def kitchen_that_raises(raise_it: Callable[[], None]) -> Kitchen:
+    class Store:
+        Options = Options
+
+        @hookimpl
+        def read(self, opts: Options, path: str) -> bytes:
+            raise_it()
+            return b""
+
+        @hookimpl
+        def stream(self, opts: Options, path: str, chunk_size: int) -> Iterator[bytes]:
+            yield b"a"
+            raise_it()
+
+        @hookimpl
+        def write(self, opts: Options, path: str, data: Any) -> None: ...
+
+        @hookimpl
+        def exists(self, opts: Options, path: str) -> bool:
+            return True
+
+    return Kitchen({"blob_store": {"use": Store(), **OPTIONS}})
+
+
+def key_error() -> None:
+    {}[CANARY]
+
+
+def os_error() -> None:
+    Path(f"/nowhere/{CANARY}").read_bytes()
+
+
+def of_its_own() -> None:
+    raise Oneself({"echo": CANARY})
+
+
+def closed() -> None:
+    raise Closed
+
+
+def group() -> None:
+    raise ExceptionGroup("several", [ValueError(CANARY), Oneself({"echo": CANARY})])
+
+
+def with_a_cause() -> None:
+    try:
+        of_its_own()
+    except Oneself as error:
+        error.add_note(f"sent with {CANARY}")
+        raise Unavailable(f"no {CANARY}", details={"url": OPTIONS["url"], "n": 1}) from error
+
+
+def with_a_context() -> None:
+    try:
+        key_error()
+    except KeyError:
+        error = NotFound("there is none", details={CANARY: [CANARY, {"x": repr(CANARY)}]})
+        error.add_note(f"sent with {CANARY}")
+        raise error  # noqa: B904
+
+
+def circle() -> None:
+    first, second = ValueError(CANARY), ValueError(CANARY)
+    first.__cause__, second.__cause__ = second, first
+    raise first
+
+
+RAISING = [key_error, os_error, of_its_own, closed, group, with_a_cause, with_a_context, circle]
+
+
+@pytest.mark.parametrize("raise_it", RAISING)
+@pytest.mark.parametrize("callback", ["read", "stream"])
+def test_nothing_of_an_error_shows_a_secret(raise_it: Callable[[], None], callback: str) -> None:
+    store = kitchen_that_raises(raise_it).blob_store
+    with pytest.raises(AdapterError) as caught:
+        store.read("a") if callback == "read" else list(store.stream("a"))
+    error = caught.value
+    told = "".join(traceback.format_exception(error))
+    for text in (told, str(error), repr(error), repr(error.details), repr(vars(error))):
+        assert CANARY not in text
+    assert MASK in told
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.details) == (str(error), error.details)
+
+
+def test_a_cause_keeps_its_type_and_its_traceback() -> None:
+    for raise_it, kind in ((key_error, KeyError), (of_its_own, Oneself), (closed, Closed)):
+        with pytest.raises(AdapterError) as caught:
+            kitchen_that_raises(raise_it).blob_store.read("a")
+        cause = caught.value.__cause__
+        assert isinstance(cause, kind)
+        assert type(cause).__name__ == kind.__name__
+        frames = traceback.extract_tb(cause.__traceback__)
+        assert frames[-1].name == raise_it.__name__
+
+
+def test_a_cause_without_secrets_is_the_one_that_was_raised() -> None:
+    raised = ValueError("plain")
+
+    def plain() -> None:
+        raise raised
+
+    with pytest.raises(AdapterError) as caught:
+        kitchen_that_raises(plain).blob_store.read("a")
+    assert caught.value.__cause__ is raised
+
+
+def test_what_an_error_carries_keeps_its_type_where_it_is_plain() -> None:
+    error = AdapterError("no", details={"status": 404, "codes": (1, "a"), "raw": b"x", "n": None})
+    clean(error, Secrets())
+    assert error.details == {"status": 404, "codes": (1, "a"), "raw": b"x", "n": None}
+
+
+def test_an_error_of_one_adapter_shows_no_secret_of_another() -> None:
+    def raise_it() -> None:
+        raise Unavailable("another-secret and from-a-table and hf_of-a-url")
+
+    store = kitchen_that_raises(raise_it)
+    other = {"use": "noop"}
+    values = store.settings.values["adapters"]
+    kitchen = Kitchen({**values, "completer": other})
+    kitchen.conceal({"headers": {"x-api-key": "another-secret"}})
+    kitchen.conceal(Config(dataset="https://hf_of-a-url@h", headers={"token": "from-a-table"}))
+    with pytest.raises(Unavailable, match=r"\*{10} and \*{10} and \*{10}$"):
+        kitchen.blob_store.read("a")
+
+
+def test_a_validator_that_repeats_a_secret_does_not_show_it() -> None:
+    class Strict(AdapterOptions):
+        api_key: SecretStr
+
+        @field_validator("api_key")
+        @classmethod
+        def _is_long(cls, key: SecretStr) -> SecretStr:
+            raise ValueError(f"{key.get_secret_value()!r} is no key")
+
+    class Store:
+        Options = Strict
+
+    with pytest.raises(Exception, match=r"'\*{10}' is no key") as caught:
+        Kitchen({"blob_store": {"use": Store(), "api_key": CANARY}}).blob_store  # noqa: B018
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+# --- events ---
+
+
+def test_no_event_shows_a_secret_that_is_known_or_that_a_url_holds() -> None:
+    kitchen, events = Kitchen({}), []
+    kitchen.conceal({"password": "hidden-value"})
+    kitchen.observe(events.append)
+    url = f"https://u:{CANARY} x@h/rows"
+    kitchen.observers.emit(
+        "dataset.load", dataset=url, run_id="hidden-value", notes=["hidden-value"]
+    )
+    with kitchen.observers.start("training.step", metrics={"loss": 1.0}, at=url):
+        pass
+    assert CANARY not in repr(events)
+    assert events[0].attributes["notes"] == [MASK]
+    assert events[0].attributes["run_id"] == "hidden-value"  # by which a run is found again
+    assert events[1].attributes["metrics"] == {"loss": 1.0}
