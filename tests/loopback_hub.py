@@ -113,7 +113,32 @@ class Silent:
     """Do not answer until the hub closes."""
 
 
-Fault = Answer | Cut | Truncated | WrongBytes | Silent
+@dataclass(frozen=True)
+class Altered:
+    """Answer with the right content, under other headers; None leaves one out."""
+
+    headers: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class Endless:
+    """Answer with this status and headers, and this piece of a body again and again."""
+
+    piece: bytes
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    pause: float = 0.0
+    """Seconds before each piece."""
+
+
+@dataclass(frozen=True)
+class EndlessHead:
+    """Answer with a head that never ends, letter by letter."""
+
+    pause: float
+
+
+Fault = Answer | Cut | Truncated | WrongBytes | Silent | Altered | Endless | EndlessHead
 
 
 @dataclass
@@ -325,6 +350,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._cut()
             case Cut(after=None):
                 return self._cut()
+            case Endless() | EndlessHead():
+                return self._endless(fault)
         try:
             content, extra = self._content(body)
         except _Refused as refused:
@@ -346,6 +373,23 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(OSError):
             self.connection.shutdown(2)
 
+    def _endless(self, fault: Endless | EndlessHead) -> None:
+        self.close_connection = True
+        piece = b"x"
+        with suppress(OSError):
+            if isinstance(fault, Endless):
+                self.send_response(fault.status)
+                for name, value in fault.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                piece = fault.piece
+            else:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+            while self.command != "HEAD" or isinstance(fault, EndlessHead):
+                if self.server.hub._closing.wait(fault.pause):
+                    break
+                self.wfile.write(piece)
+
     def _answer_error(self, answer: Answer) -> None:
         error = json.dumps({"error": HTTPStatus(answer.status).phrase}).encode()
         content = error if answer.body is None else answer.body
@@ -354,6 +398,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, content: bytes, extra: Mapping[str, str], fault: Fault | None) -> None:
         status, headers = 200, dict(extra)
+        if isinstance(fault, Altered):
+            altered = {name.lower(): value for name, value in fault.headers.items()}
+            headers = {n: v for n, v in headers.items() if n.lower() not in altered}
+            headers |= {n: v for n, v in fault.headers.items() if v is not None}
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if found and content:
             start = int(found[1])

@@ -138,7 +138,7 @@ def _explain(error: Exception, what: str) -> AdapterError | None:
             return Unauthorized(f"{what}: the cache cannot be used: {cause}")
     if isinstance(error, OSError) and error.errno in (None, errno.ENOSPC, errno.EDQUOT):
         # Without a number: the library found that the body's size was wrong.
-        return Unavailable(f"{what}: {error}")
+        return Unavailable(f"{what}: {str(error).partition(chr(10))[0]}")
     return None
 
 

@@ -48,7 +48,8 @@ class Options(AdapterOptions):
     stall_timeout: float = Field(60.0, gt=0)
     """Seconds in which at least 1024 bytes of a file that is downloaded have to come."""
     max_answer_bytes: int = Field(64 << 20, gt=0)
-    """Bytes that a question may be answered with. Files have the size that is listed."""
+    """Bytes that a question may be answered with, and a quarter of it by one page of an answer.
+    Files have the size that is listed."""
 
 
 @resource

@@ -51,7 +51,8 @@ class Limits:
         timeout: seconds for each step of a request: to connect, to send, to get the next bytes.
         answer_timeout: seconds until a question is answered whole, every page of it.
         stall_timeout: seconds in which at least a KiB of a file comes.
-        answer_bytes: what a question may be answered with, every page of it together.
+        answer_bytes: what a question may be answered with, every page of it together; one page
+            a quarter of that, since objects of JSON take many times their text in memory.
     """
 
     timeout: float = 10.0
@@ -178,12 +179,14 @@ class Call:
             raise AdapterTimeout(f"{self.what}: was given up")
         self.received += count
         if self.most is not None and self.received + more > self.most:
-            raise Unavailable(
-                f"{self.what}: the hub sends more than {self.most:,} bytes", retryable=False
-            )
+            raise self._large(self.most)
 
-    def waited(self, content: bool, seconds: float, count: int) -> bool:
-        """Say whether `seconds` are a stretch that ends here; raises if too little came in it."""
+    def came(self, content: bool, seconds: float, count: int) -> bool:
+        """Say whether a stretch of the transfer ends here; raise if what came of one answer in it
+        is too little or too much.
+        """
+        if not content and count > self.limits.answer_bytes // 4:
+            raise self._large(self.limits.answer_bytes // 4)
         if content and seconds >= self.limits.stall_timeout:
             if count < _LEAST:
                 raise self._stalled()
@@ -197,6 +200,9 @@ class Call:
 
     def _lie(self, reason: str) -> Unavailable:
         return Unavailable(f"{self.what}: the hub sends {reason}", retryable=False)
+
+    def _large(self, most: int) -> Unavailable:
+        return Unavailable(f"{self.what}: the hub sends more than {most:,} bytes", retryable=False)
 
     def _late(self, seconds: float) -> AdapterTimeout:
         return AdapterTimeout(f"{self.what}: no whole answer in {seconds:g} s; {WAYS_OUT}")
@@ -300,7 +306,7 @@ def _counted(call: Call, stream: Any, content: bool) -> Any:
                     return
                 call.count(len(chunk))
                 seconds, count = seconds + time.monotonic() - started, count + len(chunk)
-                if call.waited(content, seconds, count):
+                if call.came(content, seconds, count):
                     seconds, count = 0.0, 0
                 yield chunk
 
