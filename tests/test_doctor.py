@@ -124,3 +124,50 @@ def test_a_file_can_be_named_as_for_a_run(crucible: Crucible, tmp_path: Path) ->
     (tmp_path / "other.toml").write_text('[adapters]\nblob_store = "acme"\n')
     _, line = told(crucible, "other.toml")
     assert line.startswith("adapters.blob_store ok acme")
+
+
+RUN = """
+[adapters]
+training_client = {{ use = "noop", latency_scale = 0 }}
+dataset_store = {dataset_store}
+blob_store = {{ use = "fsspec", url = "{runs}" }}
+metrics_store = {{ use = "jsonl", path = "metrics" }}
+[workflow]
+use = "supervised"
+model = "any"
+dataset = "{dataset}"
+"""
+
+
+def tried(crucible: Crucible, folder: Path, **changed: str) -> tuple[int, str]:
+    """Return the exit code and the output of the doctor for a run."""
+    (folder / "train.jsonl").write_text('{"prompt": "1+1=", "completion": "2"}\n' * 3)
+    given = {"dataset_store": '"hf-datasets"', "runs": "runs", "dataset": "train.jsonl"}
+    (folder / "crucible.toml").write_text(RUN.format(**given | changed))
+    before = sorted(folder.rglob("*"))
+    outcome = crucible("doctor")
+    assert sorted(folder.rglob("*")) == before  # nothing is left behind
+    return outcome.code, "\n".join(" ".join(line.split()) for line in outcome.out.splitlines())
+
+
+def test_the_model_the_data_and_a_row_are_tried(plain_crucible: Crucible, tmp_path: Path) -> None:
+    code, said = tried(plain_crucible, tmp_path)
+    assert code == 0, said
+    assert "workflow model ok any" in said
+    assert "workflow train rows ok 3; row 0: 6 tokens" in said
+
+
+def test_a_data_set_that_does_not_exist_is_a_problem(
+    plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    code, said = tried(plain_crucible, tmp_path, dataset="typo.jsonl")
+    assert code == 1
+    assert "workflow FAIL dataset_store.hf-datasets.load_dataset: there is no file" in said
+
+
+def test_a_place_that_cannot_be_written_is_a_problem(
+    plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    code, said = tried(plain_crucible, tmp_path, runs="train.jsonl/runs")
+    assert code == 1
+    assert "adapters.blob_store FAIL blob_store.fsspec.ping: " in said

@@ -1,0 +1,82 @@
+"""`crucible clean`: what killed runs left goes, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Crucible
+
+CONFIG = """
+[adapters]
+training_client = { use = "noop", latency_scale = 0 }
+dataset_store = "noop"
+blob_store = { use = "fsspec", url = "runs" }
+metrics_store = { use = "jsonl", path = "metrics" }
+[workflow]
+use = "supervised"
+model = "any"
+dataset = "rows"
+max_steps = 3
+"""
+GONE = {"holder": "0", "count": 7, "host": "elsewhere", "pid": 1, "process": "b pid:[1] 1 9"}
+
+
+@pytest.fixture
+def folder(plain_crucible: Crucible, tmp_path: Path) -> Path:
+    """A folder in which the run `r` was run, which then was made to look as if it was killed."""
+    (tmp_path / "crucible.toml").write_text(CONFIG)
+    assert plain_crucible("run", "workflow.run_id=r").code == 0
+    killed = record(tmp_path) | {"status": "running", "weights": None}
+    (tmp_path / "runs/r/run.json").write_text(json.dumps(killed))
+    return tmp_path
+
+
+def record(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "runs/r/run.json").read_text()))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_dry_run_lists_what_would_be_done_and_does_nothing(
+    plain_crucible: Crucible, folder: Path
+) -> None:
+    before = files(folder)
+    outcome = plain_crucible("clean", "--dry-run")
+    assert outcome.code == 0
+    assert "run r  was killed; goes on after step 3" in outcome.out
+    assert files(folder) == before
+
+
+def test_a_killed_run_is_not_running_for_ever(plain_crucible: Crucible, folder: Path) -> None:
+    assert "run r  was killed" in plain_crucible("clean").out
+    cleaned = record(folder)
+    assert (cleaned["status"], cleaned["error"]) == ("interrupted", "killed")
+    assert plain_crucible("clean").out == "there is nothing to clean\n"
+
+
+def test_a_run_that_may_be_in_use_elsewhere_is_left_alone(
+    plain_crucible: Crucible, folder: Path
+) -> None:
+    (folder / "runs/r/lease.json").write_text(json.dumps(GONE))
+    before = files(folder)
+    outcome = plain_crucible("clean", "--dry-run")
+    assert "left alone: the run 'r' is in use by process 1 on elsewhere" in outcome.out
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[" * 100_000])
+def test_a_damaged_record_is_named_and_hides_nothing(
+    plain_crucible: Crucible, folder: Path, content: bytes
+) -> None:
+    (folder / "runs/another").mkdir()
+    (folder / "runs/another/run.json").write_bytes(content)
+    outcome = plain_crucible("clean")
+    assert outcome.code == 0
+    assert "left alone: the blob 'another/run.json' of the blob store is damaged" in outcome.out
+    assert "run r        was killed" in outcome.out
+    assert (folder / "runs/another/run.json").read_bytes() == content
