@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,8 +20,10 @@ import pytest
 from crucible_kitchen import (
     AdapterError,
     AdapterOptions,
+    AdapterTimeout,
     BlobStore,
     Completer,
+    CrucibleWarning,
     Event,
     InvalidInput,
     Kitchen,
@@ -184,9 +190,17 @@ ESCAPES = [
 ]
 
 
-@pytest.mark.parametrize("error", ESCAPES, ids=lambda error: type(error).__name__)
+PLACES = ["call", "around", "helper", "resource", "begin", "middle", "close"]
+
+
 @pytest.mark.parametrize(
-    "where", ["call", "around", "helper", "resource", "begin", "middle", "close"]
+    ("where", "error"),
+    [
+        pytest.param(where, error, id=f"{where}-{type(error).__name__}")
+        for where in PLACES
+        for error in ESCAPES
+        if not (where == "middle" and isinstance(error, StopIteration))  # its way to end
+    ],
 )
 def test_whatever_escapes_an_adapter_is_an_error_of_it(where: str, error: BaseException) -> None:
     def fail(*arguments: Any) -> Any:
@@ -207,8 +221,6 @@ def test_whatever_escapes_an_adapter_is_an_error_of_it(where: str, error: BaseEx
             if where == "close":
                 fail()
 
-    if isinstance(error, StopIteration) and where == "middle":
-        pytest.skip("it is how an iterator ends")
     inner = memory(
         read=(lambda opts, path: connection(opts)) if where == "resource" else fail_of(fail),
         stream=lambda path, chunk_size: Cut(),
@@ -715,6 +727,163 @@ def test_an_inner_adapter_that_fails_to_close_keeps_no_other_open() -> None:
     with pytest.raises(AdapterError, match="stuck"):
         kitchen.close()
     assert closed == ["first", "second"]
+
+
+class Stuck:
+    """A `close` that hangs until the test is over."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+
+    def __call__(self) -> None:
+        self.over.wait(60)
+
+
+@pytest.fixture
+def stuck() -> Iterator[Stuck]:
+    stuck = Stuck()
+    yield stuck
+    stuck.over.set()
+
+
+def test_a_close_that_hangs_is_left_after_its_time_and_the_others_are_closed(stuck: Stuck) -> None:
+    closed: list[str] = []
+    inner = memory(close=lambda: closed.append("inner"))
+    hanging = wrapper(close=hookimpl(lambda: stuck()))
+    metrics = module(
+        "rows",
+        record=hookimpl(lambda run_id, metric, value, step, metadata: None),
+        flush=hookimpl(lambda run_id: None),
+        read=hookimpl(lambda run_id: []),
+        close=hookimpl(lambda: closed.append("rows")),
+    )
+    kitchen = Kitchen(
+        {"metrics_store": metrics, "blob_store": {"use": hanging, "inner": {"use": inner}}}
+    )
+    kitchen.bind(kitchen.configured)
+    with pytest.raises(
+        AdapterTimeout, match=r"blob_store\.wrapper\.close: .* within 0\.01 s"
+    ) as late:
+        kitchen.close(timeout=0.01)
+    assert late.value.callback == "close"
+    assert sorted(closed) == ["inner", "rows"]
+    assert kitchen.left_open == ["blob_store.wrapper"]
+
+
+def test_a_process_ends_while_a_close_hangs(tmp_path: Path) -> None:
+    program = """
+import sys, threading
+from crucible_kitchen import AdapterTimeout, Kitchen, hookimpl
+
+class Store:
+    @hookimpl
+    def read(self, path): ...
+    @hookimpl
+    def stream(self, path, chunk_size): ...
+    @hookimpl
+    def write(self, path, data): ...
+    @hookimpl
+    def exists(self, path): ...
+    @hookimpl
+    def close(self): threading.Event().wait()
+
+kitchen = Kitchen({"blob_store": Store()})
+kitchen.blob_store
+try:
+    kitchen.close(timeout=0.01)
+except AdapterTimeout:
+    sys.exit(7)
+"""
+    assert subprocess.run([sys.executable, "-c", program], cwd=tmp_path, timeout=60).returncode == 7
+
+
+def test_of_several_that_fail_to_close_each_is_told() -> None:
+    def stuck(name: str) -> Callable[[], None]:
+        def close() -> None:
+            raise OSError(name)
+
+        return close
+
+    kitchen = stacked(wrapper(close=hookimpl(stuck("outer"))), memory(close=stuck("inner")))
+    _ = kitchen.blob_store
+    with (
+        pytest.warns(CrucibleWarning, match=r"blob_store\.memory\.close: OSError: inner"),
+        pytest.raises(AdapterError, match="OSError: outer"),
+    ):
+        kitchen.close()
+    assert kitchen.left_open == []
+
+
+def test_a_failure_to_close_never_hides_the_first_one_and_is_told() -> None:
+    def close() -> None:
+        raise SystemExit(0)
+
+    def run() -> None:
+        with Kitchen({"blob_store": memory(close=close)}) as kitchen:
+            _ = kitchen.blob_store
+            raise ZeroDivisionError
+
+    warned = pytest.warns(CrucibleWarning, match=r"blob_store\.memory\.close: SystemExit: 0")
+    with warned, pytest.raises(ZeroDivisionError):
+        run()
+
+
+def test_ctrl_c_while_closing_is_ctrl_c_whatever_else_fails() -> None:
+    closed = []
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def inner() -> None:
+        closed.append("inner")
+        raise OSError("stuck")
+
+    kitchen = stacked(wrapper(close=hookimpl(interrupted)), memory(close=inner))
+    _ = kitchen.blob_store
+    with pytest.warns(CrucibleWarning, match="OSError: stuck"), pytest.raises(KeyboardInterrupt):
+        kitchen.close()
+    assert closed == ["inner"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system sends no such signal")
+def test_ctrl_c_ends_waiting_for_a_close_that_hangs(stuck: Stuck) -> None:
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        pytest.skip("this process was started deaf to Ctrl-C")
+    main = threading.get_ident()
+
+    def close() -> None:
+        signal.pthread_kill(main, signal.SIGINT)
+        stuck()
+
+    kitchen = Kitchen({"blob_store": memory(close=close)})
+    _ = kitchen.blob_store
+    with pytest.raises(KeyboardInterrupt):
+        kitchen.close()
+
+
+def test_no_thread_is_made_where_there_is_nothing_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise AssertionError
+
+    kitchen = Kitchen({"blob_store": memory()})
+    _ = kitchen.blob_store
+    monkeypatch.setattr(threading.Thread, "start", start)
+    kitchen.close()
+
+
+def test_where_no_thread_can_be_made_an_adapter_is_closed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed = []
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    kitchen = Kitchen({"blob_store": memory(close=lambda: closed.append(True))})
+    _ = kitchen.blob_store
+    monkeypatch.setattr(threading.Thread, "start", start)
+    kitchen.close()
+    assert closed == [True]
 
 
 # --- observers ---

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Concatenate, NoReturn, ParamSpec, TypeVar, cast
@@ -20,7 +21,8 @@ import pluggy
 from pydantic import GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import PydanticCustomError, core_schema
 
-from .errors import AdapterError, Unsupported, told
+from .closing import CLOSE_TIMEOUT, ends_in_time
+from .errors import AdapterError, AdapterTimeout, CrucibleWarning, Unsupported, told
 from .hookspecs import AdapterSpec, CallbackTraits
 from .masking import Secrets, clean, visible, without
 from .options import AdapterOptions
@@ -233,12 +235,13 @@ class Port:
         return removed
 
     def close(self) -> None:
-        """Close the adapter, then every adapter that was bound for its options."""
-        try:
-            if "close" in self._implemented:
-                self._run("close", {})
-        finally:
-            close_all(self._binding.children)
+        """Close the adapter, then every adapter that was bound for its options.
+
+        Raises:
+            AdapterError: one of them failed, the others are closed all the same.
+            AdapterTimeout: one of them took longer than `CLOSE_TIMEOUT`, 30 s, and was left.
+        """
+        raise_first(close_all([self], CLOSE_TIMEOUT))
 
     # --- calls ---
 
@@ -417,11 +420,48 @@ class Port:
         return {"use": self.adapter, **visible(self._opts)}
 
 
-def close_all(ports: Iterable[Port]) -> None:
-    """Close every port, whatever happens while closing another; then raise what failed."""
-    with contextlib.ExitStack() as stack:
-        for port in reversed([*ports]):
-            stack.callback(port.close)
+class LeftOpen(AdapterTimeout):
+    """An adapter did not close in time, so it was left as it is."""
+
+
+def close_all(ports: Iterable[Port], timeout: float) -> list[BaseException]:
+    """Close every port, whatever happens while closing another.
+
+    Args:
+        ports: the ports, in this order; those bound for the options of one come after it.
+        timeout: seconds that each is given.
+
+    Returns:
+        What failed: `AdapterError`s, `LeftOpen` for each that took too long, KeyboardInterrupt.
+    """
+    failures: list[BaseException] = []
+    for port in ports:
+        if "close" in port._implemented:
+            try:
+                if not ends_in_time(functools.partial(port._run, "close", {}), timeout):
+                    late = LeftOpen(f"did not end within {timeout:g} s, so it was left as it is")
+                    failures.append(port._explain(late, "close"))
+            except (AdapterError, KeyboardInterrupt) as error:
+                failures.append(error)
+        failures += close_all(port._binding.children, timeout)
+    return failures
+
+
+def raise_first(failures: Sequence[BaseException]) -> None:
+    """Raise the first failure, or Ctrl-C if it came; warn of the others."""
+    if not failures:
+        return
+    first = next((f for f in failures if isinstance(f, KeyboardInterrupt)), failures[0])
+    for failure in failures:
+        if failure is not first:
+            warn_of(failure)
+    raise first
+
+
+def warn_of(failure: BaseException) -> None:
+    """Tell of a failure that is not raised, since another one is."""
+    with contextlib.suppress(CrucibleWarning):  # where warnings are errors, that other one counts
+        warnings.warn(told(failure).partition(": ")[2], CrucibleWarning, stacklevel=3)
 
 
 def _unless_it_fails(tell: Callable[..., Mapping[str, Any]], *about: Any) -> Mapping[str, Any]:

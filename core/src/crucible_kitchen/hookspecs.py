@@ -138,8 +138,9 @@ class AdapterSpec(Protocol[OptsT]):
     def close(self, opts: OptsT) -> None:
         """Release what the adapter keeps under these options: connections, threads, buffers.
 
-        Called once when the kitchen closes, after everything written was flushed by its writer.
-        A later call may make the resources anew. Closing twice is fine.
+        Called once when the kitchen closes, after everything written was flushed by its writer, in
+        a thread of its own. One that takes longer than 30 s is left, and the process ends without
+        it. A later call may make the resources anew. Closing twice is fine.
         """
         ...
 

@@ -15,9 +15,11 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from .binding import PortT, bind, options_class, ports_in
+from .closing import CLOSE_TIMEOUT
 from .discovery import KNOWN_ADAPTERS, KNOWN_WRAPPERS, Catalog, by_preference, catalog
-from .dispatch import Port, close_all
+from .dispatch import LeftOpen, Port, close_all, raise_first, warn_of
 from .errors import (
+    AdapterError,
     AdapterLoadError,
     AdapterNotFound,
     BindError,
@@ -37,7 +39,7 @@ from .ports import (
     TrainingClient,
 )
 from .settings import Key, Settings, gather, in_code, miswritten
-from .spelling import nearest
+from .spelling import nearest, shortened
 from .telemetry import Observer, Observers
 from .validation import ModelT, error_of, validate
 
@@ -116,6 +118,8 @@ class Kitchen:
         self.settings = settings
         self._secrets = Secrets(settings.values)
         self.observers = Observers(functools.partial(self._secrets.masked, whole=True))
+        self.left_open: list[str] = []
+        """The adapters that did not close in time, as `port.adapter`."""
         self._traces: list[JsonLines] = []
         self._environ = os.environ if environ is None else environ
         self._lock = threading.RLock()
@@ -250,7 +254,7 @@ class Kitchen:
             complete = [n for n in installed if n not in ("noop", *KNOWN_WRAPPERS[name])]
             example = (complete or KNOWN_ADAPTERS[name][-1:])[0]
             lines.append(f'    {name} = "{example}"')
-            installed_for.append(f"installed for {name}: {', '.join(installed) or 'none'}")
+            installed_for.append(f"installed for {name}: {shortened(installed) or 'none'}")
             if example not in installed:
                 absent.append(f"crucible-adapter-{example}")
         text = (
@@ -401,16 +405,29 @@ class Kitchen:
         """Return the versions of the packages whose adapters were bound, inner ones included."""
         return dict(self._packages)
 
-    def close(self) -> None:
-        """Close every adapter that was bound. A later use binds anew."""
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Close every adapter that was bound. A later use binds anew.
+
+        Args:
+            timeout: seconds that each adapter is given. One that takes longer is left as it is, in
+                a thread that does not keep the process from ending, and is named in `left_open`.
+
+        Raises:
+            AdapterError: one of them failed, the others are closed all the same. Where several
+                did, it is the first, and each other one is a `CrucibleWarning`.
+            AdapterTimeout: one of them took longer than `timeout`.
+        """
         with self._lock:
             ports = [*self._extra, *self._ports.values()]
             self._ports, self._extra = {}, []
         try:
-            close_all(ports)
+            failures = close_all(ports, timeout)
         finally:
             for trace in self._traces:
                 self.observers.guarded(trace, "close", trace.close)
+        late = [failure for failure in failures if isinstance(failure, LeftOpen)]
+        self.left_open += [f"{failure.port}.{failure.adapter}" for failure in late]
+        raise_first(failures)
 
     def __enter__(self) -> Kitchen:
         return self
@@ -423,9 +440,10 @@ class Kitchen:
     ) -> None:
         try:
             self.close()
-        except Exception:
+        except AdapterError as failure:
             if error is None:  # never hide the first failure behind one of closing
                 raise
+            warn_of(failure)
 
 
 _KINDS = {kind.__name__: kind for kind in (AdapterNotFound, AdapterLoadError, BindError)}
