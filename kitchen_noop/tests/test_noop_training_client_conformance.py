@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from crucible_kitchen import Kitchen, TrainingClient
-from crucible_kitchen.testing import TrainingClientConformance
+from crucible_kitchen.testing import LEVEL, TrainingClientConformance
 
 from kitchen_noop import completer, training_client
 
 
 class TestNoop(TrainingClientConformance):
+    level = LEVEL
+
     @pytest.fixture
     def kitchen(self) -> Iterator[Kitchen]:
         adapters = {"training_client": training_client, "completer": completer}

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from crucible_kitchen import BlobStore
-from crucible_kitchen.testing import BlobStoreConformance, bound
+from crucible_kitchen.testing import LEVEL, BlobStoreConformance, bound
 
 Reopen = Callable[[], AbstractContextManager[BlobStore]]
 
 
 class TestLocalDisk(BlobStoreConformance):
     variant = "local disk"
+    level = LEVEL
 
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Reopen:
@@ -37,6 +38,7 @@ class TestLocalDisk(BlobStoreConformance):
 
 class TestMemory(BlobStoreConformance):
     variant = "memory"
+    level = LEVEL
 
     @pytest.fixture
     def reopen(self) -> Reopen:

@@ -30,7 +30,7 @@ from crucible_kitchen import (
     Unauthorized,
     Unavailable,
 )
-from crucible_kitchen.testing import BlobStoreConformance
+from crucible_kitchen.testing import LEVEL, BlobStoreConformance
 
 PAGE = 50  # of the server in conftest.py
 
@@ -336,6 +336,7 @@ def test_a_ping_asks_for_the_bucket_and_changes_nothing(store: BlobStore, endpoi
 
 class TestConformance(BlobStoreConformance):
     variant = "S3"
+    level = LEVEL
     max_examples = 5
     more_than_a_page = PAGE + 5
 

@@ -4,11 +4,12 @@ import threading
 import crucible_adapter_torch.completer
 import crucible_adapter_torch.training_client
 import pytest
-from crucible_kitchen.testing import TrainingClientConformance, bound
+from crucible_kitchen.testing import LEVEL, TrainingClientConformance, bound
 
 
 class TestEveryWeight(TrainingClientConformance):
     variant = "all weights"
+    level = LEVEL
 
     @pytest.fixture
     def reopen(self, tmp_path, models):

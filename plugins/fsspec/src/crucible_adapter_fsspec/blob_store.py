@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,6 +89,11 @@ def read_range(opts: Options, path: str, start: int, end: int | None) -> bytes:
     if start < 0 or (end is not None and end < 0):
         raise InvalidInput(f"a range must not be negative: {start} to {end}")
     return folder(opts).read(path, start, end)
+
+
+@hookimpl
+def clean(opts: Options, prefix: str, keep: Sequence[str], dry_run: bool) -> builtins.list[str]:
+    return folder(opts).clean(prefix, dry_run)  # nothing complete is ever removed
 
 
 @hookimpl

@@ -99,12 +99,12 @@ class LocalFolder:
 
     def clean(self, prefix: str, dry_run: bool) -> list[str]:
         """Remove what killed writers left; return the paths. See `AdapterSpec.clean`."""
-        return [
-            str(file)
-            for _, file in [*self._files(prefix)]
-            if is_temporary(file.name)
-            if _remove_left(file, surely=bool(prefix), dry_run=dry_run)
-        ]
+        left = [file for _, file in self._files(prefix) if is_temporary(file.name)]
+        removed = [file for file in left if _remove_left(file, bool(prefix), dry_run)]
+        if not dry_run:
+            for file in removed:
+                self._prune(file.parent)
+        return [str(file) for file in removed]
 
     def ping(self) -> None:
         """Try whether the folder can be written, or made."""

@@ -8,38 +8,58 @@ memory, and from there in one upload.
 from __future__ import annotations
 
 import errno
+import functools
 import io
+import os
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from crucible_kitchen import (
+    AdapterError,
     AdapterTimeout,
+    CrucibleWarning,
     InvalidInput,
     NotFound,
     Unauthorized,
     Unavailable,
+    explain_os_errors,
 )
 from fsspec import AbstractFileSystem
 
 from .data import PIECE, Data, pieces
-from .names import is_blob, parts_of, temporary_name
+from .names import is_blob, is_temporary, parts_of, temporary_name
 
 # Their uploads appear whole or not at all, and their `mv` copies.
 _OBJECT_STORES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "hf", "oss", "s3", "s3a"})
 
 # By their names, for the clients below fsspec need not be installed: those of the standard
-# library, botocore, aiohttp and azure-core.
-_NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError"})
+# library, botocore, aiohttp, azure-core and google-auth.
+_NO_CREDENTIALS = frozenset(
+    {
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "CredentialRetrievalError",
+        "TokenRetrievalError",
+        "SSOError",
+        "ClientAuthenticationError",
+        "GoogleAuthError",
+    }
+)
 _TOO_SLOW = frozenset({"ReadTimeoutError", "ConnectTimeoutError"})
 _NO_CONNECTION = frozenset(
     {"ConnectionError", "HTTPClientError", "ClientConnectionError", "ServiceRequestError"}
 )
 
 _PING_TIMEOUT = 5.0
+
+_Unfinished: TypeAlias = tuple[str, str, datetime, Callable[[], Any]]
+"""The path of what is being written, its name, when that began, and how to remove it."""
 
 
 class RemoteFolder:
@@ -48,10 +68,11 @@ class RemoteFolder:
     def __init__(self, fs: AbstractFileSystem, root: str) -> None:
         self._fs = fs
         self._root = root.rstrip("/") + "/"
+        self._name = fs.unstrip_protocol(root.rstrip("/"))
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
         at = self._locate(path)
-        with _explained(path):
+        with self._explained(path):
             size = self._size(path)
             if start == 0 and end is None:
                 return bytes(self._fs.cat_file(at))
@@ -61,12 +82,12 @@ class RemoteFolder:
 
     def stream(self, path: str, chunk_size: int) -> Iterator[bytes]:
         at = self._locate(path)
-        with _explained(path):
+        with self._explained(path):
             self._size(path)
             file = self._open(at)
         with file:
             while True:
-                with _explained(path):
+                with self._explained(path):
                     chunk = file.read(chunk_size)
                 if not chunk:
                     return
@@ -77,16 +98,12 @@ class RemoteFolder:
         if isinstance(data, bytes):
             self._publish(path, lambda name: self._fs.pipe_file(name, data), at)
             return
-        with tempfile.TemporaryDirectory(prefix="crucible-") as folder:
-            spooled = Path(folder, "blob")
-            with spooled.open("wb") as file:
-                for piece in pieces(data):
-                    file.write(piece)
-            options = self._upload_options(spooled.stat().st_size)
-            self._publish(path, lambda name: self._fs.put_file(str(spooled), name, **options), at)
+        with spooled(data) as file:
+            options = self._upload_options(os.path.getsize(file))
+            self._publish(path, lambda name: self._fs.put_file(file, name, **options), at)
 
     def exists(self, path: str) -> bool:
-        with _explained(path):
+        with self._explained(path):
             try:
                 self._size(path)
             except NotFound:
@@ -95,7 +112,7 @@ class RemoteFolder:
 
     def delete(self, path: str) -> None:
         if self.exists(path):
-            with _explained(path), suppress(FileNotFoundError):
+            with self._explained(path), suppress(FileNotFoundError):
                 self._fs.rm_file(self._locate(path))
 
     def list(self, prefix: str) -> list[str]:
@@ -103,12 +120,80 @@ class RemoteFolder:
         if above and not is_blob(above):
             return []
         try:
-            with _explained(prefix):
-                found = self._fs.find(self._root + above if above else self._root.rstrip("/"))
+            with self._explained(prefix):
+                at = self._root + above if above else self._root.rstrip("/")
+                found = self._fs.find(at, detail=True)
         except NotFound:
             return []
-        paths = (name.removeprefix(self._root) for name in found if name.startswith(self._root))
+        files = (name for name, info in found.items() if info["type"] == "file")
+        paths = (name.removeprefix(self._root) for name in files if name.startswith(self._root))
         return sorted(path for path in paths if path.startswith(prefix) and is_blob(path))
+
+    def clean(self, prefix: str, dry_run: bool) -> list[str]:
+        """Remove what killed writers left; return the names. See `AdapterSpec.clean`.
+
+        There are no locks, so without a prefix only what is older than a day.
+        """
+        removed = []
+        before = datetime.now(UTC) - timedelta(days=1)
+        with self._explained(prefix, "unfinished writes under"):
+            for path, name, begun, remove in [*self._unfinished(prefix)]:
+                if path.startswith(prefix) and (prefix or begun < before):
+                    if not dry_run:
+                        with suppress(FileNotFoundError):  # it has just been finished
+                            remove()
+                    removed.append(name)
+        return removed
+
+    def _unfinished(self, prefix: str) -> Iterator[_Unfinished]:
+        """Yield the uploads of several parts, or the temporary files, that are not finished."""
+        try:
+            if "s3" in self._fs.protocol:
+                yield from self._uploads(prefix)
+            elif self._renames():
+                yield from self._temporary_files(prefix)
+        except FileNotFoundError:  # nothing has been written yet
+            return
+        except (OSError, NotImplementedError) as error:
+            # Whoever may write need not be allowed to look, nor need each server be able to.
+            refused = isinstance(error, PermissionError | NotImplementedError)
+            if not refused and getattr(error, "errno", None) != errno.ENOSYS:
+                raise
+            where = self._fs.unstrip_protocol(self._root)
+            warnings.warn(
+                f"cannot look for unfinished writes in {where}: {error}",
+                CrucibleWarning,
+                stacklevel=2,
+            )
+
+    def _uploads(self, prefix: str) -> Iterator[_Unfinished]:
+        bucket, _, key = (self._root + prefix).partition("/")
+        place = {"Bucket": bucket, "Prefix": key}
+        more: dict[str, str] = {}
+        while True:
+            page = self._fs.call_s3("list_multipart_uploads", **place, **more)
+            for upload in page.get("Uploads", ()):
+                at = f"{bucket}/{upload['Key']}"
+                which = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
+                abort = functools.partial(
+                    self._fs.call_s3, "abort_multipart_upload", Bucket=bucket, **which
+                )
+                name = f"{self._fs.unstrip_protocol(at)} (upload {upload['UploadId']})"
+                yield at.removeprefix(self._root), name, upload["Initiated"], abort
+            if not page.get("IsTruncated"):
+                return
+            more = {
+                "KeyMarker": page["NextKeyMarker"],
+                "UploadIdMarker": page["NextUploadIdMarker"],
+            }
+
+    def _temporary_files(self, prefix: str) -> Iterator[_Unfinished]:
+        for at in self._fs.find((self._root + prefix).rpartition("/")[0]):
+            if at.startswith(self._root) and is_temporary(at.rpartition("/")[2]):
+                begun = self._fs.modified(at)
+                begun = begun if begun.tzinfo else begun.replace(tzinfo=UTC)
+                remove = functools.partial(self._fs.rm_file, at)
+                yield at.removeprefix(self._root), self._fs.unstrip_protocol(at), begun, remove
 
     def ping(self) -> None:
         """Ask for the bucket or, where the first write makes the root, for the root."""
@@ -127,11 +212,33 @@ class RemoteFolder:
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
         asking.join(_PING_TIMEOUT)
-        with _explained(self._fs.unstrip_protocol(asked), "store"):
+        with self._explained(self._fs.unstrip_protocol(asked), "store"):
             if asking.is_alive():
                 raise TimeoutError(f"no answer within {_PING_TIMEOUT} s")
             for error in failed:
                 raise error
+
+    @contextmanager
+    def _explained(
+        self, path: str, what: str = "blob", *, no_effect: bool | None = None
+    ) -> Iterator[None]:
+        """Turn what file systems and the clients below them raise into what the contract says."""
+        where = f"{what} {path!r} in {self._name}"
+        # s3fs makes EBUSY of a server's "slow down" and "service unavailable", and EREMOTEIO of
+        # an "internal server error", which it counts among those that pass, too.
+        with explain_os_errors(where, no_effect=no_effect):
+            try:
+                yield
+            except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+                if isinstance(error, AdapterError):
+                    raise
+                raise InvalidInput(
+                    f"blob path {path!r}: {error} is a blob or a folder already"
+                ) from error
+            except Exception as error:
+                if (kind := _kind_of(error)) is None:
+                    raise
+                raise kind(f"{where}: {error}", no_effect=no_effect) from error
 
     def _locate(self, path: str) -> str:
         return self._root + "/".join(parts_of(path))
@@ -155,20 +262,23 @@ class RemoteFolder:
         """Upload under the blob's own name where uploads are atomic, else under another name
         first. A name that only `rename` can give to a whole file never holds a part.
         """
-        with _explained(path):
-            if not self._renames():
+        if not self._renames():
+            with self._explained(path):
                 upload(at)
-                return
-            self._refuse_folder(path, at)  # or the file would be moved into it
-            temporary = self._root + temporary_name()
-            try:
-                self._fs.makedirs(at.rpartition("/")[0], exist_ok=True)
+            return
+        folder = at.rpartition("/")[0]
+        temporary = f"{folder}/{temporary_name()}"  # where `clean` of this path looks
+        try:
+            with self._explained(path, no_effect=True):
+                self._refuse_folder(path, at)  # or the file would be moved into it
+                self._fs.makedirs(folder, exist_ok=True)
                 upload(temporary)
+            with self._explained(path):
                 self._fs.mv(temporary, at)
-            except BaseException:
-                with suppress(Exception):
-                    self._fs.rm_file(temporary)
-                raise
+        except BaseException:
+            with suppress(Exception):
+                self._fs.rm_file(temporary)
+            raise
 
     def _upload_options(self, size: int) -> dict[str, int]:
         if "s3" not in self._fs.protocol:
@@ -190,6 +300,39 @@ class RemoteFolder:
         return not protocols.isdisjoint(_OBJECT_STORES)
 
 
+@contextmanager
+def spooled(data: Data) -> Iterator[str]:
+    """Write data to a file of this machine and give its path, under which it can be read once.
+
+    Where the system can open an open file, the file has no name that a killed process would leave.
+    """
+    with explain_os_errors("there is no folder for temporary files", no_effect=True):
+        where = f"cannot keep a blob in {tempfile.gettempdir()} until its upload"
+    local = functools.partial(explain_os_errors, where, no_effect=True)
+    with ExitStack() as stack:
+        with local():
+            if os.path.exists("/dev/fd"):
+                file: Any = tempfile.TemporaryFile()  # noqa: SIM115
+                path = f"/dev/fd/{file.fileno()}"
+            else:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="crucible-"))
+                path = str(Path(folder, "blob"))
+                file = Path(path).open("wb")  # noqa: SIM115
+        stack.callback(_close, file)
+        for piece in pieces(data):
+            with local():
+                file.write(piece)
+        with local():
+            file.flush()
+            file.seek(0)  # of which there may be one for all
+        yield path
+
+
+def _close(file: BinaryIO) -> None:
+    with suppress(OSError):  # it writes what is left, for which there is no space, again
+        file.close()
+
+
 class MemoryFolder(RemoteFolder):
     """The blobs under a root of fsspec's `memory://`, which this process alone can see.
 
@@ -200,7 +343,7 @@ class MemoryFolder(RemoteFolder):
 
     def stream(self, path: str, chunk_size: int) -> Iterator[bytes]:
         at = self._locate(path)
-        with _explained(path):
+        with self._explained(path):
             self._size(path)
             content = self._fs.store[self._fs._strip_protocol(at)].getbuffer()
         for start in range(0, len(content), chunk_size):
@@ -210,37 +353,19 @@ class MemoryFolder(RemoteFolder):
         content = b"".join(pieces(data))
         at = self._locate(path)
         self._refuse_folder(path, at)  # which would take the blob, and hide it
-        with _explained(path):
+        with self._explained(path):
             self._fs.pipe_file(at, content)
 
     def _open(self, at: str) -> BinaryIO:
         return io.BytesIO(self._fs.cat_file(at))
 
 
-_PASSING = (errno.EBUSY, errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO))  # of Linux alone
-
-
-@contextmanager
-def _explained(path: str, what: str = "blob") -> Iterator[None]:
-    """Turn what file systems and the clients below them raise into what the contract says."""
-    try:
-        yield
-    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-        raise InvalidInput(f"blob path {path!r}: {error} is a blob or a folder already") from error
-    except FileNotFoundError as error:
-        raise NotFound(f"{what} {path!r}: {error}") from error
-    except PermissionError as error:
-        raise Unauthorized(f"{what} {path!r}: {error}") from error
-    except TimeoutError as error:
-        raise AdapterTimeout(f"{what} {path!r}: {error}") from error
-    except Exception as error:
-        names = {cls.__name__ for cls in type(error).__mro__}
-        if names & _NO_CREDENTIALS:
-            raise Unauthorized(f"{what} {path!r}: {error}") from error
-        if names & _TOO_SLOW:
-            raise AdapterTimeout(f"{what} {path!r}: {error}") from error
-        # s3fs makes EBUSY of a server's "slow down" and "service unavailable", and EREMOTEIO of
-        # an "internal server error", which it counts among those that pass, too.
-        if names & _NO_CONNECTION or getattr(error, "errno", None) in _PASSING:
-            raise Unavailable(f"{what} {path!r}: {error}") from error
-        raise
+def _kind_of(error: Exception) -> type[AdapterError] | None:
+    """Return what an error of a client stands for that is none of the operating system."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if names & _NO_CREDENTIALS:
+        return Unauthorized
+    if names & _TOO_SLOW:
+        return AdapterTimeout
+    is_ours = isinstance(error, AdapterError | TimeoutError)
+    return Unavailable if names & _NO_CONNECTION and not is_ours else None
