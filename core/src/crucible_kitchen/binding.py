@@ -6,6 +6,7 @@ call: pluggy lets most of these mistakes pass, and they would fail later or neve
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ import pluggy
 from pydantic import BaseModel
 
 from .dispatch import Binding, Port
-from .errors import BindError
+from .errors import BindError, told
 from .hookspecs import PROJECT, AdapterSpec
 from .masking import Secrets
 from .options import AdapterOptions
@@ -27,13 +28,36 @@ PortT = TypeVar("PortT", bound=Port)
 _MARK = f"{PROJECT}_impl"
 
 
+def label_of(adapter: Any) -> str:
+    """Return the name of a module or an object, or that of its class; for messages."""
+    try:
+        name = adapter.__name__
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        name = None
+    return name if isinstance(name, str) and name else type(adapter).__name__
+
+
+@contextlib.contextmanager
+def _looked_at(label: str) -> Iterator[None]:
+    """Make whatever an adapter raises while it is looked at a mistake in it."""
+    try:
+        yield
+    except (BindError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise BindError(f"adapter {label!r} raised {told(error)} when it was looked at") from error
+
+
 def options_class(adapter: Any, label: str) -> type[AdapterOptions]:
     """Return the adapter's `Options`, or the empty ones.
 
     Raises:
         BindError: `Options` is not a class derived from `AdapterOptions`, or has a field `use`.
     """
-    options = getattr(adapter, "Options", AdapterOptions)
+    with _looked_at(label):
+        options = getattr(adapter, "Options", AdapterOptions)
     if not (isinstance(options, type) and issubclass(options, AdapterOptions)):
         raise BindError(
             f"adapter {label!r}: Options must be a class derived from "
@@ -66,38 +90,40 @@ def bind(
     Raises:
         BindError: the adapter breaks the contract; the message lists every way in which it does.
     """
-    secrets = Secrets() if secrets is None else secrets
-    secrets.learn(opts)
-    given = getattr(opts, "inner", None)
-    if isinstance(given, list | tuple) and given:
-        given = given[0]
-    inner = given if isinstance(given, port) else None
-    found = list(problems(port, adapter, composes=inner is not None))
-    if found:
-        if isinstance(given, Port) and inner is None:
-            found.append(f"its inner is a {given.name}, which cannot serve what it leaves out")
-        listed = found[0] if len(found) == 1 else "".join(f"\n  - {p}" for p in found)
-        raise BindError(f"{label!r} is no {port.name} adapter: {listed}")
+    with _looked_at(label):
+        secrets = Secrets() if secrets is None else secrets
+        secrets.learn(opts)
+        given = getattr(opts, "inner", None)
+        if isinstance(given, list | tuple) and given:
+            given = given[0]
+        inner = given if isinstance(given, port) else None
+        found = list(problems(port, adapter, composes=inner is not None))
+        if found:
+            if isinstance(given, Port) and inner is None:
+                found.append(f"its inner is a {given.name}, which cannot serve what it leaves out")
+            listed = found[0] if len(found) == 1 else "".join(f"\n  - {p}" for p in found)
+            raise BindError(f"{label!r} is no {port.name} adapter: {listed}")
 
-    manager = pluggy.PluginManager(PROJECT)
-    for spec in (port.spec, port.optional, AdapterSpec):
-        manager.add_hookspecs(spec)
-    manager.register(adapter, name=label)
-    return port(
-        Binding(
-            adapter=adapter,
-            opts=opts,
-            label=label,
-            hooks=manager.hook,
-            implemented={
-                name: _left_out(port, name, function) for name, function in marked(adapter).items()
-            },
-            inner=inner,
-            children=tuple(ports_in(opts)),
-            observers=observers if observers is not None else Observers(),
-            secrets=secrets,
+        manager = pluggy.PluginManager(PROJECT)
+        for spec in (port.spec, port.optional, AdapterSpec):
+            manager.add_hookspecs(spec)
+        manager.register(adapter, name=label)
+        return port(
+            Binding(
+                adapter=adapter,
+                opts=opts,
+                label=label,
+                hooks=manager.hook,
+                implemented={
+                    name: _left_out(port, name, function)
+                    for name, function in marked(adapter).items()
+                },
+                inner=inner,
+                children=tuple(ports_in(opts)),
+                observers=observers if observers is not None else Observers(),
+                secrets=secrets,
+            )
         )
-    )
 
 
 def marked(adapter: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from .closing import CLOSE_TIMEOUT, ends_in_time
 from .errors import AdapterError, AdapterTimeout, CrucibleWarning, Unsupported, told
 from .hookspecs import AdapterSpec, CallbackTraits
-from .masking import Secrets, clean, visible, without
+from .masking import Secrets, clean, visible
 from .options import AdapterOptions
 from .streams import Stream
 from .telemetry import Observers, Span
@@ -348,10 +348,12 @@ class Port:
         """Raise what a caller is to see of an error."""
         if (translated := self._translate(error, callback)) is error:
             raise translated  # with the cause that it has
-        raise translated from translated.__cause__ or without(error, self._binding.secrets)
+        raise translated from translated.__cause__
 
     def _translate(self, error: BaseException, callback: str) -> AdapterError:
-        """Explain an error, even an `AdapterError` of the adapter's own that is broken itself."""
+        """Explain an error, even one that fails when it is looked at; that one is no cause, then,
+        since what it holds cannot be masked.
+        """
         try:
             return self._explain(error, callback)
         except KeyboardInterrupt:

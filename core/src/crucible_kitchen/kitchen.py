@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from .binding import PortT, bind, options_class, ports_in
+from .binding import PortT, bind, label_of, options_class, ports_in
 from .closing import CLOSE_TIMEOUT
 from .discovery import KNOWN_ADAPTERS, KNOWN_WRAPPERS, Catalog, by_preference, catalog
 from .dispatch import LeftOpen, Port, close_all, raise_first, warn_of
@@ -302,7 +302,7 @@ class Kitchen:
         """Bind one adapter. Mistakes leave as a ValidationError, to which pydantic adds where."""
         table = dict(value) if isinstance(value, Mapping) else {"use": value}
         use = table.pop("use", None)
-        if use is None or use == "":
+        if use is None or (isinstance(use, str) and not use):
             near = nearest("use", table)
             hint = f"; did you mean 'use', not {near!r}?" if near else ""
             raise PydanticCustomError(
@@ -319,15 +319,15 @@ class Kitchen:
                 raise BindError(f"name the adapter by a text, not a {type(use).__name__}")
             else:
                 adapter = use
-                label = getattr(use, "__name__", type(use).__name__)
+                label = label_of(use)
             options = options_class(adapter, label)
         except CrucibleError as error:
             raise _carried(error) from error
         try:
             opts = validate(options, table, self._context(), label)
-        except ValidationError:
+        except (ValidationError, KeyboardInterrupt):
             raise
-        except Exception as error:  # in a validator of the adapter's own
+        except BaseException as error:  # in a validator of the adapter's own
             # Without the error's text, which may repeat a value.
             broken = BindError(f"the Options of {label!r} raised {_named(error)}")
             broken.__cause__ = error
@@ -456,7 +456,7 @@ def _carried(error: CrucibleError) -> PydanticCustomError:
     )
 
 
-def _named(error: Exception) -> str:
+def _named(error: BaseException) -> str:
     """Return what an error may be told by: not by its text, which may repeat a value."""
     name = type(error).__name__
     # This one is about the class alone.
