@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
 import subprocess
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +16,10 @@ from typing import Any
 import pytest
 from conftest import COMMAND, Crucible, clean_environ
 from crucible_kitchen import AdapterError, AdapterOptions, BlobStore, Event, Kitchen, hookimpl
-from crucible_kitchen.observers.jsonl import JsonLines, encode
+from crucible_kitchen.cli.trace import _columns, _read
+from crucible_kitchen.observers.durations import duration
+from crucible_kitchen.observers.jsonl import JsonLines, encode, read
+from crucible_kitchen.observers.profile import profile
 from crucible_kitchen.workflows import run_in
 
 Mistake = Callable[..., str]
@@ -126,7 +131,9 @@ def test_the_time_of_a_wrapper_is_a_row_of_its_own(crucible: Crucible, tmp_path:
     rows = re.findall(r"^blob_store +(\S+) +(around )?write ", told, re.M)
     assert rows == [("counting", "around "), ("noop", "")]
     shown = on_a_terminal(tmp_path, "trace", "t.jsonl")
-    assert re.search(r"^ blob_store +[\d.]+ .*\n  counting around .*\n   write ", shown, re.M)
+    assert re.search(
+        r"^ blob_store +[\d.]+ .*\n  counting around .*\n(?:   .*\n)*?   write ", shown, re.M
+    )
 
 
 def test_an_error_is_counted(crucible: Crucible, tmp_path: Path) -> None:
@@ -184,7 +191,7 @@ class TestMistakes:
 
     def test_a_folder(self, mistake: Mistake, tmp_path: Path) -> None:
         (tmp_path / "t.jsonl").mkdir()
-        assert "t.jsonl cannot be read: Is a directory" in mistake("trace", "t.jsonl")
+        assert "t.jsonl cannot be read: it is a folder, not a file" in mistake("trace", "t.jsonl")
 
     def test_a_torn_last_line_is_left_out_and_told(
         self, crucible: Crucible, tmp_path: Path
@@ -300,3 +307,105 @@ class TestTable:
         path = os.pathsep.join([str(folder / "hides"), os.environ.get("PYTHONPATH", "")])
         said = mistake("run", "observe.otel=true", PYTHONPATH=path)
         assert "pip install 'crucible-kitchen[otel]' (from argument observe.otel=)" in said
+
+
+# --- a trace that is anything but one ---
+
+
+def event(name: str = "adapter.call", time: Any = 5.0, span: Any = 1, **about: Any) -> str:
+    attributes = {"port": "blob_store", "adapter": "a", "callback": "read", **about}
+    line = {"trace": "t", "event": name, "time": time, "span": span, "parent": None}
+    return json.dumps({**line, "attributes": attributes})
+
+
+GOOD = event(duration_s=2.0)
+
+
+def shown(folder: Path, *lines: str) -> tuple[int, str]:
+    """Return how many lines of a trace are left out, and what is shown of the others."""
+    (folder / "t.jsonl").write_text("".join(f"{line}\n" for line in lines), errors="surrogatepass")
+    found, left_out = _read(folder / "t.jsonl")
+    result = profile(found)
+    rows = [_columns(row, result) for row in result.rows]
+    return left_out, f"{duration(result.elapsed)} {rows}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        event(time=10**400),
+        event(time=1e300),
+        event(time=-1e13),
+        event(time=0).replace('"time": 0', '"time": 1e999'),
+        event(time=0).replace('"time": 0', f'"time": {"9" * 5000}'),
+        event(more=0).replace('"more": 0', f'"more": {"9" * 5000}'),
+        event(more=0).replace('"more": 0', f'"more": {"[" * 100_000}'),
+        event(name=None),  # type: ignore[arg-type]
+        "[" * 100_000,
+        '{"trace": ' * 100_000,
+        "\ud800",
+        "\0",
+    ],
+    ids=lambda line: line[:30],
+)
+def test_a_line_that_is_no_event_is_left_out_and_counted(tmp_path: Path, line: str) -> None:
+    assert shown(tmp_path, line, GOOD, line) == (2, *shown(tmp_path, GOOD)[1:])
+
+
+@pytest.mark.parametrize("seconds", [10**400, 1e300, -1, 1e12, "2", None, [[2]]])
+def test_a_duration_that_is_none_counts_as_no_time(tmp_path: Path, seconds: Any) -> None:
+    assert shown(tmp_path, event(duration_s=seconds)) == shown(tmp_path, event(duration_s=0))
+
+
+def test_what_is_counted_are_numbers_that_can_be_added(tmp_path: Path) -> None:
+    many = [event(span=number, failed=10**4299, duration_s=1.0) for number in range(20)]
+    assert "'20', '0'" in shown(tmp_path, *many)[1]
+
+
+def test_names_that_are_no_texts_are_question_marks(tmp_path: Path) -> None:
+    deep: Any = 1
+    for _ in range(400):
+        deep = [deep]
+    for name in (deep, None, 5, {"a": 1}):
+        line = event(port=name, adapter=name, callback=name, duration_s=1.0)
+        assert "['?', '?', '?', '1'" in shown(tmp_path, line)[1]
+
+
+def test_a_line_without_an_end_is_left_out_without_being_held(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    with file.open("wb") as lines:
+        lines.write(f"{GOOD}\n".encode())
+        lines.truncate(2**26)
+    tracemalloc.start()
+    try:
+        assert [line is None for line in read(file)] == [False, True]
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_no_file_is_not_waited_for(plain_crucible: Crucible, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, kind in (("pipe", "a pipe"), ("/dev/zero", "a device"), (".", "a folder")):
+        outcome = plain_crucible("trace", name, timeout=20)
+        said = f"error: {name} cannot be read: it is {kind}, not a file\n"
+        assert (outcome.code, outcome.err) == (2, said)
+
+
+def test_nothing_is_written_to_a_pipe_that_nobody_reads(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="it is a pipe, not a file"):
+        JsonLines(tmp_path / "pipe")
+
+
+def test_of_many_runs_ten_are_named(tmp_path: Path, plain_crucible: Crucible) -> None:
+    starts = [event("workflow.start", run_id=f"run{number}", span=None) for number in range(500)]
+    lines = [line.replace('"t"', f'"t{number}"') for number, line in enumerate(starts)]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    outcome = plain_crucible("trace", "t.jsonl")
+    assert outcome.out.startswith("run499\nt.jsonl has more, see --run: run0, run1, ")
+    assert " and 489 more\n" in outcome.out
+    outcome = plain_crucible("trace", "t.jsonl", "--run", "run77x")
+    assert outcome.code == 2
+    assert "no events of the run 'run77x'; it has run77, " in outcome.err
+    assert "and 490 more" in outcome.err

@@ -1,7 +1,8 @@
-"""Reading a file that somebody named, whatever it turns out to be."""
+"""Files that somebody named, whatever they turn out to be."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -25,6 +26,18 @@ def open_named(path: Path) -> BinaryIO:
         return os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb")
     except ValueError:  # a NUL, or what the locale cannot write
         raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
+
+
+def refuse_pipe(path: Path) -> None:
+    """Refuse to write to a pipe that no shell opened: nobody may read it, and a write waits.
+
+    Raises:
+        OSError: it is one.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.stat(path).st_mode
+        if stat.S_ISFIFO(mode) and not _is_of_a_shell(path, mode):
+            raise OSError(errno.EINVAL, "it is a pipe, not a file", str(path))
 
 
 def _is_of_a_shell(path: Path, mode: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 LISTED = 10
@@ -18,7 +18,13 @@ def nearest(name: Any, known: Iterable[str]) -> str:
 def listed(name: Any, known: Iterable[str], between: str = ", ") -> str:
     """Return the known names for a message: of many, the nearest ten and how many others."""
     names = list(known)
-    if len(names) <= LISTED:
-        return between.join(names)
-    near = difflib.get_close_matches(str(name), names, LISTED, cutoff=0.0)
-    return f"{between.join(near)} and {len(names) - len(near):,} more"
+    if len(names) > LISTED:
+        near = difflib.get_close_matches(str(name), names, LISTED, cutoff=0.0)
+        names = [*near, *(other for other in names if other not in near)]
+    return shortened(names, between)
+
+
+def shortened(names: Sequence[str], between: str = ", ") -> str:
+    """Return names for a message: of many the first ten, and how many others there are."""
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return f"{between.join(names[:LISTED])}{more}"

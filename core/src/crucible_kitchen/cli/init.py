@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import textwrap
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +20,7 @@ from ..errors import ConfigurationError, CrucibleError
 from ..masking import is_secret, shown
 from ..observers.config import ObserveConfig
 from ..options import variables
+from ..spelling import shortened
 from ..workflows import WorkflowConfig, config_class, find
 from .console import note
 from .toml import toml
@@ -37,7 +40,16 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Write a commented crucible.toml to start from."""
-    if path.exists() and not force:
+    try:
+        # Not Path.exists, to which a name that is too long does not exist, or is an error.
+        kind = os.stat(path).st_mode
+    except FileNotFoundError:
+        kind = None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
+    if kind is not None and not stat.S_ISREG(kind):
+        raise ConfigurationError(f"{path} exists and is not a file; choose another name")
+    if kind is not None and not force:
         raise ConfigurationError(f"{path} exists; choose another name, or --force to replace it")
     text = "\n".join(_lines(workflow)) + "\n"
     try:
@@ -94,7 +106,7 @@ def _adapter(found: Catalog, port: str) -> Iterator[str]:
     name, *others = installed
     yield f"[adapters.{port}]"
     yield f"use = {json.dumps(name)}" + (
-        f"  # also installed: {', '.join(others)}" if others else ""
+        f"  # also installed: {shortened(others)}" if others else ""
     )
     try:
         options = options_class(found.find(port, name).load(), name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -12,12 +14,16 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigurationError
+from ..extent import unfit
 from ..ports import PORTS
 from ..printable import printable
 from ..version import __version__
 from .console import note
 
 app = typer.Typer(help="Start a package.", rich_markup_mode=None, no_args_is_help=True)
+
+LONGEST = 100
+"""How many letters a name may have, so that the names of files and folders have room for it."""
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -45,9 +51,18 @@ def adapter(
     A file that is there already, and says something else, is replaced only after asking.
     """
     ports = _checked(name, port or [])
+    for _, why in unfit(author):
+        raise ConfigurationError(f"--author {why}")
     target = folder or Path(f"crucible-adapter-{name}")
-    if target.exists() and not target.is_dir():
-        raise ConfigurationError(f"{target} exists and is no folder; choose another with --folder")
+    try:
+        if not stat.S_ISDIR(os.stat(target).st_mode):
+            raise ConfigurationError(
+                f"{target} exists and is not a folder; choose another with --folder"
+            )
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ConfigurationError(f"{target} cannot be written: {error.strerror}") from None
     try:
         import copier
     except ImportError as error:
@@ -80,6 +95,9 @@ def _put(made: Path, target: Path) -> list[Path]:
         ConfigurationError: files would be replaced, and there is nobody to ask.
     """
     files = [path.relative_to(made) for path in sorted(made.rglob("*")) if path.is_file()]
+    for path in files:
+        if (target / path).exists() and not (target / path).is_file():
+            raise ConfigurationError(f"{target / path} exists and is not a file")
     others = [
         path
         for path in files
@@ -106,6 +124,8 @@ def _may_replace(path: Path) -> bool:
 
 
 def _checked(name: str, ports: list[str]) -> list[str]:
+    if len(name) > LONGEST:
+        raise ConfigurationError(f"{name[:20]!r}... has more than {LONGEST} letters")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise ConfigurationError(
             f"{name!r} cannot be the name of a package; use lower-case letters, digits and single "

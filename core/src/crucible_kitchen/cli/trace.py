@@ -15,6 +15,7 @@ from ..observers.durations import duration
 from ..observers.jsonl import Line, read
 from ..observers.profile import WAITING, Callee, Profile, Row, Trace, profile, traces
 from ..ports import PORTS
+from ..spelling import listed, shortened
 from .console import Text, console, note, table
 
 BAR = 24
@@ -50,30 +51,39 @@ def trace(
 
 def _read(file: Path) -> tuple[list[Trace], int]:
     """Return the traces in a file, and how many of its lines are none."""
+    count = good = 0
+
+    def lines() -> Iterator[Line]:
+        nonlocal count, good
+        for line in read(file):
+            count += 1
+            if line is not None:
+                good += 1
+                yield line
+
     try:
-        lines = list(read(file))
+        found = traces(lines())
     except FileNotFoundError:
         raise ConfigurationError(
             f"there is no file {str(file)!r}; `crucible run --trace {file}` writes one"
         ) from None
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from None
-    good: list[Line] = [line for line in lines if line is not None]
-    if not lines:
+    if not count:
         raise ConfigurationError(f"{file} is empty: no event has been written to it yet")
     if not good:
         raise ConfigurationError(
             f"{file} is no trace: none of its lines is an event; `crucible run --trace FILE` "
             "writes one"
         )
-    return traces(good), len(lines) - len(good)
+    return found, count - good
 
 
 def _chosen(file: Path, found: Sequence[Trace], run_id: str | None) -> list[Trace]:
     """Return the attempts at a run: the one of this id, or the last of the file."""
     known = list(dict.fromkeys(run for trace in found for run in trace.runs))
     if run_id is not None and run_id not in known:
-        there = f"it has {', '.join(known)}" if known else "it has events of no run"
+        there = f"it has {listed(run_id, known)}" if known else "it has events of no run"
         raise ConfigurationError(f"{file} has no events of the run {run_id!r}; {there}")
     wanted = {run_id} if run_id is not None else set(found[-1].runs)
     return [trace for trace in found if wanted & set(trace.runs)] or [found[-1]]
@@ -83,12 +93,12 @@ def _chosen(file: Path, found: Sequence[Trace], run_id: str | None) -> list[Trac
 
 
 def _head(file: Path, found: Sequence[Trace], attempts: Sequence[Trace]) -> Iterator[Text]:
-    runs = list(dict.fromkeys(run for trace in attempts for run in trace.runs))
+    runs = dict.fromkeys(run for trace in attempts for run in trace.runs)
     others = dict.fromkeys(run for trace in found for run in trace.runs if run not in runs)
     more = f"  in {len(attempts)} attempts" if len(attempts) > 1 else ""
-    yield Text.assemble((", ".join(runs) or "no run", "bold"), (more, "dim"))
+    yield Text.assemble((shortened([*runs]) or "no run", "bold"), (more, "dim"))
     if others:
-        yield Text(f"{file} has more, see --run: {', '.join(others)}", "dim")
+        yield Text(f"{file} has more, see --run: {shortened([*others])}", "dim")
 
 
 def _print_parts(result: Profile) -> None:

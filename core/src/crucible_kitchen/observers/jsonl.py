@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files import open_named, refuse_pipe
 from ..telemetry import Event
 
 
@@ -60,6 +61,7 @@ class JsonLines:
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            refuse_pipe(self.path)
             self._file = os.open(self.path, flags, 0o666)
             if _is_torn(self._file):
                 os.write(self._file, b"\n")
@@ -115,6 +117,13 @@ def _finite(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+LONGEST = 2**20
+"""How many bytes of a line are read: a longer one is no event."""
+
+LATEST = 1e12
+"""What times are below, in seconds since 1970, and durations, too: some 30,000 years."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line of a trace: an event, and which observer wrote it."""
@@ -124,14 +133,18 @@ class Line:
 
 
 def read(path: Path) -> Iterator[Line | None]:
-    """Yield each line of a file that holds traces, None for one that is none.
+    """Yield each line of a file that holds traces, None for one that is something else.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is not a file.
     """
-    with path.open("rb") as lines:
-        for line in lines:
-            if line.strip():
+    with open_named(path) as lines:
+        while line := lines.readline(LONGEST):
+            if len(line) == LONGEST and line[-1:] != b"\n":
+                while (rest := lines.readline(LONGEST)) and rest[-1:] != b"\n":
+                    pass  # it is read by and by, for it may have no end
+                yield None
+            elif line.strip():
                 yield decode(line)
 
 
@@ -146,7 +159,7 @@ def decode(line: bytes) -> Line | None:
                 "span": None | int() as span,
                 "parent": None | int() as parent,
                 "attributes": dict(about),
-            } if math.isfinite(time):
+            } if abs(time) < LATEST:
                 return Line(trace, Event(name, about, float(time), span, parent))
     except (ValueError, OverflowError, RecursionError):
         pass

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from ..errors import NotFound
-from .jsonl import Line
+from ..telemetry import Event
+from .jsonl import LATEST, Line
 
 WAITING = ("training_client", "await_")
 """The callback in which a caller does nothing but wait for a backend."""
@@ -95,6 +98,10 @@ class Profile:
     ended: str | None
 
 
+USED = ("port", "adapter", "callback", "duration_s", "failed", "error")
+"""Attributes that are kept of an event: a trace may have millions."""
+
+
 @dataclass(slots=True)
 class Trace:
     """The events that one observer wrote: of a run, or of one attempt at it."""
@@ -104,10 +111,13 @@ class Trace:
     lines: list[Line] = field(default_factory=list)
 
     def add(self, line: Line) -> None:
-        self.lines.append(line)
-        run_id = line.event.attributes.get("run_id")
-        if line.event.name == "workflow.start" and isinstance(run_id, str):
+        event = line.event
+        run_id = event.attributes.get("run_id")
+        if event.name == "workflow.start" and isinstance(run_id, str):
             self.runs.append(run_id)
+        used = {name: event.attributes[name] for name in USED if name in event.attributes}
+        slim = Event(sys.intern(event.name), used, event.time, event.span, event.parent)
+        self.lines.append(Line(self.name, slim))
 
 
 def traces(lines: Iterable[Line]) -> list[Trace]:
@@ -167,26 +177,33 @@ def _ended(attempt: Trace) -> str | None:
     for line in reversed(attempt.lines):
         if line.event.name == "workflow.run":
             error = line.event.attributes.get("error")
-            return None if error is None else str(error)
+            return None if error is None else _text(error)
     return "unfinished"
 
 
 def _interval(line: Line) -> Interval:
     seconds = line.event.attributes.get("duration_s", 0.0)
-    known = isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0
-    return (line.event.time - (seconds if known else 0.0), line.event.time)
+    known = isinstance(seconds, int | float) and 0 <= seconds < LATEST
+    return (line.event.time - (float(seconds) if known else 0.0), line.event.time)
 
 
 def _call(line: Line, interval: Interval) -> _Call:
     event, about = line.event, line.event.attributes
-    port, adapter, callback = (str(about.get(key)) for key in ("port", "adapter", "callback"))
+    port, adapter, callback = (_text(about.get(key)) for key in ("port", "adapter", "callback"))
     failed, error = about.get("failed"), about.get("error")
     return _Call(
         Callee(port, adapter, event.name == "adapter.around", callback),
         None if event.parent is None else (line.trace, event.parent),
         interval,
-        failed if isinstance(failed, int) else int(bool(error) and error != NotFound.__name__),
+        failed
+        if isinstance(failed, int) and 0 <= failed < LATEST
+        else int(bool(error) and error != NotFound.__name__),
     )
+
+
+def _text(value: Any) -> str:
+    """Return a text once for all events that have it, and `?` for what is no text."""
+    return sys.intern(value) if isinstance(value, str) else "?"
 
 
 def _rows(calls: dict[Number, _Call]) -> Iterator[Row]:
