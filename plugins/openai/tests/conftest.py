@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -181,8 +182,8 @@ class StubServer(ThreadingHTTPServer):
         pass  # the client hung up, which tests do
 
 
-@pytest.fixture
-def stub() -> Iterator[Stub]:
+@contextmanager
+def serving() -> Iterator[Stub]:
     server = StubServer(("127.0.0.1", 0), Exchange)
     server.stub = Stub(f"http://127.0.0.1:{server.server_port}/v1")
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -192,6 +193,19 @@ def stub() -> Iterator[Stub]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    with serving() as stub:
+        yield stub
+
+
+@pytest.fixture(scope="module")
+def liar() -> Iterator[Stub]:
+    """A stub that a whole module shares: binding the adapter takes longer than most lies."""
+    with serving() as stub:
+        yield stub
 
 
 @pytest.fixture

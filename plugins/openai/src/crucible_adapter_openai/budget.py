@@ -28,6 +28,9 @@ ENCODINGS = ("gzip", "deflate")
 """What the client asks for and takes. Those that need a further package are not worth a second
 set of bugs, and two on top of each other are only ever an attack."""
 
+ERROR_BYTES = 2**16
+"""How much of an error is read. Its status says which it is, and messages quote far less."""
+
 _CURRENT: ContextVar[Budget] = ContextVar("budget of the request that this thread is at")
 
 
@@ -44,7 +47,7 @@ class Budget:
         self._url = url
         self._seconds = seconds
         self._size = size
-        self._came = self._decompressed = 0
+        self._came = 0
         self._spent = 0.0
         self._since = 0.0
 
@@ -80,12 +83,18 @@ class Budget:
             raise self._late() from None
 
     def came(self, data: bytes) -> bytes:
+        """Pay for bytes that came from the network."""
         self._came += len(data)
-        return self._within(self._came, data)
+        self.allow(self._came)
+        return data
 
-    def decompressed(self, data: bytes) -> bytes:
-        self._decompressed += len(data)
-        return self._within(self._decompressed, data)
+    def allow(self, size: int) -> None:
+        """Raise if an answer of so many bytes is too large."""
+        if size > self._size:
+            raise AdapterError(
+                f"{self._url} sent an answer of more than {self._size} bytes; if that is what it "
+                "should send, set the option `max_answer_bytes`"
+            )
 
     def broken(self, error: Exception) -> Unavailable:
         return Unavailable(f"{self._url} sent what cannot be decompressed: {error}")
@@ -95,14 +104,6 @@ class Budget:
             f"{self._url} answered with the content-encoding {encoding[:100]!r}; asked for was "
             f"one of {', '.join(ENCODINGS)}"
         )
-
-    def _within(self, count: int, data: bytes) -> bytes:
-        if count > self._size:
-            raise AdapterError(
-                f"{self._url} sent an answer of more than {self._size} bytes; if that is what it "
-                "should send, set the option `max_answer_bytes`"
-            )
-        return data
 
     def _late(self) -> AdapterTimeout:
         return AdapterTimeout(
@@ -174,21 +175,23 @@ class _Body(httpx2.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         # Strict where it is read, since text with replacements is another text. "-sig", for
         # nothing else drops the mark with which some servers begin a stream.
-        errors = "strict" if self._response.is_success else "replace"
-        text = codecs.getincrementaldecoder("utf-8-sig")(errors)
+        good = self._response.is_success
+        text = codecs.getincrementaldecoder("utf-8-sig")("strict" if good else "replace")
         pieces = self._response.iter_bytes()
+        length = 0
         while True:
             with self._budget.running():
                 try:
                     piece = next(pieces, None)
                 except httpx2.DecodingError as error:
                     raise self._budget.broken(error) from None
-                if piece is not None:
-                    self._budget.decompressed(piece)
+                length += len(piece or b"")
+                if good:
+                    self._budget.allow(length)
                 valid = text.decode(piece or b"", final=piece is None).encode()
             if valid:
                 yield valid
-            if piece is None:
+            if piece is None or (length > ERROR_BYTES and not good):
                 return
 
     def close(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from email.utils import mktime_tz, parsedate_tz
 
 import httpx2
@@ -36,32 +36,35 @@ _UNSUPPORTED_TEXTS = ("Unexpected fields", "Extra inputs are not permitted")
 _NO_MODEL_TEXT = "Server is pinned to"
 
 
-@contextmanager
-def explained(url: str, timeout: float) -> Iterator[None]:
-    """Turn what the SDK raises, talking to this URL under this timeout, into the contract's errors.
+ERRORS = (openai.APIError, httpx2.RequestError, UnicodeDecodeError)
+"""What talking to a server raises, through the SDK and beside it."""
 
-    A status error is raised without its cause, which says nothing more and may show a key that the
-    server repeats: the port masks the reason, nobody masks the cause.
+
+def explanation(error: Exception, url: str, timeout: float) -> AdapterError:
+    """Return the contract's error for one of `ERRORS`, of this URL under this timeout.
+
+    It is to be raised outside of the `except`, so that it keeps neither cause nor context: they say
+    nothing more, and hold all of the answer and the request, with the key.
     """
-    try:
-        yield
-    except openai.APIStatusError as error:
-        raise _of_status(error, url) from None
-    except openai.APITimeoutError as error:
-        raise _silent(url, timeout, error.__cause__) from error
-    except openai.APIConnectionError as error:
-        raise _lost(url, error.__cause__) from error
-    except httpx2.SSEError as error:
-        raise AdapterError(
+    cause: BaseException | None = error
+    if isinstance(error, openai.APIConnectionError):
+        cause = error.__cause__
+    if isinstance(error, openai.APIStatusError):
+        return _of_status(error, url)
+    if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException):
+        return AdapterTimeout(
+            f"{url} gave no sign of life in time ({type(cause).__name__}, after at most "
+            f"{timeout:g} s); a server that needs longer needs a larger option `timeout`"
+        )
+    if isinstance(error, httpx2.SSEError):
+        return AdapterError(
             f"{url}: {error} If that is what it should send, set the option `max_event_bytes`"
-        ) from None
-    except httpx2.TimeoutException as error:  # from here on in the middle of a stream
-        raise _silent(url, timeout, error) from error
-    except httpx2.RequestError as error:
-        raise _lost(url, error) from error
-    except UnicodeDecodeError as error:
-        # Without its cause, as below: that holds all of the answer.
-        raise Unavailable(f"{url} sent what cannot be read: {error}") from None
+        )
+    if isinstance(error, UnicodeDecodeError):
+        return Unavailable(f"{url} sent what cannot be read: {error}")
+    if isinstance(cause, httpx2.ProtocolError):
+        return Unavailable(f"{url} hung up, or sent what is not HTTP: {cut(str(cause))}")
+    return Unavailable(f"cannot reach {url}, or it hung up: {cut(str(cause))}")
 
 
 def unreadable(url: str, text: str | bytes, error: ValueError | RecursionError) -> AdapterError:
@@ -69,20 +72,6 @@ def unreadable(url: str, text: str | bytes, error: ValueError | RecursionError) 
     if isinstance(error, json.JSONDecodeError):  # cut off, most often
         return Unavailable(f"{url} sent what cannot be read, {shown(text[:300])}: {error}")
     return AdapterError(f"{url} sent JSON that is too deep or has too long a number: {error}")
-
-
-def _silent(url: str, timeout: float, cause: BaseException | None) -> AdapterTimeout:
-    return AdapterTimeout(
-        f"{url} gave no sign of life in time ({type(cause).__name__}, after at most {timeout:g} "
-        "s); a server that needs longer needs a larger option `timeout`"
-    )
-
-
-def _lost(url: str, cause: BaseException | None) -> Unavailable:
-    said = cut(str(cause))
-    if isinstance(cause, httpx2.ProtocolError):
-        return Unavailable(f"{url} hung up, or sent what is not HTTP: {said}")
-    return Unavailable(f"cannot reach {url}, or it hung up: {said}")
 
 
 def _of_status(error: openai.APIStatusError, url: str) -> AdapterError:

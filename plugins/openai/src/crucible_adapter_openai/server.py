@@ -9,8 +9,9 @@ in flight it made 91, 60 and 30 requests/s, the SDK in threads 214, 234 and 165,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import httpx2
@@ -18,7 +19,7 @@ import openai
 from crucible_kitchen import AdapterError
 
 from .budget import Budget, Client
-from .failures import explained, unreadable
+from .failures import ERRORS, explanation, unreadable
 from .requests import Request
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ STREAM_BYTES_PER_TOKEN = 1024
 
 EVENTS = 256
 """Events that a stream may have whatever was asked for: roles, usage, signs of life."""
+
+MAX_CONTAINERS = 2**21
+"""Lists and objects of an answer at most. Each `[]` of 3 bytes takes 80 of memory; tokens with
+log probabilities have 3 each."""
 
 NO_KEY = "EMPTY"
 """What is sent as the key where there is none: vLLM's documentation has it so."""
@@ -67,8 +72,11 @@ class Server:
 
     def ask(self, request: Request) -> object:
         """Send a request; return its answer as JSON, or as text if it is no JSON."""
-        with explained(self._url, self._timeout):
+        try:
             return self._read(self._post(request.path, request.body, self._size))
+        except ERRORS as error:
+            failure = explanation(error, self._url, self._timeout)
+        raise failure
 
     def events(self, request: Request) -> Generator[object]:
         """Send a request; yield the events of its answer as JSON. Closing it hangs up.
@@ -76,30 +84,35 @@ class Server:
         A server that does not stream answers with one event: the whole answer.
         """
         size = self._size + STREAM_BYTES_PER_TOKEN * request.max_tokens
-        most = EVENTS + self._events_per_token * request.max_tokens
-        with explained(self._url, self._timeout):
+        try:
             response = self._post(request.path, {**request.body, "stream": True}, size, stream=True)
-            try:
-                kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-                if kind.endswith("json") or kind == "text/html":
-                    response.read()
-                    yield self._read(response)
-                    return
-                response.headers["content-type"] = "text/event-stream"  # some servers say nothing
-                for count, event in enumerate(httpx2.EventSource(response, self._event_size), 1):
-                    if event.data.startswith("[DONE]"):
-                        return
-                    if count > most:
-                        raise AdapterError(
-                            f"{self._url} did not end a stream after {most:g} events, although it "
-                            f"was asked for {request.max_tokens} tokens at most; if they are what "
-                            "it should send, set the option `max_events_per_token`"
-                        )
-                    if event.data:
-                        found = self._json(event.data)
-                        yield {"error": found} if event.event == "error" else found
-            finally:
-                response.close()
+            with closing(response):
+                yield from self._events_of(response, request.max_tokens)
+            return
+        except ERRORS as error:
+            failure = explanation(error, self._url, self._timeout)
+        raise failure
+
+    def _events_of(self, response: httpx2.Response, max_tokens: int) -> Iterator[object]:
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind.endswith("json") or kind == "text/html":
+            response.read()
+            yield self._read(response)
+            return
+        response.headers["content-type"] = "text/event-stream"  # some servers say nothing
+        most = EVENTS + self._events_per_token * max_tokens
+        for count, event in enumerate(httpx2.EventSource(response, self._event_size), 1):
+            if event.data.startswith("[DONE]"):
+                return
+            if count > most:
+                raise AdapterError(
+                    f"{self._url} did not end a stream after {most:g} events, although it was "
+                    f"asked for {max_tokens} tokens at most; if they are what it should send, set "
+                    "the option `max_events_per_token`"
+                )
+            if event.data:
+                found = self._json(event.data)
+                yield {"error": found} if event.event == "error" else found
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Return the function's results in order, as many at a time as may be in flight."""
@@ -108,18 +121,24 @@ class Server:
     def ping(self) -> None:
         """Return if the server lists its models."""
         budget = Budget(self._url, PING_SECONDS, self._size)
-        with explained(self._url, PING_SECONDS), budget.current():
-            answer = self._read(
-                self._on_new_connections.get(
-                    "/models",
-                    cast_to=httpx2.Response,
-                    options={"timeout": PING_SECONDS, "max_retries": 0},
+        try:
+            with budget.current():
+                answer = self._read(
+                    self._on_new_connections.get(
+                        "/models",
+                        cast_to=httpx2.Response,
+                        options={"timeout": PING_SECONDS, "max_retries": 0},
+                    )
                 )
-            )
-        if not isinstance(answer, dict):
-            raise AdapterError(
+        except ERRORS as error:
+            failure = explanation(error, self._url, PING_SECONDS)
+        else:
+            if isinstance(answer, dict):
+                return
+            failure = AdapterError(
                 f"what answers at {self._url} is no API of OpenAI's protocol; is `base_url` right?"
             )
+        raise failure
 
     def _post(self, path: str, body: object, size: int, stream: bool = False) -> httpx2.Response:
         with Budget(self._url, self._seconds, size).current():
@@ -141,13 +160,18 @@ class Server:
         kind = response.headers.get("content-type", "json").partition(";")[0]
         if not kind.strip().lower().endswith("json"):
             return response.text
+        if response.content.count(b"[") + response.content.count(b"{") > MAX_CONTAINERS:
+            raise AdapterError(
+                f"{self._url} sent an answer of more than {MAX_CONTAINERS} lists and objects"
+            )
         return self._json(response.content)
 
     def _json(self, text: str | bytes) -> object:
         try:
             return json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise unreadable(self._url, text, error) from None
+            failure = unreadable(self._url, text, error)
+        raise failure
 
     def _unless_hung_up(self, post: Callable[[openai.OpenAI], T]) -> T:
         """Send a request, and once more if the server hung up instead of answering.
