@@ -61,6 +61,16 @@ def path_with(site: Path) -> str:
     return os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
+def add_package(folder: Path, name: str, source: str, *entry_points: str) -> None:
+    """Put a module into a folder, and metadata as pip leaves it, for a folder on PYTHONPATH."""
+    (folder / f"{name}.py").write_text(source)
+    about = folder / f"{name}-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    lines = "\n".join(f"{point} = {name}" for point in entry_points)
+    (about / "entry_points.txt").write_text(f"[crucible.adapters]\n{lines}\n")
+
+
 @dataclass(frozen=True)
 class Outcome:
     code: int

@@ -1,4 +1,4 @@
-"""What Ctrl-C does to a run."""
+"""What Ctrl-C, SIGTERM and SIGHUP do to a run."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from conftest import COMMAND, Crucible, clean_environ, started
+from conftest import COMMAND, Crucible, Outcome, add_package, clean_environ, started
 
 pytestmark = pytest.mark.usefixtures("ctrl_c")
 
@@ -33,8 +33,14 @@ max_steps = 4_000
 """
 
 
-def interrupted(folder: Path, arguments: Iterable[str], at: str) -> tuple[list[str], str]:
-    """Run the command until a line that begins with `at`, then press Ctrl-C.
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+every_signal = pytest.mark.parametrize("number", list(CODES))
+
+
+def interrupted(
+    folder: Path, arguments: Iterable[str], at: str, number: signal.Signals = signal.SIGINT
+) -> tuple[list[str], str]:
+    """Run the command until a line that begins with `at`, then send it a signal.
 
     Returns:
         The lines of its output up to there, and what it said of the interruption.
@@ -53,12 +59,12 @@ def interrupted(folder: Path, arguments: Iterable[str], at: str) -> tuple[list[s
             for line in process.stdout:
                 lines.append(line.rstrip())
                 if line.startswith(at):
-                    process.send_signal(signal.SIGINT)
+                    process.send_signal(number)
                     break
             _, said = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert process.returncode == 130, said
+    assert process.returncode == CODES[number], said
     assert "Traceback" not in said
     return lines, said
 
@@ -83,11 +89,14 @@ def test_ctrl_c_gives_the_command_that_goes_on_from_the_last_checkpoint(folder: 
     assert re.fullmatch(r"supervised run \S+ continues after step \d+", lines[-1])
 
 
-def test_ctrl_c_before_the_first_checkpoint_says_that_there_is_none(folder: Path) -> None:
-    _, said = interrupted(folder, ["run", "my run.toml"], at="step 1/")
-    assert said.startswith("interrupted; there is no checkpoint yet, so begin again with\n")
-    lines, _ = interrupted(folder, advised(said), at="supervised run")
-    assert lines[-1].endswith(" begins")
+@every_signal
+def test_each_signal_ends_a_run_with_its_record_written(
+    folder: Path, number: signal.Signals
+) -> None:
+    arguments = ["run", "my run.toml", "workflow.run_id=r"]
+    _, said = interrupted(folder, arguments, at="step 1/", number=number)
+    assert said.startswith("interrupted; continue after step ")
+    assert json.loads((folder / "runs/r/run.json").read_text())["status"] == "interrupted"
 
 
 def test_the_command_to_go_on_with_has_no_secret_in_it(folder: Path) -> None:
@@ -104,47 +113,273 @@ def test_the_command_to_go_on_with_has_no_secret_in_it(folder: Path) -> None:
     assert given["adapters.hub_client.token"] == "**********"
 
 
-# Python drops what is raised in a destructor; pydantic makes an error of its own of it.
-SWALLOWING = """
-import os, signal
+# What follows sends signals to itself, so that they come when they are to come.
+WORKFLOWS = """
+import atexit, concurrent.futures, dataclasses, os, signal, threading
 from crucible_kitchen import AdapterError, WorkflowConfig
+from crucible_kitchen.cli import ending, interruption
+
+interruption.ECHO = 0  # what comes at once is no echo here
+ending.GRACE = 0.1
+
+def hit(number=signal.SIGINT):
+    os.kill(os.getpid(), number)
 
 class Deaf:
     def __del__(self):
-        os.kill(os.getpid(), signal.SIGINT)
+        hit()
         for _ in range(1000):
             pass
 
-def goes_on(kitchen, config: WorkflowConfig):
-    kitchen.observers.emit("workflow.start", workflow="goes on", run_id="r")
-    Deaf()
+def begin(kitchen):
+    kitchen.observers.emit("workflow.start", workflow="mine", run_id="r")
+
+def step(kitchen):
     kitchen.observers.emit("training.step", step=1, total=9, metrics={})
+
+def stop(kitchen):
+    kitchen.observers.emit("workflow.stop", workflow="mine", run_id="r")
+
+# Python drops what is raised in a destructor; pydantic makes an error of its own of it.
+
+def goes_on(kitchen, config: WorkflowConfig):
+    begin(kitchen)
+    Deaf()
+    step(kitchen)
     print("went on")
 
 def fails(kitchen, config: WorkflowConfig):
-    kitchen.observers.emit("workflow.start", workflow="fails", run_id="r")
+    begin(kitchen)
     try:
-        os.kill(os.getpid(), signal.SIGINT)
+        hit()
     except KeyboardInterrupt:
         raise AdapterError("a library failed")
+
+def leaves(kitchen, config: WorkflowConfig):
+    begin(kitchen)
+    try:
+        hit(signal.SIGTERM)
+    finally:
+        raise SystemExit(0)
+
+def saves(kitchen, config: WorkflowConfig):
+    begin(kitchen)
+    try:
+        hit()
+    except KeyboardInterrupt:
+        kitchen.observers.emit("workflow.interrupted", workflow="mine", run_id="r", step=7)
+        step(kitchen)
+        kitchen.observers.emit("training.checkpoint", run_id="r", step=7)
+        raise
+
+def saves_for_ever(kitchen, config: WorkflowConfig):
+    begin(kitchen)
+    try:
+        hit()
+    except KeyboardInterrupt:
+        kitchen.observers.emit("workflow.interrupted", workflow="mine", run_id="r", step=7)
+        hit()
+        print("was not left")
+
+def hears_nothing(kitchen, config: WorkflowConfig):
+    begin(kitchen)
+    while True:
+        try:
+            hit(signal.SIGTERM)
+        except KeyboardInterrupt:
+            pass
+
+def hung_up(kitchen, config: WorkflowConfig):
+    begin(kitchen)
+    try:
+        hit(signal.SIGHUP)
+    except KeyboardInterrupt:
+        hit(signal.SIGHUP)
+        print("saved all the same")
+        raise
+
+@dataclasses.dataclass
+class Result:
+    weights: str = "here"
+
+def done(kitchen, config: WorkflowConfig):
+    begin(kitchen)
+    stop(kitchen)
+    hit(signal.SIGTERM)
+    return Result()
+
+def done_at_exit(kitchen, config: WorkflowConfig):
+    begin(kitchen)
+    stop(kitchen)
+    atexit.register(hit, signal.SIGTERM)
+    return Result()
+
+def one_of_two(kitchen, config: WorkflowConfig):
+    begin(kitchen)
+    stop(kitchen)
+    begin(kitchen)
+    hit()
+    print("went on")
+
+def threads(kitchen, config: WorkflowConfig):
+    never = threading.Event()
+    threading.Thread(target=never.wait, name="stuck").start()
+    concurrent.futures.ThreadPoolExecutor(1).submit(never.wait)
+    return Result()
+
+def forks(kitchen, config: WorkflowConfig):
+    ready, tell = os.pipe()
+    if not (child := os.fork()):
+        os.write(tell, b"1")
+        while True:
+            signal.pause()
+    os.read(ready, 1)
+    os.kill(child, signal.SIGTERM)
+    _, status = os.waitpid(child, 0)
+    print("ended by", -os.waitstatus_to_exitcode(status))
 """
 
 
-@pytest.mark.parametrize("function", ["goes_on", "fails"])
-def test_ctrl_c_that_a_library_swallows_ends_the_run_all_the_same(
-    plain_crucible: Crucible, tmp_path: Path, function: str
+@pytest.fixture
+def mine(plain_crucible: Crucible, tmp_path: Path) -> Callable[[str], Outcome]:
+    """Run one of the workflows above; there is never a traceback."""
+    (tmp_path / "mine.py").write_text(WORKFLOWS)
+
+    def run(function: str) -> Outcome:
+        outcome = plain_crucible("run", f"workflow.use=mine.py:{function}")
+        assert "Traceback" not in outcome.out + outcome.err
+        return outcome
+
+    return run
+
+
+Mine = Callable[[str], Outcome]
+
+
+@pytest.mark.parametrize(("function", "code"), [("goes_on", 130), ("fails", 130), ("leaves", 143)])
+def test_a_signal_that_a_library_swallows_ends_the_run_all_the_same(
+    mine: Mine, function: str, code: int
 ) -> None:
-    (tmp_path / "mine.py").write_text(SWALLOWING)
-    outcome = plain_crucible("run", f"workflow.use=mine.py:{function}")
-    assert outcome.code == 130
+    outcome = mine(function)
+    assert outcome.code == code
     assert "went on" not in outcome.out
     assert "interrupted; there is no checkpoint yet, so begin again with\n" in outcome.err
     assert "a library failed" not in outcome.err
 
 
-def test_a_command_that_was_started_deaf_to_ctrl_c_stays_so(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(SWALLOWING)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the fixture puts it back
-    outcome = started(tmp_path, "run", "workflow.use=mine.py:goes_on")
+def test_the_first_signal_lets_a_run_save(mine: Mine) -> None:
+    outcome = mine("saves")
+    assert outcome.code == 130
+    assert "interrupted; saving a checkpoint of step 7 (Ctrl-C again leaves" in outcome.out
+    assert outcome.err.startswith("interrupted; continue after step 7 with\n")
+
+
+def test_the_second_signal_leaves_without_saving(mine: Mine) -> None:
+    outcome = mine("saves_for_ever")
+    assert outcome.code == 130
+    assert "was not left" not in outcome.out
+    assert outcome.err.startswith("interrupted; there is no checkpoint yet, so begin again with\n")
+
+
+def test_the_third_signal_ends_the_process_whatever_it_does(mine: Mine) -> None:
+    outcome = mine("hears_nothing")
+    assert (outcome.code, outcome.err) == (143, "interrupted for the third time: left at once\n")
+
+
+def test_a_terminal_that_hangs_up_twice_leaves_time_to_save(mine: Mine) -> None:
+    outcome = mine("hung_up")
+    assert outcome.code == 129
+    assert "saved all the same" in outcome.out
+
+
+@pytest.mark.parametrize("function", ["done", "done_at_exit"])
+def test_a_run_that_is_done_stays_done(mine: Mine, function: str) -> None:
+    outcome = mine(function)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "weights     here" in outcome.out
+
+
+def test_that_one_run_is_done_saves_no_other_from_a_signal(mine: Mine) -> None:
+    outcome = mine("one_of_two")
+    assert outcome.code == 130
+    assert "went on" not in outcome.out
+
+
+def test_threads_that_never_end_do_not_keep_the_command(mine: Mine) -> None:
+    outcome = mine("threads")
     assert outcome.code == 0
-    assert "went on" in outcome.out
+    assert "weights     here" in outcome.out
+    assert outcome.err.startswith("not waiting any longer for the threads stuck, ")
+
+
+def test_a_forked_process_ends_by_a_signal_as_any_other(mine: Mine) -> None:
+    assert "ended by 15\n" in mine("forks").out
+
+
+CLOSING = """
+import os, signal
+import kitchen_noop.blob_store as noop
+from crucible_kitchen import hookimpl
+read, stream, write, exists, delete, list = (
+    noop.read, noop.stream, noop.write, noop.exists, noop.delete, noop.list
+)
+@hookimpl
+def close(opts):
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize(("function", "code"), [("binds", 0), ("fails_then", 1)])
+def test_a_signal_while_adapters_are_closed_changes_no_outcome(
+    plain_crucible: Crucible, tmp_path: Path, function: str, code: int
+) -> None:
+    add_package(tmp_path, "closing", CLOSING, "blob_store.closing")
+    (tmp_path / "mine.py").write_text(
+        "from crucible_kitchen import AdapterError, WorkflowConfig\n"
+        "def binds(kitchen, config: WorkflowConfig):\n    kitchen.blob_store\n"
+        "def fails_then(kitchen, config: WorkflowConfig):\n"
+        "    kitchen.blob_store\n    raise AdapterError('it failed')\n"
+    )
+    arguments = ["adapters.blob_store=closing", f"workflow.use=mine.py:{function}"]
+    outcome = plain_crucible("run", *arguments, PYTHONPATH=str(tmp_path))
+    assert outcome.code == code, outcome
+    assert outcome.err.startswith("interrupted while closing what the run used\n")
+    assert ("error: it failed\n" in outcome.err) == bool(code)
+
+
+# As extension modules do: what comes while they are imported is an error of theirs.
+IMPORTING = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.{name})
+except KeyboardInterrupt:
+    raise ImportError("half of it is missing")
+"""
+
+
+@every_signal
+@pytest.mark.parametrize("module", ["typer", "mine"])
+def test_a_signal_during_imports_leaves_a_line(
+    tmp_path: Path, module: str, number: signal.Signals
+) -> None:
+    (tmp_path / f"{module}.py").write_text(IMPORTING.format(name=number.name))
+    outcome = started(tmp_path, "run", "workflow.use=mine:it", PYTHONPATH=str(tmp_path))
+    assert (outcome.code, outcome.out) == (CODES[number], "")
+    assert re.fullmatch("interrupted.*\n", outcome.err)
+
+
+@every_signal
+def test_a_command_that_was_started_deaf_to_a_signal_stays_so(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os, signal\nfrom crucible_kitchen import WorkflowConfig\n"
+        "def it(kitchen, config: WorkflowConfig):\n"
+        f"    os.kill(os.getpid(), {int(number)})\n    print('went on')\n"
+    )
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        outcome = started(tmp_path, "run", "workflow.use=mine.py:it")
+    finally:
+        signal.signal(number, before)
+    assert (outcome.code, outcome.out) == (0, "went on\n")

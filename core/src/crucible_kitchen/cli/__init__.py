@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from .interruption import interruption
+from .interruption import signals
 
 
 def main() -> None:
@@ -19,19 +19,15 @@ def main() -> None:
     and never a traceback; 130, 143 and 129 interrupted by Ctrl-C, SIGTERM and SIGHUP. A run that is
     done when a signal comes stays done: 0.
     """
-    interruption.listen()
-    import atexit
-
-    from . import ending, streams
-
-    atexit.register(ending.at_exit)  # first, so that it is called last
-    streams.open_streams()
+    signals.listen()
     try:
         code = _outcome()
     except KeyboardInterrupt:  # another, while the first was answered
-        code = interruption.code
-    interruption.exit_code = code
-    interruption.exit_code = code = streams.settled(code)
+        code = signals.code
+    signals.exit_code = code
+    from . import ending, streams
+
+    signals.exit_code = code = streams.settled(code)
     ending.prepare(code)
     sys.exit(code)
 
@@ -39,15 +35,21 @@ def main() -> None:
 def _outcome() -> int:
     """Run the command; return its exit code. What it ends with is printed."""
     try:
+        import atexit
+
+        from . import ending, streams
+
+        atexit.register(ending.at_exit)  # first, so that it is called last
+        streams.open_streams()
         from .app import invoke
 
         return invoke(sys.argv[1:])
     except KeyboardInterrupt:
         pass
     except BaseException as error:
-        if interruption.signal is None:  # else it is what a library made of KeyboardInterrupt
-            from .app import explain
+        if signals.first is None:  # else it is what a library made of KeyboardInterrupt
+            from .failures import explain
 
             return explain(error)
     print("interrupted", file=sys.stderr)
-    return interruption.code
+    return signals.code

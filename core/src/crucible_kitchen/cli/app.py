@@ -1,20 +1,17 @@
-"""The commands, and what becomes of an error that one ends with."""
+"""The commands."""
 
 from __future__ import annotations
 
-import io
-import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import typer
 
-from ..discovery import catalog
-from ..errors import ConfigurationError, CrucibleError, CrucibleWarning, told
+from ..errors import CrucibleWarning, told
 from ..version import __version__
 from . import adapters, check, clean, config, doctor, init, new, run, trace
-from .console import fail, note, say
+from .console import note, say
 
 app = typer.Typer(
     name="crucible",
@@ -55,7 +52,7 @@ def invoke(arguments: Sequence[str]) -> int:
     """Run a command; return its exit code.
 
     Raises:
-        BaseException: whatever ended it, usage errors included; `explain` prints it.
+        BaseException: whatever ended it, usage errors included.
     """
     _print_warnings()
     command = typer.main.get_command(app)
@@ -67,44 +64,6 @@ def invoke(arguments: Sequence[str]) -> int:
     except typer.Exit as end:
         return end.exit_code
     return 0
-
-
-def explain(error: BaseException) -> int:
-    """Print an error; return the exit code: 2 for a mistake of the user, else 1.
-
-    A traceback is printed of what nobody raises on purpose: a bug, or a workflow's own exception.
-    """
-    match error:
-        case CrucibleError():
-            fail(told(error).removeprefix(f"{type(error).__name__}: "))
-            for more in getattr(error, "__notes__", ()):
-                note(more)
-            # A library that reads entry points fails where a neighbour's are malformed.
-            if found := catalog().problems:
-                note(
-                    f"{len(found)} package(s) have malformed metadata; `crucible doctor` says which"
-                )
-            return 2 if isinstance(error, ConfigurationError) else 1
-        case typer.Abort():
-            note("aborted")
-            return 1
-        case SystemExit():
-            # Nothing here leaves that way, and what did, in a package, may have called it success.
-            fail(f"sys.exit({error.code!r}) was called {_where(error)}")
-            return 1
-    usage = getattr(error, "show", None)  # typer names the class ClickException in some versions
-    if isinstance(error, Exception) and callable(usage):
-        text = io.StringIO()
-        usage(file=text)
-        note(text.getvalue().rstrip("\n"))
-        return int(getattr(error, "exit_code", 2))
-    note("".join(traceback.format_exception(error)).rstrip("\n"))
-    return 1
-
-
-def _where(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"in {frames[-1].filename}, line {frames[-1].lineno}" if frames else "somewhere"
 
 
 def _print_warnings() -> None:

@@ -8,10 +8,13 @@ import threading
 import time
 
 from ..printable import printable
-from .interruption import interruption, leave
+from .interruption import leave, signals
 
 GRACE = 10.0
 """Seconds that the threads and exit functions of libraries get after the command's own end."""
+
+
+WATCH = "crucible-end"
 
 
 def prepare(code: int) -> None:
@@ -19,11 +22,15 @@ def prepare(code: int) -> None:
 
     Python waits for threads that are not daemons, and for functions registered with `atexit`.
     """
-    threading.Thread(target=_watch, args=(code,), name="crucible-end", daemon=True).start()
+    began = threading.Event()
+    watch = threading.Thread(target=_watch, args=(code, began), name=WATCH, daemon=True)
+    watch.start()
+    # Before the threads are waited for; concurrent.futures hears of the end in the same way.
+    threading._register_atexit(began.set)  # type: ignore[attr-defined]
 
 
-def _watch(code: int) -> None:
-    threading.main_thread().join()  # is over as soon as Python begins to end
+def _watch(code: int, began: threading.Event) -> None:
+    began.wait()
     time.sleep(GRACE)
     names = [thread.name for thread in threading.enumerate() if not thread.daemon]
     others = [name for name in names if name != threading.main_thread().name]
@@ -37,12 +44,12 @@ def at_exit() -> None:
     While Python takes itself apart, threads that libraries left behind crash in it, and signals
     kill again.
     """
-    code = interruption.exit_code
+    code = signals.exit_code
     if code is None:
         return
-    interruption.ignore()
+    signals.ignore()
     left = [t for t in threading.enumerate() if t is not threading.current_thread()]
-    if any(thread.name != "crucible-end" for thread in left):
+    if any(thread.name != WATCH for thread in left):
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()

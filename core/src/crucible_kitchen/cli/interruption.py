@@ -30,14 +30,14 @@ class Interruption:
     KeyboardInterrupt is raised wherever the main thread is at the moment. In a destructor it is
     dropped; pydantic, while it serializes, and extension modules, while they are imported, make an
     error of their own of it. So it is raised again at the next event of a run that goes on, and
-    callers that catch an error ask for `signal`.
+    callers that catch an error ask for `first`.
 
     The first asks a run to end, which may save first. The second leaves without. The third ends the
     process there and then, so that nobody is ever at the mercy of a library.
     """
 
     def __init__(self) -> None:
-        self.signal: int | None = None
+        self.first: int | None = None
         """The first that came."""
         self.done = False
         """Whether what was to be done is done, so that nothing that comes can change it."""
@@ -51,7 +51,7 @@ class Interruption:
     @property
     def code(self) -> int:
         """The exit code of what was interrupted, as shells have it: 130, 143 or 129."""
-        return 0 if self.done else 128 + (self.signal or signal.SIGINT)
+        return 0 if self.done else 128 + (self.first or signal.SIGINT)
 
     def listen(self) -> None:
         """Take the signals from now on.
@@ -62,6 +62,7 @@ class Interruption:
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._take)
+        sys.unraisablehook = _without_interruptions
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._restore)
 
@@ -84,9 +85,9 @@ class Interruption:
             leave(self.exit_code)
         now = time.monotonic()
         # A terminal that is closed tells its shell, too, which tells us again.
-        if self.signal is not None and (number == SIGNALS[-1] or now - self._last < ECHO):
+        if self.first is not None and (number == SIGNALS[-1] or now - self._last < ECHO):
             return
-        self.signal = self.signal or number
+        self.first = self.first or number
         self._last = now
         self._count += 1
         if self._count > 2:
@@ -97,7 +98,7 @@ class Interruption:
 
     def check(self) -> None:
         """Raise what was dropped."""
-        if self.signal is not None:
+        if self.first is not None:
             raise KeyboardInterrupt
 
     def finish(self) -> None:
@@ -123,6 +124,12 @@ class Interruption:
                     self.check()
 
 
+def _without_interruptions(dropped: sys.UnraisableHookArgs) -> None:
+    """Say nothing of a KeyboardInterrupt that a destructor drops: it is raised again."""
+    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)
+
+
 def leave(code: int, message: str = "") -> NoReturn:
     """End the process without waiting for anything."""
     try:
@@ -135,5 +142,5 @@ def leave(code: int, message: str = "") -> NoReturn:
         os._exit(code)
 
 
-interruption = Interruption()
+signals = Interruption()
 """That of this process."""

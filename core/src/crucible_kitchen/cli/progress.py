@@ -19,7 +19,7 @@ from ..masking import MASK, says_secret, shown
 from ..printable import text_of
 from ..telemetry import Event
 from .console import Text, console, table
-from .interruption import interruption
+from .interruption import signals
 
 LINES = 20
 """How many lines about steps a whole run prints where there is no terminal."""
@@ -170,7 +170,7 @@ class Progress:
         """Return what to tell someone who pressed Ctrl-C."""
         if self._run_id is None:
             return "interrupted before the run began"
-        if interruption.done:
+        if signals.done:
             return f"interrupted; {self.name} is done"
         begins = (
             f"continue after step {self._saved}"

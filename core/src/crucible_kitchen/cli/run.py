@@ -15,7 +15,8 @@ from ..spelling import nearest
 from ..workflows import find, prepare
 from . import streams
 from .console import fail, note
-from .interruption import interruption
+from .failures import explain
+from .interruption import signals
 from .preview import preview
 from .progress import Progress
 
@@ -62,10 +63,10 @@ def run(
                 start = _prepared(kitchen, show_rows)
                 kitchen.observe_as_configured()
                 # Last, for it may raise where others must be notified.
-                kitchen.observe(interruption.observe)
-                interruption.check()
+                kitchen.observe(signals.observe)
+                signals.check()
                 progress.result(start())
-                interruption.finish()
+                signals.finish()
             except BaseException as error:
                 progress.stop()
                 ended = _ended(error, progress, given, profile)
@@ -73,12 +74,12 @@ def run(
                     raise
                 raise ended from None
     except BaseException as error:
-        closing = ended is not None or interruption.done
-        if error is ended or interruption.signal is None or not closing:
+        closing = ended is not None or signals.done
+        if error is ended or signals.first is None or not closing:
             raise
         note("interrupted while closing what the run used")
         if ended is not None:
-            raise ended from None
+            raise typer.Exit(explain(ended)) from None
     losses, observers = streams.lost(), getattr(kitchen.observers, "failed", ())
     if losses:
         fail(f"{progress.name} is done, but what it printed is lost: {streams.told(losses)}")
@@ -92,9 +93,9 @@ def _ended(
     error: BaseException, progress: Progress, arguments: list[str], profile: str | None
 ) -> BaseException:
     """Return what a run ends with that ended with an error; print what goes with it."""
-    if interruption.signal is not None or isinstance(error, KeyboardInterrupt):
+    if signals.first is not None or isinstance(error, KeyboardInterrupt):
         note(progress.interrupted(arguments, profile))
-        return typer.Exit(interruption.code)
+        return typer.Exit(signals.code)
     if isinstance(error, AdapterError) and (more := progress.failed(arguments, profile)):
         error.add_note(more)
     if isinstance(error, SystemExit):
