@@ -87,7 +87,7 @@ class Secrets:
         self._lock = threading.Lock()
         self._wholes: set[str] = set()
         self._pieces: set[str] = set()
-        self._patterns: tuple[re.Pattern[str], re.Pattern[str]] | None = None
+        self._patterns: tuple[list[re.Pattern[str]], re.Pattern[str]] | None = None
         for value in values:
             self.learn(value)
 
@@ -118,7 +118,8 @@ class Secrets:
         spans = [*_evident(text, whole)]
         if self._wholes or self._pieces:
             plain, encoded = self._compiled()
-            spans += (found.span() for found in plain.finditer(text))
+            for pattern in plain:
+                spans += (found.span() for found in pattern.finditer(text))
             for found in encoded.finditer(text):
                 start, end = found.span()
                 while start and forms.RUN.fullmatch(text[start - 1]):
@@ -127,16 +128,17 @@ class Secrets:
                 spans.append((start, run.end() if run else end))
         return _blanked(text, iter(spans))
 
-    def _compiled(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    def _compiled(self) -> tuple[list[re.Pattern[str]], re.Pattern[str]]:
         with self._lock:
             if self._patterns is None:
                 wholes = sorted(self._wholes, key=len, reverse=True)
                 pieces = sorted(self._pieces - self._wholes, key=len, reverse=True)
-                plain = [*map(forms.pattern, wholes), *map(_between, pieces)]
-                coded = [each for whole in wholes for each in forms.encoded(whole)]
+                between = "|".join(map(_between, pieces)) or "(?!)"
+                coded = "|".join(each for whole in wholes for each in forms.encoded(whole))
                 self._patterns = (
-                    re.compile("|".join(plain), re.IGNORECASE),
-                    re.compile("|".join(coded) or "(?!)"),
+                    # One for each, since one may overlap another.
+                    [re.compile(each, re.I) for each in (*map(forms.pattern, wholes), between)],
+                    re.compile(coded or "(?!)"),
                 )
             return self._patterns
 
