@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import pty
+import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import COMMAND, clean_environ, started
+from conftest import COMMAND, Outcome, clean_environ, started
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
@@ -58,3 +61,135 @@ def test_it_runs_with_assertions_and_docstrings_left_out(tmp_path: Path) -> None
     outcome = started(tmp_path, "adapters", "show", "blob_store.noop", PYTHONOPTIMIZE="2")
     assert (outcome.code, outcome.err) == (0, "")
     assert "read_range" in outcome.out
+
+
+RUNS = """
+import pathlib, sys, warnings
+from crucible_kitchen import CrucibleWarning, WorkflowConfig
+
+def emits(kitchen, config: WorkflowConfig):
+    kitchen.observers.emit("workflow.start", workflow="mine", run_id="r")
+    for step in range(1, 10):
+        kitchen.observers.emit("training.step", step=step, total=9, metrics={})
+    pathlib.Path("trained").touch()
+
+def warns(kitchen, config: WorkflowConfig):
+    warnings.warn("look out", CrucibleWarning)
+    emits(kitchen, config)
+
+def prints(kitchen, config: WorkflowConfig):
+    with open("file", "w") as file:
+        print("printed")
+        sys.stdout.flush()
+        file.write("written")
+
+def observed(kitchen, config: WorkflowConfig):
+    def mine(event):
+        raise RuntimeError("it broke")
+    kitchen.observe(mine)
+    emits(kitchen, config)
+    print("the end")
+"""
+
+Shell = Callable[[str], Outcome]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """Run a script of the shell in which `$@` is the command, in a folder with workflows."""
+    (tmp_path / "mine.py").write_text(RUNS)
+
+    def run(script: str) -> Outcome:
+        done = subprocess.run(
+            ["sh", "-c", script, "sh", *COMMAND],
+            cwd=tmp_path,
+            env=clean_environ(),
+            capture_output=True,
+            text=True,
+        )
+        assert "Traceback" not in done.stderr
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+def lost(what: str, why: str) -> str:
+    return f"error: the run r is done, but what it printed is lost: {what} ({why})\n"
+
+
+OUTPUT = "standard output"
+
+
+@pytest.mark.parametrize(
+    ("streams", "said"),
+    [
+        (">/dev/full", lost(OUTPUT, "No space left on device")),
+        (">&-", lost(OUTPUT, "Bad file descriptor")),
+        (">&- 2>&-", ""),
+        (">/dev/full 2>/dev/full", ""),
+    ],
+)
+def test_a_run_that_cannot_print_is_done_and_tells_by_its_exit_code(
+    shell: Shell, tmp_path: Path, streams: str, said: str
+) -> None:
+    outcome = shell(f'"$@" run workflow.use=mine.py:emits {streams}')
+    assert outcome == Outcome(1, "", said)
+    assert (tmp_path / "trained").exists()
+
+
+def test_a_run_into_head_trains_to_its_end(shell: Shell, tmp_path: Path) -> None:
+    outcome = shell('{ "$@" run workflow.use=mine.py:emits; echo "code $?" >&2; } | head -1')
+    assert outcome.out == "mine run r begins\n"
+    assert outcome.err == lost(OUTPUT, "Broken pipe") + "code 1\n"
+    assert (tmp_path / "trained").exists()
+
+
+def test_a_warning_that_cannot_be_printed_stops_nothing(shell: Shell, tmp_path: Path) -> None:
+    assert shell('"$@" run workflow.use=mine.py:warns 2>/dev/full').code == 1
+    assert (tmp_path / "trained").exists()
+
+
+def test_what_need_not_be_said_is_not_lost(shell: Shell) -> None:
+    assert shell('"$@" run workflow.use=mine.py:emits 2>&-').code == 0
+
+
+def test_a_terminal_that_hangs_up_does_not_stop_a_run_that_ignores_that(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(RUNS)
+    mine, its = pty.openpty()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        process = subprocess.Popen(
+            [*COMMAND, "run", "workflow.use=mine.py:emits"],
+            cwd=tmp_path,
+            env=clean_environ(),
+            stdout=its,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    os.close(its)
+    os.close(mine)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (1, lost(OUTPUT, "Input/output error"))
+    assert (tmp_path / "trained").exists()
+
+
+def test_what_is_printed_gets_into_no_file_where_streams_are_closed(
+    shell: Shell, tmp_path: Path
+) -> None:
+    shell('"$@" run workflow.use=mine.py:prints <&- >&- 2>&-')
+    assert (tmp_path / "file").read_text() == "written"
+
+
+def test_a_full_disk_is_told_by_other_commands_too(shell: Shell) -> None:
+    outcome = shell('"$@" adapters >/dev/full')
+    why = "standard output (No space left on device)"
+    assert outcome == Outcome(1, "", f"error: what was printed is lost: {why}\n")
+
+
+def test_a_run_whose_observer_failed_is_done_and_tells_by_its_exit_code(shell: Shell) -> None:
+    outcome = shell('"$@" run workflow.use=mine.py:observed')
+    assert outcome.code == 1
+    assert "the end\n" in outcome.out
+    assert "\nerror: the run r is done, but observers failed: " in outcome.err

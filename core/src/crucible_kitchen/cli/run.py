@@ -80,7 +80,7 @@ def run(
         note("interrupted while closing what the run used")
         if ended is not None:
             raise typer.Exit(explain(ended)) from None
-    losses, observers = streams.lost(), getattr(kitchen.observers, "failed", ())
+    losses, observers = streams.lost(), kitchen.observers.failed
     if losses:
         fail(f"{progress.name} is done, but what it printed is lost: {streams.told(losses)}")
     if observers:
