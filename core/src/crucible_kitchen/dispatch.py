@@ -26,6 +26,7 @@ from .errors import AdapterError, AdapterTimeout, CrucibleWarning, Unsupported, 
 from .hookspecs import AdapterSpec, CallbackTraits
 from .masking import Secrets, clean, visible
 from .options import AdapterOptions
+from .printable import text_of
 from .streams import Stream
 from .telemetry import Observers, Span
 
@@ -355,7 +356,11 @@ class Port:
         since what it holds cannot be masked.
         """
         try:
-            return self._explain(error, callback)
+            if isinstance(error, AdapterError):  # perhaps of a class that does not fill it in
+                error.reason = text_of(error.reason) or type(error).__name__
+            explained = self._explain(error, callback)
+            str(explained)
+            return explained
         except KeyboardInterrupt:
             raise
         except BaseException:
