@@ -11,7 +11,7 @@ from ..kitchen import Kitchen
 from ..ports import PORTS
 from ..settings import gather
 from ..workflows import runs
-from .console import table
+from .console import say, table
 from .run import ARGUMENTS, PROFILE, read
 
 
@@ -34,7 +34,7 @@ def clean(
     if found:
         table(("where", "would be done" if dry_run else "done"), found)
     else:
-        print("there is nothing to clean")
+        say("there is nothing to clean")
 
 
 def _found(kitchen: Kitchen, dry_run: bool) -> Iterator[tuple[str, str]]:

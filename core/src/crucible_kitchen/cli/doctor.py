@@ -17,7 +17,7 @@ import typer
 from ..binding import options_class, problems
 from ..discovery import WORKFLOWS, Installed, catalog
 from ..dispatch import Port
-from ..errors import ConfigurationError, CrucibleError, CrucibleWarning
+from ..errors import ConfigurationError, CrucibleError, CrucibleWarning, told
 from ..kitchen import Kitchen
 from ..observers.config import check
 from ..ports import PORTS
@@ -79,8 +79,10 @@ def _check(entry: Installed) -> str:
         return "; ".join(problems(PORTS[entry.port], loaded, composes=composes))
     except CrucibleError as error:
         return str(error)
-    except Exception as error:  # such as a property of an object that raises
-        return f"it cannot be checked: {type(error).__name__}: {error}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # such as a property of an object that raises
+        return f"it cannot be checked: {told(error)}"
 
 
 def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
