@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import errno
+import math
 import os
 import pickle
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from crucible_kitchen import errors
@@ -173,3 +175,20 @@ def test_an_error_whose_class_never_called_ours_still_has_its_fields() -> None:
     error = Own(404)
     assert (error.reason, error.port, error.adapter, error.callback) == ("", None, None, None)
     assert not error.retryable
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (None, None),
+        (0, 0),
+        (2.5, 2.5),
+        (-1.0, None),
+        (math.nan, None),
+        (math.inf, 86_400.0),
+        (10**400, 86_400.0),
+        ("60", None),
+    ],
+)
+def test_a_wait_that_nobody_can_wait_is_not_kept(said: Any, kept: float | None) -> None:
+    assert RateLimited("slow down", retry_after=said).retry_after == kept

@@ -19,7 +19,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from .errors import AdapterLoadError, AdapterNotFound
+from .errors import AdapterLoadError, AdapterNotFound, told
 from .spelling import listed, nearest
 from .version import __version__
 
@@ -88,8 +88,7 @@ class Installed:
             raise
         except BaseException as error:  # SystemExit, or one of the package's own
             raise AdapterLoadError(
-                f"{self} cannot be imported from {self.entry_point.value!r}: "
-                f"{type(error).__name__}: {error}"
+                f"{self} cannot be imported from {self.entry_point.value!r}: {told(error)}"
             ) from error
 
     def _check_core_version(self) -> None:
@@ -295,7 +294,7 @@ def _unreadable(distribution: metadata.Distribution, error: Exception) -> Proble
 
 
 def _cannot_be_read(error: Exception) -> str:
-    return f"its metadata cannot be read: {type(error).__name__}: {error}"
+    return f"its metadata cannot be read: {told(error)}"
 
 
 def _replaces(one: _Package, other: _Package) -> bool:

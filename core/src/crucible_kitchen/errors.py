@@ -162,15 +162,24 @@ class Unauthorized(AdapterError, PermissionError):
     no_effect = True
 
 
+A_DAY = 86_400.0
+
+
 class RateLimited(AdapterError):
-    """The backend refused the call for now. `retry_after` is in seconds, if it said."""
+    """The backend refused the call for now. `retry_after` is in seconds, if it said.
+
+    What cannot be waited for is not kept: None stands for what is no number or a negative one, and
+    a day for anything longer, since servers lie.
+    """
 
     retryable = True
     no_effect = True
+    retry_after: float | None = None
 
     def __init__(self, reason: str, *, retry_after: float | None = None, **fields: Any) -> None:
         super().__init__(reason, **fields)
-        self.retry_after = retry_after
+        if isinstance(retry_after, int | float) and retry_after >= 0:  # which NaN is not
+            self.retry_after = min(retry_after, A_DAY)
 
 
 class AdapterTimeout(AdapterError, TimeoutError):
