@@ -9,7 +9,6 @@ Weights that were saved with a name are such folders, too, in the folder `sample
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -28,8 +27,9 @@ from crucible_kitchen import (
     CrucibleWarning,
     InvalidInput,
     NotFound,
-    Unauthorized,
     Unavailable,
+    check_writable,
+    explain_os_errors,
 )
 
 from . import unfinished
@@ -213,7 +213,7 @@ def clean(folder: Path, prefix: str, keep: Sequence[str], dry_run: bool) -> list
 
 
 def check_storage(needed: Mapping[Path, int]) -> None:
-    """Try to make and fill a folder in each place; leave nothing.
+    """Try whether each place can be written and has space; leave nothing.
 
     Args:
         needed: for each place, how many bytes are to be saved there.
@@ -224,22 +224,16 @@ def check_storage(needed: Mapping[Path, int]) -> None:
     """
     wanted: Counter[int] = Counter()
     for place, size in needed.items():
-        with _explained(f"nothing can be saved in {place}", ADVICE, missing=Unavailable):
-            there = next(each for each in (place, *place.parents) if each.exists())
-            disk, free = there.stat().st_dev, shutil.disk_usage(there).free
-            wanted[disk] += size
-            if wanted[disk] > free:
-                raise Unavailable(
-                    f"not all can be saved in {place}: {wanted[disk]:,} bytes are needed on its "
-                    f"disk, and {free:,} are free; {ADVICE}",
-                    no_effect=True,
-                )
-            with unfinished.claimed(place, None) as trial:
-                trial.mkdir()
-                with (trial / "trial").open("wb") as file:
-                    file.write(b"\0" * 4096)
-                    file.flush()
-                    os.fsync(file.fileno())
+        check_writable(place)
+        there = next(each for each in (place, *place.parents) if each.exists())
+        disk, free = there.stat().st_dev, shutil.disk_usage(there).free
+        wanted[disk] += size
+        if wanted[disk] > free:
+            raise Unavailable(
+                f"not all can be saved in {place}: {wanted[disk]:,} bytes are needed on its disk, "
+                f"and {free:,} are free; free space there, or set checkpoint_dir to another folder",
+                no_effect=True,
+            )
 
 
 @contextlib.contextmanager
@@ -251,12 +245,13 @@ def new_folder(parent: Path, label: str) -> Iterator[tuple[Path, Path]]:
     Raises:
         Unauthorized: the folder may not be written.
         InvalidInput: there can be no such folder.
+        NotFound: it has just been removed.
         Unavailable: the disk is full, or fails.
     """
     # Percent-encoded, so that any label is a file name; cut, because a name has 255 bytes.
     encoded = quote(label, safe=" ", errors="surrogatepass").replace(".", "%2E")[:100]
     with (
-        _explained(f"nothing was saved in {parent}", ADVICE, missing=Unavailable),
+        _explained(f"nothing was saved in {parent} (see the option checkpoint_dir)"),
         unfinished.claimed(parent, label) as partial,
     ):
         final = parent / f"{encoded}-{partial.name.removeprefix(unfinished.PARTIAL)}"
@@ -369,39 +364,18 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-ADVICE = "free space there, or set checkpoint_dir to another folder"
-
-
 @contextlib.contextmanager
-def _explained(
-    what: str, advice: str = "", missing: type[AdapterError] = NotFound
-) -> Iterator[None]:
+def _explained(what: str) -> Iterator[None]:
     """Turn what the operating system refuses into what the contract says.
 
     Libraries in Rust, as safetensors and tokenizers, have errors of their own for it.
     """
-    try:
-        yield
-    except AdapterError:
-        raise
-    except Exception as error:
-        number = error.errno if isinstance(error, OSError) else _errno_of_rust(error)
-        if number is None:
+    with explain_os_errors(what, no_effect=True):
+        try:
+            yield
+        except (AdapterError, OSError):
             raise
-        reason = "it is no folder" if number in _NO_FOLDER else os.strerror(number)
-        text = "; ".join(filter(None, (f"{what}: {reason}", advice)))
-        if number == errno.ENOENT:
-            raise missing(text) from error
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise Unauthorized(text) from error
-        if number in (*_NO_FOLDER, errno.ENAMETOOLONG, errno.ELOOP):
-            raise InvalidInput(text) from error
-        raise Unavailable(text, no_effect=True) from error
-
-
-_NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)
-
-
-def _errno_of_rust(error: Exception) -> int | None:
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return int(found[1]) if found else None
+        except Exception as error:
+            if found := re.search(r"\(os error (\d+)\)", str(error)):
+                raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+            raise

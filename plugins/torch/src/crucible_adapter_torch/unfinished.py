@@ -15,8 +15,9 @@ import stat
 import time
 import uuid
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from crucible_kitchen import Unavailable
 
@@ -31,18 +32,18 @@ LARGEST_JSON = 4 << 20
 
 
 @contextlib.contextmanager
-def claimed(parent: Path, label: str | None) -> Iterator[Path]:
+def claimed(parent: Path, label: str) -> Iterator[Path]:
     """Give the path of a folder to make, to fill, and to rename; at the end it is gone.
 
     Args:
         parent: where it is to be; made if missing.
-        label: of what is written. None for a trial, which leaves no empty folder either.
+        label: of what is written.
 
     Raises:
         OSError: nothing can be written there.
     """
-    file, made = _claim(parent, label)
-    lock = Path(file.name)
+    file = _claim(parent, label)
+    lock = Path(str(file.name))
     partial = lock.with_suffix("")
     try:
         yield partial
@@ -51,10 +52,6 @@ def claimed(parent: Path, label: str | None) -> Iterator[Path]:
         file.close()
         if not os.path.lexists(partial):  # else it is found by its label
             lock.unlink(missing_ok=True)
-        if label is None:
-            with contextlib.suppress(OSError):  # somebody uses it by now
-                for folder in made:
-                    folder.rmdir()
 
 
 def left(parent: Path, prefix: str) -> Iterator[Path]:
@@ -129,14 +126,13 @@ def listed(folder: Path) -> list[str]:
         return []
 
 
-def _claim(parent: Path, label: str | None) -> tuple[IO[str], list[Path]]:
-    """Return the new lock, open, and the folders that were made for it, innermost first."""
+def _claim(parent: Path, label: str) -> FileIO:
+    """Make the file of the label, and lock it."""
     for _ in range(100):
-        made = [each for each in (parent, *parent.parents) if not each.exists()]
         lock = _lock_of(parent / _new_name())
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            file = lock.open("x", encoding="utf-8")
+            file = lock.open("xb", buffering=0)  # closing it writes nothing, and cannot fail
         except FileNotFoundError:  # somebody has just removed the empty folder
             continue
         with contextlib.suppress(OSError):  # where there are no locks, none is ever free
@@ -144,13 +140,12 @@ def _claim(parent: Path, label: str | None) -> tuple[IO[str], list[Path]]:
                 fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             try:
-                json.dump({"label": label}, file)
-                file.flush()
+                file.write(json.dumps({"label": label}).encode())
             except OSError:
                 file.close()
                 lock.unlink(missing_ok=True)
                 raise
-            return file, made
+            return file
         file.close()  # taken for left between being made and being locked
     raise Unavailable(f"{parent} goes as soon as it is made", no_effect=True)
 
