@@ -664,6 +664,17 @@ def test_the_time_that_a_reader_takes_is_not_the_servers(liar: Stub, hasty: Comp
     assert [each.finish_reason for each in chunks] == ["stop"]
 
 
+def test_behind_a_proxy_the_same_limits_hold(liar: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", liar.url.removesuffix("/v1"))
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    there = {"base_url": "http://server.invalid/v1"}
+    with bound(liar, **there) as kitchen:
+        reads_an_honest_answer(liar, kitchen.completer)
+    with bound(liar, **there, answer_timeout=0.3, timeout=20) as kitchen:
+        found(liar, kitchen.completer, NEVER["headers byte by byte"], at_once)
+
+
 def test_neither_key_nor_prompt_follows_a_redirect(liar: Stub, completer: Completer) -> None:
     elsewhere = liar.url.replace("127.0.0.1", "localhost") + "/chat/completions"
     for status in (301, 302, 303, 307, 308):
