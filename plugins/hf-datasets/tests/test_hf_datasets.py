@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import random
@@ -766,7 +767,8 @@ class Hub(BaseHTTPRequestHandler):
             self.reply(404, {"X-Error-Code": "RepoNotFound"})
         elif path.startswith("/api/datasets/org/data/tree/") and len(parts) == 7:
             content = self.files[parts[-1]]
-            entry = {"type": "file", "path": "train.jsonl", "size": len(content), "oid": parts[-1]}
+            oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            entry = {"type": "file", "path": "train.jsonl", "size": len(content), "oid": oid}
             self.reply(200, {}, [entry])
         elif path == "/api/datasets/org/data" or path.startswith("/api/datasets/org/data/revision"):
             revision = parts[-1] if "revision" in parts else "main"

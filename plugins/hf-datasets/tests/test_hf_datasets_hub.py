@@ -229,7 +229,7 @@ def test_offline_a_version_that_was_not_downloaded_to_its_end_is_not_used(
 def test_a_gated_data_set_needs_a_token(make: MakeStore, hub: LoopbackHub, streaming: bool) -> None:
     hub.commit(REPO, {"README.md": b"# Rows\n", "train.jsonl": jsonl(1)}, "dataset")
     hub.gate(REPO, "dataset")
-    with pytest.raises(Unauthorized, match="gated"):
+    with pytest.raises(Unauthorized, match="access is granted to each user"):
         make().load_dataset(REPO, streaming=streaming)
     store = make(token=hub.token)
     assert values(store, store.load_dataset(REPO, streaming=streaming)) == [1]

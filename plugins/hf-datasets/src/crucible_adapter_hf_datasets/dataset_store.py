@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
+from crucible_adapter_hf_hub.limits import Limits
 from crucible_kitchen import (
     AdapterOptions,
     FromEnv,
@@ -15,8 +16,9 @@ from crucible_kitchen import (
     Unsupported,
     hookimpl,
 )
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
+from .files import Bounds
 from .loading import Split, load
 from .sources import Source, find
 from .views import Row, Selection, View
@@ -27,6 +29,20 @@ class Options(AdapterOptions):
     """Folder of downloaded and converted data; the library's own if not set."""
     token: Annotated[SecretStr | None, FromEnv("HF_TOKEN")] = None
     """Access token of the Hub; without one, the login of `hf auth login` is used."""
+    timeout: float = Field(10.0, gt=0)
+    """Seconds to wait for the Hub's answer, or for the next bytes of a file."""
+    answer_timeout: float = Field(120.0, gt=0)
+    """Seconds until a question is answered whole, such as which files there are."""
+    stall_timeout: float = Field(60.0, gt=0)
+    """Seconds in which at least 1024 bytes of a file of the Hub have to come."""
+    max_answer_bytes: int = Field(64 << 20, gt=0)
+    """Bytes that a question may be answered with, and a quarter of it by one page of an answer.
+    Files have the size that is listed."""
+    max_expansion: float = Field(100.0, ge=1)
+    """How many times its stored size a compressed file of the Hub may grow to. Up to 64 MiB it
+    always may."""
+    max_row_bytes: int = Field(64 << 20, gt=0)
+    """Characters of one row of a file of the Hub, and of a file of JSON that is one object."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +81,8 @@ def load_dataset(
         streaming=streaming,
         cache_dir=opts.cache_dir,
         token=opts.token.get_secret_value() if opts.token else None,
+        limits=Limits(opts.timeout, opts.answer_timeout, opts.stall_timeout, opts.max_answer_bytes),
+        bounds=Bounds(opts.max_expansion, opts.max_row_bytes),
     )
     handle = Handle(source, splits)
     if split is None and len(splits) == 1:

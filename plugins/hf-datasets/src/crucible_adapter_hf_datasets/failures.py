@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from crucible_adapter_hf_hub.failures import seconds_to_wait
 from crucible_kitchen import (
     AdapterError,
     InvalidInput,
@@ -79,21 +80,10 @@ def _refusal(reason: str, response: Any) -> AdapterError | None:
     if status in (401, 403):
         return Unauthorized(reason)
     if status == 429:
-        return RateLimited(reason, retry_after=_retry_after(response.headers))
+        return RateLimited(reason, retry_after=seconds_to_wait(response.headers))
     if status == 404:  # one of the files that a data set may have, and need not
         return None
     return Unavailable(reason)
-
-
-def _retry_after(headers: Any) -> float | None:
-    """Return the seconds to wait: of `Retry-After`, or of the Hub's `RateLimit: "api";r=0;t=55`."""
-    from huggingface_hub.utils import parse_ratelimit_headers
-
-    try:
-        return float(headers["Retry-After"])
-    except (KeyError, ValueError):
-        limit = parse_ratelimit_headers(headers)
-        return float(limit.reset_in_seconds) if limit else None
 
 
 def _of_the_data(source: Source, error: Exception) -> AdapterError | None:

@@ -12,13 +12,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from crucible_kitchen import AdapterError, InvalidInput, NotFound, Unsupported
 
 COMPRESSIONS = (".bz2", ".gz", ".xz", ".zst")
 
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
+
+
+_ALWAYS = 64 << 20  # bytes that a compressed file may always grow to
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a file may take that somebody else wrote. A file of this machine has none.
+
+    Args:
+        expansion: how many times its stored size it may grow to, where that is above 64 MiB.
+        row: the bytes of one row's text, and of one value of a file that is read whole.
+    """
+
+    expansion: float
+    row: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +44,12 @@ class DataFile:
     Args:
         name: its path or address, of which the last suffixes tell format and compression.
         raw: opens it from its start, as it is stored.
+        bounds: what it may take; None for whatever it takes.
     """
 
     name: str
     raw: Callable[[], IO[bytes]]
+    bounds: Bounds | None = None
 
     @property
     def suffix(self) -> str:
@@ -49,7 +67,7 @@ class DataFile:
         """
         compression = suffixes(self.name)[1]
         try:
-            with self.raw() as raw, _buffered(self._decompressed(raw, compression)) as binary:
+            with self.raw() as raw, _buffered(self._bounded(raw, compression)) as binary:
                 yield binary
         except _DAMAGED as error:
             raise self._damaged(error) from error
@@ -62,6 +80,29 @@ class DataFile:
             if compression and (type(error) is OSError or type(error).__name__ == "ZstdError"):
                 raise self._damaged(error) from error
             raise
+
+    def check_row(self, length: int, line: int | None = None) -> None:
+        """Raise `InvalidInput` if what was read of one row, so many characters, is too much."""
+        if self.bounds is not None and length > self.bounds.row:
+            where = f"file {self.name}" if line is None else f"file {self.name}, line {line}"
+            raise InvalidInput(
+                f"{where}: a row is longer than {self.bounds.row:,} characters, the option "
+                "`max_row_bytes`"
+            )
+
+    def check_size(self, stored: int, grown: int) -> None:
+        """Raise `InvalidInput` if what is stored in so many bytes grows to too many."""
+        if self.bounds is not None and grown > max(_ALWAYS, self.bounds.expansion * stored):
+            raise InvalidInput(
+                f"file {self.name}: {stored:,} bytes of it grow to {grown:,} or more, above "
+                f"{self.bounds.expansion:g} times as many, the option `max_expansion`"
+            )
+
+    def _bounded(self, raw: IO[bytes], compression: str) -> Any:
+        if self.bounds is None or not compression:
+            return self._decompressed(raw, compression)
+        counted = _Counted(raw)
+        return _Grown(self, self._decompressed(cast("IO[bytes]", counted), compression), counted)
 
     def _decompressed(self, raw: IO[bytes], compression: str) -> Any:
         match compression:
@@ -91,9 +132,59 @@ class DataFile:
         )
 
 
-def local(path: Path) -> DataFile:
-    """Return the file of a path on this machine."""
-    return DataFile(str(path), lambda: path.open("rb"))
+class _Counted(io.RawIOBase):
+    """A file of which it is known how much was read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.count = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self.count += len(data)
+        return len(data)
+
+
+class _Grown(io.RawIOBase):
+    """What is made of a compressed file, as far as it is no more than it may be."""
+
+    def __init__(self, file: DataFile, grown: IO[bytes], stored: _Counted) -> None:
+        self._file, self._grown, self._stored = file, grown, stored
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._grown.seekable()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._grown.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._grown.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._grown.read(len(buffer))
+        buffer[: len(data)] = data
+        self._file.check_size(self._stored.count, self._grown.tell())
+        return len(data)
+
+
+def local(path: Path, name: str | None = None, bounds: Bounds | None = None) -> DataFile:
+    """Return the file of a path on this machine, called by its path if it has no other name."""
+    return DataFile(name or str(path), lambda: path.open("rb"), bounds)
 
 
 def suffixes(name: str) -> tuple[str, str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .files import DataFile
-from .library import Files, opened
+from .files import Bounds, DataFile, local
+from .library import Files
+from .remote import Remote, hub_cache, kept
 from .sources import Source
 
 
@@ -25,40 +25,34 @@ class Kept:
     """
 
     def __init__(self, source: Source, name: str | None, cache_dir: Path | None) -> None:
-        from huggingface_hub import constants
-
-        self._repo_id = source.path
-        self._cache = cache_dir / "hub" if cache_dir else Path(constants.HF_HUB_CACHE)
+        self._source = source
+        self._cache = cache_dir / "hub" if cache_dir else hub_cache()
         # Written when every file is there, so that a part of them is never taken for all.
         folder = self._cache / "crucible" / quote(source.path, safe="")
         self._record = folder / f"{quote(name or '', safe='')}.json"
 
-    def download(self, files: Files, commit: str, token: str | None) -> dict[str, list[DataFile]]:
+    def download(self, files: Files, remote: Remote) -> dict[str, list[DataFile]]:
         """Download the files that are not here yet, and return them."""
-        from huggingface_hub import hf_hub_download
+        splits = {}
+        for split, addresses in files.splits.items():
+            # A README.md may name files of other data sets.
+            own = [address for address in addresses if address.startswith(remote.base)]
+            paths = remote.fetch(map(remote.name_of, own), self._cache)
+            here = dict(zip(own, paths, strict=True))
+            splits[split] = [remote.file(address, here.get(address)) for address in addresses]
+        self._remember({"commit": remote.commit, **asdict(files)})
+        return splits
 
-        base = f"hf://datasets/{self._repo_id}@{commit}/"
-
-        def fetched(address: str) -> DataFile:
-            if not address.startswith(base):  # a README.md may name files of other places
-                return DataFile(address, lambda: opened(address, token))
-            path = Path(
-                hf_hub_download(
-                    self._repo_id,
-                    address.removeprefix(base),
-                    repo_type="dataset",
-                    revision=commit,
-                    cache_dir=self._cache,
-                    token=token,
-                )
-            )
-            return DataFile(address, lambda: path.open("rb"))
-
-        with ThreadPoolExecutor(8) as pool:
-            splits = {
-                split: list(pool.map(fetched, names)) for split, names in files.splits.items()
-            }
-        self._remember({"commit": commit, **asdict(files)})
+    def again(self, files: Files, commit: str, bounds: Bounds) -> dict[str, list[DataFile]]:
+        """Return the files that were downloaded, offline."""
+        base = f"hf://datasets/{self._source.path}@{commit}/"
+        splits = {}
+        for split, addresses in files.splits.items():
+            names = [address.removeprefix(base) for address in addresses]
+            paths = kept(self._source, commit, names, self._cache)
+            splits[split] = [
+                local(path, address, bounds) for path, address in zip(paths, addresses, strict=True)
+            ]
         return splits
 
     def last(self) -> tuple[Files, str] | None:

@@ -8,6 +8,7 @@ that `formats` knows are read by that; the library reads the others (images, XML
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import pickle
 import tempfile
@@ -15,14 +16,16 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from crucible_kitchen import InvalidInput, Unavailable, Unsupported
 
 from . import formats
 from .failures import explained
 from .files import suffixes
+from .remote import CARD, Remote, hub_cache
 from .sources import Source, is_data, kind_of_all
 from .views import Pipeline, Row, Table, View
 
@@ -64,6 +67,7 @@ class LibrarySplit:
 
     source: Source
     dataset: Any
+    remote: Remote | None = None
 
     def view(self) -> View:
         """Return every row in its stored order."""
@@ -81,14 +85,15 @@ class LibrarySplit:
         # A stream of `datasets` keeps its position in itself: of two readers at once, one may get
         # no rows at all. So each reads a copy of its own, made as for the workers of a DataLoader.
         unread = pickle.dumps(dataset)
+        reading = self.remote.reading if self.remote else contextlib.nullcontext
 
         def rows() -> Iterator[Row]:
             iterator = pickle.loads(unread).iter(100)
-            with quiet(), explained(source):
+            with quiet(), explained(source), reading():
                 batch = next(iterator)  # none at all is refused, as where the split is held whole
             while batch is not None:
                 yield from _rows(batch)
-                with quiet(), explained(source):
+                with quiet(), explained(source), reading():
                     batch = next(iterator, None)
 
         return Pipeline(rows)
@@ -97,57 +102,51 @@ class LibrarySplit:
 def look_up(
     source: Source,
     name: str | None,
-    commit: str | None,
+    remote: Remote | None,
     streaming: bool,
     cache_dir: Path | None,
-    token: str | None,
 ) -> Files | Mapping[str, LibrarySplit]:
-    """Return which files make up a data set, or its splits where they are of another format."""
-    builder = _builder(source, name, commit, cache_dir, token)
-    module = type(builder).__module__.split(".")[-1]
-    if found := _every_file(source, builder, module, commit, token):
-        splits, options = found, _options(source, builder, module)
-        kind = kind_of_all(source.label, (file for files in splits.values() for file in files))
-        return Files(kind, options, splits)
+    """Return which files make up a data set, or its splits where they are of another format.
+
+    Args:
+        source: the data set.
+        name: its configuration.
+        remote: its commit; None of a folder, and offline.
+        streaming: whether the library is to read them as they come.
+        cache_dir: of what the library makes of files.
+    """
+    if remote is None:
+        builder, found, module = _asked(source, name, None, cache_dir)
+    else:
+        remote.metadata()
+        builder, found, module = remote.ask(partial(_asked, source, name, remote, cache_dir))
+    if found:
+        kind = kind_of_all(source.label, (file for files in found.values() for file in files))
+        return Files(kind, _options(source, builder, module), found)
     # All splits: they are prepared together anyway, and a missing one can be told from this.
     if streaming:
-        prepared = builder.as_streaming_dataset()
+        with contextlib.nullcontext() if remote is None else remote.reading():
+            prepared = builder.as_streaming_dataset()
     else:
-        builder.download_and_prepare()
+        if remote is not None:
+            every = itertools.chain.from_iterable((builder.config.data_files or {}).values())
+            remote.fetch((remote.name_of(file) for file in every), hub_cache())
+        with contextlib.nullcontext() if remote is None else remote.reading():
+            builder.download_and_prepare()
         prepared = builder.as_dataset()
-    return {split: LibrarySplit(source, dataset) for split, dataset in prepared.items()}
+    return {split: LibrarySplit(source, dataset, remote) for split, dataset in prepared.items()}
 
 
-def commit_of(source: Source, revision: str | None, token: str | None) -> str | None:
-    """Return the commit to load, or None offline, where it cannot be known.
-
-    Asked for first, because `datasets` answers every failure of the Hub, a missing revision or a
-    refused access, too, with whatever version of the data set it finds in its cache.
-    """
-    from huggingface_hub import HfApi, constants
-
-    if not constants.HF_HUB_OFFLINE:
-        commit: str | None = HfApi(token=token).dataset_info(source.path, revision=revision).sha
-        return commit
-    if revision is not None:
-        raise Unavailable(
-            f"{source.label}: offline, revision {revision!r} cannot be looked up; without a "
-            "revision, the cached version is used",
-            retryable=False,
-        )
-    return None
-
-
-def opened(address: str, token: str | None) -> IO[bytes]:
-    """Open a file of the Hub, to be read as it comes. A connection that is lost is made anew."""
-    from datasets import DownloadConfig
-    from datasets.utils.file_utils import xopen
-
-    return cast("IO[bytes]", xopen(address, "rb", download_config=DownloadConfig(token=token)))
+def _asked(
+    source: Source, name: str | None, remote: Remote | None, cache_dir: Path | None
+) -> tuple[Any, dict[str, list[str]], str]:
+    builder = _builder(source, name, remote, cache_dir)
+    module = type(builder).__module__.split(".")[-1]
+    return builder, _every_file(source, builder, module, remote), module
 
 
 def _builder(
-    source: Source, name: str | None, commit: str | None, cache_dir: Path | None, token: str | None
+    source: Source, name: str | None, remote: Remote | None, cache_dir: Path | None
 ) -> Any:
     """Return what makes the data set of its commit.
 
@@ -156,6 +155,8 @@ def _builder(
     says so.
     """
     from datasets import load_dataset_builder
+
+    commit, token = (remote.commit, remote.token) if remote else (None, None)
 
     def made(cache: str | None) -> Any:
         return load_dataset_builder(
@@ -171,7 +172,7 @@ def _builder(
 
 
 def _every_file(
-    source: Source, builder: Any, module: str, commit: str | None, token: str | None
+    source: Source, builder: Any, module: str, remote: Remote | None
 ) -> dict[str, list[str]]:
     """Return the data files of each split; none if the library has to read them.
 
@@ -184,11 +185,14 @@ def _every_file(
     if module == "cache":
         return {}
     every: Mapping[str, list[str]] = builder.config.data_files or {}
-    if not _states_files(source, commit, token):
-        download = DownloadConfig(token=token)
-        base = source.path if source.local else f"hf://datasets/{source.path}@{commit}"
+    if not _states_files(Path(source.path, CARD) if remote is None else remote.metadata()):
+        download = DownloadConfig(token=remote.token if remote else None)
+        base = source.path if remote is None else remote.base.rstrip("/")
         patterns = get_data_patterns(base, download_config=download)
         every = DataFilesDict.from_patterns(patterns, base_path=base, download_config=download)
+    if remote is not None:
+        for file in itertools.chain.from_iterable(every.values()):
+            remote.check(file)
     rows = {
         str(split): [file for file in dict.fromkeys(files) if _is_rows(file)]
         for split, files in every.items()
@@ -215,25 +219,13 @@ def _is_metadata(file: str) -> bool:
     return Path(file).stem == "metadata"
 
 
-def _states_files(source: Source, commit: str | None, token: str | None) -> bool:
-    """Say whether the data set's README.md has configurations, which name their files."""
+def _states_files(card: Path | None) -> bool:
+    """Say whether a data set's README.md has configurations, which name their files."""
     from datasets.utils.metadata import MetadataConfigs
-    from huggingface_hub import DatasetCard, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub import DatasetCard
 
-    if source.local:
-        card = Path(source.path, "README.md")
-        if not card.is_file():
-            return False
-    else:
-        try:
-            card = Path(
-                hf_hub_download(
-                    source.path, "README.md", repo_type="dataset", revision=commit, token=token
-                )
-            )
-        except EntryNotFoundError:
-            return False
+    if card is None or not card.is_file():
+        return False
     return bool(MetadataConfigs.from_dataset_card_data(DatasetCard.load(card).data))
 
 

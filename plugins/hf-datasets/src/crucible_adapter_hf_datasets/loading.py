@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
+from crucible_adapter_hf_hub.limits import Limits
 from crucible_kitchen import AdapterError, InvalidInput
 
 from . import formats, library
 from .failures import explained
-from .files import DataFile, local
+from .files import Bounds, DataFile, local
 from .kept import Kept
 from .library import Files
+from .remote import Remote, is_offline
 from .sources import Source, kind_of_all
 from .spool import Spool
 from .views import Pipeline, Row, Table, View
@@ -40,6 +43,7 @@ class FileSplit:
         read: yields the rows of one.
         streaming: whether they are read again each time, and not kept.
         folder: where they are kept; the system's folder of temporary files if None.
+        remote: the data set of the Hub that they are read from as they come.
     """
 
     def __init__(
@@ -49,8 +53,10 @@ class FileSplit:
         read: Read,
         streaming: bool,
         folder: Path | None,
+        remote: Remote | None,
     ) -> None:
         self._source, self._files, self._read = source, files, read
+        self._remote = remote
         self._streaming, self._folder = streaming, folder
         self._spool: Spool | None = None
         self._lock = threading.Lock()
@@ -66,7 +72,7 @@ class FileSplit:
     def _rows(self) -> Iterator[Row]:
         rows: Iterator[Row] = itertools.chain.from_iterable(map(self._read, self._files))
         if not self._source.local:
-            rows = _guarded(self._source, rows)
+            rows = _guarded(self._source, self._remote, rows)
         empty = True
         for row in rows:
             empty = False
@@ -82,13 +88,16 @@ def load(
     streaming: bool,
     cache_dir: Path | None,
     token: str | None,
+    limits: Limits,
+    bounds: Bounds,
 ) -> Mapping[str, Split]:
     """Return the splits, by name."""
+    remote: Remote | None = None
 
     def splits(found: Files, files: Mapping[str, Iterable[DataFile]]) -> dict[str, Split]:
         read = partial(formats.read, kind=found.kind, options=found.options)
         return {
-            split: FileSplit(source, list(part), read, streaming, cache_dir)
+            split: FileSplit(source, list(part), read, streaming, cache_dir, remote)
             for split, part in files.items()
         }
 
@@ -97,39 +106,34 @@ def load(
         return splits(Files(kind, {}, {}), {"train": map(local, source.files)})
     with library.quiet(), explained(source):
         if source.local:
-            found = library.look_up(source, name, None, streaming, cache_dir, token)
+            found = library.look_up(source, name, None, streaming, cache_dir)
             if not isinstance(found, Files):
                 return found
             return splits(found, {s: map(local, map(Path, f)) for s, f in found.splits.items()})
         kept = Kept(source, name, cache_dir)
-        commit = library.commit_of(source, revision, token)
-        if commit is None and (last := kept.last()):
-            found, commit = last
-            return splits(found, kept.download(found, commit, token))
-        found = library.look_up(source, name, commit, streaming, cache_dir, token)
+        if is_offline(source, revision):
+            if last := kept.last():
+                return splits(last[0], kept.again(*last, bounds))
+            return cast(
+                "dict[str, Split]", library.look_up(source, name, None, streaming, cache_dir)
+            )
+        remote = Remote(source, revision, token, limits, bounds)
+        found = library.look_up(source, name, remote, streaming, cache_dir)
         if not isinstance(found, Files):
             return found
-        assert commit is not None  # files are known of a commit only
         if not streaming:
-            return splits(found, kept.download(found, commit, token))
-        return splits(
-            found,
-            {s: [_remote(address, token) for address in f] for s, f in found.splits.items()},
-        )
+            return splits(found, kept.download(found, remote))
+        return splits(found, {s: map(remote.file, f) for s, f in found.splits.items()})
 
 
-def _remote(address: str, token: str | None) -> DataFile:
-    return DataFile(address, lambda: library.opened(address, token))
-
-
-def _guarded(source: Source, rows: Iterator[Row]) -> Iterator[Row]:
+def _guarded(source: Source, remote: Remote | None, rows: Iterator[Row]) -> Iterator[Row]:
     """Yield rows of the Hub. What goes wrong is explained, and raised behind the last good row."""
     failure: AdapterError | None = None
     while failure is None:
         batch: list[Row] = []
         with library.quiet():
             try:
-                with explained(source):
+                with explained(source), remote.reading() if remote else nullcontext():
                     for row in itertools.islice(rows, 100):
                         batch.append(row)
             except AdapterError as error:

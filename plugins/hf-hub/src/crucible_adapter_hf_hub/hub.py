@@ -36,6 +36,11 @@ class Hub:
         self._api = HfApi(endpoint=endpoint, token=token, headers=agent)
         self._limits = limits
 
+    @property
+    def endpoint(self) -> str:
+        """Its address."""
+        return str(self._api.endpoint)
+
     def resolve(self, repo: Repo) -> str:
         """Return the commit that the revision is now. (`HfApi.resolve_revision` would take what
         it was once where the hub does not answer.)
@@ -44,7 +49,7 @@ class Hub:
         about = self._question(str(repo)).run(lambda: next(self._answers(url)))
         commit = about.get("sha") if isinstance(about, dict) else None
         if not is_commit(commit):
-            raise Unavailable(f"{repo}: {self._api.endpoint} names no commit of it; is it a hub?")
+            raise Unavailable(f"{repo}: {self.endpoint} names no commit of it; is it a hub?")
         return str(commit)
 
     def list(self, repo: Repo, commit: str) -> Listing:
@@ -67,8 +72,8 @@ class Hub:
         What the hub says about the file besides its content names nothing here.
         """
         call = Call(
-            f"{repo}, file {name!r} on {self._api.endpoint}",
-            self._api.endpoint,
+            f"{repo}, file {name!r} on {self.endpoint}",
+            self.endpoint,
             self._limits,
             most=_TRIES * entry.size + (1 << 20),
             elsewhere=True,
@@ -91,14 +96,14 @@ class Hub:
             name,
             repo_type=repo.repo_type,
             revision=commit,
-            endpoint=self._api.endpoint,
+            endpoint=self.endpoint,
         )
         about = get_hf_file_metadata(
             url,
             token=self._api.token,
             headers=self._api.headers,
             timeout=self._limits.timeout,
-            endpoint=self._api.endpoint,
+            endpoint=self.endpoint,
         )
         headers = build_hf_headers(token=self._api.token, headers=self._api.headers)
         if about.xet_file_data is not None and is_xet_available() and entry.size:
@@ -155,7 +160,7 @@ class Hub:
         call.seconds = min(self._limits.timeout, _LONGEST_PING)
         asks_who = self._api.token or get_token()
         path = "whoami-v2" if asks_who else "models?limit=1"
-        call.run(lambda: next(self._answers(f"{self._api.endpoint}/api/{path}")))
+        call.run(lambda: next(self._answers(f"{self.endpoint}/api/{path}")))
 
     def _answers(self, url: str) -> Iterator[Any]:
         """Yield what the hub answers, page by page. (huggingface_hub asks again five times.)"""
@@ -176,8 +181,8 @@ class Hub:
     def _question(self, what: str) -> Call:
         limits = self._limits
         return Call(
-            f"{what} on {self._api.endpoint}",
-            self._api.endpoint,
+            f"{what} on {self.endpoint}",
+            self.endpoint,
             limits,
             most=limits.answer_bytes,
             seconds=limits.answer_timeout,
@@ -185,7 +190,7 @@ class Hub:
 
     def _url(self, repo: Repo, verb: str, revision: str) -> str:
         place = f"{repo.repo_type}s/{repo.repo_id}/{verb}/{quote(revision, safe='')}"
-        return f"{self._api.endpoint}/api/{place}"
+        return f"{self.endpoint}/api/{place}"
 
 
 class _Bounded:

@@ -38,7 +38,6 @@ LONGEST_SLEEP = 60
 _LEAST = 1024  # bytes that come in `stall_timeout` while a transfer goes on
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _XET = re.compile(r"[0-9a-f]{64}")
-_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _OURS = "crucible.call"
 
@@ -73,7 +72,8 @@ class Call:
         seconds: that it may take in all; None for as long as something comes.
         elsewhere: whether the hub may send on to another host, as it does for contents.
         library: whether a library makes of an answer what it likes. If so, refusals are left to
-            it, and what it would name files by is checked.
+            it, and it gets no file to put into its cache: those that it needs are there already.
+        commit: the one commit that is asked about, if it is known.
     """
 
     what: str
@@ -83,6 +83,7 @@ class Call:
     seconds: float | None = None
     elsewhere: bool = False
     library: bool = False
+    commit: str = ""
     received: int = 0
     given_up: bool = False
 
@@ -154,13 +155,15 @@ class Call:
     def _check(self, response: Any) -> None:
         headers, links = response.headers, response.links
         route = links.get("xet-auth", {}).get("url") or headers.get("x-xet-refresh-route")
-        hashes = [("x-repo-commit", _COMMIT), ("x-xet-hash", _XET)]
-        if self.library and response.request.method == "HEAD" and response.status_code < 400:
-            hashes.append(("x-linked-etag" if "x-linked-etag" in headers else "etag", _HASH))
-        for name, form in hashes:
+        for name, form in (("x-repo-commit", _COMMIT), ("x-xet-hash", _XET)):
             value = headers.get(name)
-            if value is not None and not form.fullmatch(value.removeprefix("W/").strip('"')):
+            if value is not None and not form.fullmatch(value):
                 raise self._lie(f"{said(value)} as {name}, which is no hash")
+        if self.commit and headers.get("x-repo-commit", self.commit) != self.commit:
+            raise self._lie(f"commit {headers['x-repo-commit']}, and {self.commit} was asked for")
+        # HEAD comes before a download into the cache, where nothing would be compared any more.
+        if self.library and response.request.method == "HEAD" and response.status_code < 400:
+            raise self._lie(f"a file that it does not list, {said(response.request.url.path)}")
         for name in ("content-length", "x-linked-size"):
             value = headers.get(name)
             if value is not None and not _NUMBER.fullmatch(value):
@@ -219,13 +222,11 @@ _lock = threading.Lock()
 
 
 @contextmanager
-def calling(call: Call, shared: bool = False) -> Iterator[None]:
+def calling(call: Call) -> Iterator[None]:
     """Make the requests inside those of a call, and explain what goes wrong with them.
 
-    Args:
-        call: the call.
-        shared: whether also those to its hub that other threads make meanwhile, which a library
-            started.
+    What a library raises is left as it is; and as it may start threads, those that other threads
+    make to this hub meanwhile are taken for its own.
     """
     from huggingface_hub import get_session
 
@@ -237,7 +238,7 @@ def calling(call: Call, shared: bool = False) -> Iterator[None]:
                 "request": [*hooks["request"], _before],
                 "response": [*hooks["response"], _after],
             }
-        if shared:
+        if call.library:
             _shared.append(call)
     token = _call.set(call)
     try:
@@ -245,7 +246,7 @@ def calling(call: Call, shared: bool = False) -> Iterator[None]:
             yield
     finally:
         _call.reset(token)
-        if shared:
+        if call.library:
             with _lock:
                 _shared.remove(call)
 

@@ -37,8 +37,16 @@ def parquet_rows(file: DataFile, columns: Sequence[str] | None = None) -> Iterat
 
     with file.open() as binary, _explained(file):
         table = pq.ParquetFile(binary)
+        _check_size(file, table.metadata)
         batches = table.iter_batches(_BATCH, columns=list(columns) if columns else None)
         yield from _rows(file, batches)
+
+
+def _check_size(file: DataFile, about: Any) -> None:
+    """Refuse a file that says that it grows to too much."""
+    for group in map(about.row_group, range(about.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            file.check_size(column.total_compressed_size, column.total_uncompressed_size)
 
 
 def arrow_rows(file: DataFile) -> Iterator[dict[str, Any]]:

@@ -76,13 +76,23 @@ def _records(file: DataFile, sep: str, encoding: str | None) -> Iterator[tuple[i
     # The limit is of the process, and there is no other way to set it: a document may be longer
     # than 128 KiB.
     csv.field_size_limit(2**31 - 1)
-    try:
-        records = csv.reader(_pieces(file, encoding), delimiter=sep, strict=True)
-    except TypeError as error:
-        raise InvalidInput(f"file {file.name}: {sep!r} separates no cells: {error}") from error
+    length = 0  # of the record that is being read: a quotation mark may open in its first line
+
+    def pieces() -> Iterator[str]:
+        nonlocal length
+        for piece in _pieces(file, encoding):
+            length += len(piece)
+            file.check_row(length, begin)
+            yield piece
+
     begin = 1
     try:
+        records = csv.reader(pieces(), delimiter=sep, strict=True)
+    except TypeError as error:
+        raise InvalidInput(f"file {file.name}: {sep!r} separates no cells: {error}") from error
+    try:
         for cells in records:
+            length = 0
             if cells:
                 yield begin, cells
             begin = records.line_num + 1
@@ -96,14 +106,14 @@ def _records(file: DataFile, sep: str, encoding: str | None) -> Iterator[tuple[i
 
 def _pieces(file: DataFile, encoding: str | None) -> Iterator[str]:
     r"""Yield the lines. Those of a file without any `\n` end in `\r`."""
-    every = lines(chunks(file, encoding))
+    every = lines(file, chunks(file, encoding))
     first = next(every, "")
     yield from [first] if first.endswith("\n") else _PIECE.findall(first)
     yield from every
 
 
 def _unquoted(file: DataFile, encoding: str | None) -> Iterator[tuple[int, list[str]]]:
-    for number, line in enumerate(lines(chunks(file, encoding)), 1):
+    for number, line in enumerate(lines(file, chunks(file, encoding)), 1):
         if text := line.removesuffix("\n").removesuffix("\r"):
             yield number, text.split("\t")
 
@@ -112,9 +122,10 @@ def _is_quoted(file: DataFile, encoding: str | None) -> bool:
     """Say whether the quotation marks of a TSV are those of the format."""
     record: list[str] = []
     begin, is_open = 1, False  # where the record begins; whether a quotation mark is open
+    length = 0  # of the record
     tabs: int | None = None  # in the first line, and in every other so far
     suspect: tuple[int, int] | None = None  # a record of lines each of which may be a row
-    for number, line in enumerate(lines(chunks(file, encoding)), 1):
+    for number, line in enumerate(lines(file, chunks(file, encoding)), 1):
         if tabs is None:
             tabs = line.count("\t")
         elif line.count("\t") != tabs and line.rstrip("\r\n"):
@@ -124,6 +135,8 @@ def _is_quoted(file: DataFile, encoding: str | None) -> bool:
             if '"' not in line:
                 continue
         record.append(line)
+        length += len(line)
+        file.check_row(length, begin)
         is_open ^= bool(line.count('"') % 2)
         if not is_open:
             if not _QUOTED.fullmatch("".join(record)):
@@ -131,6 +144,7 @@ def _is_quoted(file: DataFile, encoding: str | None) -> bool:
             if len(record) > 1 and suspect is None:
                 suspect = begin, number
             record.clear()
+            length = 0
     if record:
         return False
     if suspect is not None and tabs is not None and tabs > 0:

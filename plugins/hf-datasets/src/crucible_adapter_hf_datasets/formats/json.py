@@ -40,16 +40,21 @@ def rows(
     """
     text = chunks(file, encoding)
     if field is not None:
-        yield from _of_field(file, "".join(text), field)
+        parts, length = [], 0
+        for piece in text:
+            parts.append(piece)
+            file.check_row(length := length + len(piece))
+        yield from _of_field(file, "".join(parts), field)
         return
     start = ""
     while not start.strip() and (piece := next(text, None)) is not None:
         start += piece
+        file.check_row(len(start))
     text = itertools.chain([start], text)
     if start.lstrip().startswith("["):
         yield from _Document(file, 1, text).rows()
         return
-    numbered = enumerate(lines(text), 1)
+    numbered = enumerate(lines(file, text), 1)
     filled = ((number, line) for number, line in numbered if not line.isspace())
     number, line = next(filled, (0, ""))
     try:
@@ -151,6 +156,7 @@ class _Document:
         """Read as much again as is held of the value that is being decoded."""
         wanted = max(_AT_ONCE, len(self.held) - self.at)
         parts = [self.held[self.at :]]
+        self.file.check_row(len(parts[0]), self.line)
         while wanted > 0 and (piece := next(self.text, "")):
             parts.append(piece)
             wanted -= len(piece)

@@ -21,7 +21,7 @@ _AT_ONCE = 1 << 16  # bytes
 
 def rows(file: DataFile, encoding: str | None = None) -> Iterator[dict[str, str]]:
     """Yield each line, without its end, as the field `text`. Blank lines are passed over."""
-    for line in lines(chunks(file, encoding)):
+    for line in lines(file, chunks(file, encoding)):
         text = line.removesuffix("\n").removesuffix("\r")
         if text and not text.isspace():
             yield {"text": text}
@@ -57,15 +57,17 @@ def chunks(file: DataFile, encoding: str | None = None) -> Iterator[str]:
                 yield text
 
 
-def lines(text: Iterable[str]) -> Iterator[str]:
+def lines(file: DataFile, text: Iterable[str]) -> Iterator[str]:
     r"""Yield the lines of pieces of text, their ends included.
 
     Only `\n` ends a line: neither U+2028 nor a form feed does.
     """
     begun: list[str] = []
+    length = 0  # of what was begun, and was not ended yet
     for piece in text:
         *ended, rest = piece.split("\n")
         for line in ended:
+            length = 0
             if begun:
                 yield f"{''.join(begun)}{line}\n"
                 begun.clear()
@@ -73,5 +75,7 @@ def lines(text: Iterable[str]) -> Iterator[str]:
                 yield f"{line}\n"
         if rest:
             begun.append(rest)
+            length += len(rest)
+            file.check_row(length)
     if begun:
         yield "".join(begun)

@@ -1,0 +1,233 @@
+"""A data set of the Hub: its commit, the files that this has, and how they come here.
+
+What the server says is data. A file is compared with the hash that is listed before it is moved to
+where anybody sees it, and `datasets` finds the files that it reads there: it downloads none itself,
+since it would believe any name and any content. What it asks for besides has limits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO, TypeVar, cast
+
+from crucible_adapter_hf_hub.cache import RepoCache
+from crucible_adapter_hf_hub.downloads import CommitFiles
+from crucible_adapter_hf_hub.hub import Hub
+from crucible_adapter_hf_hub.limits import Call, Limits, calling
+from crucible_adapter_hf_hub.listings import Checker
+from crucible_adapter_hf_hub.names import Repo, repository
+from crucible_kitchen import InvalidInput, NotFound, Unavailable
+
+from .files import Bounds, DataFile, local
+from .sources import Source
+
+Result = TypeVar("Result")
+
+CARD = "README.md"
+_METADATA = (CARD, ".huggingface.yaml", "dataset_infos.json")
+_LARGEST = 4 << 20  # bytes of a file of metadata
+_NODES = 200_000  # values of it, counted as often as it refers to them
+_YAML = re.compile(r"\s*---\r?\n(.*?)\r?\n---(\r?\n|$)", re.DOTALL)
+
+_checker = Checker()
+
+
+class Remote:
+    """A data set of the Hub at the commit that a revision is now.
+
+    Args:
+        source: the data set.
+        revision: a branch, a tag or a commit; the main branch if None.
+        token: of the Hub.
+        limits: how long may be waited for it, and how much it may say.
+        bounds: what its files may take.
+
+    Raises:
+        AdapterError: there is no such thing, or the Hub does not answer, or says nonsense.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        revision: str | None,
+        token: str | None,
+        limits: Limits,
+        bounds: Bounds,
+    ) -> None:
+        self.source, self.token, self._limits, self.bounds = source, token, limits, bounds
+        self.repo: Repo = repository(source.path, "dataset", revision or "main")
+        self._hub = Hub(None, token, limits)
+        self.commit = self._hub.resolve(self.repo)
+        self._listing = self._hub.list(self.repo, self.commit)
+        self.base = f"hf://datasets/{source.path}@{self.commit}/"
+
+    def fetch(self, names: Iterable[str], folder: Path) -> list[Path]:
+        """Put files into a cache, compared with what is listed of them, and return where they are.
+
+        Raises:
+            NotFound: the commit does not have one of them.
+            AdapterError: what is wrong with the Hub, or with what it sends.
+        """
+        names = list(names)
+        if lacking := next((name for name in names if name not in self._listing), None):
+            raise NotFound(f"{self.source.label}: has no file {lacking!r} at commit {self.commit}")
+        cache = RepoCache(folder, self.repo)
+        cache.keep_listing(self.commit, self._listing)
+        download = partial(self._hub.download, self.repo, self.commit)
+        files = CommitFiles(
+            self.source.label, self.commit, self._listing, cache, _checker, download
+        )
+        files.fetch(names)
+        return [files.path(name) for name in names]
+
+    def metadata(self) -> Path | None:
+        """Put what is said about the data set to where `datasets` looks for it.
+
+        Returns:
+            Its README.md; None if it has none.
+
+        Raises:
+            InvalidInput: it is too large, or refers to itself so often that it would be.
+        """
+        names = [name for name in _METADATA if name in self._listing]
+        for name in names:
+            if (size := self._listing[name].size) > _LARGEST:
+                raise InvalidInput(
+                    f"{self.source.label}: its {name} has {size:,} bytes, and {_LARGEST:,} are read"
+                )
+        paths = dict(zip(names, self.fetch(names, hub_cache()), strict=True))
+        for name, path in paths.items():
+            text = path.read_text(encoding="utf-8", errors="replace")
+            found = _YAML.match(text) if name == CARD else None
+            if name != _METADATA[2]:
+                self._check(name, found[1] if found else "" if name == CARD else text)
+        return paths.get(CARD)
+
+    def _check(self, name: str, text: str) -> None:
+        """Count what a text of YAML says, with what it only refers to: `*a` of ten thousand."""
+        import yaml
+
+        try:
+            # The nodes alone: to make values of them may already take all of the memory.
+            nodes = [yaml.compose(text, Loader=yaml.SafeLoader)]
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            raise InvalidInput(
+                f"{self.source.label}: its {name} is no YAML ({type(error).__name__})"
+            ) from error
+        count = 0
+        while nodes:
+            node = nodes.pop()
+            count += 1
+            if count + len(nodes) > _NODES:
+                raise InvalidInput(
+                    f"{self.source.label}: its {name} says more than {_NODES:,} values"
+                )
+            if isinstance(node, yaml.MappingNode):
+                nodes += itertools.chain.from_iterable(node.value)
+            elif isinstance(node, yaml.SequenceNode):
+                nodes += node.value
+
+    def file(self, address: str, path: Path | None = None) -> DataFile:
+        """Return the file at an address, which was fetched to a path, or is read as it comes."""
+        if path is not None:
+            return local(path, address, self.bounds)
+        return DataFile(address, partial(_opened, address, self.token), self.bounds)
+
+    def check(self, address: str) -> None:
+        """Refuse, as `InvalidInput`, the address of a file that is not on the Hub."""
+        if not address.startswith("hf://"):
+            raise InvalidInput(
+                f"{self.source.label}: names {address[:200]!r} as a file of its own, which is not "
+                "on the Hub"
+            )
+
+    def name_of(self, address: str) -> str:
+        """Return the name, in the data set, of the file at an address.
+
+        Raises:
+            InvalidInput: the file is not one of this commit.
+        """
+        if not address.startswith(self.base):
+            raise InvalidInput(
+                f"{self.source.label}: names {address[:200]!r} as a file of its own, which is not "
+                f"one of commit {self.commit}"
+            )
+        return address.removeprefix(self.base)
+
+    def ask(self, function: Callable[[], Result]) -> Result:
+        """Return what a function of `datasets` returns that asks which files there are."""
+        call = self._call()
+        call.most, call.seconds = self._limits.answer_bytes, self._limits.answer_timeout
+        return call.run(function)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Let `datasets` read contents inside."""
+        with calling(self._call()):
+            yield
+
+    def _call(self) -> Call:
+        return Call(
+            self.source.label,
+            self._hub.endpoint,
+            self._limits,
+            elsewhere=True,
+            library=True,
+            commit=self.commit,
+        )
+
+
+def is_offline(source: Source, revision: str | None) -> bool:
+    """Say whether the Hub may not be asked.
+
+    Raises:
+        Unavailable: it may not, and only it knows what the revision is.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE and revision is not None:
+        raise Unavailable(
+            f"{source.label}: offline, revision {revision!r} cannot be looked up; without a "
+            "revision, the cached version is used",
+            retryable=False,
+        )
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def hub_cache() -> Path:
+    """Return the folder in which the libraries of Hugging Face look for files of the Hub."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def kept(source: Source, commit: str, names: Iterable[str], folder: Path) -> list[Path]:
+    """Return where files are that were fetched once.
+
+    Raises:
+        Unavailable: some of them are missing or damaged.
+    """
+    names = list(names)
+    cache = RepoCache(folder, repository(source.path, "dataset", commit))
+    listing = cache.listing(commit) or {}
+    if missing := [name for name in names if name not in listing]:
+        raise Unavailable(
+            f"{source.label}: offline, and {missing[0]!r} was not fetched to {folder}",
+            retryable=False,
+        )
+    files = CommitFiles(source.label, commit, listing, cache, _checker, None)
+    files.fetch(names)
+    return [files.path(name) for name in names]
+
+
+def _opened(address: str, token: str | None) -> IO[bytes]:
+    """Open a file of the Hub, to be read as it comes. A connection that is lost is made anew."""
+    from datasets import DownloadConfig
+    from datasets.utils.file_utils import xopen
+
+    return cast("IO[bytes]", xopen(address, "rb", download_config=DownloadConfig(token=token)))
