@@ -208,6 +208,9 @@ def done(kitchen, config: WorkflowConfig):
     hit(signal.SIGTERM)
     return Result()
 
+def calls_exit(kitchen, config: WorkflowConfig):
+    raise SystemExit(0)
+
 def done_at_exit(kitchen, config: WorkflowConfig):
     begin(kitchen)
     stop(kitchen)
@@ -297,6 +300,11 @@ def test_a_run_that_is_done_stays_done(mine: Mine, function: str) -> None:
     outcome = mine(function)
     assert (outcome.code, outcome.err) == (0, "")
     assert "weights     here" in outcome.out
+
+
+def test_a_workflow_that_calls_sys_exit_has_failed(mine: Mine) -> None:
+    outcome = mine("calls_exit")
+    assert (outcome.code, outcome.err) == (1, "error: the workflow called sys.exit(0)\n")
 
 
 def test_that_one_run_is_done_saves_no_other_from_a_signal(mine: Mine) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from ..telemetry import Event
 
-SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+HANGUP: int | None = getattr(signal, "SIGHUP", None)  # not on Windows
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([] if HANGUP is None else [HANGUP])]
 
 ECHO = 0.1
 """Seconds within which another signal is the same request: `uv run`, say, passes on to the command
@@ -85,7 +86,7 @@ class Interruption:
             leave(self.exit_code)
         now = time.monotonic()
         # A terminal that is closed tells its shell, too, which tells us again.
-        if self.first is not None and (number == SIGNALS[-1] or now - self._last < ECHO):
+        if self.first is not None and (number == HANGUP or now - self._last < ECHO):
             return
         self.first = self.first or number
         self._last = now
@@ -101,9 +102,12 @@ class Interruption:
         if self.first is not None:
             raise KeyboardInterrupt
 
-    def finish(self) -> None:
-        """Take note that what was to be done is done."""
-        self.done = True
+    def hold(self) -> None:
+        """Take note that all is done but to print the result, for which the first signal waits."""
+        self.done = self._held = True
+
+    def release(self) -> None:
+        """Take note that the result is printed."""
         self._held = False
 
     def observe(self, event: Event) -> None:
@@ -118,7 +122,7 @@ class Interruption:
             case "workflow.start":
                 self.done = self._held = self._noticed = False
             case "workflow.stop":
-                self.done = self._held = True
+                self.hold()
             case name if name.startswith(("dataset.", "training.")):
                 if not (self._noticed or event.attributes.get("error")):
                     self.check()

@@ -65,8 +65,10 @@ def run(
                 # Last, for it may raise where others must be notified.
                 kitchen.observe(signals.observe)
                 signals.check()
-                progress.result(start())
-                signals.finish()
+                result = start()
+                signals.hold()
+                progress.result(result)
+                signals.release()
             except BaseException as error:
                 progress.stop()
                 ended = _ended(error, progress, given, profile)
@@ -74,9 +76,10 @@ def run(
                     raise
                 raise ended from None
     except BaseException as error:
-        closing = ended is not None or signals.done
-        if error is ended or signals.first is None or not closing:
+        if error is ended or not (ended or signals.done):
             raise
+        if not isinstance(error, KeyboardInterrupt):
+            raise typer.Exit(explain(error)) from None
         note("interrupted while closing what the run used")
         if ended is not None:
             raise typer.Exit(explain(ended)) from None
