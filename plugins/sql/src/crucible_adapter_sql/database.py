@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from crucible_kitchen import MetricEntry
+from crucible_kitchen import CrucibleWarning, MetricEntry
 from sqlalchemy import Connection, Row, Select, Table, inspect, select
 
-from .table import KEY, Key, checked, entry_of, metrics_table, row_of
+from .table import KEY, Key, entry_of, is_text, key_of, metrics_table, row_of, rows_of_run
 
 
 class Server(Protocol):
     """What differs between SQLite and PostgreSQL. Errors leave as `AdapterError`s."""
+
+    name: str
+    """Which database it is, without secrets."""
 
     def exists(self) -> bool:
         """Say whether there is a database to read; asking must not make one."""
@@ -33,7 +37,9 @@ class Server(Protocol):
         """Return when no other transaction works on `what`, nor can until this one ends."""
         ...
 
-    def ping(self) -> None: ...
+    def ping(self, write: Callable[[Connection], None]) -> None:
+        """Write within seconds, or fail, in a transaction that is rolled back."""
+        ...
 
     def close(self) -> None: ...
 
@@ -49,28 +55,45 @@ class Database:
     def write(self, rows: Mapping[Key, MetricEntry]) -> None:
         """Write all rows or none. A row replaces the one of its key, and takes its place."""
         with self._server.writing() as connection:
-            if not self._is_made(connection):
-                self._server.wait_for(connection, self._table.name)
-                self._table.metadata.create_all(connection)
-            # Two writers that replace the same rows in different orders would wait for each other.
-            for run_id in sorted({run_id for run_id, _, _ in rows}):
-                self._server.wait_for(connection, f"{self._table.name}/{run_id}")
-            connection.execute(self._upsert, [row_of(*item) for item in rows.items()])
+            self._write(connection, rows)
 
     def read(self, run_id: str) -> list[MetricEntry]:
-        of_run = self._table.c.run_id == checked("run_id", run_id)
-        found = self._select(select(self._table).where(of_run).order_by(self._table.c.id))
-        return [entry_of(row) for row in found]
+        entries, damaged = [], 0
+        for row in self._select(rows_of_run(self._table, run_id)):
+            try:
+                entries.append(entry_of(row))
+            except (ValueError, TypeError, RecursionError):
+                damaged += 1
+        if damaged:
+            what = "1 row is" if damaged == 1 else f"{damaged} rows are"
+            warnings.warn(
+                f"{self._server.name}, table {self._table.name}: {what} no metric of the run "
+                f"{run_id!r}, and left out",
+                CrucibleWarning,
+                stacklevel=2,
+            )
+        return entries
 
     def runs(self) -> list[str]:
         # Sorted here, since databases order texts by their own rules.
-        return sorted(row.run_id for row in self._select(select(self._table.c.run_id).distinct()))
+        found = self._select(select(self._table.c.run_id).distinct())
+        return sorted(row.run_id for row in found if is_text(row.run_id))
 
     def ping(self) -> None:
-        self._server.ping()
+        entry = MetricEntry.recorded("crucible ping", "ping", 0.0, None, None)
+        self._server.ping(lambda connection: self._write(connection, {key_of(entry): entry}))
 
     def close(self) -> None:
         self._server.close()
+
+    def _write(self, connection: Connection, rows: Mapping[Key, MetricEntry]) -> None:
+        if not self._is_made(connection):
+            self._server.wait_for(connection, self._table.name)
+            self._table.metadata.create_all(connection)
+        # Two writers that replace the same rows in different orders would wait for each other.
+        for run_id in sorted({run_id for run_id, _, _ in rows}):
+            self._server.wait_for(connection, f"{self._table.name}/{run_id}")
+        connection.execute(self._upsert, [row_of(*item) for item in rows.items()])
 
     def _select(self, statement: Select[Any]) -> list[Row[Any]]:
         if not self._server.exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,7 +27,7 @@ class PostgreSQL:
 
     def __init__(self, url: URL, timeout: float) -> None:
         self._url = url
-        self._name = f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
+        self.name = f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
         self._timeout = timeout
         # A pooled connection may be one to a server that has been restarted since.
         self._engine = self._connected_by(timeout, pool_pre_ping=True, pool_timeout=timeout)
@@ -53,10 +53,12 @@ class PostgreSQL:
         lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))")
         connection.execute(lock, {"what": what})
 
-    def ping(self) -> None:
+    def ping(self, write: Callable[[Connection], None]) -> None:
         engine = self._connected_by(min(self._timeout, _PING_TIMEOUT), poolclass=NullPool)
         with self._explained(), engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
+            connection.execute(text(f"SET LOCAL statement_timeout = {1000 * _PING_TIMEOUT:.0f}"))
+            write(connection)
+            connection.rollback()
 
     def close(self) -> None:
         self._engine.dispose()
@@ -82,6 +84,8 @@ class PostgreSQL:
             # 0 would be for ever.
             wait = max(1, math.ceil(self._timeout * 1000))
             cursor.execute("SELECT set_config('lock_timeout', %s, false)", [f"{wait}ms"])
+            # Times are read as text, which a role may have in another form.
+            cursor.execute("SELECT set_config('datestyle', 'ISO', false)")
             # A role may have it off; then the server answers before a commit is on the disk.
             cursor.execute(
                 "SELECT set_config('synchronous_commit', 'on', false)"
@@ -97,14 +101,15 @@ class PostgreSQL:
             raise self._explain(error.orig) from error
         except NoFreeConnection as error:
             raise Unavailable(
-                f"{self._name}: no connection was free for {self._timeout} s", no_effect=True
+                f"{self.name}: no connection was free for {self._timeout} s", no_effect=True
             ) from error
 
     def _explain(self, error: BaseException | None) -> AdapterError:
-        message = f"{self._name}: {error}"
+        message = f"{self.name}: {error}"
         # The five characters of PostgreSQL's appendix A. A connection that failed has none.
         state = getattr(error, "sqlstate", None) or _state_of_refusal(str(error))
-        if state.startswith("28") or state == "42501":
+        # 25006: a replica, or a database that was set to be read only.
+        if state.startswith("28") or state in ("42501", "25006"):
             return Unauthorized(message)
         if state == "3D000":
             return NotFound(message)

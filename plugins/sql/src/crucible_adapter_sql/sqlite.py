@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from crucible_kitchen import AdapterError, InvalidInput, Unauthorized, Unavailable
-from sqlalchemy import URL, Connection, StaticPool, Table, create_engine, event
+from crucible_kitchen import (
+    AdapterError,
+    InvalidInput,
+    Unauthorized,
+    Unavailable,
+    check_writable,
+    explain_os_errors,
+)
+from sqlalchemy import URL, Connection, NullPool, StaticPool, Table, create_engine, event
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 
@@ -33,7 +40,8 @@ class SQLite:
         # With "file:" it is an address of SQLite's own, and whoever writes it makes the folder.
         is_file = not in_memory and not str(url.database).startswith("file:")
         self._file = Path(str(url.database)).absolute() if is_file else None
-        self._name = str(self._file or url.database or ":memory:")
+        self.name = str(self._file or url.database or ":memory:")
+        self._url = url
         self._timeout = timeout
         self._lock = threading.RLock()
         self._engine = create_engine(
@@ -70,26 +78,31 @@ class SQLite:
     def wait_for(self, connection: Connection, what: str) -> None:
         """There is nothing to wait for: the transaction is the only one that writes."""
 
-    def ping(self) -> None:
-        """Look whether the file can be opened to be written, or made."""
+    def ping(self, write: Callable[[Connection], None]) -> None:
         if self._file is None:
             return
-        above = next(each for each in (self._file, *self._file.parents) if each.exists())
-        effective = os.access in os.supports_effective_ids
-        if not os.access(above, os.W_OK, effective_ids=effective):
-            raise Unauthorized(f"{above} may not be written")
-        if above == self._file:
-            address = f"file:{quote(str(self._file))}?mode=rw"
-            with self._explained():
-                opened = sqlite3.connect(address, uri=True, timeout=_PING_TIMEOUT)
-                with closing(opened) as connection:
-                    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        check_writable(self._file.parent)
+        seconds = {"timeout": min(self._timeout, _PING_TIMEOUT)}
+        engine = create_engine(
+            self._url, poolclass=NullPool, connect_args=seconds, hide_parameters=True
+        )
+        with self._explained():
+            try:
+                self._file.stat()
+            except FileNotFoundError:
+                return  # and it is not made
+            with engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                write(connection)
+                connection.rollback()
 
     def close(self) -> None:
         with self._lock:
             self._engine.dispose()
 
     def _configure(self, connection: sqlite3.Connection, _: Any) -> None:
+        # A text that is no UTF-8 is one damaged row, and not the end of reading.
+        connection.text_factory = functools.partial(str, encoding="utf-8", errors="surrogateescape")
         connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk
         until = time.monotonic() + self._timeout
         while True:
@@ -105,29 +118,43 @@ class SQLite:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except DBAPIError as error:
-            raise self._explain(error.orig) from error
-        except sqlite3.Error as error:
-            raise self._explain(error) from error
-        except PermissionError as error:
-            raise Unauthorized(f"{self._name}: {error.strerror} ({error.filename})") from error
-        except (FileExistsError, NotADirectoryError) as error:
-            raise InvalidInput(f"{self._name}: {error.filename} is no folder") from error
+        with explain_os_errors(f"cannot keep metrics in {self.name}", no_effect=True):
+            try:
+                if self._file is not None and self._file.exists() and not self._file.is_file():
+                    raise InvalidInput(f"{self.name} is no file")  # a pipe could be waited for
+                yield
+            except DBAPIError as error:
+                raise self._explain(error.orig) from error
+            except sqlite3.Error as error:
+                raise self._explain(error) from error
+            except (FileExistsError, NotADirectoryError) as error:
+                if isinstance(error, AdapterError):
+                    raise
+                raise InvalidInput(f"{self.name}: {error.filename} is no folder") from error
 
     def _explain(self, error: BaseException | None) -> AdapterError:
         code = getattr(error, "sqlite_errorname", "")
-        text = f"{self._name}: {error}"
+        text = f"{self.name}: {error}"
         if _is_busy(error):
             return Unavailable(f"{text}, for more than {self._timeout} s", no_effect=True)
-        if code.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM", "SQLITE_PROTOCOL")):
+        if code.startswith("SQLITE_FULL"):  # and the transaction is rolled back
+            return Unavailable(text, no_effect=True)
+        if code.startswith(("SQLITE_IOERR", "SQLITE_NOMEM", "SQLITE_PROTOCOL")):
             return Unavailable(text)
+        if code.startswith("SQLITE_CANTOPEN") and self._file is not None:
+            self._open_file()  # SQLite does not say why
         if code.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
             return Unauthorized(text)
         if code.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
             return InvalidInput(f"{text}; name another file, or move this one away")
         return AdapterError(text)
+
+    def _open_file(self) -> None:
+        """Raise what the operating system says about opening the file, or making it."""
+        try:
+            os.close(os.open(str(self._file), os.O_RDWR | getattr(os, "O_NONBLOCK", 0)))
+        except FileNotFoundError:
+            check_writable(Path(str(self._file)).parent)
 
 
 def _is_busy(error: BaseException | None) -> bool:

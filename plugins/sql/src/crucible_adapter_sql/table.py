@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import uuid
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from crucible_kitchen import InvalidInput, MetricEntry, Unsupported
@@ -17,9 +18,12 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Row,
+    Select,
     Table,
     Text,
     UniqueConstraint,
+    cast,
+    select,
 )
 from sqlalchemy.types import UserDefinedType
 
@@ -103,14 +107,58 @@ def row_of(key: Key, entry: MetricEntry) -> dict[str, Any]:
     }
 
 
+def rows_of_run(table: Table, run_id: str) -> Select[Any]:
+    """Return what asks for the rows of a run, in their order, as `entry_of` takes them.
+
+    Times and metadata come as text: the drivers would fail at the first that is damaged, and with
+    it lose all the others.
+    """
+    columns = table.c
+    asked = [
+        cast(column, Text).label(column.name)
+        if column.name in ("recorded_at", "metadata")
+        else column
+        for column in (columns[name] for name in _ASKED)
+    ]
+    of_run = columns.run_id == checked("run_id", run_id)
+    return select(*asked).where(of_run).order_by(columns.id)
+
+
+_ASKED = ("run_id", "metric", "step", "value", "recorded_at", "metadata")
+
+
 def entry_of(row: Row[Any]) -> MetricEntry:
-    at = row.recorded_at
-    return MetricEntry(
-        run_id=row.run_id,
-        metric=row.metric,
-        value=math.nan if row.value is None else row.value,  # SQLite makes NULL of NaN
-        step=row.step,
-        # SQLite keeps no time zone; what was written is UTC.
-        timestamp=at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC),
-        metadata=row.metadata,
+    """Return the entry of a row, which others may have written: SQLite's columns hold anything.
+
+    Raises:
+        ValueError, TypeError, RecursionError: it is none.
+    """
+    if not is_text(row.metric):
+        raise InvalidInput("the metric's name is no text")
+    at = datetime.fromisoformat(row.recorded_at)
+    return MetricEntry.restored(
+        row.run_id,
+        row.metric,
+        math.nan if row.value is None else row.value,  # SQLite makes NULL of NaN
+        row.step,
+        at if at.tzinfo else at.replace(tzinfo=UTC),  # SQLite keeps no zone; UTC was written
+        _JSON.decode(row.metadata),
     )
+
+
+def is_text(value: object) -> bool:
+    """Say whether what stands in a column of texts is one: SQLite takes numbers and bytes, too."""
+    try:
+        return isinstance(value, str) and checked("text", value) == value
+    except InvalidInput:
+        return False
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):  # such as 1e999, or a bare NaN, which is no JSON
+        raise ValueError(f"{text} is no finite number")
+    return number
+
+
+_JSON = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
