@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from crucible_kitchen import AdapterOptions, BlobStore, InvalidInput, NotFound, hookimpl
@@ -225,6 +225,37 @@ class CountsRangesFromTheEnd(Faulty):
         return opts.inner.read(path)[start:end]
 
 
+class CleansBlobs(Faulty):
+    @hookimpl
+    def clean(
+        self, opts: Options, prefix: str, keep: Sequence[str], dry_run: bool
+    ) -> Sequence[str]:
+        doomed = [path for path in opts.inner.list(prefix) if path.endswith((".tmp", "~"))]
+        for path in () if dry_run else doomed:
+            opts.inner.delete(path)
+        return doomed
+
+
+class CleansWhatIsBeingWritten(Faulty):
+    def __init__(self) -> None:
+        self.begun: dict[str, bytes] = {}
+
+    @hookimpl
+    def write(self, opts: Options, path: str, data: Any) -> None:
+        for piece in [data] if isinstance(data, bytes) else data:
+            self.begun[path] = self.begun.get(path, b"") + piece
+        opts.inner.write(path, self.begun.pop(path, b""))
+
+    @hookimpl
+    def clean(
+        self, opts: Options, prefix: str, keep: Sequence[str], dry_run: bool
+    ) -> Sequence[str]:
+        left = [*self.begun]
+        if not dry_run:
+            self.begun.clear()
+        return left
+
+
 MUTANTS = [
     Mutant("blob_store", adapter, f"test_{killed_by}")
     for adapter, killed_by in (
@@ -252,6 +283,8 @@ MUTANTS = [
         (ListsUnsorted(), "a_listing_has_every_blob_below_a_prefix"),
         (TakesRangesForInclusive(), "a_range_is_what_a_slice_is"),
         (CountsRangesFromTheEnd(), "a_range_that_is_none_is_refused"),
+        (CleansBlobs(), "cleaning_leaves_every_blob"),
+        (CleansWhatIsBeingWritten(), "cleaning_spares_what_is_being_written"),
     )
 ]
 MUTANTS.append(

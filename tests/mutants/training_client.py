@@ -6,6 +6,7 @@ Those with wrong numbers are made of the one in docs/examples, whose numbers are
 from __future__ import annotations
 
 import atexit
+import contextlib
 import shutil
 import tempfile
 from collections import defaultdict
@@ -939,6 +940,118 @@ FOLDER = tempfile.mkdtemp(prefix="mutants-")
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 BIGRAM = {"use": bigram_training_client, "checkpoint_dir": FOLDER, "models": {"any": 40}}
 
+
+# --- what killed processes leave, and what is known before training ---
+
+
+class FaultyClean(Faulty):
+    """The base of those that remove too much, before `inner` removes the rest."""
+
+    def doomed(self, opts: Options, prefix: str, keep: Sequence[str]) -> Sequence[str]:
+        return [ref for ref in opts.inner.list_checkpoints(prefix) if ref not in keep]
+
+    @hookimpl
+    def clean(
+        self, opts: Options, prefix: str, keep: Sequence[str], dry_run: bool
+    ) -> Sequence[str]:
+        for reference in self.doomed(opts, prefix, keep):
+            opts.inner.delete_checkpoint(reference)
+        return []
+
+
+class CleansWhatIsKept(FaultyClean):
+    def doomed(self, opts: Options, prefix: str, keep: Sequence[str]) -> Sequence[str]:
+        return opts.inner.list_checkpoints(prefix) if prefix else []
+
+
+class CleansInADryRun(FaultyClean):
+    @hookimpl
+    def clean(
+        self, opts: Options, prefix: str, keep: Sequence[str], dry_run: bool
+    ) -> Sequence[str]:
+        return opts.inner.clean(prefix, keep) if prefix and dry_run else []
+
+
+class ComparesCutLabels(FaultyClean):
+    def doomed(self, opts: Options, prefix: str, keep: Sequence[str]) -> Sequence[str]:
+        found = opts.inner.list_checkpoints(prefix[:100])
+        return [ref for ref in found if ref not in keep] if prefix else []
+
+
+class ComparesEncodedLabels(FaultyClean):
+    """As if `run/1` were a folder and its neighbours were named by its number."""
+
+    def doomed(self, opts: Options, prefix: str, keep: Sequence[str]) -> Sequence[str]:
+        found = opts.inner.list_checkpoints(prefix.rstrip("/"))
+        return [ref for ref in found if ref not in keep] if prefix else []
+
+
+class CleansAllWithoutAPrefix(FaultyClean):
+    def doomed(self, opts: Options, prefix: str, keep: Sequence[str]) -> Sequence[str]:
+        return [] if prefix else opts.inner.list_checkpoints()
+
+
+class ForgetsTheNameOfWeights(Faulty):
+    @hookimpl
+    def save_weights_for_sampler(self, opts: Options, session: Any, name: str | None) -> str:
+        return opts.inner.save_weights_for_sampler(session, name and "weights")
+
+
+class TellsANumberOfNumPy(Faulty):
+    @hookimpl
+    def get_info(self, opts: Options, session: Any) -> Any:
+        return {**opts.inner.get_info(session), "tokens": np.int64(4096)}
+
+
+class TellsTheNameOfTheSession(Faulty):
+    @hookimpl
+    def get_info(self, opts: Options, session: Any) -> Any:
+        return {**opts.inner.get_info(session), "session": id(session)}
+
+
+class TellsTheSteps(Faulty):
+    def __init__(self) -> None:
+        self.steps = 0
+
+    @hookimpl
+    def optim_step(
+        self, opts: Options, session: Any, learning_rate: float, adam: AdamParams
+    ) -> Any:
+        self.steps += 1
+        return opts.inner.optim_step(session, learning_rate, adam)
+
+    @hookimpl
+    def get_info(self, opts: Options, session: Any) -> Any:
+        return {**opts.inner.get_info(session), "steps": self.steps}
+
+
+class SavesToSeeWhetherItCan(Faulty):
+    @hookimpl
+    def check_storage(self, opts: Options, session: Any, checkpoints: int) -> None:
+        with contextlib.suppress(InvalidInput):  # gradients are pending
+            opts.inner.save_checkpoint(session, "trial")
+
+
+class DropsGradientsToSeeWhetherItCan(Faulty):
+    @hookimpl
+    def check_storage(self, opts: Options, session: Any, checkpoints: int) -> None:
+        with contextlib.suppress(InvalidInput):
+            opts.inner.optim_step(session, 0.0)
+        opts.inner.delete_checkpoint(opts.inner.save_checkpoint(session, "trial"))
+
+
+class TellsOfAClosedSession(Faulty):
+    @hookimpl
+    def get_info(self, opts: Options, session: Any) -> Any:
+        return {"device": "cpu"}
+
+
+class TriesForAClosedSession(Faulty):
+    @hookimpl
+    def check_storage(self, opts: Options, session: Any, checkpoints: int) -> None:
+        return None
+
+
 MUTANTS = [
     Mutant("training_client", adapter, f"test_{killed_by}", BIGRAM)
     for adapter, killed_by in (
@@ -1039,4 +1152,22 @@ MUTANTS += [
         "test_a_timeout_leaves_the_operation_running",
         inner={"use": "noop", "latency_scale": 1},  # operations that take a while
     ),
+]
+MUTANTS += [
+    Mutant("training_client", adapter, f"test_{killed_by}")
+    for adapter, killed_by in (
+        (CleansWhatIsKept(), "cleaning_removes_what_its_prefix_names_and_is_not_kept"),
+        (CleansInADryRun(), "cleaning_removes_what_its_prefix_names_and_is_not_kept"),
+        (ComparesCutLabels(), "cleaning_removes_what_its_prefix_names_and_is_not_kept"),
+        (ComparesEncodedLabels(), "cleaning_removes_what_its_prefix_names_and_is_not_kept"),
+        (ForgetsTheNameOfWeights(), "cleaning_removes_what_its_prefix_names_and_is_not_kept"),
+        (CleansAllWithoutAPrefix(), "cleaning_without_a_prefix_leaves_what_is_complete"),
+        (TellsANumberOfNumPy(), "what_results_depend_on_is_plain_and_does_not_change"),
+        (TellsTheNameOfTheSession(), "what_results_depend_on_is_plain_and_does_not_change"),
+        (TellsTheSteps(), "what_results_depend_on_is_plain_and_does_not_change"),
+        (SavesToSeeWhetherItCan(), "trying_the_storage_leaves_nothing"),
+        (DropsGradientsToSeeWhetherItCan(), "trying_the_storage_leaves_nothing"),
+        (TellsOfAClosedSession(), "a_closed_session_tells_nothing"),
+        (TriesForAClosedSession(), "a_closed_session_tells_nothing"),
+    )
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -65,6 +65,11 @@ def delete(opts: Options, path: str) -> None:
 def list(opts: Options, prefix: str) -> builtins.list[str]:
     round_trip(opts, LATENCY)
     return sorted(path for path in blobs(opts).copy() if path.startswith(prefix))
+
+
+@hookimpl
+def clean(opts: Options, prefix: str, keep: Sequence[str], dry_run: bool) -> builtins.list[str]:
+    return []  # what was not finished is gone with whoever wrote it
 
 
 @hookimpl

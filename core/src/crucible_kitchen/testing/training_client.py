@@ -1475,10 +1475,10 @@ class TrainingClientConformance(Conformance):
         Usually broken by saving a checkpoint to see whether it works.
         """
         session, other = bench.start(), bench.start()
-        training_client.check_storage(session, 2)
         bench.save(session)
         listed = training_client.supports("list_checkpoints")
         before = training_client.list_checkpoints() if listed else ()
+        training_client.check_storage(session, 2)
         training_client.forward_backward(session, bench.batch(1))
         for checkpoints in (0, 1, 3):
             training_client.check_storage(session, checkpoints)
