@@ -189,7 +189,7 @@ class Port:
             Unsupported: neither the adapter nor one that it wraps has such a helper.
         """
         try:
-            function = getattr(self._binding.adapter, name, None)
+            function: Any = getattr(self._binding.adapter, name, None)
             offered = callable(function) and getattr(function, "crucible_helper", False)
         except KeyboardInterrupt:
             raise
