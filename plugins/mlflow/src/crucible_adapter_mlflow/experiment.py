@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from crucible_kitchen import AlreadyExists, InvalidInput, NotFound, Unsupported
+from crucible_kitchen import (
+    AlreadyExists,
+    CrucibleWarning,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+    Unsupported,
+)
 
 from .names import decode, encode
-from .rows import Row
+from .rows import END, Row, whole
 from .server import Server
 
 RUN_TAG = "crucible.run_id"
@@ -21,6 +30,8 @@ _LONGEST_TAG = 5000
 _LONGEST_NAME = 250
 _RUNS_A_PAGE = 1000
 _ROWS_A_PAGE = 25_000
+# More are of a server that never comes to an end.
+_MOST_PAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +54,26 @@ class Run:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Run:
+        """Return the run that a server said.
+
+        Raises:
+            LookupError, TypeError, ValueError, AttributeError: it is none of ours.
+        """
         info, data = fields["info"], fields.get("data", {})
-        tags = {tag["key"]: tag["value"] for tag in data.get("tags", ())}
+        tags = {tag["key"]: tag["value"] for tag in data.get("tags", ()) if _is_pair(tag)}
+        last = 0  # also where somebody has written something else there
+        with suppress(TypeError, ValueError):
+            last = whole(tags.get(CLOCK_TAG, 0))
         return cls(
-            id=info["run_id"],
+            id=_text(info["run_id"]),
             run_id=decode(tags[RUN_TAG]),
             status=info.get("status", ""),
-            last_timestamp=int(tags.get(CLOCK_TAG, 0)),
-            keys=[metric["key"] for metric in data.get("metrics", ())],
+            last_timestamp=last if 0 <= last < END else 0,
+            keys=[
+                metric["key"]
+                for metric in data.get("metrics", ())
+                if isinstance(metric, Mapping) and isinstance(metric.get("key"), str)
+            ],
         )
 
 
@@ -81,7 +104,8 @@ class Experiment:
                 run_name=encode(run_id)[:_LONGEST_NAME],
                 tags=[{"key": RUN_TAG, "value": _tag(run_id)}],
             )
-            found = self.runs(run_id) or [Run.from_json(made["run"])]
+            with self._server.understood("runs/create"):
+                found = self.runs(run_id) or [Run.from_json(made["run"])]
         if found[0].status != "RUNNING":
             self._server.post("runs/update", run_id=found[0].id, status="RUNNING")
         return replace(found[0], last_timestamp=max(run.last_timestamp for run in found))
@@ -103,13 +127,11 @@ class Experiment:
             "order_by": ["attributes.start_time ASC", "attributes.run_id ASC"],
         }
         found: list[Run] = []
-        while True:
-            page = self._server.post("runs/search", **asked)
-            found += map(Run.from_json, page.get("runs", ()))
-            if not page.get("next_page_token"):
-                # Databases that ignore case find more than was asked for.
-                return [run for run in found if run_id is None or run.run_id == run_id]
-            asked["page_token"] = page["next_page_token"]
+        for run in self._pages("runs/search", "runs", asked, self._server.post):
+            with suppress(LookupError, TypeError, ValueError, AttributeError):
+                found.append(Run.from_json(run))
+        # Databases that ignore case find more than was asked for.
+        return [run for run in found if run_id is None or run.run_id == run_id]
 
     def write(self, run: Run, rows: Sequence[Row]) -> None:
         """Return when the server has the rows. Those that it has already change nothing."""
@@ -126,57 +148,101 @@ class Experiment:
 
     def read(self, run: Run) -> Iterator[Row]:
         """Yield every value that was ever recorded, metric by metric."""
+        damaged = 0
         for key in run.keys:
-            asked: dict[str, Any] = {
-                "run_id": run.id,
-                "metric_key": key,
-                "max_results": _ROWS_A_PAGE,
-            }
-            while True:
-                page = self._server.get("metrics/get-history", **asked)
-                for fields in page.get("metrics", ()):
+            asked = {"run_id": run.id, "metric_key": key, "max_results": _ROWS_A_PAGE}
+            for fields in self._pages("metrics/get-history", "metrics", asked, self._server.get):
+                try:
                     row = Row.from_json(fields)
-                    if row.key == key:  # a database that ignores case gives those of others, too
-                        yield row
-                if not page.get("next_page_token"):
-                    break
-                asked["page_token"] = page["next_page_token"]
+                except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
+                    damaged += 1
+                    continue
+                if row.key == key:  # a database that ignores case gives those of others, too
+                    yield row
+        if damaged:
+            what = "1 row is" if damaged == 1 else f"{damaged} rows are"
+            warnings.warn(
+                f"{self._server.address}: {what} no metric of the run {run.run_id!r}, and left out",
+                CrucibleWarning,
+                stacklevel=2,
+            )
+
+    def _pages(
+        self, path: str, name: str, asked: dict[str, Any], ask: Callable[..., dict[str, Any]]
+    ) -> Iterator[Any]:
+        """Yield the items of every page of an answer."""
+        for _ in range(_MOST_PAGES):
+            page = ask(path, **asked)
+            with self._server.understood(path):
+                items = [*page.get(name, ())]
+            yield from items
+            token = page.get("next_page_token")
+            if not token:
+                return
+            if token == asked.get("page_token"):
+                break
+            asked = {**asked, "page_token": token}
+        raise Unavailable(
+            f"the MLflow server at {self._server.address}, asked for {path}, never comes to the "
+            "last page",
+            retryable=False,
+        )
 
     def _find(self, timeout: float | None = None) -> str | None:
+        path = "experiments/get-by-name"
         try:
-            found = self._server.get(
-                "experiments/get-by-name", timeout=timeout, experiment_name=self._name
-            )["experiment"]
+            answer = self._server.get(path, timeout=timeout, experiment_name=self._name)
         except NotFound:
             return None
-        if found.get("lifecycle_stage") == "deleted":
+        with self._server.understood(path):
+            found = answer["experiment"]
+            experiment = str(found["experiment_id"])
+            deleted = found.get("lifecycle_stage") == "deleted"
+        if deleted:
             raise NotFound(
                 f"the experiment {self._name!r} was deleted from {self._server.address}; set "
                 "another `experiment`, or run `mlflow experiments restore --experiment-id "
-                f"{found['experiment_id']}`",
+                f"{experiment}`",
                 no_effect=True,
             )
-        return str(found["experiment_id"])
+        return experiment
 
     def _create(self) -> str:
+        path = "experiments/create"
         try:
-            return str(self._server.post("experiments/create", name=self._name)["experiment_id"])
+            made = self._server.post(path, name=self._name)
         except AlreadyExists:  # made by another process, just now
             if found := self._find():
                 return found
             raise
+        with self._server.understood(path):
+            return str(made["experiment_id"])
 
     def _explain_if_deleted(self, run: Run) -> None:
         try:
-            info = self._server.get("runs/get", run_id=run.id)["run"]["info"]
+            answer = self._server.get("runs/get", run_id=run.id)
+            with self._server.understood("runs/get"):
+                active = answer["run"]["info"]["lifecycle_stage"] == "active"
         except NotFound:
-            info = {}
-        if info.get("lifecycle_stage") != "active":
+            active = False
+        if not active:
             raise NotFound(
                 f"the run {run.run_id!r} was deleted from {self._server.address}; run `mlflow "
                 f"runs restore --run-id {run.id}`, or record under another run id",
                 no_effect=True,
             )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} is no text")
+    return value
+
+
+def _is_pair(tag: Any) -> bool:
+    return isinstance(tag, Mapping) and all(
+        isinstance(tag.get(part), str) for part in ("key", "value")
+    )
 
 
 def _tag(run_id: str) -> str:

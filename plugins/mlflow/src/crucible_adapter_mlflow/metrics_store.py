@@ -34,6 +34,8 @@ class Options(AdapterOptions):
     """Access token, for a server that takes one in place of an account."""
     timeout: float = Field(30.0, gt=0, le=86400, allow_inf_nan=False)
     """Seconds to wait for the server to connect, and to answer a request."""
+    max_answer_bytes: int = Field(2**27, ge=2**10)
+    """Bytes of an answer, decompressed. A page of 25,000 rows has some 3 MB."""
     # MLflow takes 1000 of things and a million bytes a request; 900 rows of the longest names fit.
     batch_size: int = Field(500, ge=1, le=900)
     """Rows that are sent in one request."""
@@ -82,7 +84,7 @@ def connection(opts: Options) -> Connection:
     if opts.username is not None and opts.password is not None:
         basic = (opts.username, opts.password.get_secret_value())
     token = opts.token.get_secret_value() if opts.token else None
-    server = Server(opts.tracking_uri, opts.timeout, basic, token)
+    server = Server(opts.tracking_uri, opts.timeout, basic, token, opts.max_answer_bytes)
     experiment = Experiment(server, opts.experiment)
     return Connection(server, experiment, opts.batch_size, opts.max_delay)
 

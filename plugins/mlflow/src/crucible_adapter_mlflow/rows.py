@@ -20,6 +20,9 @@ LEAST_STEP = -(2**62)
 WRITERS = 2**30
 """How many writers can be told apart."""
 
+END = 253_402_300_800_000
+"""The first millisecond of the year 10000, which no time can be."""
+
 _NO_STEP = -(2**63)
 _LARGEST = sys.float_info.max
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,12 +51,26 @@ class Row:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the row that a server said.
+
+        Raises:
+            LookupError, TypeError, ValueError, OverflowError: it is none.
+        """
+        key, timestamp, step = (
+            fields["key"],
+            whole(fields["timestamp"]),
+            whole(fields.get("step", 0)),
+        )
+        if not isinstance(key, str) or isinstance(fields["value"], bool):
+            raise TypeError("a row is a name and a number")
+        if not (0 <= timestamp < END and -(2**63) <= step < 2**63):
+            raise ValueError("a time or a step that MLflow cannot hold")
         # "NaN", "Infinity" and numbers alike; an infinity has become the largest float in a
         # database behind MLflow.
         value = float(fields["value"])
         if abs(value) == _LARGEST:
             value = math.copysign(math.inf, value)
-        return cls(fields["key"], value, int(fields["timestamp"]), int(fields.get("step", 0)))
+        return cls(key, value, timestamp, step)
 
     def to_json(self) -> dict[str, Any]:
         value: float | str = self.value
@@ -78,6 +95,17 @@ class Row:
             step=None if self.step < LEAST_STEP else self.step,
             timestamp=_EPOCH + timedelta(milliseconds=self.timestamp),
         )
+
+
+def whole(number: int | str) -> int:
+    """Return an integer of 64 bits, which Protocol Buffers write as a number or as text.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if isinstance(number, bool) or not isinstance(number, int | str):
+        raise TypeError(f"a {type(number).__name__} is no integer")
+    return int(number)
 
 
 def milliseconds(time: datetime) -> int:

@@ -7,6 +7,11 @@ process, hides `Retry-After`, and brings twenty packages and an import of 3 s.
 
 from __future__ import annotations
 
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx2
@@ -28,12 +33,23 @@ class Server:
     A request that breaks off is sent once more, since the server may just have closed an idle
     connection; everything that is asked for here may be asked for twice. There are no other
     retries.
+
+    Args:
+        timeout: seconds to connect, and for all of an answer.
+        most_bytes: of an answer, decompressed; who sends more is no MLflow.
     """
 
     def __init__(
-        self, address: str, timeout: float, basic: tuple[str, str] | None, token: str | None
+        self,
+        address: str,
+        timeout: float,
+        basic: tuple[str, str] | None,
+        token: str | None,
+        most_bytes: int = 2**27,
     ) -> None:
         self.address = address.rstrip("/")
+        self._timeout = timeout
+        self._most_bytes = most_bytes
         self._client = httpx2.Client(
             base_url=f"{self.address}/api/2.0/mlflow/",
             timeout=timeout,
@@ -42,43 +58,74 @@ class Server:
         )
 
     def get(self, path: str, *, timeout: float | None = None, **params: Any) -> dict[str, Any]:
-        return self._answer("GET", path, params=params, **_limit(timeout))
+        return self._answer("GET", path, timeout or self._timeout, params=params)
 
     def post(self, path: str, **body: Any) -> dict[str, Any]:
-        return self._answer("POST", path, json=body)
+        return self._answer("POST", path, self._timeout, json=body)
+
+    @contextmanager
+    def understood(self, path: str) -> Iterator[None]:
+        """Say of an answer in which something is missing, or is of another type, whose it was."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, AdapterError):
+                raise
+            raise Unavailable(
+                f"the MLflow server at {self.address}, asked for {path}, gave no answer of MLflow "
+                f"({type(error).__name__}: {error}); check `tracking_uri`",
+                retryable=False,
+            ) from error
 
     def close(self) -> None:
         self._client.close()
 
-    def _answer(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+    def _answer(self, method: str, path: str, timeout: float, **request: Any) -> dict[str, Any]:
         try:
             try:
-                response = self._client.request(method, path, **request)
+                response, content = self._ask(method, path, timeout, **request)
             except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
-                response = self._client.request(method, path, **request)
+                response, content = self._ask(method, path, timeout, **request)
         except httpx2.TimeoutException as error:
             raise AdapterTimeout(
                 f"no answer from the MLflow server at {self.address} to {path} in time"
             ) from error
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:  # a connection that fails, or what is no gzip
             raise Unavailable(
                 f"cannot reach the MLflow server at {self.address}: {error}; does it run?",
                 no_effect=isinstance(error, httpx2.ConnectError),
             ) from error
-        answer = _json(response)
+        answer = _json(content)
         if response.is_success and answer is not None:
             return answer
         raise _refusal(response, answer, f"the MLflow server at {self.address}, asked for {path},")
 
+    def _ask(
+        self, method: str, path: str, timeout: float, **request: Any
+    ) -> tuple[httpx2.Response, bytes]:
+        until = time.monotonic() + timeout
+        content = bytearray()
+        with self._client.stream(method, path, timeout=timeout, **request) as response:
+            for piece in response.iter_bytes():
+                content += piece
+                if len(content) > self._most_bytes:
+                    raise Unavailable(
+                        f"the MLflow server at {self.address} answers {path} with more than "
+                        f"{self._most_bytes} bytes (option max_answer_bytes)",
+                        retryable=False,
+                    )
+                if time.monotonic() > until:  # httpx counts from one piece to the next
+                    raise AdapterTimeout(
+                        f"the MLflow server at {self.address} did not finish its answer to {path} "
+                        f"within {timeout} s"
+                    )
+        return response, bytes(content)
 
-def _limit(timeout: float | None) -> dict[str, float]:
-    return {} if timeout is None else {"timeout": timeout}
 
-
-def _json(response: httpx2.Response) -> dict[str, Any] | None:
+def _json(content: bytes) -> dict[str, Any] | None:
     try:
-        answer = response.json()
-    except ValueError:
+        answer = json.loads(content)
+    except (ValueError, RecursionError):
         return None
     return answer if isinstance(answer, dict) else None
 
@@ -112,6 +159,7 @@ def _refusal(response: httpx2.Response, answer: dict[str, Any] | None, where: st
 
 def _seconds(text: str | None) -> float | None:
     try:
-        return float(text) if text else None
+        seconds = float(text or "")
     except ValueError:  # a date; the caller's own delay will do
         return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
