@@ -7,6 +7,7 @@ temporary file; one whose lock is free was left by a writer that was killed, and
 
 from __future__ import annotations
 
+import builtins
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -97,7 +98,7 @@ class LocalFolder:
             found = self._files(prefix, _unless_missing)
             return sorted(path for path, file in found if is_blob(path) and self._is_inside(file))
 
-    def clean(self, prefix: str, dry_run: bool) -> list[str]:
+    def clean(self, prefix: str, dry_run: bool) -> builtins.list[str]:
         """Remove what killed writers left; return the paths. See `AdapterSpec.clean`."""
         left = [file for _, file in self._files(prefix) if is_temporary(file.name)]
         removed = [file for file in left if _remove_left(file, bool(prefix), dry_run)]

@@ -7,6 +7,7 @@ memory, and from there in one upload.
 
 from __future__ import annotations
 
+import builtins
 import errno
 import functools
 import io
@@ -129,7 +130,7 @@ class RemoteFolder:
         paths = (name.removeprefix(self._root) for name in files if name.startswith(self._root))
         return sorted(path for path in paths if path.startswith(prefix) and is_blob(path))
 
-    def clean(self, prefix: str, dry_run: bool) -> list[str]:
+    def clean(self, prefix: str, dry_run: bool) -> builtins.list[str]:
         """Remove what killed writers left; return the names. See `AdapterSpec.clean`.
 
         There are no locks, so without a prefix only what is older than a day.
