@@ -346,9 +346,10 @@ def _load_tensors(path: Path, name: str) -> dict[str, Tensor]:
         if not file.is_file():  # to open a pipe would wait for ever
             raise damage(path, name, "it is missing, or no file")
         try:
-            return safetensors.torch.load_file(file)
+            tensors: dict[str, Tensor] = safetensors.torch.load_file(file)
         except safetensors.SafetensorError as error:
             raise damage(path, name, str(error)) from error
+    return tensors
 
 
 def _digest(file: Path) -> str:
