@@ -13,9 +13,11 @@ from ..discovery import catalog
 from ..dispatch import Port
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
+from ..masking import masked, visible
 from ..observers.config import configured
-from ..options import variable_of, visible
+from ..options import variable_of
 from ..ports import PORTS
+from ..printable import text_of
 from ..settings import Key, Settings, gather, miswritten
 from ..workflows import config_class, find
 from .console import Text, console, fail, note
@@ -54,7 +56,7 @@ def _print(rows: Iterable[Row]) -> None:
     """Print the rows as TOML, the source of each value behind it."""
     out, table = console(), None
     for (*path, name), value, source in rows:
-        if path != table:
+        if path and path != table:  # an empty table is a value of its own
             out.print(*[Text()] * (table is not None), Text(_heading(path), "bold"), sep="\n")
             table = path
         line = f"# {name} is not set" if value is None else f"{name} = {value}"
@@ -184,4 +186,5 @@ def _hidden_rows(settings: Settings, at: Key) -> Iterator[Row]:
         if key[: len(at)] == at:
             chosen = key[:-1] == at and not miswritten(value)
             named = key[-1] == "use" and (chosen or value in installed)
-            yield (key, toml(value) if named else HIDDEN, settings.source_of(key))
+            shown = toml(masked(text_of(value), whole=True)) if named else HIDDEN
+            yield (key, shown, settings.source_of(key))

@@ -11,6 +11,7 @@ from urllib.parse import unquote, unquote_plus
 
 from pydantic import BaseModel
 
+from ..printable import text_of
 from . import forms, urls
 from .names import says_secret
 
@@ -220,12 +221,17 @@ def shown(value: Any, *, known: Callable[[str], str] | None = None, depth: int =
 
     Args:
         value: plain data. What is no table, list, text or bytes stays what it is.
-        known: masks texts; None masks what they show by themselves.
+        known: masks texts; models become plain data. None masks what texts show by themselves, and
+            leaves models as they are.
         depth: how deep in other data it is.
     """
     mask = known or (lambda text: masked(text, whole=True))
     if depth > DEEPEST:
         return MASK
+    if hasattr(value, "get_secret_value"):
+        return hidden(value)
+    if known is not None and isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", fallback=text_of)
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, bytes):
