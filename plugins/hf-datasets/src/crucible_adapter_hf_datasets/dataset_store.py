@@ -39,7 +39,7 @@ class Options(AdapterOptions):
     """Bytes that a question may be answered with, and a quarter of it by one page of an answer.
     Files have the size that is listed."""
     max_expansion: float = Field(100.0, ge=1)
-    """How many times its stored size a compressed file of the Hub may grow to. Up to 64 MiB it
+    """How many times its stored size a compressed file of the Hub may grow to. Up to 16 MiB it
     always may."""
     max_row_bytes: int = Field(64 << 20, gt=0)
     """Characters of one row of a file of the Hub, and of a file of JSON that is one object."""

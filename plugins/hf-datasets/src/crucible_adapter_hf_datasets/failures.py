@@ -17,6 +17,7 @@ from crucible_kitchen import (
     Unauthorized,
     Unavailable,
 )
+from crucible_kitchen.errors import told
 
 from .sources import Source
 
@@ -26,6 +27,10 @@ _NO_CONNECTION = frozenset({"ConnectionError", "TimeoutError", "TransportError"}
 
 # What `datasets` says, beside StopIteration, of files without rows.
 _NO_ROWS = ("corresponds to no data", "at least one example", "BatchSize must be greater than 0")
+
+
+# What comes of metadata that has other types than `datasets` expects, and of programs.
+_NOT_UNDERSTOOD = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)
 
 
 @contextmanager
@@ -101,4 +106,12 @@ def _of_the_data(source: Source, error: Exception) -> AdapterError | None:
         if any(text in str(cause) for text in _NO_ROWS):
             return InvalidInput(f"{source.label}: holds no rows ({cause})")
         return InvalidInput(f"{source.label}: {cause or error}")
+    if not source.local and (isinstance(error, _NOT_UNDERSTOOD) or _is_of_yaml(error)):
+        return InvalidInput(
+            f"{source.label}: what it says of itself is not understood: {told(error)}"
+        )
     return None
+
+
+def _is_of_yaml(error: Exception) -> bool:
+    return any(cls.__name__ == "YAMLError" for cls in type(error).__mro__)

@@ -21,7 +21,7 @@ COMPRESSIONS = (".bz2", ".gz", ".xz", ".zst")
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 
 
-_ALWAYS = 64 << 20  # bytes that a compressed file may always grow to
+_ALWAYS = 16 << 20  # bytes that a compressed file may always grow to
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Bounds:
     """What a file may take that somebody else wrote. A file of this machine has none.
 
     Args:
-        expansion: how many times its stored size it may grow to, where that is above 64 MiB.
+        expansion: how many times its stored size it may grow to, where that is above 16 MiB.
         row: the bytes of one row's text, and of one value of a file that is read whole.
     """
 

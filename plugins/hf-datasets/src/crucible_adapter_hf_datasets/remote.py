@@ -21,7 +21,7 @@ from crucible_adapter_hf_hub.hub import Hub
 from crucible_adapter_hf_hub.limits import Call, Limits, calling
 from crucible_adapter_hf_hub.listings import Checker
 from crucible_adapter_hf_hub.names import Repo, repository
-from crucible_kitchen import InvalidInput, NotFound, Unavailable
+from crucible_kitchen import InvalidInput, NotFound, Unavailable, Unsupported
 
 from .files import Bounds, DataFile, local
 from .sources import Source
@@ -92,8 +92,14 @@ class Remote:
             Its README.md; None if it has none.
 
         Raises:
+            Unsupported: a program makes its rows.
             InvalidInput: it is too large, or refers to itself so often that it would be.
         """
+        if (program := f"{self.source.path.split('/')[-1]}.py") in self._listing:
+            raise Unsupported(
+                f"{self.source.label}: its rows are made by a program, {program}, and programs of "
+                "a data set are never run"
+            )
         names = [name for name in _METADATA if name in self._listing]
         for name in names:
             if (size := self._listing[name].size) > _LARGEST:
