@@ -41,9 +41,9 @@ def rows(
     text = chunks(file, encoding)
     if field is not None:
         parts, length = [], 0
-        for piece in text:
-            parts.append(piece)
-            file.check_row(length := length + len(piece))
+        for part in text:
+            parts.append(part)
+            file.check_row(length := length + len(part))
         yield from _of_field(file, "".join(parts), field)
         return
     start = ""
