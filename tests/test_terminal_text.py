@@ -206,7 +206,7 @@ def test_the_console_says_an_event_in_one_line(hostile: Crucible) -> None:
 def test_a_trace_that_wishes_ill_is_shown(hostile: Crucible, tmp_path: Path) -> None:
     about = {"port": HOSTILE, "adapter": MARKUP, "callback": "a\nb", "duration_s": 1.0}
     names = {"run_id": HOSTILE, "workflow": "w", "error": HOSTILE, "duration_s": 2.0}
-    lines = [
+    lines: list[dict[str, object]] = [
         {"event": "workflow.start", "span": None, "parent": 1, "attributes": names},
         {"event": "adapter.call", "span": 2, "parent": 1, "attributes": about},
         {"event": "workflow.run", "span": 1, "parent": None, "attributes": names},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TextIO
 
 import typer
 
@@ -69,7 +69,14 @@ def invoke(arguments: Sequence[str]) -> int:
 def _print_warnings() -> None:
     """Print our own warnings as a line: where in the code they arose helps no user."""
 
-    def show(message: Any, category: type[Warning], filename: str, lineno: int, *more: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         text = told(message).partition(": ")[2] if isinstance(message, Warning) else str(message)
         if issubclass(category, CrucibleWarning):
             note(f"warning: {text}")
