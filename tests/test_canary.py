@@ -404,14 +404,11 @@ CALLS = [
     ("training_client", "forward_backward"),
     ("training_client", "optim_step"),
     ("training_client", "save_checkpoint"),
-    ("training_client", "get_tokenizer"),
     ("dataset_store", "load_dataset"),
-    ("dataset_store", "stream"),
     ("blob_store", "write"),
     ("blob_store", "read"),
     ("metrics_store", "record_many"),
     ("metrics_store", "flush"),
-    ("completer", "complete"),
     ("completer", "complete_batch"),
 ]
 CONFIG = {
