@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -374,6 +375,15 @@ def test_a_signal_during_imports_leaves_a_line(
     outcome = started(tmp_path, "run", "workflow.use=mine:it", PYTHONPATH=str(tmp_path))
     assert (outcome.code, outcome.out) == (CODES[number], "")
     assert re.fullmatch("interrupted.*\n", outcome.err)
+
+
+def test_little_is_imported_before_signals_are_listened_to() -> None:
+    program = "import sys; before = {*sys.modules}; from crucible_kitchen.cli import main; " + (
+        "print(*{name.partition('.')[0] for name in {*sys.modules} - before} "
+        "- sys.stdlib_module_names)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == ["crucible_kitchen"]
 
 
 @every_signal

@@ -48,3 +48,8 @@ def test_a_step_has_its_number_and_its_metrics(capsys: pytest.CaptureFixture[str
 def test_what_takes_no_time_has_none(capsys: pytest.CaptureFixture[str]) -> None:
     line = said(Event("training.epoch", {"run_id": "r", "epoch": 1}), capsys)
     assert line.split() == ["training.epoch", "run_id=r", "epoch=1"]
+
+
+def test_an_event_is_one_line_of_text_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    line = said(Event("training.epoch", {"run_id": "a\nb\x1b[2J[red]", "epoch": 1}), capsys)
+    assert line.split() == ["training.epoch", r"run_id=a\nb\x1b[2J[red]", "epoch=1"]
