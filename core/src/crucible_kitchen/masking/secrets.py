@@ -64,7 +64,8 @@ def _evident(text: str, whole: bool) -> Iterator[tuple[int, int]]:
 
 
 def _blanked(text: str, spans: Iterator[tuple[int, int]]) -> str:
-    kept, behind = [], 0
+    kept: list[str] = []
+    behind = 0
     for start, end in sorted(span for span in spans if span[0] < span[1]):
         if start > behind or not kept:
             kept.append(text[behind:start])
