@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import fields as fields_of
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Crucible
-from crucible_kitchen import AdamParams, LoraConfig
+from crucible_kitchen import AdamParams, Kitchen, LoraConfig
 from crucible_kitchen.workflows.supervised import SupervisedConfig
 
 Mistake = Callable[..., str]
@@ -484,3 +487,74 @@ def test_init_replaces_no_file_unless_told(
     assert file.read_text() == FILE
     assert crucible("init", "--force").code == 0
     assert file.read_text() != FILE
+
+
+def test_as_many_wrappers_as_settings_may_be_deep_serve_calls() -> None:
+    adapter: Any = {"use": "noop", "latency_scale": 0}
+    for _ in range(60):
+        adapter = {"use": "retry", "inner": adapter}
+    with Kitchen({"blob_store": adapter}) as kitchen:
+        kitchen.blob_store.write("a", b"1")
+        assert kitchen.blob_store.read("a") == b"1"
+        assert json.dumps(kitchen.describe()).count("retry") == 60
+
+
+@pytest.mark.parametrize("many", [100, 2000])
+@pytest.mark.parametrize("command", [("config",), ("doctor",), ("adapters", "show", "blob_store")])
+def test_more_wrappers_are_one_line(
+    crucible: Crucible, command: tuple[str, ...], many: int
+) -> None:
+    value = '{"use": "retry", "inner": ' * many + '"noop"' + "}" * many
+    outcome = crucible(*command, f"adapters.blob_store={value}")
+    assert outcome.code == (1 if command == ("doctor",) else 2)
+    told = outcome.out if command == ("doctor",) else outcome.err
+    [line] = [line for line in told.splitlines() if "nested too deeply" in line]
+    assert "argument adapters.blob_store=: " in line
+    assert "64 tables and lists one in the other are the most" in line
+
+
+def test_an_empty_table_is_shown_where_settings_are_wrong(
+    crucible: Crucible, tmp_path: Path
+) -> None:
+    (tmp_path / "crucible.toml").write_text("[workflow]\n[adaptors]")
+    outcome = crucible("config")
+    assert (outcome.code, outcome.out) == (2, "workflow = (not shown)  # crucible.toml\n")
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("init", LONG), f"{LONG} cannot be written: File name too long"),
+        (("init", "pipe"), "pipe exists and is not a file; choose another name"),
+        (("init", "--force", "pipe"), "pipe exists and is not a file; choose another name"),
+        (("new", "adapter", LONG, "--port", "blob_store"), "has more than 100 letters"),
+        (
+            ("new", "adapter", "x", "--port", "blob_store", "--folder", LONG),
+            f"{LONG} cannot be written: File name too long",
+        ),
+        (
+            ("new", "adapter", "x", "--port", "blob_store", "--folder", "pipe"),
+            "pipe exists and is not a folder; choose another with --folder",
+        ),
+        (("config", LONG), f"{LONG} cannot be read: File name too long"),
+        (("config", "pipe"), "pipe cannot be read: it is a pipe, not a file"),
+        (("config", "--profile", LONG), f"no [profile.{LONG}] in any file; there is none"),
+        (("config", f"adapters.blob_store={LONG}"), f"no blob_store adapter is named '{LONG}'"),
+        (("run", f"workflow.use={LONG}"), f"no workflow is named '{LONG}'"),
+        (("adapters", "show", LONG), f"no adapter named '{LONG}' is installed"),
+        (("trace", LONG), f"{LONG} cannot be read: File name too long"),
+    ],
+    ids=lambda value: " ".join(value)[:30] if isinstance(value, tuple) else "",
+)
+def test_names_that_nothing_has_are_one_line(
+    plain_crucible: Crucible, tmp_path: Path, command: tuple[str, ...], said: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    outcome = plain_crucible(*command)
+    assert outcome.code == 2
+    [line] = outcome.err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line

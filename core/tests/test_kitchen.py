@@ -32,7 +32,7 @@ from crucible_kitchen import (
 from crucible_kitchen.settings import load
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr, model_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 SECRET = "hunter2-do-not-tell"
 
@@ -476,3 +476,62 @@ def test_no_representation_shows_a_secret() -> None:
     port = kitchen.blob_store
     shown = f"{kitchen!r} {kitchen.settings!r} {port!r} {port.options!r} {port._binding!r}"
     assert SECRET not in shown + str(kitchen.describe())
+
+
+# --- values of any size ---
+
+
+class Sizes(WorkflowConfig):
+    """What a workflow may ask for."""
+
+    count: int = 1
+    share: int | Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    name: str = ""
+    when: int = 0
+
+    @field_validator("when")
+    @classmethod
+    def _fails(cls, value: int) -> int:
+        if value:
+            raise ZeroDivisionError("secret")
+        return value
+
+
+@pytest.mark.parametrize("digits", [20, 400, 4300, 5000])
+@pytest.mark.parametrize("key", ["count", "share"])
+@pytest.mark.parametrize("sign", ["", "-", "+", " "])
+def test_a_number_that_is_typed_with_too_many_digits_is_named(
+    key: str, digits: int, sign: str
+) -> None:
+    settings = load(environ={}, arguments=[f"workflow.{key}={sign}{'9' * digits}"])
+    with Kitchen.from_settings(settings) as kitchen, pytest.raises(ConfigurationError) as caught:
+        kitchen.configure(Sizes, settings.values["workflow"], ("workflow",))
+    assert str(caught.value) == (
+        f"workflow.{key}: it is an integer of more than 64 bits (from argument workflow.{key}=)"
+    )
+
+
+def test_a_text_may_be_digits() -> None:
+    with Kitchen() as kitchen:
+        assert kitchen.configure(Sizes, {"name": "9" * 400}, ("workflow",)).name == "9" * 400
+
+
+def test_a_table_given_in_code_may_not_hold_itself() -> None:
+    table: dict[str, Any] = {}
+    table["name"] = table
+    with Kitchen() as kitchen, pytest.raises(ConfigurationError, match="nested too deeply; 64"):
+        kitchen.configure(Sizes, table, ("workflow",))
+
+
+def test_a_validator_that_raises_anything_is_a_mistake_told_without_its_text() -> None:
+    with Kitchen() as kitchen, pytest.raises(ConfigurationError) as caught:
+        kitchen.configure(Sizes, {"when": 1}, ("workflow",))
+    assert str(caught.value) == "workflow: Sizes raised ZeroDivisionError"
+
+
+@pytest.mark.parametrize(
+    "adapters", [{1: "noop"}, {"blob_store": {1: 2}}, {"blob_store": {"use": "noop", None: 2}}]
+)
+def test_keys_that_are_no_texts_are_mistakes(adapters: dict[Any, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        _ = Kitchen(adapters).blob_store

@@ -444,7 +444,7 @@ def test_ten_thousand_keys_are_merged_in_linear_time() -> None:
         def __eq__(self, other: object) -> bool:
             nonlocal compared
             compared += 1
-            return str.__eq__(self, other)  # type: ignore[arg-type]
+            return str.__eq__(self, other)
 
         __hash__ = str.__hash__
 

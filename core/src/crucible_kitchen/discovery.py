@@ -209,13 +209,15 @@ def _read(path: tuple[tuple[str, int], ...]) -> Mapping[str, Catalog]:
         if key not in chosen or _replaces(package, chosen[key]):
             chosen[key] = package
     for package in chosen.values():
+        points = None
         try:
             points = package.distribution.entry_points
         except Exception as error:
-            points = None
             for found in problems.values():
                 found.append(Problem(package.name, _cannot_be_read(error)))
-        for group in entries if points else ():
+        for group in entries:
+            if points is None:
+                continue
             try:
                 entries[group].extend([*_entries(package, points, group, problems[group])])
             except Exception as error:

@@ -285,6 +285,12 @@ class Kitchen:
             self._secrets.learn(configured)
         except ValidationError as error:
             raise self._explain(error, at) from self._without_secrets(_cause(error))
+        except (CrucibleError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # in a validator of the class's own
+            raise ConfigurationError(
+                f"{'.'.join(at)}: {model.__name__} raised {_named(error)}"
+            ) from self._without_secrets(error)
         with self._lock:
             self._extra.extend(ports_in(configured))
         return configured

@@ -10,9 +10,9 @@ LISTED = 10
 """How many names a message lists, where there are more."""
 
 
-def nearest(name: Any, known: Iterable[str]) -> str:
+def nearest(name: Any, known: Iterable[Any]) -> str:
     """Return the known name that is spelt most like this one, or nothing."""
-    return next(iter(difflib.get_close_matches(str(name), list(known), 1)), "")
+    return next(iter(difflib.get_close_matches(str(name), [*map(str, known)], 1)), "")
 
 
 def listed(name: Any, known: Iterable[str], between: str = ", ") -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from .errors import CrucibleError
-from .extent import unfit
+from .extent import TOO_LARGE, unfit
 from .masking import Secrets, is_secret, says_secret
 from .options import variable_of
 from .settings import miswritten
@@ -30,6 +31,8 @@ def validate(
         ValidationError: without any input in it, for an input may be a secret.
     """
     try:
+        if found := [_unfit((name,), TOO_LARGE) for name in _long_numbers(model, table)]:
+            raise ValidationError.from_exception_data(label, found)
         valid = model.model_validate(dict(table), context=context)
         if found := [_unfit(at, why) for at, why in unfit(_plain(valid))]:
             raise ValidationError.from_exception_data(label, found)  # what was typed as a text
@@ -52,6 +55,27 @@ def validate(
                     if not (loc and _foreign(model, loc)):  # its values are of another kind, too
                         found.append({**problem, "loc": loc})
         raise ValidationError.from_exception_data(label, found, hide_input=True) from None
+
+
+_LONG = re.compile(r"\s*[+-]?[0-9][0-9_]{19,}\s*")
+
+
+def _long_numbers(model: type[BaseModel], table: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the fields for numbers whose text is that of an integer without end.
+
+    Where a field is of two types, pydantic fails at it with an OverflowError (measured, 2.14).
+    """
+    for name, value in table.items():
+        if isinstance(value, str) and _LONG.fullmatch(value) and name in model.model_fields:
+            kinds = {*_kinds(model.model_fields[name].annotation)}
+            if kinds & {int, float} and str not in kinds:
+                yield name
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for argument in get_args(annotation):
+        yield from _kinds(argument)
 
 
 def _plain(model: BaseModel) -> dict[str, Any]:

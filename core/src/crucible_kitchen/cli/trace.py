@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import rich.text
 import typer
 from rich import box
 from rich.table import Table
@@ -92,7 +93,9 @@ def _chosen(file: Path, found: Sequence[Trace], run_id: str | None) -> list[Trac
 # --- printing ---
 
 
-def _head(file: Path, found: Sequence[Trace], attempts: Sequence[Trace]) -> Iterator[Text]:
+def _head(
+    file: Path, found: Sequence[Trace], attempts: Sequence[Trace]
+) -> Iterator[rich.text.Text]:
     runs = dict.fromkeys(run for trace in attempts for run in trace.runs)
     others = dict.fromkeys(run for trace in found for run in trace.runs if run not in runs)
     more = f"  in {len(attempts)} attempts" if len(attempts) > 1 else ""
@@ -182,7 +185,7 @@ def _add_port(grid: Table, port: str, adapters: Sequence[Group], result: Profile
             grid.add_row(Text(f"  {row.callee.callback}"), *_cells(row, result))
 
 
-def _add_heading(grid: Table, text: Text, total: float, result: Profile) -> None:
+def _add_heading(grid: Table, text: rich.text.Text, total: float, result: Profile) -> None:
     share = f"{_share(total, result):.1%}"
     grid.add_row(text, "", "", Text(duration(total), "bold"), Text(share, "bold"))
 
