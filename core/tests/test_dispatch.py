@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -261,20 +262,49 @@ def test_an_exit_in_a_worker_thread_is_an_error_of_the_call_that_waits_for_it() 
         Kitchen({"blob_store": memory(read=read)}).blob_store.read("a")
 
 
-def test_an_error_of_the_adapters_own_class_that_is_broken_itself_is_still_one_of_it() -> None:
-    class Broken(AdapterError):
-        def __init__(self) -> None: ...
+class WithoutPort(AdapterError):
+    @property
+    def port(self) -> str:  # type: ignore[override]
+        raise RuntimeError
 
-        @property
-        def port(self) -> str:  # type: ignore[override]
-            raise RuntimeError
 
+class WithoutText(AdapterError):
+    def __str__(self) -> str:
+        raise OfALibrary
+
+
+@pytest.mark.parametrize("kind", [WithoutPort, WithoutText])
+def test_an_error_of_the_adapters_own_class_that_is_broken_itself_is_still_one_of_it(
+    kind: type[AdapterError],
+) -> None:
     def read(path: str) -> bytes:
-        raise Broken
+        raise kind.__new__(kind)
 
     with pytest.raises(AdapterError) as caught:
         Kitchen({"blob_store": memory(read=read)}).blob_store.read("a")
-    assert str(caught.value) == "blob_store.memory.read: Broken"
+    assert str(caught.value) == f"blob_store.memory.read: {kind.__name__}"
+
+
+@dataclass
+class Own(AdapterError):
+    """Its `__init__` does not call that of AdapterError."""
+
+    status: int
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(Own(404), "Own"), (AdapterError(KeyError("a")), "'a'")],  # type: ignore[arg-type]
+)
+def test_an_error_that_was_not_filled_in_as_it_should_be_has_a_reason(
+    error: AdapterError, reason: str
+) -> None:
+    def read(path: str) -> bytes:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        Kitchen({"blob_store": memory(read=read)}).blob_store.read("a")
+    assert str(caught.value) == f"blob_store.memory.read: {reason}"
 
 
 def test_an_adapter_that_cannot_be_asked_for_a_helper_is_an_error_of_it() -> None:
