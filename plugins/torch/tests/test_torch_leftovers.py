@@ -173,6 +173,16 @@ def test_what_cannot_be_removed_is_told_and_stops_nothing(folder, monkeypatch):
         assert len(clean(folder, "run/1/")) == 1
 
 
+@pytest.mark.parametrize("kind", ["a-file", "a-loop", "a-link", "a-pipe", "an-empty-folder"])
+def test_whatever_has_the_name_of_what_is_unfinished_goes(folder, kind):
+    kept = checkpoints.save(folder, "run/1/x", SMALL)
+    FOREIGN[kind](folder / ".partial-odd")
+    os.mkfifo(folder / ".partial-pipe.json")
+    assert len(clean(folder)) == 2
+    assert os.listdir(folder) == [kept]
+    assert len(checkpoints.list_references(folder.parent / "elsewhere", "")) == (kind == "a-link")
+
+
 def test_nothing_is_made_where_there_is_nothing(client, tmp_path):
     assert client.clean() == client.clean("run/") == []
     assert os.listdir(tmp_path) == []

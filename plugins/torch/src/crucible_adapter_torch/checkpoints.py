@@ -194,7 +194,7 @@ def clean(folder: Path, prefix: str, keep: Sequence[str], dry_run: bool) -> list
             removed.append(name)
         except OSError as error:
             warnings.warn(
-                f"{path} was left behind, and cannot be removed: {error.strerror}",
+                f"{str(path)!r} was left behind, and cannot be removed: {error.strerror or error}",
                 CrucibleWarning,
                 stacklevel=3,
             )

@@ -81,8 +81,7 @@ def remove(partial: Path) -> None:
     Raises:
         OSError: it cannot be removed, or not all of it.
     """
-    with contextlib.suppress(FileNotFoundError):  # somebody else is removing it, too
-        shutil.rmtree(partial)
+    _remove_tree(partial)
     _lock_of(partial).unlink(missing_ok=True)
 
 
@@ -92,12 +91,15 @@ def remove_whole(folder: Path) -> None:
     Raises:
         OSError: it is missing, or cannot be removed.
     """
-    if folder.is_symlink():
-        folder.unlink()
-        return
-    partial = folder.rename(folder.parent / _new_name())
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(partial)
+    _remove_tree(folder.rename(folder.parent / _new_name()))
+
+
+def _remove_tree(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # somebody else is removing it, too
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def read_json(path: Path) -> Any:
