@@ -33,6 +33,7 @@ from loopback_hub import (
     EndlessHead,
     Fault,
     LoopbackHub,
+    Request,
     WrongBytes,
     git_id,
 )
@@ -382,6 +383,24 @@ def test_a_lie_about_one_request_after_the_truth_is_no_better(
     assert wrong_in(cache) == []
 
 
+def test_pages_without_end_are_an_error(make: MakeClient, hub: LoopbackHub) -> None:
+    """Each is of another address, and has another file."""
+    numbers = iter(range(1000))
+
+    def turn(request: Request) -> None:
+        number = next(numbers)
+        entry = {"type": "file", "path": f"{number}.txt", "size": 1, "oid": "a" * 40}
+        body = json.dumps([{**entry, "more": "x" * 10_000}]).encode()
+        following = f'<{hub.url}/api/models/{REPO}/tree/x?cursor={number}>; rel="next"'
+        hub.mend()
+        hub.fail(Answer(200, headers={"Link": following}, body=body), path="/tree/")
+
+    hub.before = turn
+    with pytest.raises(Unavailable, match="more than 100,000 bytes"):
+        make(**LIMITS).list_files(REPO)
+    assert len(hub.requests) < 15
+
+
 def test_a_poisoned_cache_is_not_believed(
     make: MakeClient, hub: LoopbackHub, cache: Path, tmp_path: Path
 ) -> None:
@@ -391,6 +410,10 @@ def test_a_poisoned_cache_is_not_believed(
     (folder / "blobs" / OID).write_bytes(b"evil")
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("../../../outside")
+    (folder / "crucible").mkdir()
+    entry = {"size": 1, "kind": "git", "digest": "a" * 40}
+    record = {"format": 1, "files": {"evil": entry}}
+    (tmp_path / "outside.json").write_text(json.dumps(record))
     with pytest.raises(Unavailable, match="offline"):
         make(offline=True).list_files(REPO)
     assert make().download(REPO, FILE).read_bytes() == FILES[FILE]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import quote, urljoin
 
 from crucible_kitchen import Unavailable
@@ -67,9 +67,10 @@ class Hub:
         return self._question(str(repo)).run(listing)
 
     def download(self, repo: Repo, commit: str, name: str, entry: Entry, path: Path) -> None:
-        """Write a file of the commit to `path`, which is there: at most as many bytes as listed.
+        """Write a file of the commit to `path`, which is there.
 
-        What the hub says about the file besides its content names nothing here.
+        What the hub says about the file besides its content names nothing here; of that no more
+        comes than of as many downloads of the listed size as are tried.
         """
         call = Call(
             f"{repo}, file {name!r} on {self.endpoint}",
@@ -124,7 +125,7 @@ class Hub:
         with path.open("r+b") as file:
             http_get(
                 about.location,
-                _Bounded(file, entry.size, call),
+                file,
                 headers=headers,
                 expected_size=entry.size,
                 tqdm_class=silent_tqdm,
@@ -191,24 +192,6 @@ class Hub:
     def _url(self, repo: Repo, verb: str, revision: str) -> str:
         place = f"{repo.repo_type}s/{repo.repo_id}/{verb}/{quote(revision, safe='')}"
         return f"{self.endpoint}/api/{place}"
-
-
-class _Bounded:
-    """A file to which at most so many bytes are written, and none once the call was given up."""
-
-    def __init__(self, file: BinaryIO, size: int, call: Call) -> None:
-        self._file, self._size, self._call = file, size, call
-
-    def write(self, data: bytes) -> int:
-        self._call.count(0)
-        if self._file.tell() + len(data) > self._size:
-            raise Unavailable(
-                f"{self._call.what}: the hub sends more than it lists, {self._size:,} bytes"
-            )
-        return self._file.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
 
 
 def _entry(file: Any) -> Entry:
