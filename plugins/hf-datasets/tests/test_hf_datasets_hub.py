@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import random
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from crucible_kitchen import (
     Unauthorized,
     Unavailable,
 )
-from loopback_hub import Answer, Cut, Fault, LoopbackHub, Truncated, redirect
+from loopback_hub import Answer, Cut, Fault, LoopbackHub, Truncated, WrongBytes, redirect
 
 pytestmark = pytest.mark.slow
 
@@ -196,6 +197,34 @@ def test_files_beside_the_shards_of_a_data_set_are_none_of_it(
     files = {f"data/train-0000{i}-of-00002.parquet": parquet(i) for i in range(2)}
     hub.commit(REPO, {**files, "raw/source.csv": b"n\n9\n", "notes.txt": b"x\n"}, "dataset")
     assert values(store, store.load_dataset(REPO, streaming=streaming)) == [0, 1]
+
+
+@both_ways
+def test_files_that_the_library_reads_are_those_of_the_hub(
+    store: DatasetStore, hub: LoopbackHub, streaming: bool
+) -> None:
+    hub.commit(REPO, {"train.tar": tar(b'{"n": 7}')}, "dataset")
+    [row] = store.to_list(store.load_dataset(REPO, streaming=streaming))
+    assert row["json"] == {"n": 7}
+
+
+def tar(content: bytes) -> bytes:
+    """Return an archive of one file, as of the format WebDataset."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        info = tarfile.TarInfo("0.json")
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+def test_a_file_that_the_library_would_read_is_compared_first(
+    store: DatasetStore, hub: LoopbackHub
+) -> None:
+    hub.commit(REPO, {"train.xml": b"<rows/>"}, "dataset")
+    hub.fail(WrongBytes(), path="train.xml", method="GET")
+    with pytest.raises(Unavailable, match=r"other content for 'train\.xml' than it lists"):
+        store.load_dataset(REPO)
 
 
 def test_offline_every_split_of_the_version_loaded_last_is_there(
