@@ -30,6 +30,7 @@ from conftest import Crucible
 from crucible_kitchen import PORTS, AdapterOptions, Kitchen, Unavailable, hookimpl
 from crucible_kitchen.cli.app import invoke
 from crucible_kitchen.cli.failures import explain
+from crucible_kitchen.cli.progress import Progress
 from crucible_kitchen.discovery import catalog
 from crucible_kitchen.observers.console import Console
 from crucible_kitchen.observers.jsonl import JsonLines
@@ -288,6 +289,22 @@ def test_no_error_of_a_workflow_shows_what_it_is_given(
     config = [f"workflow.{each}" for each in (*said, f"url=https://u:{HARD}@h", f"how={how}")]
     assert crucible_here("run", "workflow.use=echo.py:echo", *config) == 1
     crucible_here("config", "workflow.use=echo.py:echo", *config)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("workflow.headers.token=abc", "workflow.headers.token=**********"),
+        ('workflow.headers={"pwd": "abc"}', 'workflow.headers={"pwd": "**********"}'),
+        ("workflow.dataset=ftp://u:a b@h/x", "workflow.dataset=ftp://**********@h/x"),
+        ('workflow.headers={"n":  1}', 'workflow.headers={"n":  1}'),
+        ("my run.toml", "my run.toml"),
+    ],
+)
+def test_the_command_to_go_on_with_masks_even_what_is_too_short_to_be_known(
+    given: str, said: str
+) -> None:
+    assert Progress(Kitchen({}))._shown(given) == said
 
 
 MISTAKES = [

@@ -396,7 +396,9 @@ def of_its_own() -> None:
 
 
 def closed() -> None:
-    raise Closed
+    error = Closed()
+    error.__notes__ = [f"sent with {CANARY}"]
+    raise error
 
 
 def group() -> None:
@@ -488,9 +490,9 @@ def test_an_error_of_one_adapter_shows_no_secret_of_another() -> None:
 
 def test_a_validator_that_repeats_a_secret_does_not_show_it() -> None:
     class Strict(AdapterOptions):
-        api_key: SecretStr
+        number: SecretStr
 
-        @field_validator("api_key")
+        @field_validator("number")
         @classmethod
         def _is_long(cls, key: SecretStr) -> SecretStr:
             raise ValueError(f"{key.get_secret_value()!r} is no key")
@@ -499,7 +501,7 @@ def test_a_validator_that_repeats_a_secret_does_not_show_it() -> None:
         Options = Strict
 
     with pytest.raises(Exception, match=r"'\*{10}' is no key") as caught:
-        Kitchen({"blob_store": {"use": Store(), "api_key": CANARY}}).blob_store  # noqa: B018
+        Kitchen({"blob_store": {"use": Store(), "number": CANARY}}).blob_store  # noqa: B018
     assert CANARY not in "".join(traceback.format_exception(caught.value))
 
 

@@ -111,4 +111,4 @@ class Stream(Generic[T], Iterator[T]):
 def _raise(translated: Exception, error: BaseException) -> NoReturn:
     if translated is error:
         raise translated  # with the cause that it has
-    raise translated from error
+    raise translated from translated.__cause__ or error  # whose secrets are masked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import traceback
-from typing import Any, cast
+from typing import Any
 
 from ..errors import CrucibleError
 from ..printable import text_of
@@ -100,12 +100,12 @@ def _stand_in(error: BaseException, secrets: Secrets) -> BaseException:
         "__repr__": lambda self: f"{kind.__name__}({text!r})",
     }
     try:
-        derived = type(kind.__name__, (kind,), looks)
+        derived: Any = type(kind.__name__, (kind,), looks)
         made: BaseException = derived.__new__(derived, text)
         if _shows(made, secrets):
             raise TypeError
     except Exception:  # a class that cannot be derived from, or made
-        made = cast(BaseException, type(kind.__name__, (Exception,), looks)(text))
+        made = type(kind.__name__, (Exception,), looks)(text)
     _mask_notes(made, error, secrets)
     return _taking_over(made, error)
 
