@@ -64,14 +64,23 @@ def test_it_runs_with_assertions_and_docstrings_left_out(tmp_path: Path) -> None
 
 
 RUNS = """
-import pathlib, sys, warnings
+import pathlib, select, sys, warnings
 from crucible_kitchen import CrucibleWarning, WorkflowConfig
 
-def emits(kitchen, config: WorkflowConfig):
+def emit(kitchen, left=lambda: None):
     kitchen.observers.emit("workflow.start", workflow="mine", run_id="r")
+    left()
     for step in range(1, 10):
         kitchen.observers.emit("training.step", step=step, total=9, metrics={})
     pathlib.Path("trained").touch()
+
+def emits(kitchen, config: WorkflowConfig):
+    emit(kitchen)
+
+def is_left(kitchen, config: WorkflowConfig):
+    reader = select.poll()
+    reader.register(1, 0)  # for nothing but that the other end is closed
+    emit(kitchen, reader.poll)
 
 def warns(kitchen, config: WorkflowConfig):
     warnings.warn("look out", CrucibleWarning)
@@ -138,7 +147,7 @@ def test_a_run_that_cannot_print_is_done_and_tells_by_its_exit_code(
 
 
 def test_a_run_into_head_trains_to_its_end(shell: Shell, tmp_path: Path) -> None:
-    outcome = shell('{ "$@" run workflow.use=mine.py:emits; echo "code $?" >&2; } | head -1')
+    outcome = shell('{ "$@" run workflow.use=mine.py:is_left; echo "code $?" >&2; } | head -1')
     assert outcome.out == "mine run r begins\n"
     assert outcome.err == lost(OUTPUT, "Broken pipe") + "code 1\n"
     assert (tmp_path / "trained").exists()
