@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import faulthandler
 import functools
 import io
 import json
@@ -609,6 +610,21 @@ def test_the_worst_files_need_no_more_than_a_gigabyte(folder: Path) -> None:
         )
         assert done.returncode == 2, done
         assert len(done.stderr.splitlines()) == 1, done
+
+
+@pytest.mark.parametrize("text", ["k", "k.", "a:", " ", "é", "\\\\n"])
+def test_a_text_as_long_as_a_file_may_be_takes_no_time(folder: Path, text: str) -> None:
+    """Linear time: what is quadratic takes minutes, and is ended."""
+    long = (text * 2**20)[: 2**18]
+    given = f'workflow = {{ use = "supervised", model = "{long}", dataset = "d" }}'
+    Path("crucible.toml").write_text(given)
+    faulthandler.dump_traceback_later(60, exit=True)
+    try:
+        assert ask(folder, ["config"], {}).code in (0, 2)
+        Path("crucible.toml").write_text(f'workflow = {{ use = "supervised", "{long}" = 1 }}')
+        assert ask(folder, ["config"], {}).code == 2
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def test_all_of_them_were_answered(

@@ -309,6 +309,14 @@ def test_a_file_may_be_nested_as_deeply_as_the_limit_says(
     assert load(file, environ={}).values["workflow"]
 
 
+@pytest.mark.parametrize("quote", ['"', "'", '"""', "'''"])
+def test_a_text_or_a_comment_may_have_any_number_of_dots(tmp_path: Path, quote: str) -> None:
+    dots = ".".join("ab" * 200)
+    file = tmp_path / "a.toml"
+    file.write_text(f"# {dots}\nworkflow = {{ x = {quote}{dots}{quote} }} # {dots}\n")
+    assert load(file, environ={}).values == {"workflow": {"x": dots}}
+
+
 @pytest.mark.parametrize("depth", [DEEPEST, 100, 300, 1000, 100_000])
 def test_what_is_typed_at_a_shell_may_be_no_deeper(depth: int) -> None:
     lists, tables = "[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth

@@ -297,7 +297,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _parse(file: Path) -> dict[str, Any]:
     text = _text(file)
-    if text.count(".") >= DEEPEST and _TOO_MANY_PARTS.search(text):
+    if _has_a_key_of_many_parts(text):
         raise ConfigurationError(f"{file}: a key in it {TOO_DEEP}")
     try:
         return tomllib.loads(text)
@@ -311,7 +311,15 @@ def _parse(file: Path) -> dict[str, Any]:
 
 # tomllib takes minutes for a key of 100,000 parts: it copies what it has so far at each dot.
 _PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
-_TOO_MANY_PARTS = re.compile(rf"{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}}")
+_TOKEN = re.compile(
+    r'''"""(?:[^\\]|\\.)*?"""|\'{3}.*?\'{3}|\#[^\n]*+'''
+    rf"|(?P<deep>{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}})|{_PART}",
+    re.DOTALL,
+)
+
+
+def _has_a_key_of_many_parts(text: str) -> bool:
+    return text.count(".") >= DEEPEST and any(found["deep"] for found in _TOKEN.finditer(text))
 
 
 def _text(file: Path) -> str:

@@ -19,9 +19,9 @@ from .names import says_secret_in_a_query
 
 _SCHEME = re.compile(
     # One slash, as `pathlib` leaves it; `\/`, as some write JSON.
-    r"(?P<name>[a-z][a-z0-9+.-]+):(?:\\*/){2,}"
+    r"(?P<name>[a-z][a-z0-9+.-]{1,40}):(?:\\*/){2,}"
     r"|(?P<short>https?|s?ftps?|s3):\\*/"
-    r"|(?P<jdbc>jdbc:oracle:\w+):",
+    r"|(?P<jdbc>jdbc:oracle:\w{1,40}):",
     re.IGNORECASE,
 )
 _ENCODED = re.compile(r"%3A%2F%2F(?P<secret>[^\s&'\"<>]+)%40", re.IGNORECASE)
