@@ -425,9 +425,10 @@ class Secretive(AdapterOptions):
 
 
 def secretive(opts: Secretive, call: Any) -> Any:
-    call()
+    result = call()
     if call.name == "write":
         raise Unavailable(f"{opts.password.get_secret_value()} was refused for {call.arguments}")
+    return result
 
 
 def test_no_secret_and_no_row_is_in_what_a_run_leaves(
