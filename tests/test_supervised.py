@@ -381,6 +381,23 @@ def test_a_step_that_was_submitted_by_half_is_not_saved(kitchen: Kitchen) -> Non
     assert record(kitchen, "same")["state"] == {"step": 0, "checkpoint": None}
 
 
+def test_a_run_that_is_done_stays_done_whatever_comes_while_that_is_written(
+    kitchen: Kitchen,
+) -> None:
+    bound: Any = kitchen.blob_store
+    original = bound.write
+
+    def interrupts(path: str, data: bytes) -> None:
+        original(path, data)
+        if b'"status": "done"' in data:
+            raise KeyboardInterrupt
+
+    bound.write = interrupts
+    with pytest.raises(KeyboardInterrupt):
+        train(kitchen, **RESUMED)
+    assert record(kitchen, "same")["status"] == "done"
+
+
 def test_a_run_in_use_is_refused_and_left_alone(kitchen: Kitchen) -> None:
     def again(event: Event) -> None:
         if event.name == "training.step" and event.attributes["step"] == 3:

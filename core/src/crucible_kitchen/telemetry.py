@@ -6,6 +6,9 @@
 | `adapter.around` | the same and depth: by each wrapper that the call went through |
 | `workflow.run` | workflow: around everything that a workflow does |
 | `workflow.start`, `workflow.stop`, `workflow.exception` | workflow, run_id, ... |
+| `workflow.waiting` | run_id, holder, seconds: another process may work on the run |
+| `workflow.interrupted` | workflow, run_id, step: it saves after that step, and ends |
+| `workflow.finishing` | workflow, run_id: the record is about to say that it is done |
 | `workflow.restart` | workflow, run_id, step, restart, callback, error |
 | `dataset.load` | dataset, split, rows |
 | `dataset.render` | purpose, dataset, split, and counts of rows and sequences |

@@ -114,11 +114,16 @@ class Interruption:
         """Raise what was dropped, at an event of a run that goes on.
 
         Not while a run is ending: it saves, and its record must be written. From the event on that
-        says that it is done, the first signal waits until its result has been printed.
+        says that the record will say done, the first signal waits until its result has been
+        printed, or until that failed.
         """
         match event.name:
             case "workflow.interrupted":
                 self._noticed = True
+            case "workflow.finishing":
+                self._held = True
+            case "workflow.exception":
+                self._held = False
             case "workflow.start":
                 self.done = self._held = self._noticed = False
             case "workflow.stop":

@@ -181,8 +181,8 @@ class Run:
             reference = client.save_checkpoint(session, label)
             known = [*self.record["checkpoints"], reference]
             old, kept = known[:-keep], known[-keep:]
-            self.record["checkpoints"] = kept
-            self._commit(state={"step": step, "checkpoint": reference}, metrics=_finite(figures))
+            state = {"step": step, "checkpoint": reference}
+            self._commit(state=state, checkpoints=kept, metrics=_finite(figures))
             if client.supports("delete_checkpoint"):
                 for reference in old:
                     client.delete_checkpoint(reference)
@@ -195,16 +195,21 @@ class Run:
     def fail(self, error: BaseException) -> None:
         """Commit that the run stopped early, and why; it can be continued.
 
-        One that has not started leaves no record, or the one that it had.
+        One that has not started leaves no record, or the one that it had. One that is done stays
+        done, even if the error came while that was written.
         """
-        if self._started and not self.done:
+        stored = self._read() if self._started else None
+        if stored is not None and stored["status"] == "done":
+            self.record = stored
+        elif self._started:
             status = "failed" if isinstance(error, Exception) else "interrupted"
             self._commit(status=status, error=type(error).__name__, ended=_now())
 
     def _commit(self, **fields: Any) -> None:
         self._lease.check()
-        self.record |= fields
-        write(self._kitchen, self.path, self.record)
+        record = self.record | fields
+        write(self._kitchen, self.path, record)
+        self.record = record
 
     def _read(self) -> dict[str, Any] | None:
         return read(self._kitchen, self.path)

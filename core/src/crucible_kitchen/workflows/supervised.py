@@ -561,6 +561,9 @@ class _Training:
         weights = None
         if client.supports("save_weights_for_sampler"):
             weights = client.save_weights_for_sampler(self.session, self.run.weights_name)
+        self.kitchen.observers.emit(
+            "workflow.finishing", workflow="supervised", run_id=self.run.id
+        )
         self.run.finish(weights, self.figures)
 
 
