@@ -75,7 +75,7 @@ def test_a_stack_is_shown_as_a_tree_with_every_option_and_where_it_was_set(
         "        └── tags = []  # default\n"
         "\n"
         "optional callbacks that it serves: none\n"
-        "and those that it does not: delete, list, read_range, ping\n"
+        "and those that it does not: delete, list, read_range, ping, clean\n"
     )
 
 
@@ -187,7 +187,8 @@ def test_an_adapter_that_is_inside_itself_is_refused() -> None:
     endless: dict[str, Any] = {"use": "retry"}
     endless["inner"] = endless
     with pytest.raises(
-        ConfigurationError, match=r"code: adapters\.blob_store\.inner\.inner\.\.\.: tables"
+        ConfigurationError,
+        match=r"code: adapters\.blob_store\.inner\.inner\..* is nested too deeply",
     ):
         Kitchen({"blob_store": endless}).blob_store.read("a")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 import pickle
 import string
 import traceback
@@ -23,11 +24,20 @@ from crucible_kitchen import (
     WorkflowConfig,
     hookimpl,
 )
-from crucible_kitchen.masking import MASK, Secrets, clean, masked, says_secret, shown, visible
+from crucible_kitchen.masking import (
+    MASK,
+    Secrets,
+    clean,
+    masked,
+    redacted,
+    says_secret,
+    shown,
+    visible,
+)
 from crucible_kitchen.masking.names import says_secret_in_a_query
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
 CANARY = "c4n4ryXy"
 
@@ -522,3 +532,21 @@ def test_no_event_shows_a_secret_that_is_known_or_that_a_url_holds() -> None:
     assert events[0].attributes["notes"] == [MASK]
     assert events[0].attributes["run_id"] == "hidden-value"  # by which a run is found again
     assert events[1].attributes["metrics"] == {"loss": 1.0}
+
+
+def test_numbers_that_are_not_finite_are_shown_as_they_are() -> None:
+    class Options(AdapterOptions):
+        timeout: float = math.inf
+        table: dict[str, Any] = Field({"rate": -math.inf})
+
+    seen = visible(Options())
+    assert seen == {"timeout": math.inf, "table": {"rate": -math.inf}}
+
+
+def test_a_plain_word_in_a_secret_table_is_not_looked_for_in_messages() -> None:
+    class Options(AdapterOptions):
+        storage: dict[str, SecretStr | str]
+
+    opts = Options(storage={"protocol": "file", "password": SecretStr("sesame")})
+    assert "file" not in str(visible(opts))
+    assert redacted("file too large: sesame", opts) == f"file too large: {MASK}"

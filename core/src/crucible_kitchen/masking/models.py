@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from ..printable import text_of
 from .secrets import hidden, is_secret, shown
@@ -24,6 +24,10 @@ class Masked(BaseModel):
     are secret, and a `str | SecretStr` would show the `str`. So are the values that free tables
     have under names that say so, and in every text what a URL holds. The attributes are as given.
     """
+
+    # A serializer of the whole has pydantic take its own values for foreign ones, of which it would
+    # make None where they are infinite or NaN.
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():

@@ -37,7 +37,7 @@ def negative_log_likelihood(
     Raises:
         AdapterError: the result is not that of this batch.
     """
-    found = [np.shape(output.get("logprobs")) for output in result.outputs]
+    found = [np.shape(output.get("logprobs", ())) for output in result.outputs]
     if found != (expected := [example.weights[1:].shape for example in examples]):
         error = AdapterError(
             f"an output with logprobs of shape (n,) was expected for each of {len(expected)} "

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
 from ..errors import AdapterError, InvalidInput
 from ..kitchen import Kitchen
 from ..types import Tokenizer
@@ -230,8 +228,8 @@ def fingerprint(examples: Sequence[Example]) -> dict[str, Any]:
     digest = hashlib.sha256()
     for example in examples:
         digest.update(b"%d %d " % (len(example.tokens), example.prompt_length or 0))
-        digest.update(np.ascontiguousarray(example.tokens, "<i8"))
-        digest.update(np.ascontiguousarray(example.weights, "<f4"))
+        digest.update(example.tokens.astype("<i8").tobytes())
+        digest.update(example.weights.astype("<f4").tobytes())
     return {"sequences": len(examples), "sha256": digest.hexdigest()}
 
 

@@ -334,7 +334,7 @@ class _Training:
         train, test = _rows(self.kitchen, config)
         self.train = self._examples("train", judge, train, config.dataset, config.split)
         about = {"train": asdict(judge.counts)}
-        rendered = {"train": fingerprint(self.train)}
+        rendered: dict[str, Mapping[str, Any]] = {"train": fingerprint(self.train)}
         if config.evaluates:
             dataset = config.test_dataset or config.dataset
             split = config.split if config.holds_out else config.test_split
@@ -344,7 +344,7 @@ class _Training:
         per_epoch = math.ceil(len(self.train) / config.batch_size)
         self.total = config.max_steps or share(config.epochs, per_epoch)
         writes_date = judge.renderer.template.writes_date
-        facts = {
+        facts: dict[str, Any] = {
             "rows": about,
             "examples": [marked(one, tokenizer)[:RECORDED] for one in self.train[:3]],
             "template_date": self.run.day.isoformat() if writes_date else None,
@@ -561,9 +561,7 @@ class _Training:
         weights = None
         if client.supports("save_weights_for_sampler"):
             weights = client.save_weights_for_sampler(self.session, self.run.weights_name)
-        self.kitchen.observers.emit(
-            "workflow.finishing", workflow="supervised", run_id=self.run.id
-        )
+        self.kitchen.observers.emit("workflow.finishing", workflow="supervised", run_id=self.run.id)
         self.run.finish(weights, self.figures)
 
 
