@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from crucible_kitchen import (
 )
 from crucible_kitchen.workflows import run_in
 from crucible_kitchen.workflows.rows import longest_input
+from crucible_kitchen.workflows.runs import Run
 from crucible_kitchen.workflows.supervised import (
     SupervisedConfig,
     SupervisedResult,
@@ -412,6 +414,24 @@ def test_a_run_in_use_is_refused_and_left_alone(kitchen: Kitchen) -> None:
     assert record(kitchen, "same")["status"] == "done"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_process_that_was_forked_from_a_run_neither_ends_it_nor_frees_it(tmp_path: Path) -> None:
+    files = {"blob_store": {"use": "fsspec", "url": str(tmp_path)}}
+    with Kitchen(noops() | files) as kitchen:
+        config = SupervisedConfig(**CONFIG)
+        with Run(kitchen, "supervised", config, "r") as run:
+            if not (forked := os.fork()):
+                try:
+                    run.finish(None, {})
+                except ConfigurationError as error:
+                    run.close()
+                    os._exit(0 if f"in use by process {os.getppid()} on" in str(error) else 1)
+                finally:
+                    os._exit(2)
+            assert os.waitpid(forked, 0)[1] == 0
+            run._lease.check()
+
+
 def test_a_run_that_was_taken_over_writes_nothing_more(kitchen: Kitchen) -> None:
     def taken(event: Event) -> None:
         if event.name == "training.step" and event.attributes["step"] == 6:
@@ -506,10 +526,10 @@ def test_every_place_is_tried_before_the_first_step(kitchen: Kitchen) -> None:
     ("content", "named"),
     [
         (b"", "EOF"),
-        (b"\xff", "it"),
+        (b"\xff", "JSON"),
         (b"[" * 100_000, "recursion"),
-        (b'{"run_id": "r"}', "status"),
-        (b'{"run_id": "r", "status": "failed", "config": {}, "state": 3}', "state"),
+        (b'{"run_id": "r", "workflow": "supervised"}', "status"),
+        (b'{"run_id": "r", "workflow": "", "status": "", "config": {}, "state": 3}', "state"),
     ],
 )
 def test_a_damaged_record_is_named_and_kept(kitchen: Kitchen, content: bytes, named: str) -> None:
@@ -518,6 +538,59 @@ def test_a_damaged_record_is_named_and_kept(kitchen: Kitchen, content: bytes, na
     with pytest.raises(ConfigurationError, match=f"{told}.*{named}"):
         train(kitchen, run_id="r")
     assert kitchen.blob_store.read("r/run.json") == content
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"state": {"step": -1, "checkpoint": "a"}}, "state: step: Input should be greater"),
+        ({"state": {"step": 3, "checkpoint": None}}, "step 3 does not go with the checkpoint None"),
+        ({"state": {"step": 0, "checkpoint": "a"}}, "step 0 does not go with the checkpoint 'a'"),
+        ({"state": {"step": 3, "checkpoint": "a"}, "checkpoints": ["a"]}, "is at step 3 of 2"),
+        ({"checkpoints": []}, "is not among them all"),
+        ({"checkpoint_prefix": ""}, "the checkpoint_prefix '' is none of it"),
+        ({"checkpoint_prefix": "other/01234567/"}, "the checkpoint_prefix 'other/01234567/' is"),
+        ({"checkpoint_prefix": None}, "checkpoint_prefix: Input should be"),
+        ({"workflow": "mine"}, "is one of the workflow 'mine', and not of 'supervised'"),
+        ({"metrics": {"nll": None}}, "metrics: nll: "),
+        ({"metrics": {"nll": "x"}}, "metrics: nll: "),
+        ({"template_date": "yesterday"}, "template_date: Invalid isoformat string"),
+        ({"depends_on": {"train": 3}}, "depends_on: train: Input should be"),
+        ({"weights": 3}, "weights: Input should be"),
+    ],
+)
+def test_a_record_that_does_not_fit_together_is_not_gone_on_from(
+    kitchen: Kitchen, changed: dict[str, Any], named: str
+) -> None:
+    train(kitchen, run_id="r", max_steps=2)
+    edited = json.dumps(record(kitchen, "r") | {"status": "failed"} | changed).encode()
+    kitchen.blob_store.write("r/run.json", edited)
+    there = kitchen.training_client.list_checkpoints()
+    with pytest.raises(ConfigurationError, match=named):
+        train(kitchen, run_id="r", max_steps=2)
+    assert kitchen.blob_store.read("r/run.json") == edited
+    assert kitchen.training_client.list_checkpoints() == there
+
+
+def test_a_copied_record_is_not_gone_on_from_for_its_checkpoints_are_the_originals(
+    kitchen: Kitchen,
+) -> None:
+    train(kitchen, run_id="r", max_steps=2)
+    kitchen.blob_store.write("copy/run.json", kitchen.blob_store.read("r/run.json"))
+    with pytest.raises(ConfigurationError, match=r"'copy/run\.json'.* of another run, 'r'"):
+        train(kitchen, run_id="copy", max_steps=2)
+
+
+@pytest.mark.parametrize(
+    "run_id", ["..", "a/../b", "./r", "r//s", "r/", "/r", "r/run.json", "r/lease.json/s"]
+)
+def test_an_id_that_is_no_path_or_that_of_a_file_of_another_run_is_refused(
+    kitchen: Kitchen, run_id: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"workflow\.run_id: .*no part"):
+        train(kitchen, run_id=run_id)
+    with pytest.raises(ConfigurationError, match=f"the run id {run_id!r}: .*no part"):
+        Run(kitchen, "mine", SupervisedConfig(**CONFIG), run_id)
 
 
 @pytest.mark.parametrize("outputs", [[], [{}] * 8, [{"logprobs": [0.0]}] * 8, [{"x": None}] * 9])

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from crucible_kitchen import BlobStore, ConfigurationError, Kitchen, Unavailable
+from crucible_kitchen import BlobStore, ConfigurationError, Kitchen, Unauthorized, Unavailable
 from crucible_kitchen.workflows.lease import Lease, process
 
 PATH = "run/lease.json"
@@ -60,6 +60,20 @@ def test_a_process_here_that_was_killed_holds_nothing(store: BlobStore) -> None:
         child.send_signal(signal.SIGKILL)
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and a zombie still
         lease(store).acquire().release()
+
+
+@needs_proc
+def test_what_this_process_could_not_release_is_free_for_it(store: BlobStore) -> None:
+    held = lease(store).acquire()
+    delete, store.delete = store.delete, refused  # type: ignore[method-assign]
+    with pytest.raises(Unauthorized):
+        held.release()
+    store.delete = delete  # type: ignore[method-assign]
+    lease(store).acquire().release()
+
+
+def refused(path: str) -> None:
+    raise Unauthorized("read-only for now")
 
 
 @needs_proc

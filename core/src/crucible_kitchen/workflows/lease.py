@@ -31,6 +31,9 @@ from ..ports import BlobStore
 TERM = 60.0
 """Seconds after which a lease that was not renewed is free. It is renewed three times as often."""
 
+_held: set[str] = set()
+"""The holders in this process. A lease of this process by any other could not be released."""
+
 
 class Lease:
     """A lease on something, under a path of a blob store.
@@ -48,6 +51,7 @@ class Lease:
         self._of = of
         self.term = term
         self._holder = secrets.token_hex(8)
+        self._pid = os.getpid()
         self._count = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -69,6 +73,7 @@ class Lease:
             if (seen := self._watch(found)) is not None:
                 raise self._taken(seen)
         try:
+            _held.add(self._holder)
             self._write()
             threading.Thread(target=self._renew, name=f"lease {self._of}", daemon=True).start()
         except BaseException:  # it may be written all the same
@@ -89,22 +94,27 @@ class Lease:
         """Return if it is still held.
 
         Raises:
-            ConfigurationError: another process has taken it meanwhile, or it was deleted.
+            ConfigurationError: another process has taken it meanwhile, or it was deleted; or this
+                one was forked from the holder.
         """
-        if (found := self._read()) is None or found.get("holder") != self._holder:
-            raise self._taken(found or {})
+        found = self._read() or {}
+        if found.get("holder") != self._holder or os.getpid() != self._pid:
+            raise self._taken(found)
 
     def release(self) -> None:
-        """Give it up, if it is still held."""
+        """Give it up, if it is still held. A process that was forked from the holder holds none."""
         self._ended.set()
-        if not self._count:
+        if not self._count or os.getpid() != self._pid:
             return
-        with self._lock:  # nothing is written after this
-            if (found := self._read()) is not None and found.get("holder") == self._holder:
-                if self._store.supports("delete"):
-                    self._store.delete(self._path)
-                else:
-                    self._store.write(self._path, json.dumps({"released": True}).encode())
+        try:
+            with self._lock:  # nothing is written after this
+                if (found := self._read()) is not None and found.get("holder") == self._holder:
+                    if self._store.supports("delete"):
+                        self._store.delete(self._path)
+                    else:
+                        self._store.write(self._path, json.dumps({"released": True}).encode())
+        finally:
+            _held.discard(self._holder)
 
     def __enter__(self) -> Self:
         return self
@@ -193,11 +203,15 @@ def _is_here(found: Mapping[str, Any]) -> bool:
 
 
 def _is_over(found: Mapping[str, Any]) -> bool:
-    """Say whether the lease was released, or its holder was a process here that has ended."""
+    """Say whether the lease was released, or whoever held it in a process here has ended."""
     if found.get("released"):
         return True
     name, mine = found.get("process"), process(os.getpid())
-    if not isinstance(name, str) or mine is None or _is_here(found):
+    if not isinstance(name, str) or mine is None:
+        return False
+    if name == mine:
+        return str(found.get("holder")) not in _held
+    if _is_here(found):
         return False
     return name.split()[:-2] == mine.split()[:-2]
 

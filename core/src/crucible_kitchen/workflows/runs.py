@@ -17,21 +17,46 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 
 from ..errors import AdapterError, ConfigurationError, NotFound
 from ..kitchen import Kitchen
-from ..options import visible
+from ..options import Name, visible
 from ..version import __version__
 from . import WorkflowConfig
 from .lease import Lease
+
+RECORD = "run.json"
+LEASE = "lease.json"
+
+
+def _one_spelling(run_id: str) -> str:
+    """Refuse an id that is no path of blobs, or is another's in another spelling."""
+    if taken := {"", ".", ".."} & {*run_id.split("/")}:
+        raise ValueError(f"it is a path of blobs, which has no part {taken.pop()!r}")
+    if taken := {RECORD, LEASE} & {*run_id.split("/")}:
+        raise ValueError(f"no part of it may be {taken.pop()!r}, where another run has a file")
+    return run_id
+
+
+RunId = Annotated[Name, AfterValidator(_one_spelling)]
+"""The type of a run's id: parts separated by `/`, in one spelling."""
 
 
 class Run:
@@ -51,8 +76,9 @@ class Run:
         run_id: None makes a new id. An id that exists continues that run.
 
     Raises:
-        ConfigurationError: the run exists and was started with another configuration, its record
-            cannot be read, or another process works on it.
+        ConfigurationError: the id cannot be one; the run exists and is one of another workflow, or
+            was started with another configuration; its record cannot be read; or another process
+            works on it.
     """
 
     def __init__(
@@ -61,6 +87,10 @@ class Run:
         self._kitchen = kitchen
         self._started = False
         self.id = run_id or f"{workflow}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        try:
+            _one_spelling(self.id)
+        except ValueError as error:
+            raise ConfigurationError(f"the run id {self.id!r}: {error}") from None
         self.path = path_of(self.id)
         self._lease = lease_of(kitchen, self.id)
         previous = self._read() if run_id is not None else None
@@ -89,6 +119,11 @@ class Run:
         shown = _finite(visible(config))
         plain = {name: value for name, value in shown.items() if name != "run_id"}
         if previous is not None:
+            if previous["workflow"] != workflow:
+                raise ConfigurationError(
+                    f"the run {self.id!r} is one of the workflow {previous['workflow']!r}, and not "
+                    f"of {workflow!r}. Continue it as it was, or choose another workflow.run_id"
+                )
             _check_same(self.id, previous["config"], plain, _defaults(config))
         self.record |= {
             "status": previous["status"] if previous else "running",
@@ -212,7 +247,7 @@ class Run:
         self.record = record
 
     def _read(self) -> dict[str, Any] | None:
-        return read(self._kitchen, self.path)
+        return read(self._kitchen, self.id)
 
     def _waits(self, holder: str) -> None:
         self._kitchen.observers.emit(
@@ -222,12 +257,12 @@ class Run:
 
 def path_of(run_id: str) -> str:
     """Return the path of a run's record in the blob store."""
-    return f"{run_id}/run.json"
+    return f"{run_id}/{RECORD}"
 
 
 def lease_of(kitchen: Kitchen, run_id: str) -> Lease:
     """Return the lease on a run, not acquired."""
-    return Lease(kitchen.blob_store, f"{run_id}/lease.json", f"the run {run_id!r}")
+    return Lease(kitchen.blob_store, f"{run_id}/{LEASE}", f"the run {run_id!r}")
 
 
 def sweep(kitchen: Kitchen, record: Mapping[str, Any], dry_run: bool = False) -> list[str]:
@@ -269,7 +304,7 @@ def clean(kitchen: Kitchen, dry_run: bool = False) -> Iterator[tuple[str, str]]:
                     lease.look()
                 else:
                     lease.acquire()
-                record = read(kitchen, path)
+                record = read(kitchen, run_id)
                 if record is None:
                     continue
                 for name in sweep(kitchen, record, dry_run):
@@ -284,42 +319,73 @@ def clean(kitchen: Kitchen, dry_run: bool = False) -> Iterator[tuple[str, str]]:
             yield run_id, f"left alone: {error}"
 
 
+def _is_date(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
 class _State(BaseModel):
-    step: int
+    step: int = Field(ge=0)
     checkpoint: str | None
 
 
 class _Record(BaseModel):
-    """What must be in a record for a run to go on from it."""
+    """What a run goes on from must be in its record, and must fit together."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
     run_id: str
+    workflow: str
     status: str
     config: dict[str, Any]
     state: _State
     checkpoints: list[str]
-    metrics: dict[str, Any]
+    metrics: dict[str, FiniteFloat | Literal["nan", "inf", "-inf"]]
+    checkpoint_prefix: str = ""
+    """Versions before it had none."""
+    depends_on: dict[str, dict[str, Any]] = {}
+    template_date: Annotated[str, AfterValidator(_is_date)] | None = None
+    weights: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        prefix = rf"{re.escape(self.run_id)}/[0-9a-f]{{8}}/"
+        given = "checkpoint_prefix" in self.model_fields_set
+        if given and not re.fullmatch(prefix, self.checkpoint_prefix):  # others' would be removed
+            raise ValueError(f"the checkpoint_prefix {self.checkpoint_prefix!r} is none of it")
+        step, checkpoint = self.state.step, self.state.checkpoint
+        if (step == 0) != (checkpoint is None):
+            raise ValueError(f"step {step} does not go with the checkpoint {checkpoint!r}")
+        if checkpoint is not None and checkpoint not in self.checkpoints:
+            raise ValueError(f"the checkpoint of its state, {checkpoint!r}, is not among them all")
+        return self
 
 
-def read(kitchen: Kitchen, path: str) -> dict[str, Any] | None:
-    """Return the record at this path of the blob store, or None if there is none.
+def read(kitchen: Kitchen, run_id: str) -> dict[str, Any] | None:
+    """Return the record of a run, or None if there is none in the blob store.
 
     Raises:
-        ConfigurationError: it is no record of a run.
+        ConfigurationError: it is no record of a run, or that of another.
     """
+    path = path_of(run_id)
     try:
         content = kitchen.blob_store.read(path)
     except NotFound:
         return None
     try:
         record = _Record.model_validate_json(content)
+        if record.run_id != run_id:  # what is copied would remove what belongs to the original
+            raise ConfigurationError(
+                f"the blob {path!r} of the blob store is the record of another run, "
+                f"{record.run_id!r}. Remove it, or choose another workflow.run_id"
+            )
     except ValidationError as error:
         [first, *_] = error.errors(include_url=False, include_context=False, include_input=False)
-        where = ".".join(map(str, first["loc"]))
+        what = "".join(f"{part}: " for part in first["loc"])
+        what += first["msg"].removeprefix("Value error, ")
         raise ConfigurationError(
             f"the blob {path!r} of the blob store is damaged, or not the record of a run: "
-            f"{where or 'it'}: {first['msg']}. Restore it, or choose another workflow.run_id"
+            f"{what}. Restore it, or choose another workflow.run_id"
         ) from error
     return record.model_dump(exclude_unset=True)
 

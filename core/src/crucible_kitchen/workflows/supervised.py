@@ -45,7 +45,7 @@ from .rows import (
     marked,
     size_of,
 )
-from .runs import Run
+from .runs import Run, RunId
 from .schedules import ScheduleName, lr_factor
 from .splits import NumberedRow
 
@@ -132,7 +132,7 @@ class SupervisedConfig(WorkflowConfig):
     max_tokens: int | None = Field(default=None, ge=1)
     """Longest completion while evaluating; left out, that of the longest answer."""
 
-    run_id: Name | None = None
+    run_id: RunId | None = None
     """Id of the run; that of an interrupted run continues it. Left out, a new one is made."""
     save_every: int = Field(default=0, ge=0)
     """Save a checkpoint after every so many steps, and at the end; 0 is at the end only."""
@@ -318,6 +318,11 @@ class _Training:
     def _start(self) -> None:
         """Do whatever can fail before the first step, and commit the record."""
         facts, rendered = self._load_rows()
+        if self.run.step > self.total:
+            raise ConfigurationError(
+                f"the record of the run {self.run.id!r} is damaged: it is at step {self.run.step} "
+                f"of {self.total}. Restore it, or choose another workflow.run_id"
+            )
         self.run.start(self.session, rendered, **facts)
         every = self.config.save_every or self.total
         saves = math.ceil(self.total / every)
