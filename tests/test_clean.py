@@ -80,3 +80,27 @@ def test_a_damaged_record_is_named_and_hides_nothing(
     assert "left alone: the blob 'another/run.json' of the blob store is damaged" in outcome.out
     assert "run r        was killed" in outcome.out
     assert (folder / "runs/another/run.json").read_bytes() == content
+
+
+def test_a_run_that_cannot_be_worked_on_is_named_and_hides_nothing(
+    plain_crucible: Crucible, folder: Path
+) -> None:
+    killed = json.dumps(record(folder) | {"run_id": "a", "checkpoint_prefix": "a/01234567/"})
+    (folder / "runs/a/lease.json").mkdir(parents=True)
+    (folder / "runs/a/run.json").write_text(killed)
+    outcome = plain_crucible("clean")
+    assert outcome.code == 0
+    assert "run a  left alone: blob_store.fsspec.write: blob path 'a/lease.json'" in outcome.out
+    assert "run r  was killed" in outcome.out
+
+
+def test_what_is_done_needs_no_lease(plain_crucible: Crucible, folder: Path) -> None:
+    (folder / "runs/r/run.json").write_text(json.dumps(record(folder) | {"status": "done"}))
+    (folder / "runs/r/lease.json").write_text(json.dumps(GONE))
+    assert plain_crucible("clean").out == "there is nothing to clean\n"
+
+
+def test_where_nothing_is_configured_there_is_nothing_to_look_through(
+    plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    assert plain_crucible("clean").out == "no adapter is configured here\n"

@@ -101,6 +101,33 @@ def test_a_holder_elsewhere_that_renews_keeps_it(store: BlobStore) -> None:
         lease(store).acquire(renew)
 
 
+def test_holders_elsewhere_that_were_looked_at_first_are_waited_for_together(
+    store: BlobStore,
+) -> None:
+    left_by(store)
+    store.write("other/lease.json", store.read(PATH))
+    both = [lease(store, term=0.2), Lease(store, "other/lease.json", "the run 'other'", 0.2)]
+    for each in both:
+        with pytest.raises(ConfigurationError, match="in use by process 1 on elsewhere"):
+            each.look()
+    told: list[str] = []
+    for each in both:
+        each.acquire(told.append)
+    assert told == ["process 1 on elsewhere"]  # for the second one the term is over
+    for each in both:
+        each.release()
+
+
+def test_a_holder_elsewhere_that_has_renewed_since_the_last_look_keeps_it(store: BlobStore) -> None:
+    about = left_by(store)
+    mine = lease(store)
+    with pytest.raises(ConfigurationError):
+        mine.look()
+    store.write(PATH, json.dumps(about | {"count": 8}).encode())
+    with pytest.raises(ConfigurationError, match="in use by process 1 on elsewhere"):
+        mine.acquire(lambda holder: pytest.fail(f"it waits for {holder}"))
+
+
 def test_a_holder_elsewhere_that_ends_meanwhile_gives_way_at_once(store: BlobStore) -> None:
     left_by(store)
 

@@ -11,7 +11,8 @@ from ..kitchen import Kitchen
 from ..ports import PORTS
 from ..settings import gather
 from ..workflows import runs
-from .console import say, table
+from .console import note, say, table
+from .progress import Progress
 from .run import ARGUMENTS, PROFILE, read
 
 
@@ -28,13 +29,17 @@ def clean(
     blob store that nobody works on, the checkpoints and weights that its record does not name.
     """
     settings = read(arguments or [], profile, gather)
-    with Kitchen.from_settings(settings) as kitchen:
-        kitchen.bind(kitchen.configured)
-        found = [*_found(kitchen, dry_run)]
-    if found:
-        table(("where", "would be done" if dry_run else "done"), found)
-    else:
-        say("there is nothing to clean")
+    found: list[tuple[str, str]] = []
+    try:
+        with Kitchen.from_settings(settings) as kitchen, Progress(kitchen):
+            kitchen.bind(kitchen.configured)
+            for one in _found(kitchen, dry_run):
+                found.append(one)
+    finally:  # what was removed is told, whatever ended it
+        if found:
+            table(("where", "would be done" if dry_run else "done"), found)
+    if not found:
+        say("there is nothing to clean" if kitchen.configured else "no adapter is configured here")
 
 
 def _found(kitchen: Kitchen, dry_run: bool) -> Iterator[tuple[str, str]]:
@@ -42,6 +47,9 @@ def _found(kitchen: Kitchen, dry_run: bool) -> Iterator[tuple[str, str]]:
         for left in kitchen.port(PORTS[name]).clean(dry_run=dry_run):
             yield f"adapters.{name}", f"removed {left}"
     runs_here = {"blob_store", "training_client"} <= {*kitchen.configured}
-    if runs_here and kitchen.blob_store.supports("list"):
+    if runs_here and not kitchen.blob_store.supports("list"):
+        adapter = kitchen.blob_store.adapter
+        note(f"the blob store {adapter} cannot list its blobs, so runs are left as they are")
+    elif runs_here:
         for run_id, what in runs.clean(kitchen, dry_run):
             yield f"run {run_id}", what

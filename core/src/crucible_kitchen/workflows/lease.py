@@ -53,6 +53,7 @@ class Lease:
         self._holder = secrets.token_hex(8)
         self._pid = os.getpid()
         self._count = 0
+        self._looked: tuple[dict[str, Any] | None, float] | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
@@ -60,7 +61,8 @@ class Lease:
         """Take the lease, and keep it until it is released.
 
         Args:
-            waiting: told, once, of a holder that is watched, which takes up to a term.
+            waiting: told, once, of a holder that is watched, which takes up to a term since the
+                last `look`.
 
         Raises:
             ConfigurationError: another process holds it.
@@ -69,8 +71,12 @@ class Lease:
         if found is not None and not _is_over(found):
             if _is_here(found):
                 raise self._taken(found)
-            waiting(_named(found))
-            if (seen := self._watch(found)) is not None:
+            before, since = self._looked or (found, time.monotonic())
+            if found != before:
+                raise self._taken(found)
+            if (until := since + self.term) > time.monotonic():
+                waiting(_named(found))
+            if (seen := self._watch(found, until)) is not None:
                 raise self._taken(seen)
         try:
             _held.add(self._holder)
@@ -87,7 +93,9 @@ class Lease:
         Raises:
             ConfigurationError: another process holds it, or held it when it was last seen.
         """
-        if (found := self._read()) is not None and not _is_over(found):
+        found = self._read()
+        self._looked = found, time.monotonic()
+        if found is not None and not _is_over(found):
             raise self._taken(found)
 
     def check(self) -> None:
@@ -140,9 +148,8 @@ class Lease:
                 except AdapterError:
                     continue  # the store is away for now
 
-    def _watch(self, found: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Watch the lease of another for a term; return it if it was renewed."""
-        until = time.monotonic() + self.term
+    def _watch(self, found: Mapping[str, Any], until: float) -> Mapping[str, Any] | None:
+        """Watch the lease of another; return it if it was renewed."""
         while (left := until - time.monotonic()) > 0:
             self._ended.wait(min(left, self.term / 60))
             if (now := self._read()) is None or _is_over(now):

@@ -35,7 +35,14 @@ from pydantic import (
     model_validator,
 )
 
-from ..errors import AdapterError, ConfigurationError, NotFound
+from ..errors import (
+    AdapterError,
+    AdapterTimeout,
+    ConfigurationError,
+    NotFound,
+    RateLimited,
+    Unavailable,
+)
 from ..kitchen import Kitchen
 from ..options import Name, visible
 from ..version import __version__
@@ -96,7 +103,7 @@ class Run:
         previous = self._read() if run_id is not None else None
         try:
             if previous is None or previous["status"] != "done":
-                self._lease.acquire(self._waits)
+                acquire(self._lease, kitchen, self.id)
                 previous = self._read() if run_id is not None else None  # nobody else writes now
             self._open(previous, workflow, config)
         except BaseException:
@@ -249,11 +256,6 @@ class Run:
     def _read(self) -> dict[str, Any] | None:
         return read(self._kitchen, self.id)
 
-    def _waits(self, holder: str) -> None:
-        self._kitchen.observers.emit(
-            "workflow.waiting", run_id=self.id, seconds=self._lease.term, holder=holder
-        )
-
 
 def path_of(run_id: str) -> str:
     """Return the path of a run's record in the blob store."""
@@ -263,6 +265,14 @@ def path_of(run_id: str) -> str:
 def lease_of(kitchen: Kitchen, run_id: str) -> Lease:
     """Return the lease on a run, not acquired."""
     return Lease(kitchen.blob_store, f"{run_id}/{LEASE}", f"the run {run_id!r}")
+
+
+def acquire(lease: Lease, kitchen: Kitchen, run_id: str) -> None:
+    """Take the lease on a run; tell observers of a holder that is waited for."""
+    emit = kitchen.observers.emit
+    lease.acquire(
+        lambda holder: emit("workflow.waiting", run_id=run_id, seconds=lease.term, holder=holder)
+    )
 
 
 def sweep(kitchen: Kitchen, record: Mapping[str, Any], dry_run: bool = False) -> list[str]:
@@ -290,33 +300,69 @@ def clean(kitchen: Kitchen, dry_run: bool = False) -> Iterator[tuple[str, str]]:
     """Remove what killed runs left behind; yield the run, and what was, or would be, done.
 
     A run that another process works on is left alone. Of one that was killed, the record says so
-    from then on, and no longer that it is running.
+    from then on, and no longer that it is running. All holders elsewhere are watched at once.
 
     Raises:
         Unsupported: the blob store cannot list its blobs.
+        AdapterError: a backend is away.
     """
     ending = path_of("")
+    watched: list[tuple[str, Lease]] = []
     for path in [path for path in kitchen.blob_store.list("") if path.endswith(ending)]:
         run_id = path.removesuffix(ending)
-        try:
-            with lease_of(kitchen, run_id) as lease:
+        lease = lease_of(kitchen, run_id)
+        with _left_alone(found := []):
+            if not _is_left(kitchen, run_id):
+                continue
+            try:
+                lease.look()
+            except ConfigurationError:
                 if dry_run:
-                    lease.look()
-                else:
-                    lease.acquire()
-                record = read(kitchen, run_id)
-                if record is None:
-                    continue
-                for name in sweep(kitchen, record, dry_run):
-                    yield run_id, f"removed {name}"
-                if record["status"] == "running":
-                    if not dry_run:
-                        lease.check()
-                        killed = {"status": "interrupted", "error": "killed", "ended": _now()}
-                        write(kitchen, path, record | killed)
-                    yield run_id, f"was killed; goes on after step {record['state']['step']}"
-        except ConfigurationError as error:
-            yield run_id, f"left alone: {error}"
+                    raise
+                watched.append((run_id, lease))
+            else:
+                found += _clean(kitchen, run_id, lease, dry_run)
+        yield from ((run_id, what) for what in found)
+    for run_id, lease in watched:
+        with _left_alone(found := []):
+            found += _clean(kitchen, run_id, lease, dry_run)
+        yield from ((run_id, what) for what in found)
+
+
+@contextlib.contextmanager
+def _left_alone(found: list[str]) -> Iterator[None]:
+    """Name what is wrong with one run, which concerns no other; not a backend that is away."""
+    try:
+        yield
+    except (Unavailable, AdapterTimeout, RateLimited):
+        raise
+    except (ConfigurationError, AdapterError) as error:
+        found.append(f"left alone: {error}")
+
+
+def _is_left(kitchen: Kitchen, run_id: str) -> bool:
+    """Say whether there is anything to clean: most runs are done, and need no lease for it."""
+    record = read(kitchen, run_id)
+    if record is None:
+        return False
+    return record["status"] == "running" or bool(sweep(kitchen, record, dry_run=True))
+
+
+def _clean(kitchen: Kitchen, run_id: str, lease: Lease, dry_run: bool) -> Iterator[str]:
+    with lease:
+        if not dry_run:
+            acquire(lease, kitchen, run_id)
+        record = read(kitchen, run_id)
+        if record is None:
+            return
+        for name in sweep(kitchen, record, dry_run):
+            yield f"removed {name}"
+        if record["status"] == "running":
+            if not dry_run:
+                lease.check()
+                killed = {"status": "interrupted", "error": "killed", "ended": _now()}
+                write(kitchen, path_of(run_id), record | killed)
+            yield f"was killed; goes on after step {record['state']['step']}"
 
 
 def _is_date(text: str) -> str:
