@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Crucible
+from crucible_kitchen.workflows.lease import process
 
 CONFIG = """
 [adapters]
@@ -94,10 +96,29 @@ def test_a_run_that_cannot_be_worked_on_is_named_and_hides_nothing(
     assert "run r  was killed" in outcome.out
 
 
-def test_what_is_done_needs_no_lease(plain_crucible: Crucible, folder: Path) -> None:
+@pytest.mark.parametrize("run_id", ["r", "killed-before-its-record-was-written"])
+def test_a_lease_that_a_kill_left_goes(plain_crucible: Crucible, folder: Path, run_id: str) -> None:
     (folder / "runs/r/run.json").write_text(json.dumps(record(folder) | {"status": "done"}))
-    (folder / "runs/r/lease.json").write_text(json.dumps(GONE))
+    boot, space, *_ = str(process(os.getpid())).split()
+    ended = GONE | {"process": f"{boot} {space} {2**22 + 1} 1"}
+    (folder / "runs" / run_id).mkdir(exist_ok=True)
+    (folder / "runs" / run_id / "lease.json").write_text(json.dumps(ended))
+    before = files(folder)
+    assert plain_crucible("clean", "--dry-run").out.endswith(f"removed {run_id}/lease.json\n")
+    assert files(folder) == before
+    assert plain_crucible("clean").out.endswith(f"removed {run_id}/lease.json\n")
     assert plain_crucible("clean").out == "there is nothing to clean\n"
+
+
+def test_a_file_of_another_program_that_is_named_as_a_lease_stays(
+    plain_crucible: Crucible, folder: Path
+) -> None:
+    (folder / "runs/r/run.json").write_text(json.dumps(record(folder) | {"status": "done"}))
+    (folder / "runs/dhcp").mkdir()
+    (folder / "runs/dhcp/lease.json").write_text('{"address": "10.0.0.1"}')
+    before = files(folder)
+    assert "run dhcp  left alone" in plain_crucible("clean").out
+    assert files(folder) == before
 
 
 def test_where_nothing_is_configured_there_is_nothing_to_look_through(

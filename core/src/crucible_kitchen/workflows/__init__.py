@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from ..discovery import WORKFLOWS, catalog
-from ..errors import AdapterLoadError, AdapterNotFound, ConfigurationError
+from ..errors import AdapterLoadError, AdapterNotFound, ConfigurationError, told
 from ..kitchen import Kitchen
 from ..masking import Masked
 from ..settings import Key, Settings, in_code
@@ -73,8 +73,8 @@ def find(name: str, settings: Settings | None = None) -> Workflow:
         key = ("workflow", "use")
         if settings is None or key not in settings.sources:
             raise
-        told = f"workflow.use: {error} (from {settings.source_of(key)})"
-        raise type(error)(told) from error.__cause__
+        text = f"workflow.use: {error} (from {settings.source_of(key)})"
+        raise type(error)(text) from error.__cause__
 
 
 def _find(name: str) -> Workflow:
@@ -93,9 +93,11 @@ def _import(place: str, function: str) -> Any:
     """Return a function of a file, or of a module that may lie in the current folder."""
     try:
         names = vars(_module(place))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise AdapterLoadError(
-            f"the workflow {place}:{function} cannot be imported: {type(error).__name__}: {error}"
+            f"the workflow {place}:{function} cannot be imported: {told(error)}"
         ) from error
     if function not in names:
         near = difflib.get_close_matches(function, names, 1)
@@ -219,7 +221,9 @@ def prepare(
         with kitchen.observers.run(named):
             try:
                 return function(kitchen, config)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 if (without := kitchen.without_secrets(error)) is error:
                     raise
                 raise without from without.__cause__

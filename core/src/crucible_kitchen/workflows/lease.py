@@ -47,7 +47,7 @@ class Lease:
 
     def __init__(self, store: BlobStore, path: str, of: str, term: float = TERM) -> None:
         self._store = store
-        self._path = path
+        self.path = path
         self._of = of
         self.term = term
         self._holder = secrets.token_hex(8)
@@ -98,6 +98,12 @@ class Lease:
         if found is not None and not _is_over(found):
             raise self._taken(found)
 
+    @property
+    def is_one(self) -> bool:
+        """Whether the last look found a lease, and not the file of another program."""
+        found = self._looked[0] if self._looked else None
+        return found is not None and {"holder", "count", "process"} <= found.keys()
+
     def check(self) -> None:
         """Return if it is still held.
 
@@ -118,9 +124,9 @@ class Lease:
             with self._lock:  # nothing is written after this
                 if (found := self._read()) is not None and found.get("holder") == self._holder:
                     if self._store.supports("delete"):
-                        self._store.delete(self._path)
+                        self._store.delete(self.path)
                     else:
-                        self._store.write(self._path, json.dumps({"released": True}).encode())
+                        self._store.write(self.path, json.dumps({"released": True}).encode())
         finally:
             _held.discard(self._holder)
 
@@ -160,7 +166,7 @@ class Lease:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            content = self._store.read(self._path)
+            content = self._store.read(self.path)
         except NotFound:
             return None
         try:
@@ -178,7 +184,7 @@ class Lease:
             "pid": os.getpid(),
             "process": process(os.getpid()),
         }
-        self._store.write(self._path, json.dumps(text, indent=2).encode())
+        self._store.write(self.path, json.dumps(text, indent=2).encode())
 
     def _taken(self, found: Mapping[str, Any]) -> ConfigurationError:
         return ConfigurationError(

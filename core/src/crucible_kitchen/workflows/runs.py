@@ -306,18 +306,19 @@ def clean(kitchen: Kitchen, dry_run: bool = False) -> Iterator[tuple[str, str]]:
         Unsupported: the blob store cannot list its blobs.
         AdapterError: a backend is away.
     """
-    ending = path_of("")
+    there = {*kitchen.blob_store.list("")}
+    endings = (path_of(""), lease_of(kitchen, "").path)
+    found_ids = {p.removesuffix(e) for p in there for e in endings if p.endswith(e)}
     watched: list[tuple[str, Lease]] = []
-    for path in [path for path in kitchen.blob_store.list("") if path.endswith(ending)]:
-        run_id = path.removesuffix(ending)
+    for run_id in sorted(found_ids):
         lease = lease_of(kitchen, run_id)
         with _left_alone(found := []):
-            if not _is_left(kitchen, run_id):
+            if lease.path not in there and not _is_left(kitchen, run_id):
                 continue
             try:
                 lease.look()
             except ConfigurationError:
-                if dry_run:
+                if dry_run or not (path_of(run_id) in there or lease.is_one):
                     raise
                 watched.append((run_id, lease))
             else:
@@ -349,9 +350,12 @@ def _is_left(kitchen: Kitchen, run_id: str) -> bool:
 
 
 def _clean(kitchen: Kitchen, run_id: str, lease: Lease, dry_run: bool) -> Iterator[str]:
+    was_left = kitchen.blob_store.exists(lease.path)
     with lease:
         if not dry_run:
             acquire(lease, kitchen, run_id)
+        if was_left:
+            yield f"removed {lease.path}"
         record = read(kitchen, run_id)
         if record is None:
             return
