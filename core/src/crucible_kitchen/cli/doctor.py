@@ -19,14 +19,14 @@ from ..discovery import WORKFLOWS, Installed, catalog
 from ..dispatch import Port
 from ..errors import ConfigurationError, CrucibleError, CrucibleWarning, told
 from ..kitchen import Kitchen
-from ..observers.config import check
+from ..observers.config import reach
 from ..ports import PORTS
 from ..settings import Key, Settings, gather
 from ..version import __version__
 from ..workflows import companion, config_class, find
 from .config import ports_inside
 from .console import say, table
-from .run import ARGUMENTS, PROFILE, read, workflow_of
+from .run import ARGUMENTS, PROFILE, opened, read, workflow_of
 
 Row = tuple[str, str, str]
 """What was tried, its state, and more about it. What is not in `_STATES` is a problem."""
@@ -94,7 +94,7 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
     if not (settings.values or settings.mistakes):
         yield "configuration", "", "nothing is configured here"
         return
-    with Kitchen.from_settings(settings) as kitchen:
+    with opened(settings) as kitchen:
         wrong = kitchen.mistakes()
         for mistake in settings.mistakes:
             yield "configuration", "problem", mistake
@@ -110,9 +110,16 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
             if ("observe",) in wrong:
                 yield "observe", "problem", str(wrong["observe",])
             else:
-                on = check(kitchen)
-                source = settings.source_of(("observe",))
-                yield "observe", "", f"{', '.join(on) or 'nothing'} (from {source})"
+                yield from _observers(kitchen)
+
+
+def _observers(kitchen: Kitchen) -> Iterator[Row]:
+    try:
+        on = ", ".join(reach(kitchen)) or "nothing"
+    except ConfigurationError as error:
+        yield "observe", "problem", str(error)
+    else:
+        yield "observe", "", f"{on} (from {kitchen.settings.source_of(('observe',))})"
 
 
 def _workflow(kitchen: Kitchen, wrong: Mapping[Key, ConfigurationError]) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError
+from ..errors import AdapterError, ConfigurationError
 from ..masking import Masked
 from ..options import AdapterOptions
 from ..paths import LocalPath
@@ -54,6 +54,21 @@ def check(kitchen: Kitchen) -> list[str]:
     return [name for name, value in config if value]
 
 
+def reach(kitchen: Kitchen) -> list[str]:
+    """Do as `check`, and try whether the trace can be written, which leaves nothing behind.
+
+    Raises:
+        ConfigurationError: as `check`; or the file cannot be written.
+    """
+    on = check(kitchen)
+    if (path := configured(kitchen).jsonl) is not None:
+        from .jsonl import try_to_append
+
+        with _of_trace(kitchen, path):
+            try_to_append(path)
+    return on
+
+
 def switch_on(kitchen: Kitchen) -> list[JsonLines]:
     """Switch on the handlers of the kitchen's table `[observe]`; return what is to be closed.
 
@@ -64,7 +79,10 @@ def switch_on(kitchen: Kitchen) -> list[JsonLines]:
     config = configured(kitchen)
     opened: list[JsonLines] = []
     if config.jsonl is not None:
-        lines = _json_lines(kitchen, config.jsonl)
+        from .jsonl import JsonLines
+
+        with _of_trace(kitchen, config.jsonl):
+            lines = JsonLines(config.jsonl)
         kitchen.observe(lines)
         opened.append(lines)
     if config.otel:
@@ -79,13 +97,14 @@ def switch_on(kitchen: Kitchen) -> list[JsonLines]:
     return opened
 
 
-def _json_lines(kitchen: Kitchen, path: Path) -> JsonLines:
-    from .jsonl import JsonLines
-
+@contextlib.contextmanager
+def _of_trace(kitchen: Kitchen, path: Path) -> Iterator[None]:
+    """Explain why a trace cannot be written."""
     try:
-        return JsonLines(path)
-    except OSError as error:
-        why = "its folder is a file" if isinstance(error, FileExistsError) else error.strerror
+        yield
+    except (OSError, AdapterError) as error:
+        why = error.reason if isinstance(error, AdapterError) else error.strerror
+        why = "its folder is a file" if isinstance(error, FileExistsError) else why
         raise ConfigurationError(
             f"observe.jsonl: {path} cannot be written: {why} "
             f"(from {kitchen.settings.source_of(('observe', 'jsonl'))})"

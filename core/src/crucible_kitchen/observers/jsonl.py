@@ -19,7 +19,23 @@ from typing import Any
 import numpy as np
 
 from ..files import open_named, refuse_pipe
+from ..paths import check_writable
 from ..telemetry import Event
+
+_APPEND = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+
+
+def try_to_append(path: Path) -> None:
+    """Try whether `JsonLines` could write to a file, and leave nothing behind.
+
+    Raises:
+        OSError, AdapterError: it could not.
+    """
+    refuse_pipe(path)
+    try:
+        os.close(os.open(path, _APPEND))
+    except FileNotFoundError:
+        check_writable(path.parent)
 
 
 class JsonLines:
@@ -60,9 +76,8 @@ class JsonLines:
     def _open(self) -> int:
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             refuse_pipe(self.path)
-            self._file = os.open(self.path, flags, 0o666)
+            self._file = os.open(self.path, _APPEND | os.O_CREAT, 0o666)
             if _is_torn(self._file):
                 os.write(self._file, b"\n")
         return self._file
