@@ -143,8 +143,7 @@ dataset = "{dataset}"
 def tried(crucible: Crucible, folder: Path, **changed: str) -> tuple[int, str]:
     """Return the exit code and the output of the doctor for a run."""
     (folder / "train.jsonl").write_text('{"prompt": "1+1=", "completion": "2"}\n' * 3)
-    given = {"dataset_store": '"hf-datasets"', "runs": "runs", "dataset": "train.jsonl"}
-    given["more"] = ""
+    given = {"dataset_store": '"hf-datasets"', "runs": "runs", "dataset": "train.jsonl", "more": ""}
     (folder / "crucible.toml").write_text(RUN.format(**given | changed))
     before = sorted(folder.rglob("*"))
     outcome = crucible("doctor")
@@ -179,9 +178,7 @@ def test_a_place_that_cannot_be_written_is_a_problem(
 def test_a_trace_that_cannot_be_written_is_a_problem(
     plain_crucible: Crucible, tmp_path: Path, trace: str
 ) -> None:
-    code, said = tried(
-        plain_crucible, tmp_path, more=f'[observe]
-jsonl = "{trace}"'    )
+    code, said = tried(plain_crucible, tmp_path, more=f'[observe]\njsonl = "{trace}"')
     assert code == 1
     assert f"observe FAIL observe.jsonl: {trace} cannot be written: " in said
 
@@ -190,8 +187,6 @@ jsonl = "{trace}"'    )
 def test_a_trace_that_can_be_written_is_tried_and_not_begun(
     plain_crucible: Crucible, tmp_path: Path, trace: str
 ) -> None:
-    code, said = tried(
-        plain_crucible, tmp_path, more=f'[observe]
-jsonl = "{trace}"'    )
+    code, said = tried(plain_crucible, tmp_path, more=f'[observe]\njsonl = "{trace}"')
     assert code == 0, said
     assert "observe ok jsonl (from " in said
