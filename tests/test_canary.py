@@ -365,6 +365,51 @@ def test_no_process_shows_it_either(
     places.search_folder(tmp_path)
 
 
+STRAY = """
+import logging, threading, warnings
+from crucible_kitchen import CrucibleWarning, Kitchen, WorkflowConfig
+
+class Config(WorkflowConfig):
+    password: str
+
+class Late:
+    def __del__(self):
+        raise ValueError(self.said)
+
+def fail(said):
+    raise ValueError(said)
+
+def work(kitchen: Kitchen, config: Config) -> None:
+    said = f"\\x1b[2Jstray {config.password}"
+    warnings.warn(said)
+    warnings.warn(said, CrucibleWarning)
+    logging.getLogger("library").warning("%s", said)
+    try:
+        fail(said)
+    except ValueError:
+        logging.getLogger("library").exception("failed")
+    thread = threading.Thread(target=fail, args=[said])
+    thread.start()
+    thread.join()
+    late = Late()
+    late.said = said
+    del late
+    raise SystemExit(said)
+"""
+
+
+def test_what_python_prints_by_itself_is_masked_and_printable(
+    plain_crucible: Crucible, tmp_path: Path, places: Places
+) -> None:
+    """Warnings, log records, and errors of threads and destructors, where a secret is known."""
+    (tmp_path / "stray.py").write_text(STRAY)
+    outcome = plain_crucible("run", "workflow.use=stray.py:work", f"workflow.password={CANARY}")
+    assert outcome.code == 1
+    assert outcome.err.count("\\x1b[2Jstray") >= 7
+    assert "\x1b" not in outcome.err
+    places.search("what Python printed", outcome.err)
+
+
 # --- errors, observers and records ---
 
 FORMS: list[Callable[[str], str]] = [

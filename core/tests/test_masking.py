@@ -7,6 +7,7 @@ import html
 import json
 import math
 import pickle
+import reprlib
 import string
 import traceback
 import urllib.parse
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from crucible_kitchen import (
     AdapterError,
@@ -23,6 +25,7 @@ from crucible_kitchen import (
     Unavailable,
     WorkflowConfig,
     hookimpl,
+    run,
 )
 from crucible_kitchen.masking import (
     MASK,
@@ -33,6 +36,7 @@ from crucible_kitchen.masking import (
     says_secret,
     shown,
     visible,
+    without,
 )
 from crucible_kitchen.masking.names import says_secret_in_a_query
 from hypothesis import example, given, settings
@@ -190,7 +194,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 }
 
 
-@given(st.text(st.characters(codec="utf-8"), min_size=6, max_size=30))
+@given(st.text(st.characters(codec="utf-8", exclude_characters="*"), min_size=6, max_size=30))
 @settings(deadline=None)
 @example("pa ss/w@rd#?&=%+'\"\\\n\t")
 @example("pässwörd…🔑")
@@ -550,3 +554,94 @@ def test_a_plain_word_in_a_secret_table_is_not_looked_for_in_messages() -> None:
     opts = Options(storage={"protocol": "file", "password": SecretStr("sesame")})
     assert "file" not in str(visible(opts))
     assert redacted("file too large: sesame", opts) == f"file too large: {MASK}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"connect(host='h', password='{CANARY} x')",
+        f'Client(api_key="{CANARY}", timeout=3)',
+        f"host=db user=u password={CANARY} dbname=x",
+        f"adapters.completer.api_key={CANARY}",
+        f"AWS_SECRET_ACCESS_KEY={CANARY}",
+        f'password="{CANARY}',
+    ],
+)
+def test_a_secret_that_is_assigned_in_a_text_is_masked(text: str) -> None:
+    assert CANARY not in masked(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "settings are written key=value, such as workflow.epochs=3",
+        "write adapters.completer.api_key=<value>, without a space",
+        "(from argument adapters.completer.api_key=)",
+        "password=None token=17 max_tokens=5 auth=True session=<Session> sort(key=lambda x: 1)",
+        "password=$PASSWORD api_key=${KEY}",
+        "pass@1=0.5 pass_rate=0.3 num_tokens=5",
+    ],
+)
+def test_an_assignment_without_a_secret_stays_readable(text: str) -> None:
+    assert masked(text) == text
+
+
+@given(st.integers(0, 80), st.integers(20, 60))
+def test_what_a_cut_leaves_of_a_secret_is_masked(before: int, longest: int) -> None:
+    secret = "sk-live-0123456789abcdef"
+    shortened = reprlib.Repr()
+    shortened.maxstring = longest
+    text = "." * before + secret + "y" * (80 - before)
+    left = Secrets(SecretStr(secret)).masked(
+        f"{shortened.repr(text)} {text[: before + longest % 24]}..."
+    )
+    assert not any(secret[i : i + 8] in left for i in range(len(secret) - 7))
+
+
+def test_measurements_are_shown_whatever_their_names_are() -> None:
+    metrics = {"pass@1": 0.5, "pass_rate": 1, "secret_recall": np.float32(0.25)}
+    assert shown({"metrics": metrics, "password": 12345}) == {"metrics": metrics, "password": MASK}
+
+
+class _Slots(Exception):
+    __slots__ = ("said",)
+
+    def __init__(self, said: str) -> None:
+        self.said = said
+
+    def __str__(self) -> str:
+        return self.said
+
+
+@pytest.mark.parametrize("error", [SystemExit(CANARY), _Slots(CANARY), OSError(2, CANARY, CANARY)])
+def test_what_an_error_keeps_outside_of_its_dictionary_is_masked(error: BaseException) -> None:
+    seen = without(error, Secrets(SecretStr(CANARY)))
+    kept = [getattr(seen, name, "") for name in ("code", "said", "strerror", "filename")]
+    assert CANARY not in f"{seen} {seen!r} {kept}"
+
+
+class _Odd(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("kind", [SystemExit, _Odd, ValueError])
+def test_whatever_a_workflow_raises_shows_no_secret(kind: type[BaseException]) -> None:
+    class Config(WorkflowConfig):
+        password: str
+
+    def work(kitchen: Kitchen, config: Config) -> None:
+        raise kind(f"bye {config.password}")
+
+    work.__annotations__["config"] = Config
+    with pytest.raises(kind, match="bye") as caught:
+        run(work, {"password": CANARY})
+    assert CANARY not in f"{caught.value} {caught.value!r} {getattr(caught.value, 'code', '')!r}"
+
+
+def test_names_of_events_and_objects_in_them_show_no_secret() -> None:
+    kitchen, events = Kitchen(), []
+    kitchen.conceal({"password": CANARY})
+    kitchen.observe(events.append)
+    kitchen.observers.emit(f"mine {CANARY}", error=ValueError(CANARY), count=np.float32(1))
+    assert CANARY not in repr(events)
+    assert events[0].attributes["count"] == 1

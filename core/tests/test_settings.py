@@ -507,3 +507,11 @@ def test_toml_may_hold_dates_and_empty_tables(tmp_path: Path) -> None:
     file.write_text("workflow.day = 2024-01-01\nworkflow.none = {}\n[adapters]\n[profile]")
     settings = load(file, environ={})
     assert settings.values == {"workflow": {"day": date(2024, 1, 1), "none": {}}, "adapters": {}}
+
+
+def test_a_value_behind_a_space_instead_of_a_sign_is_not_repeated() -> None:
+    """It may be a secret."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(environ={}, arguments=["workflow.epochs=3", "adapters.completer.api_key", "hunter22"])
+    assert "hunter22" not in str(caught.value)
+    assert "the argument behind 'adapters.completer.api_key'" in str(caught.value)

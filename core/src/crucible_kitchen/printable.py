@@ -33,6 +33,16 @@ def text_of(value: Any) -> str:
         return f"<{type(value).__name__}>"
 
 
+def repr_of(value: Any) -> str:
+    """Return `repr(value)`, or the name of its type where that fails. Never fails."""
+    try:
+        return str.__str__(repr(value))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return f"<{type(value).__name__}>"
+
+
 def printable_json(text: str) -> str:
     r"""Return JSON, or strings as TOML has them, escaped meaning the same: ESC is `\u001b`.
 

@@ -439,11 +439,20 @@ def _environment(environ: Mapping[str, str], mistakes: list[str]) -> Layer:
 
 def _command_line(arguments: Iterable[str], mistakes: list[str]) -> Layer:
     pairs = []
+    before = ""
     for argument in arguments:
         path, equals, value = argument.partition("=")
         if equals and path:
             pairs.append((f"argument {path}=", tuple(path.split(".")), value))
+            before = ""
+        elif before:  # it is not repeated: it may be a secret
+            mistakes.append(
+                f"the argument behind {before!r}: a setting and its value are joined by =, "
+                "without a space"
+            )
+            before = ""
         else:
+            before = argument if argument.partition(".")[0] in SETTABLE else ""
             mistakes.append(
                 f"argument {argument!r}: settings are written key=value, "
                 "such as workflow.epochs=3 or adapters.training_client=noop"

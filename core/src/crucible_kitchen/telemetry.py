@@ -43,7 +43,7 @@ from typing import Any, Protocol, Self, TypeAlias
 
 from .errors import told
 from .masking import shown
-from .printable import printable
+from .printable import printable, repr_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +313,8 @@ class Observers:
         seen = shown(about, known=self._mask)
         if "run_id" in about:  # by which a run is found again
             seen["run_id"] = about["run_id"]
-        return dataclasses.replace(event, attributes=seen)
+        name = self._mask(event.name) if self._mask else event.name
+        return dataclasses.replace(event, name=name, attributes=seen)
 
     def guarded(self, observer: Any, at: str, call: Callable[..., Any], *arguments: Any) -> Any:
         """Call something of an observer; report what it raises, once. Ctrl-C is passed on."""
@@ -324,7 +325,7 @@ class Observers:
         except BaseException as error:  # sys.exit() in an observer ends no training, either
             if not any(one is observer for one in self._failing):
                 self._failing.append(observer)
-                self.failed.append(_named(observer))
+                self.failed.append(repr_of(observer))
                 self._report(f"observer {self.failed[-1]} failed at {at} ({told(error)})")
             return None
 
@@ -332,13 +333,3 @@ class Observers:
         text = f"crucible: {failure}; further failures stay silent"
         with contextlib.suppress(Exception):  # where nobody reads what is said, either
             print(printable(self._mask(text) if self._mask else text), file=sys.stderr)
-
-
-def _named(observer: Any) -> str:
-    """Return what an observer calls itself, or else its class."""
-    try:
-        return str.__str__(repr(observer))
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        return f"<{type(observer).__name__}>"

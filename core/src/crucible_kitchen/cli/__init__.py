@@ -41,8 +41,10 @@ def _outcome() -> int:
 
         atexit.register(ending.at_exit)  # first, so that it is called last
         streams.open_streams()
+        from . import stray
         from .app import invoke
 
+        stray.take()
         return invoke(sys.argv[1:])
     except KeyboardInterrupt:
         pass

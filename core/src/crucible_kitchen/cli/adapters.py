@@ -16,14 +16,13 @@ from ..binding import marked, options_class
 from ..discovery import Installed, catalog
 from ..dispatch import Port
 from ..errors import AdapterNotFound, ConfigurationError
-from ..kitchen import Kitchen
 from ..masking import is_secret, masked
 from ..options import AdapterOptions, variables
 from ..ports import PORTS
 from ..printable import text_of
 from . import stack
 from .console import Text, console, note, say, table
-from .run import ARGUMENTS, PROFILE, read
+from .run import ARGUMENTS, PROFILE, opened, read
 
 app = typer.Typer(help="List the installed adapters, or show one.", rich_markup_mode=None)
 
@@ -63,7 +62,7 @@ def show(
     """
     if name in PORTS:
         settings = read(arguments or [], profile)
-        with Kitchen.from_settings(settings) as kitchen:
+        with opened(settings) as kitchen:
             stack.show(settings, kitchen.port(PORTS[name]))
         return
     if given := [*(arguments or []), *([profile] if profile else [])]:

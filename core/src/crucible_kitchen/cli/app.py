@@ -11,7 +11,7 @@ import typer
 from ..errors import CrucibleWarning, told
 from ..version import __version__
 from . import adapters, check, clean, config, doctor, init, new, run, trace
-from .console import note, say
+from .console import conceal, note, say
 
 app = typer.Typer(
     name="crucible",
@@ -54,6 +54,7 @@ def invoke(arguments: Sequence[str]) -> int:
     Raises:
         BaseException: whatever ended it, usage errors included.
     """
+    conceal()
     _print_warnings()
     command = typer.main.get_command(app)
     try:

@@ -12,12 +12,11 @@ from rich.table import Table
 
 from ..discovery import catalog
 from ..errors import ConfigurationError
-from ..kitchen import Kitchen
 from ..ports import PORTS
 from ..printable import printable_json
 from ..settings import load
 from .console import Text, console, say, table
-from .run import PROFILE
+from .run import PROFILE, opened
 
 if TYPE_CHECKING:
     from ..testing.report import ReportCard, Verdict
@@ -80,7 +79,7 @@ def check(
         profile=profile,
         arguments=[f"adapters.{port}={name}", *(f"adapters.{port}.{o}" for o in options)],
     )
-    with Kitchen.from_settings(settings) as kitchen:
+    with opened(settings) as kitchen:
         kitchen.bind([port])  # a mistake in the options is one error, not one a test
     if level is not None and not re.fullmatch(r"\d+\.\d+", level):
         raise ConfigurationError(f"--level {level!r} is no level of the kit, such as 1.0")

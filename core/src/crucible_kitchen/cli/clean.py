@@ -13,7 +13,7 @@ from ..settings import gather
 from ..workflows import runs
 from .console import note, say, table
 from .progress import Progress
-from .run import ARGUMENTS, PROFILE, read
+from .run import ARGUMENTS, PROFILE, opened, read
 
 
 def clean(
@@ -31,7 +31,7 @@ def clean(
     settings = read(arguments or [], profile, gather)
     found: list[tuple[str, str]] = []
     try:
-        with Kitchen.from_settings(settings) as kitchen, Progress(kitchen):
+        with opened(settings) as kitchen, Progress(kitchen):
             kitchen.bind(kitchen.configured)
             for one in _found(kitchen, dry_run):
                 found.append(one)

@@ -21,7 +21,7 @@ from ..printable import text_of
 from ..settings import Key, Settings, gather, miswritten
 from ..workflows import config_class, find
 from .console import Text, console, fail, note
-from .run import ARGUMENTS, PROFILE, read, workflow_of
+from .run import ARGUMENTS, PROFILE, opened, read, workflow_of
 from .toml import toml
 
 HIDDEN = "(not shown)"
@@ -36,7 +36,7 @@ def config(
     Secrets are masked.
     """
     settings = read(arguments or [], profile, gather)
-    with Kitchen.from_settings(settings) as kitchen:
+    with opened(settings) as kitchen:
         wrong = kitchen.mistakes()
         rows = list(_rows(kitchen, settings, wrong))
     if rows:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import rich.text
@@ -41,6 +41,20 @@ def console(*, stderr: bool = False) -> Console:
     return Console(file=file, width=width, highlight=False, soft_wrap=not file.isatty())
 
 
+_mask: Callable[[str], str] = masked
+
+
+def conceal(mask: Callable[[str], str] = masked) -> None:
+    """Mask messages by this from now on, such as by what a kitchen knows of secrets."""
+    global _mask
+    _mask = mask
+
+
+def without_secrets(text: str) -> str:
+    """Return a text as messages show it."""
+    return _mask(text)
+
+
 def say(message: str = "") -> None:
     """Print a line of the result, on standard output."""
     console().print(Text(message), soft_wrap=True)
@@ -50,12 +64,12 @@ def fail(message: str) -> None:
     """Say what went wrong, on standard error."""
     out = console(stderr=True)
     # Not wrapped here: a command in the message must stay one line to be copied.
-    out.print(Text("error: ", style="bold red"), Text(masked(message)), sep="", soft_wrap=True)
+    out.print(Text("error: ", style="bold red"), Text(_mask(message)), sep="", soft_wrap=True)
 
 
 def note(message: str) -> None:
     """Say something that is not part of the result, on standard error."""
-    console(stderr=True).print(Text(masked(message)), soft_wrap=True)
+    console(stderr=True).print(Text(_mask(message)), soft_wrap=True)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -14,7 +14,7 @@ from ..settings import TABLES, Settings, gather, load
 from ..spelling import nearest
 from ..workflows import find, prepare
 from . import streams
-from .console import fail, note
+from .console import conceal, fail, note
 from .failures import explain
 from .interruption import signals
 from .preview import preview
@@ -58,7 +58,7 @@ def run(
     settings = read(given, profile, gather)
     ended: BaseException | None = None
     try:
-        with Kitchen.from_settings(settings) as kitchen, Progress(kitchen) as progress:
+        with opened(settings) as kitchen, Progress(kitchen) as progress:
             try:
                 start = _prepared(kitchen, show_rows)
                 kitchen.observe_as_configured()
@@ -137,6 +137,13 @@ def read(
         if "=" not in argument and Path(argument).suffix == ".toml":
             raise ConfigurationError(f"{argument!r}: one file, named before any setting")
     return load(file, profile=profile, arguments=arguments)
+
+
+def opened(settings: Settings) -> Kitchen:
+    """Make the kitchen of a command; no message shows a secret that it knows, from now on."""
+    kitchen = Kitchen.from_settings(settings)
+    conceal(kitchen.redacted)
+    return kitchen
 
 
 def workflow_of(settings: Settings) -> tuple[str, dict[str, Any]]:

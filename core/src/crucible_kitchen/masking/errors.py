@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import traceback
+import types
 from typing import Any
 
 from ..errors import CrucibleError
@@ -21,7 +22,10 @@ def clean(error: BaseException, secrets: Secrets) -> None:
         error: its text, its notes and whatever it carries are masked.
         secrets: those that are known.
     """
-    carried = {id(value): _masked(value, secrets) for value in (*error.args, *vars(error).values())}
+    carried = {
+        id(value): shown(value, known=secrets.masked)
+        for value in (*error.args, *vars(error).values())
+    }
     error.args = tuple(carried[id(each)] for each in error.args)
     for name, value in vars(error).items():
         setattr(error, name, carried[id(value)])
@@ -66,6 +70,8 @@ def _printed(error: BaseException) -> str:
 def _shows(error: BaseException, secrets: Secrets) -> bool:
     try:
         text = f"{_printed(error)}{error.args!r}"
+        if isinstance(error, SystemExit):
+            text += repr(error.code)
     except Exception:  # in a method of somebody else's class; nothing is printed by it either
         return False
     return secrets.masked(text) != text
@@ -73,19 +79,25 @@ def _shows(error: BaseException, secrets: Secrets) -> bool:
 
 def _masked_error(error: BaseException, secrets: Secrets) -> BaseException:
     try:
-        error.args = tuple(_masked(each, secrets) for each in error.args)
-        for name in (
-            *vars(error),
-            *(("filename", "filename2") if isinstance(error, OSError) else ()),
-        ):
-            value = getattr(error, name)
+        error.args = tuple(shown(each, known=secrets.masked) for each in error.args)
+        for name in (*vars(error), *_members(type(error))):
+            value = getattr(error, name, None)
             if isinstance(value, str | bytes | list | tuple | dict):
-                setattr(error, name, _masked(value, secrets))
-        if isinstance(error, OSError) and error.strerror is not None:
-            error.strerror = secrets.masked(str(error.strerror))
+                setattr(error, name, shown(value, known=secrets.masked))
     except Exception:  # it does not let itself be changed
         pass
     return _stand_in(error, secrets) if _shows(error, secrets) else error
+
+
+def _members(kind: type[BaseException]) -> list[str]:
+    """Return what an error keeps outside of its `__dict__`: `filename`, `code`, slots."""
+    return [
+        name
+        for each in kind.__mro__[: kind.__mro__.index(BaseException)]
+        for name, value in vars(each).items()
+        if isinstance(value, types.MemberDescriptorType)
+        or (isinstance(value, types.GetSetDescriptorType) and not name.startswith("__"))
+    ]
 
 
 def _stand_in(error: BaseException, secrets: Secrets) -> BaseException:
@@ -134,17 +146,3 @@ def _taking_over(made: BaseException, error: BaseException) -> BaseException:
     made.__cause__, made.__context__ = error.__cause__, error.__context__
     made.__suppress_context__ = error.__suppress_context__
     return made
-
-
-def _masked(value: Any, secrets: Secrets) -> Any:
-    """Mask what an error carries; of what is no plain data, the text if that shows a secret."""
-    masked = shown(value, known=secrets.masked)
-    if masked is not value or value is None or isinstance(value, bool | int | float):
-        return masked
-    if isinstance(value, str | bytes | type):
-        return masked
-    try:
-        text = repr(value)
-    except Exception:
-        return value
-    return value if secrets.masked(text) == text else secrets.masked(text)

@@ -16,21 +16,22 @@ def _words(name: str) -> list[str]:
 _SECRET = frozenset(
     _words(
         "auth authentication authorization bearer cookie cookies cred creds credential credentials "
-        "hmac jwt otp pass passcode passphrase passwd password passwords pat pin psk pwd sas "
+        "hmac jwt otp passcode passphrase passwd password passwords pat pin psk pwd sas "
         "secret secrets session sessionid sig signature signatures ticket"
     )
 )
 _WITHIN = _words(
     "accesskey accountkey apikey authkey authtoken credential passphrase passwd password "
-    "privatekey secret sharedkey signature signingkey"
+    "privatekey secret sessionid sessid sharedkey signature signingkey sslkey userpwd"
 )
 
 # Of these words only some say so: `hub_token` does; `eos_token`, `max_tokens`, `sort_key` do not.
 _WITH_KEY = frozenset(
     _words(
-        "access account admin api app application auth authorization aws client consumer customer "
-        "deploy encryption host kms license master openai personal private rsa service shared "
-        "signing sse ssh storage subscription tls user write x"
+        "access account admin anthropic api app application auth authorization aws azure client "
+        "cohere consumer customer deepseek deploy encryption fernet gemini groq hf host kms "
+        "license master mistral my openai openrouter personal private rsa service shared signing "
+        "sse ssh storage subscription tls together user wandb write x"
     )
 )
 _WITH_TOKENS = frozenset(
@@ -55,11 +56,22 @@ def says_secret(name: str) -> bool:
     if not _SECRET.isdisjoint(words) or any(part in "".join(words) for part in _WITHIN):
         return True
     *before, last = words
+    if last == "pass":  # `db_pass`, but not `pass_rate`, nor `pass@1`
+        return "@" not in name
     if last in ("key", "keys"):
         return (not before and last == "key") or not _WITH_KEY.isdisjoint(before)
     if last == "tokens":
         return not _WITH_TOKENS.isdisjoint(before)
     return last.endswith("token") and _NO_SECRET_TOKEN.isdisjoint([*before, last[:-5]])
+
+
+_ALSO_PLAIN = frozenset(_words("key pin session signature ticket"))
+
+
+def says_secret_in_a_text(name: str) -> bool:
+    """Say whether `name=value` shows a secret; in code, and in its errors, some names do not."""
+    last = name.rpartition(".")[2]
+    return last.lower() not in _ALSO_PLAIN and says_secret(last)
 
 
 @lru_cache(maxsize=4096)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import numbers
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Set, Sized
@@ -11,9 +12,9 @@ from urllib.parse import unquote, unquote_plus
 
 from pydantic import BaseModel
 
-from ..printable import text_of
+from ..printable import repr_of, text_of
 from . import forms, urls
-from .names import says_secret
+from .names import says_secret, says_secret_in_a_text
 
 MASK = "**********"
 
@@ -26,6 +27,9 @@ PIECE = 3
 LINE = 16
 """The same of a line of a long one, such as a private key."""
 
+PART = 6
+"""The same of the part that is left of one where a text was cut."""
+
 DEEPEST = 100
 """How deep values are searched; what is deeper is hidden where it would be shown."""
 
@@ -33,6 +37,13 @@ _QUOTED_NAME = re.compile(
     r"""(?P<q>\\*['"])(?P<name>[\w.-]{1,100})(?P=q)\s*:\s*b?(?P<v>\\*['"])(?P<value>.*?)(?P=v)""",
     re.DOTALL,
 )
+_ASSIGNED = re.compile(
+    r"""(?<![\w.-])(?P<name>[\w.-]{1,100})="""
+    r"""(?:(?P<q>\\*['"])(?P<quoted>[^\n]{0,1000}?)(?P=q)"""
+    r"""|(?:\\*['"])?(?!\.\.\.)(?P<bare>[^\s'"`,:;&=<>$(){}\[\]\\][^\s'"`,;&<>(){}\[\]\\]*))"""
+)
+_CUT = re.compile(r"(?:\.{3,}|\u2026)+|\Z")
+_NOTHING = frozenset(["none", "null", "true", "false"])
 _HEADER = re.compile(
     r"\bauthorization\W{0,6}(?:bearer|basic|digest|token|apikey)\s+(?P<value>[^\s'\",;}]+)",
     re.IGNORECASE,
@@ -42,7 +53,7 @@ _SCHEMES = frozenset(["apikey", "basic", "bearer", "digest", "token"])
 
 def masked(text: str, *, whole: bool = False) -> str:
     """Return a text without the secrets that it shows by itself: those of URLs, of headers, and
-    of tables in which a name says so.
+    of tables and assignments in which a name says so.
 
     Args:
         text: any text, such as a message.
@@ -57,10 +68,18 @@ def _evident(text: str, whole: bool) -> Iterator[tuple[int, int]]:
             yield found.start, found.end
         for header in _HEADER.finditer(text):
             yield header.span("value")
+        for item in _ASSIGNED.finditer(text) if "=" in text else ():
+            bare = item["bare"]
+            if says_secret_in_a_text(item["name"]) and not _is_plain(item["name"], bare or ""):
+                yield item.span("quoted" if bare is None else "bare")
         if "'" in text or '"' in text:
             for item in _QUOTED_NAME.finditer(text):
                 if says_secret(item["name"]):
                     yield item.span("value")
+
+
+def _is_plain(name: str, value: str) -> bool:
+    return value.lower() in _NOTHING or (value.isdecimal() and _counts(name, len(value)))
 
 
 def _blanked(text: str, spans: Iterator[tuple[int, int]]) -> str:
@@ -122,6 +141,7 @@ class Secrets:
             plain, encoded = self._compiled()
             for pattern in plain:
                 spans += (found.span() for found in pattern.finditer(text))
+            spans += self._cut_in(text)
             for found in encoded.finditer(text):
                 start, end = found.span()
                 while start and forms.RUN.fullmatch(text[start - 1]):
@@ -129,6 +149,20 @@ class Secrets:
                 run = forms.RUN.match(text, end)
                 spans.append((start, run.end() if run else end))
         return _blanked(text, iter(spans))
+
+    def _cut_in(self, text: str) -> Iterator[tuple[int, int]]:
+        """Yield what is left of secrets where a text was cut, as `reprlib` does in the middle."""
+        for cut in _CUT.finditer(text):
+            for secret in tuple(self._wholes):
+                begin = max(0, cut.start() - len(secret))
+                start = text.find(secret[:PART], begin, cut.start())
+                while start >= 0 and not secret.startswith(text[start : cut.start()]):
+                    start = text.find(secret[:PART], start + 1, cut.start())
+                if start >= 0:
+                    yield start, cut.start()
+                end = text.rfind(secret[-PART:], cut.end(), cut.end() + len(secret))
+                if end >= 0 and secret.endswith(text[cut.end() : end + PART]):
+                    yield cut.end(), end + PART
 
     def _compiled(self) -> tuple[list[re.Pattern[str]], re.Pattern[str]]:
         with self._lock:
@@ -224,7 +258,8 @@ def shown(value: Any, *, known: Callable[[str], str] | None = None, depth: int =
     """Return plain data as it may be shown: secrets are masked by names, and those of URLs.
 
     Args:
-        value: plain data. What is no table, list, text or bytes stays what it is.
+        value: plain data. What is no table, list, text or bytes stays what it is, unless `known`
+            finds a secret in its `str` or `repr`.
         known: masks texts; models become plain data. None masks what texts show by themselves, and
             leaves models as they are.
         depth: how deep in other data it is.
@@ -252,7 +287,14 @@ def shown(value: Any, *, known: Callable[[str], str] | None = None, depth: int =
         }
     if type(value) in (list, tuple, set, frozenset):
         return type(value)(shown(item, known=known, depth=depth + 1) for item in value)
+    if known is not None and not isinstance(value, _PLAIN):
+        for text in (text_of(value), repr_of(value)):
+            if (without := known(text)) != text:
+                return without
     return value
+
+
+_PLAIN = (numbers.Number, type, type(None))
 
 
 def _named_so(name: Any) -> bool:
@@ -260,8 +302,12 @@ def _named_so(name: Any) -> bool:
 
 
 def _counts(name: str, value: Any) -> bool:
-    """Say whether a value is the number of a token or a key, as `token = 17` in an error."""
-    return isinstance(value, int | float) and name.lower().endswith(("token", "tokens", "key"))
+    """Say whether a value is a number that is no secret: that of a token or a key, as `token = 17`
+    in an error, or a measurement, as `secret_recall = 0.5` among metrics.
+    """
+    if isinstance(value, numbers.Integral):
+        return name.lower().endswith(("token", "tokens", "key"))
+    return isinstance(value, numbers.Real)
 
 
 def hidden(value: Any) -> Any:

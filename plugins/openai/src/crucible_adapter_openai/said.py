@@ -17,9 +17,14 @@ def shown(value: object) -> str:
     Not by `repr` and cutting: of an answer of 32 MiB that takes 100 MB, and of one nested deeply
     enough it fails.
     """
-    return _REPR.repr(value)[:300]
+    text = _REPR.repr(value)
+    return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def cut(text: str) -> str:
-    """Return a text at most 500 characters long, which can be written to any file."""
-    return text[:500].encode("utf-8", "backslashreplace").decode()
+    """Return a text at most 500 characters long, which can be written to any file.
+
+    Where it was cut there are dots: what is left there of a secret is known by them.
+    """
+    text = text if len(text) <= 500 else f"{text[:497]}..."
+    return text.encode("utf-8", "backslashreplace").decode()
