@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -178,3 +179,11 @@ def test_a_type_that_is_right_for_certain_is_right(annotation: Any, value: Any) 
 def test_every_callback_of_every_port_says_what_it_returns(port: Any) -> None:
     for name, spec in port.callbacks().items():
         assert (returned(spec) is Any) == (name == "around"), name
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind"), [(str, str), (ROWS, list), (Mapping[str, float], dict)]
+)
+def test_a_mock_is_not_what_it_stands_for(annotation: Any, kind: type) -> None:
+    with pytest.raises(AdapterError, match="not a Mock"):
+        check_of(annotation)(Mock(spec=kind))

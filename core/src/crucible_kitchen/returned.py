@@ -157,7 +157,8 @@ class _Plain(Check):
         super().__init__(name, *self.ALSO.get(kind, (kind,)))
 
     def wrong(self, value: Any) -> Wrong | None:
-        return None if isinstance(value, self.kinds) else self.not_(value)
+        # By its type: a mock says that its `__class__` is what it stands for.
+        return None if issubclass(type(value), self.kinds) else self.not_(value)
 
     def fits(self, values: Sequence[Any]) -> bool:
         return self.right.issuperset(map(type, values))
@@ -183,7 +184,7 @@ class _OneOf(Check):
         self._values = frozenset(values)
 
     def wrong(self, value: Any) -> Wrong | None:
-        if not isinstance(value, str):
+        if not issubclass(type(value), str):
             return self.not_(value)
         return None if value in self._values else Wrong(self.expected, "another text")
 
@@ -225,7 +226,7 @@ class _Array(Check):
         super().__init__("array" if self._dtype is None else f"{self._dtype} array")
 
     def wrong(self, value: Any) -> Wrong | None:
-        if not isinstance(value, np.ndarray):
+        if not issubclass(type(value), np.ndarray):
             return self.not_(value)
         if self._dtype is None or value.dtype == self._dtype:
             return None
@@ -248,7 +249,8 @@ class _Container(Check):
         self.right = frozenset()
 
     def wrong(self, value: Any) -> Wrong | None:
-        if isinstance(value, self.kinds) and not isinstance(value, self.TEXTS):
+        kind = type(value)
+        if issubclass(kind, self.kinds) and not issubclass(kind, self.TEXTS):
             return None
         return self.not_(value)
 
