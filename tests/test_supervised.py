@@ -30,7 +30,7 @@ from crucible_kitchen import (
     Unavailable,
     hookimpl,
 )
-from crucible_kitchen.workflows import run_in
+from crucible_kitchen.workflows import run_in, runs
 from crucible_kitchen.workflows.rows import longest_input
 from crucible_kitchen.workflows.runs import Run
 from crucible_kitchen.workflows.supervised import (
@@ -616,6 +616,28 @@ def test_what_must_be_in_order_is_tried_and_told(kitchen: Kitchen) -> None:
     missing = check(kitchen, config.model_copy(update={"split": "no-such-split"}))
     with pytest.raises(NotFound):
         list(missing)
+
+
+@pytest.mark.parametrize(("save_every", "checkpoints"), [(0, 1), (4, 3)])
+def test_as_much_space_is_tried_as_a_run_takes(
+    kitchen: Kitchen, save_every: int, checkpoints: int
+) -> None:
+    client: Any = kitchen.training_client
+    asked: list[int] = []
+    client.check_storage = lambda session, checkpoints: asked.append(checkpoints)
+    changed = {"save_every": save_every, "keep_checkpoints": 2}
+    list(check(kitchen, SupervisedConfig(**CONFIG | changed)))
+    train(kitchen, **changed)
+    assert asked == [checkpoints, checkpoints]
+
+
+def test_a_lease_that_a_store_cannot_delete_is_nothing_to_clean(kitchen: Kitchen) -> None:
+    store: Any = kitchen.blob_store
+    supports = store.supports
+    store.supports = lambda callback: callback != "delete" and supports(callback)
+    train(kitchen, run_id="r")
+    assert store.list("") == ["r/lease.json", "r/run.json"]
+    assert list(runs.clean(kitchen)) == []
 
 
 @pytest.mark.parametrize("other", ["sweep", "sweep/lr", "sweep/lr1/00000012", "s", "Sweep/lr1"])

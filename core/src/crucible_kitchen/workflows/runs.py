@@ -309,11 +309,12 @@ def clean(kitchen: Kitchen, dry_run: bool = False) -> Iterator[tuple[str, str]]:
     there = {*kitchen.blob_store.list("")}
     endings = (path_of(""), lease_of(kitchen, "").path)
     found_ids = {p.removesuffix(e) for p in there for e in endings if p.endswith(e)}
+    removes = kitchen.blob_store.supports("delete")  # else a lease that was released stays
     watched: list[tuple[str, Lease]] = []
     for run_id in sorted(found_ids):
         lease = lease_of(kitchen, run_id)
         with _left_alone(found := []):
-            if lease.path not in there and not _is_left(kitchen, run_id):
+            if not (lease.path in there and removes) and not _is_left(kitchen, run_id):
                 continue
             try:
                 lease.look()
@@ -350,7 +351,7 @@ def _is_left(kitchen: Kitchen, run_id: str) -> bool:
 
 
 def _clean(kitchen: Kitchen, run_id: str, lease: Lease, dry_run: bool) -> Iterator[str]:
-    was_left = kitchen.blob_store.exists(lease.path)
+    was_left = kitchen.blob_store.supports("delete") and kitchen.blob_store.exists(lease.path)
     with lease:
         if not dry_run:
             acquire(lease, kitchen, run_id)

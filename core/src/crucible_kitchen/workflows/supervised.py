@@ -324,10 +324,7 @@ class _Training:
                 f"of {self.total}. Restore it, or choose another workflow.run_id"
             )
         self.run.start(self.session, rendered, **facts)
-        every = self.config.save_every or self.total
-        saves = math.ceil(self.total / every)
-        ahead = min(self.config.keep_checkpoints + 1, saves)  # the old one goes after the new
-        _try_places(self.kitchen, self.session, ahead)
+        _try_places(self.kitchen, self.session, self.config, self.total)
         if self.config.exact_match:
             self._try_completer()
 
@@ -580,11 +577,15 @@ def _session_config(config: SupervisedConfig) -> SessionConfig:
     )
 
 
-def _try_places(kitchen: Kitchen, session: Any, checkpoints: int) -> None:
+def _try_places(
+    kitchen: Kitchen, session: Any, config: SupervisedConfig, steps: float = math.inf
+) -> None:
     """Try every place that a run writes to, so that nothing is trained that cannot be kept."""
     client = kitchen.training_client
     if client.supports("check_storage"):
-        client.check_storage(session, checkpoints)
+        saves = steps / config.save_every if config.save_every else 1
+        ahead = min(config.keep_checkpoints + 1, saves)  # the old one goes after the new
+        client.check_storage(session, math.ceil(ahead))
     for store in (kitchen.blob_store, kitchen.metrics_store):
         if store.supports("ping"):
             store.ping()
@@ -601,7 +602,7 @@ def check(kitchen: Kitchen, config: SupervisedConfig) -> Iterator[tuple[str, str
         yield "model", config.model
         tokenizer = kitchen.training_client.helper("get_tokenizer")(session)
         yield "tokenizer", type(tokenizer).__name__
-        _try_places(kitchen, session, config.keep_checkpoints + 1)
+        _try_places(kitchen, session, config)
         yield "storage", "can be written"
         train, test = _rows(kitchen, config)
         judge = _judge(config, tokenizer, None)
