@@ -157,6 +157,15 @@ def test_a_holder_whose_lease_was_taken_finds_out_and_does_not_take_it_back(
     assert json.loads(store.read(PATH))["host"] == "elsewhere"
 
 
+def test_a_lease_that_was_deleted_is_held_no_longer(store: BlobStore) -> None:
+    held = lease(store).acquire()
+    assert store.supports("delete")
+    store.delete(PATH)
+    with pytest.raises(ConfigurationError, match=r"the blob 'run/lease.json', was deleted"):
+        held.check()
+    held.release()
+
+
 def test_it_is_renewed_well_before_its_term_is_over(store: BlobStore) -> None:
     renewed = threading.Event()
     write = store.write

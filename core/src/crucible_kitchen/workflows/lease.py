@@ -111,7 +111,11 @@ class Lease:
             ConfigurationError: another process has taken it meanwhile, or it was deleted; or this
                 one was forked from the holder.
         """
-        found = self._read() or {}
+        if (found := self._read()) is None:
+            raise ConfigurationError(
+                f"the lease on {self._of}, the blob {self.path!r}, was deleted meanwhile, so that "
+                "another process may work on it"
+            )
         if found.get("holder") != self._holder or os.getpid() != self._pid:
             raise self._taken(found)
 

@@ -313,7 +313,8 @@ def clean(kitchen: Kitchen, dry_run: bool = False) -> Iterator[tuple[str, str]]:
     watched: list[tuple[str, Lease]] = []
     for run_id in sorted(found_ids):
         lease = lease_of(kitchen, run_id)
-        with _left_alone(found := []):
+        found: list[str] = []
+        with _left_alone(found):
             if not (lease.path in there and removes) and not _is_left(kitchen, run_id):
                 continue
             try:
@@ -326,7 +327,8 @@ def clean(kitchen: Kitchen, dry_run: bool = False) -> Iterator[tuple[str, str]]:
                 found += _clean(kitchen, run_id, lease, dry_run)
         yield from ((run_id, what) for what in found)
     for run_id, lease in watched:
-        with _left_alone(found := []):
+        found = []
+        with _left_alone(found):
             found += _clean(kitchen, run_id, lease, dry_run)
         yield from ((run_id, what) for what in found)
 
