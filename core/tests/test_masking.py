@@ -613,7 +613,15 @@ class _Slots(Exception):
         return self.said
 
 
-@pytest.mark.parametrize("error", [SystemExit(CANARY), _Slots(CANARY), OSError(2, CANARY, CANARY)])
+class _Repr(Exception):
+    def __repr__(self) -> str:
+        return CANARY
+
+
+ERRORS = [SystemExit(CANARY), _Slots(CANARY), _Repr(), OSError(2, CANARY, CANARY)]
+
+
+@pytest.mark.parametrize("error", ERRORS)
 def test_what_an_error_keeps_outside_of_its_dictionary_is_masked(error: BaseException) -> None:
     seen = without(error, Secrets(SecretStr(CANARY)))
     kept = [getattr(seen, name, "") for name in ("code", "said", "strerror", "filename")]
@@ -639,7 +647,8 @@ def test_whatever_a_workflow_raises_shows_no_secret(kind: type[BaseException]) -
 
 
 def test_names_of_events_and_objects_in_them_show_no_secret() -> None:
-    kitchen, events = Kitchen(), []
+    kitchen = Kitchen()
+    events: list[Any] = []
     kitchen.conceal({"password": CANARY})
     kitchen.observe(events.append)
     kitchen.observers.emit(f"mine {CANARY}", error=ValueError(CANARY), count=np.float32(1))

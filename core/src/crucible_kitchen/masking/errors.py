@@ -8,7 +8,7 @@ import types
 from typing import Any
 
 from ..errors import CrucibleError
-from ..printable import text_of
+from ..printable import repr_of, text_of
 from .secrets import Secrets, shown
 
 LONGEST = 100
@@ -69,7 +69,7 @@ def _printed(error: BaseException) -> str:
 
 def _shows(error: BaseException, secrets: Secrets) -> bool:
     try:
-        text = f"{_printed(error)}{error.args!r}"
+        text = f"{_printed(error)}{error.args!r}{repr_of(error)}"
         if isinstance(error, SystemExit):
             text += repr(error.code)
     except Exception:  # in a method of somebody else's class; nothing is printed by it either
