@@ -30,7 +30,12 @@ def test_all_six_ports_are_served_completely() -> None:
         assert kitchen.configured == tuple(PORTS)
         for port in PORTS.values():
             bound = kitchen.port(port)
-            without_use = {"around", "close", "ping"}  # it wraps, keeps and reaches nothing
+            without_use = {
+                "around",
+                "close",
+                "ping",
+                "clean",
+            }  # it wraps, keeps and reaches nothing
             assert all(bound.supports(name) for name in set(port.callbacks()) - without_use)
 
 

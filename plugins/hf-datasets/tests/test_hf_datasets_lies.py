@@ -226,6 +226,7 @@ LIES: dict[str, Lie] = {
     "a file by its scheme": names("file:///etc/passwd"),
     "references of references": Lie(InvalidInput, card(LAUGHS)),
     "merges of merges": Lie(InvalidInput, card(MERGES)),
+    "files that refer to themselves": Lie(InvalidInput, card("data_files: &a [*a]")),
     "a reference to itself": Lie(InvalidInput, card("a: &a [*a]")),
     "YAML of 5,000 levels": Lie(InvalidInput, card("a: " + "[" * 5000)),
     "a type of Python": Lie(AdapterError, card("a: !!python/object/apply:os.system ['false']")),

@@ -18,7 +18,7 @@ from typing import Any
 
 import crucible_adapter_jsonl.metrics_store as jsonl
 import pytest
-from crucible_adapter_jsonl.files import RunFiles, file_name
+from crucible_adapter_jsonl.files import RunFiles, file_name, lines_of
 from crucible_adapter_jsonl.rows import LONGEST, encode
 from crucible_kitchen import (
     CrucibleWarning,
@@ -427,3 +427,14 @@ def test_a_copy_of_a_run_under_another_name_is_no_run(store: MetricsStore, folde
     store.record("run", "nll", 1.0)
     (folder / "copy.jsonl").write_bytes((folder / file_name("run")).read_bytes())
     assert list(store.runs()) == ["run"]
+
+
+def test_a_line_that_is_finished_while_it_is_read_is_torn_and_not_damaged(tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    file.write_bytes(b'\n{"run_id":"r","metric":"a","val')
+    lines = lines_of(file, 1000)
+    assert next(lines) == b""
+    assert next(lines).endswith(b'"val')
+    with file.open("ab") as more:
+        more.write(b'ue":1}\n{"run_id":"r"}')
+    assert list(lines) == []

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from typing import IO, TYPE_CHECKING, TypeVar, cast
 
 from crucible_adapter_hf_hub.cache import RepoCache
 from crucible_adapter_hf_hub.downloads import CommitFiles
@@ -26,9 +26,13 @@ from crucible_kitchen import InvalidInput, NotFound, Unavailable, Unsupported
 from .files import Bounds, DataFile, local
 from .sources import Source
 
+if TYPE_CHECKING:
+    import yaml
+
 Result = TypeVar("Result")
 
 CARD = "README.md"
+_PLACES = ("data_files", "data_dir")
 _METADATA = (CARD, ".huggingface.yaml", "dataset_infos.json")
 _LARGEST = 4 << 20  # bytes of a file of metadata
 _NODES = 200_000  # values of it, counted as often as it refers to them
@@ -125,6 +129,7 @@ class Remote:
             raise InvalidInput(
                 f"{self.source.label}: its {name} is no YAML ({type(error).__name__})"
             ) from error
+        places: list[yaml.Node] = []
         count = 0
         while nodes:
             node = nodes.pop()
@@ -135,8 +140,21 @@ class Remote:
                 )
             if isinstance(node, yaml.MappingNode):
                 nodes += itertools.chain.from_iterable(node.value)
+                places += [value for key, value in node.value if key.value in _PLACES]
             elif isinstance(node, yaml.SequenceNode):
                 nodes += node.value
+        for place in places:  # now that none of them refers to itself
+            self._check_addresses(place)
+
+    def _check_addresses(self, node: yaml.Node) -> None:
+        """Refuse files that a card names elsewhere, before `datasets` asks for them there."""
+        if isinstance(node.value, str):
+            if "://" in node.value:
+                self.check(node.value)
+            return
+        for one in node.value:
+            for part in one if isinstance(one, tuple) else (one,):
+                self._check_addresses(part)
 
     def file(self, address: str, path: Path | None = None) -> DataFile:
         """Return the file at an address, which was fetched to a path, or is read as it comes."""

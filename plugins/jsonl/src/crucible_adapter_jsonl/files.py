@@ -44,6 +44,8 @@ def lines_of(file: Path, longest: int) -> Iterator[bytes]:
     with open(file, "rb", opener=_open) as source:
         while line := source.readline(longest + 1):
             yield line.rstrip(b"\r\n")
+            if not line.endswith(b"\n") and len(line) <= longest:
+                return  # the end, and not what somebody has meanwhile added to the same line
             while len(line) > longest and not line.endswith(b"\n"):
                 line = source.readline(longest + 1)
 
