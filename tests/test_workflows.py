@@ -69,3 +69,23 @@ def test_a_key_given_in_code_is_said_to_come_from_there() -> None:
         ConfigurationError, match=r"workflow\.stpes: .*did you mean 'steps'\? \(from code\)"
     ):
         run(find(f"{EXAMPLE}:fit"), {"model": "m", "dataset": "d", "stpes": 3})
+
+
+def test_a_run_that_is_done_says_so_and_is_not_run_again(
+    plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    adapters = {
+        "training_client": '{ use = "noop", latency_scale = 0 }',
+        "dataset_store": '"noop"',
+        "blob_store": '{ use = "fsspec", url = "runs" }',
+        "metrics_store": '"noop"',
+    }
+    chosen = "\n".join(f"{port} = {adapter}" for port, adapter in adapters.items())
+    (tmp_path / "crucible.toml").write_text(f"[adapters]\n{chosen}\n")
+    run = ["run", "workflow.use=supervised", "workflow.model=m", "workflow.dataset=d"]
+    run += ["workflow.max_steps=3", "workflow.run_id=r"]
+    assert "supervised run r begins" in plain_crucible(*run).out
+    again = plain_crucible(*run)
+    assert again.code == 0
+    assert "supervised run r is done, after step 3; nothing is run again" in again.out
+    assert "step 1/3" not in again.out

@@ -85,6 +85,8 @@ class Progress:
                 self._run_id = about["run_id"]
                 self._saved = about.get("resumed_at", 0)
                 begins = f"continues after step {self._saved}" if self._saved else "begins"
+                if about.get("done"):
+                    begins = f"is done, after step {self._saved}; nothing is run again"
                 bound = self._kitchen.describe()
                 self._line(f"{about['workflow']} run {self._run_id} {begins}")
                 for name in self._kitchen.configured:

@@ -225,7 +225,8 @@ def supervised(kitchen: Kitchen, config: SupervisedConfig) -> SupervisedResult:
     _check_capabilities(kitchen, config)
     emit = kitchen.observers.emit
     with Run(kitchen, "supervised", config, config.run_id) as run:
-        emit("workflow.start", workflow="supervised", run_id=run.id, resumed_at=run.step)
+        about = {"resumed_at": run.step, "done": run.done}
+        emit("workflow.start", workflow="supervised", run_id=run.id, **about)
         try:
             if not run.done:
                 _Training(kitchen, config, run).complete()
