@@ -253,7 +253,7 @@ def test_a_disk_that_is_full_loses_nothing(folder: Path, small: Path, alone: Any
     assert ended(pid, 120) == 1, said(folder)
     told = (folder / "err").read_text()
     assert "Traceback" not in told
-    assert str(small) in told
+    assert small.name in told
     assert re.search(r"No space left on device|\d bytes (were|could be) written", told)
     record = json.loads((folder / "runs/exp/run.json").read_text())
     if small.name == "trace":  # nothing that was asked of the run
@@ -298,9 +298,10 @@ def test_two_runs_that_share_every_folder_end_as_if_alone(
     running: dict[str, int] = {}
 
     def end(run_id: str, within: float) -> None:
-        """Wait for a run, and take note if it ended."""
+        """Wait for a run, and take note if it ended: done, or refused where the second process
+        was the first to take the lease."""
         if (code := ended(running[run_id], within)) is not None:
-            assert code == 0, said(folder)
+            assert code in (0, 2), said(folder)
             del running[run_id]
 
     for _ in range(10):
