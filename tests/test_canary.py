@@ -40,6 +40,8 @@ from pydantic import SecretStr
 
 import kitchen_noop
 
+pytestmark = pytest.mark.slow
+
 CANARY = "c4n4ryXy"
 HARD = f"a/{CANARY} @b#?c"
 """A password that no URL should have, and people do have."""

@@ -28,6 +28,8 @@ from pydantic import field_validator
 
 import kitchen_noop
 
+pytestmark = pytest.mark.slow
+
 NOOP = {port: {**table, "latency_scale": 0} for port, table in kitchen_noop.ADAPTERS.items()}
 WORKFLOW = {
     "model": "m",

@@ -340,6 +340,7 @@ def test_killed_at_any_instant_and_resumed_equals_uninterrupted(
     assert_goes_on_as(never_stopped, kitchen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nth", [1, 6, 7])
 @pytest.mark.parametrize(("port", "callback"), [*INSTANTS, ("training_client", "forward")])
 @pytest.mark.parametrize("after", [False, True])
