@@ -387,6 +387,8 @@ class _Record(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
+    __pydantic_extra__: dict[str, Any] = Field(init=False)  # else Sphinx cannot import it
+
     run_id: str
     workflow: str
     status: str
