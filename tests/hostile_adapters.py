@@ -173,7 +173,7 @@ IN_A_RUN = [
     Hostile("training_client", "await_", "wrong-metrics", returns(WRONG_METRICS), "['a']"),
     Hostile("training_client", "await_", "coroutine", coroutine, "not a coroutine"),
     Hostile("training_client", "await_", "exits-in-a-thread", in_a_thread, "SystemExit: 0"),
-    Hostile("training_client", "await_", "thief", returns(Thief()), "SystemExit: 0"),
+    Hostile("training_client", "await_", "thief", returns(Thief()), "not a Thief"),
     Hostile("training_client", "forward", "generator-exit", raises(GeneratorExit()), "Generator"),
     Hostile("training_client", "save_checkpoint", "path", returns(Path("a")), "not a"),
     Hostile("training_client", "save_checkpoint", "mute", raises(Mute()), "Mute"),

@@ -36,6 +36,8 @@ def _of_a_thread(about: threading.ExceptHookArgs) -> None:
 
 
 def _of_a_destructor(about: sys.UnraisableHookArgs) -> None:
+    if issubclass(about.exc_type, KeyboardInterrupt):
+        return  # it is raised again, see interruption.py
     _note(f"{about.err_msg or 'ignored'}, in {type(about.object).__name__}:", about.exc_value)
 
 
