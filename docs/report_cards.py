@@ -44,7 +44,8 @@ AROUND = """\
 ## Inside wrappers
 
 The same promises, kept by each adapter inside the wrappers of `crucible-adapter-compose`, one in
-the other (`tests/around.py`), and by noops that fail: how many are kept, and how many are broken.
+the other (`tests/support/around.py`), and by noops that fail: how many are kept, and how many are
+broken.
 """
 
 

@@ -1,6 +1,6 @@
 """Behind a wrapper that makes up for failures, a noop that fails keeps every promise of its port.
 
-`tests/around.py` has every wrapper around every adapter where nothing fails.
+`tests/support/around.py` has every wrapper around every adapter where nothing fails.
 """
 
 from __future__ import annotations

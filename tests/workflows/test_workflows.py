@@ -13,7 +13,7 @@ from crucible_kitchen.workflows import find, run_in
 
 import kitchen_noop
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "docs" / "examples" / "tiny_workflow.py"
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "tiny_workflow.py"
 NOOPS = [f"adapters.{port}=noop" for port in ("training_client", "dataset_store", "metrics_store")]
 ARGUMENTS = ["workflow.model=m", "workflow.dataset=d", "workflow.steps=3", *NOOPS]
 

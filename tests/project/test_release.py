@@ -19,7 +19,7 @@ from conftest import COMMAND, clean_environ
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGES = [
     folder
     for folder in (ROOT / "core", ROOT / "kitchen_noop", *sorted((ROOT / "plugins").iterdir()))

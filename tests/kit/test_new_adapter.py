@@ -16,7 +16,7 @@ from crucible_kitchen import PORTS
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ALL = [argument for port in PORTS for argument in ("--port", port)]
 
 

@@ -1,8 +1,8 @@
 """Hold every adapter to its port's promises again, inside wrappers.
 
-`python -m pytest -p tests.around` collects the conformance suites alone. The adapter of each, and
-whatever `reopen` opens, is bound inside every wrapper that there is for its port, one in the other;
-all else stays as it is. With `--around retry`, and as often as is wanted, each suite is collected
+`python -m pytest -p tests.support.around` collects the conformance suites alone. The adapter of
+each, and whatever `reopen` opens, is bound inside every wrapper that there is for its port, one in
+the other; all else stays as it is. With `--around retry`, and as often as is wanted, each suite is collected
 once for each wrapper that was named, inside that one alone.
 """
 

@@ -17,7 +17,7 @@ from crucible_kitchen import Kitchen, SamplingParams, SessionConfig
 from crucible_kitchen.workflows import run_in
 from crucible_kitchen.workflows.batches import permutation
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 GSM8K = ROOT.parent / "shared" / "data" / "gsm8k"
 
 needs_torch = pytest.mark.skipif(

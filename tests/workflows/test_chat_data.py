@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from make_chat import conversation
 
-EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 GSM8K = EXAMPLES.parents[2] / "shared" / "data" / "gsm8k"
 
 

@@ -11,7 +11,7 @@ import pytest
 from crucible_kitchen import BlobStore, Kitchen, Unsupported
 from crucible_kitchen.testing import BlobStoreConformance, bound
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def load(path: Path) -> ModuleType:
@@ -81,10 +81,10 @@ def test_callbacks_are_plain_functions(tmp_path: Path) -> None:
 
 SHOWN = {
     "adapters.md": ["docs/examples/sqlite_blob_store.py"],
-    "testing.md": ["tests/test_example_adapter.py"],
+    "testing.md": ["tests/adapters/test_example_adapter.py"],
     "training-client.md": [
         "docs/examples/platform_training_client.py",
-        "tests/test_platform_training_client.py",
+        "tests/adapters/test_platform_training_client.py",
     ],
 }
 

@@ -141,7 +141,11 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Where the hostile package is installed."""
     site = tmp_path_factory.mktemp("site")
     hostile_adapters.install(site)
-    path = [str(site), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [
+        str(site),
+        str(Path(hostile_adapters.__file__).parent),
+        *filter(None, [os.environ.get("PYTHONPATH")]),
+    ]
     return {"PYTHONPATH": os.pathsep.join(path)}
 
 

@@ -34,7 +34,7 @@ from crucible_kitchen.cli.failures import explain
 from crucible_kitchen.cli.toml import key as toml_key
 from crucible_kitchen.cli.toml import toml
 
-EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

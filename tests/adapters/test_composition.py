@@ -37,7 +37,7 @@ from crucible_kitchen.testing import bound
 import kitchen_noop
 
 Mistake = Callable[..., str]
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 # --- configured ---

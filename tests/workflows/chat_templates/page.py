@@ -16,14 +16,14 @@ from .checks import check, outcome
 from .conversations import KINDS, Kind
 from .families import FAMILIES, MARKED, TRL, Family
 
-PAGE = Path(__file__).parents[2] / "docs" / "chat-templates.md"
+PAGE = Path(__file__).parents[3] / "docs" / "chat-templates.md"
 INTRODUCTION = """\
 # Chat templates
 
 What is trained on with {count} chat templates of the model families in use.
-`tests/test_chat_templates.py` renders conversations with each of them and compares the trained
-tokens with the text; this page is made by `python -m tests.chat_templates.page --write`, and CI
-compares the two. The templates are the real ones, as TRL's wheel ships them; those with a star are
+`tests/workflows/test_chat_templates.py` renders conversations with each of them and compares the
+trained tokens with the text; this page is made by
+`python -m tests.workflows.chat_templates.page --write`, and CI compares the two. The templates are the real ones, as TRL's wheel ships them; those with a star are
 small equivalents of our own.
 
 What is trained on is an answer, all of it and nothing else: its text, its thoughts and its tool
