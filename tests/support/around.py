@@ -2,8 +2,8 @@
 
 `python -m pytest -p tests.support.around` collects the conformance suites alone. The adapter of
 each, and whatever `reopen` opens, is bound inside every wrapper that there is for its port, one in
-the other; all else stays as it is. With `--around retry`, and as often as is wanted, each suite is collected
-once for each wrapper that was named, inside that one alone.
+the other; all else stays as it is. With `--around retry`, which may be repeated, each suite is
+collected once for each wrapper that was named, inside that one alone.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ def test_what_ends_a_turn_in_training_ends_an_answer_in_use(family: Family) -> N
 
 
 def test_the_page_says_what_was_found() -> None:
-    assert PAGE.read_text("utf-8") == page(), "python -m tests.chat_templates.page --write"
+    made_by = "python -m tests.workflows.chat_templates.page --write"
+    assert PAGE.read_text("utf-8") == page(), made_by
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Write docs/chat-templates.md from what is found.
 
-python -m tests.chat_templates.page            # fail where the page says something else
-python -m tests.chat_templates.page --write
+python -m tests.workflows.chat_templates.page            # fail where the page says something else
+python -m tests.workflows.chat_templates.page --write
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ INTRODUCTION = """\
 What is trained on with {count} chat templates of the model families in use.
 `tests/workflows/test_chat_templates.py` renders conversations with each of them and compares the
 trained tokens with the text; this page is made by
-`python -m tests.workflows.chat_templates.page --write`, and CI compares the two. The templates are the real ones, as TRL's wheel ships them; those with a star are
-small equivalents of our own.
+`python -m tests.workflows.chat_templates.page --write`, and CI compares the two. The
+templates are the real ones, as TRL's wheel ships them; those with a star are small equivalents of
+our own.
 
 What is trained on is an answer, all of it and nothing else: its text, its thoughts and its tool
 calls, with the token that ends the turn. What comes before an answer is, token for token, the
