@@ -23,7 +23,7 @@ from .errors import (
     Unsupported,
     explain_os_errors,
 )
-from .hookspecs import helper, hookimpl
+from .hookspecs import PING_TIMEOUT, helper, hookimpl
 from .kitchen import Kitchen
 from .losses import LOSS_FUNCTIONS, custom_loss, loss_config, validate_datums
 from .options import AdapterOptions, FromEnv, Keyword, Name, Template
@@ -42,13 +42,17 @@ from .streams import Stream
 from .telemetry import Event, Observer
 from .types import (
     AdamParams,
+    Array,
     Completion,
     CompletionChunk,
     Datum,
     EncodedTextChunk,
+    FinishReason,
+    FloatArray,
     ForwardBackwardResult,
     Future,
     ImageChunk,
+    IntArray,
     LoraConfig,
     Message,
     MetricEntry,
@@ -83,6 +87,7 @@ __all__ = [
     "Name",
     "Template",
     # for adapters
+    "PING_TIMEOUT",
     "Call",
     "LocalPath",
     "Resource",
@@ -97,14 +102,18 @@ __all__ = [
     "loss_config",
     # values
     "AdamParams",
+    "Array",
     "Completion",
     "CompletionChunk",
     "Datum",
     "EncodedTextChunk",
     "Event",
+    "FinishReason",
+    "FloatArray",
     "ForwardBackwardResult",
     "Future",
     "ImageChunk",
+    "IntArray",
     "LOSS_FUNCTIONS",
     "LoraConfig",
     "Message",

@@ -60,6 +60,9 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 _hookspec = pluggy.HookspecMarker(PROJECT)
 
+PING_TIMEOUT: float = 5.0
+"""Longest time, in seconds, that an adapter's `ping` may wait for its backend."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 OptsT = TypeVar("OptsT", contravariant=True)
 SessionT = TypeVar("SessionT")
@@ -148,9 +151,9 @@ class AdapterSpec(Protocol[OptsT]):
     def ping(self, opts: OptsT) -> None:
         """Ask the backend for a sign of life under these options, credentials included.
 
-        Return if it answered, change nothing, and give up within seconds. `Unavailable` and
-        `AdapterTimeout` say that it cannot be reached, `Unauthorized` that it refuses. An adapter
-        with nothing to reach leaves it out. `crucible doctor` calls it.
+        Return if it answered, change nothing, and give up after `PING_TIMEOUT`, 5 s. `Unavailable`
+        and `AdapterTimeout` mean that it cannot be reached, `Unauthorized` that it refuses. An
+        adapter with nothing to reach leaves this out. `crucible doctor` calls it.
         """
         ...
 
