@@ -1,4 +1,4 @@
-"""Render the report cards of this repository's adapters as docs/report-cards.md.
+"""Render the report cards of this repository's adapters as docs/reference/report-cards.md.
 
 python docs/report_cards.py CARDS            # a folder that --report-cards wrote
 python docs/report_cards.py CARDS --check    # fail where the page says something else
@@ -17,7 +17,7 @@ from crucible_kitchen import PORTS
 from crucible_kitchen.testing import suite_of
 from crucible_kitchen.testing.report import ReportCard
 
-PAGE = Path(__file__).parent / "report-cards.md"
+PAGE = Path(__file__).parent / "reference" / "report-cards.md"
 SIGNS = {
     "passed": "✓",
     "failed": "**✗ failed**",
@@ -30,7 +30,7 @@ INTRODUCTION = """\
 # Report cards
 
 What `crucible check` and the tests of each adapter find, promise by promise; the
-[conformance kit](testing.md) has what each of them means. This page is made by
+[conformance kit](../adapters/testing.md) has what each of them means. This page is made by
 `docs/report_cards.py` from a test run, and CI compares the two.
 
 ✓ kept; **✗ failed** broken; ✗ known: broken, for the reason below the table; ⚠ broken, but newer

@@ -1,4 +1,4 @@
-"""Train on a platform, through its SDK `my_client`: the adapter of docs/training-client.md."""
+"""Train on a platform, through its SDK `my_client`: docs/adapters/training-client.md explains it."""
 
 from __future__ import annotations
 

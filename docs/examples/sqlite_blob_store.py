@@ -1,4 +1,4 @@
-"""Keep blobs in one SQLite file: a complete adapter, as `docs/adapters.md` explains it."""
+"""Keep blobs in one SQLite file: a complete adapter, as `docs/adapters/write.md` explains it."""
 
 from __future__ import annotations
 

@@ -253,7 +253,7 @@ def test_a_run_says_which_adapters_are_inside(plain_crucible: Crucible) -> None:
     assert "  blob_store: retry(tee(noop, noop))\n" in outcome.out
 
 
-# --- written: the examples of docs/composition.md ---
+# --- written: the examples of docs/adapters/composition.md ---
 
 
 class Busy:
@@ -337,7 +337,7 @@ def test_the_example_of_around_warns_of_slow_calls(
 
 
 def test_the_guide_shows_code_that_is_tested() -> None:
-    guide = (DOCS / "composition.md").read_text("utf-8")
+    guide = (DOCS / "adapters" / "composition.md").read_text("utf-8")
     examples = ("retrying_training_client", "slow_calls")
     sources = [(DOCS / "examples" / f"{name}.py").read_text("utf-8") for name in examples]
     taken = re.findall(r"<!-- from the example -->\n```python\n(.*?)\n```", guide, re.DOTALL)

@@ -1,4 +1,4 @@
-"""The adapter that docs/adapters.md explains, docs/examples/sqlite_blob_store.py."""
+"""The adapter that docs/adapters/write.md explains, docs/examples/sqlite_blob_store.py."""
 
 import importlib.util
 import re
@@ -80,9 +80,9 @@ def test_callbacks_are_plain_functions(tmp_path: Path) -> None:
 
 
 SHOWN = {
-    "adapters.md": ["docs/examples/sqlite_blob_store.py"],
-    "testing.md": ["tests/adapters/test_example_adapter.py"],
-    "training-client.md": [
+    "adapters/write.md": ["docs/examples/sqlite_blob_store.py"],
+    "adapters/testing.md": ["tests/adapters/test_example_adapter.py"],
+    "adapters/training-client.md": [
         "docs/examples/platform_training_client.py",
         "tests/adapters/test_platform_training_client.py",
     ],

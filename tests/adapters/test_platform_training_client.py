@@ -1,4 +1,4 @@
-"""The training client of docs/training-client.md, against the platform that it is for."""
+"""The training client of docs/adapters/training-client.md, against the platform that it is for."""
 
 from collections.abc import Iterator
 from pathlib import Path

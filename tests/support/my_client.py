@@ -1,4 +1,4 @@
-"""The SDK of the imaginary platform of docs/training-client.md, and the platform.
+"""The SDK of the imaginary platform of docs/adapters/training-client.md, and the platform.
 
 What a user sees of it is `Client`; behind it a bigram model is trained.
 """

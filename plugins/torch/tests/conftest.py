@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--architectures",
         choices=["check", "write"],
-        help="try every architecture of Transformers; check docs/architectures.md, or write it",
+        help="try every architecture of Transformers; check its page in docs/, or write it",
     )
 
 

@@ -1,7 +1,7 @@
 """What works with each architecture that Transformers has a causal language model of.
 
 The list is Transformers' own. A dozen that stand for the kinds are tried in every run, all of them
-by `tox -e architectures`; what is found is what docs/architectures.md says.
+by `tox -e architectures`; what is found is what docs/reference/architectures.md says.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from crucible_kitchen import (
     Unsupported,
 )
 
-PAGE = Path(__file__).parents[3] / "docs" / "architectures.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "architectures.md"
 COLUMNS = ("full", "LoRA", "alone", "batch", "score", "resume", "export")
 
 KINDS = (

@@ -1,4 +1,4 @@
-"""Write docs/chat-templates.md from what is found.
+"""Write docs/use/chat-templates.md from what is found.
 
 python -m tests.workflows.chat_templates.page            # fail where the page says something else
 python -m tests.workflows.chat_templates.page --write
@@ -16,7 +16,7 @@ from .checks import check, outcome
 from .conversations import KINDS, Kind
 from .families import FAMILIES, MARKED, TRL, Family
 
-PAGE = Path(__file__).parents[3] / "docs" / "chat-templates.md"
+PAGE = Path(__file__).parents[3] / "docs" / "use" / "chat-templates.md"
 INTRODUCTION = """\
 # Chat templates
 
