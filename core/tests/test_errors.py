@@ -7,11 +7,15 @@ import errno
 import math
 import os
 import pickle
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from crucible_kitchen import errors
+from crucible_kitchen import causes, check_positive, did_you_mean, errors
 from crucible_kitchen.errors import (
     AdapterError,
     AdapterTimeout,
@@ -30,9 +34,20 @@ ADAPTER_ERRORS = [
 ]
 
 
+Travel = Callable[[AdapterError], AdapterError]
+
+
+def pickled(error: AdapterError) -> AdapterError:
+    arrived = pickle.loads(pickle.dumps(error))
+    assert isinstance(arrived, AdapterError)
+    return arrived
+
+
 @pytest.mark.parametrize("kind", ADAPTER_ERRORS)
-@pytest.mark.parametrize("travel", [copy.copy, lambda e: pickle.loads(pickle.dumps(e))])
-def test_an_error_travels_between_processes_with_all_its_fields(kind, travel) -> None:
+@pytest.mark.parametrize("travel", [copy.copy, pickled])
+def test_an_error_travels_between_processes_with_all_its_fields(
+    kind: type[AdapterError], travel: Travel
+) -> None:
     error = kind("why", retryable=True, no_effect=True, details={"status": 503})
     error.port, error.adapter, error.callback = "blob_store", "acme", "read"
     if isinstance(error, RateLimited):
@@ -48,8 +63,8 @@ class AcmeError(NotFound):
         super().__init__(f"{status}: {body}", details={"status": status})
 
 
-@pytest.mark.parametrize("travel", [copy.copy, lambda e: pickle.loads(pickle.dumps(e))])
-def test_an_error_of_an_adapters_own_class_travels_whatever_its_arguments(travel) -> None:
+@pytest.mark.parametrize("travel", [copy.copy, pickled])
+def test_an_error_of_an_adapters_own_class_travels_whatever_its_arguments(travel: Travel) -> None:
     error = AcmeError(404, "gone")
     arrived = travel(error)
     assert type(arrived) is AcmeError
@@ -192,3 +207,99 @@ def test_an_error_whose_class_never_called_ours_still_has_its_fields() -> None:
 )
 def test_a_wait_that_nobody_can_wait_is_not_kept(said: Any, kept: float | None) -> None:
     assert RateLimited("slow down", retry_after=said).retry_after == kept
+
+
+def in_an_hour(hours: int = 1) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "7"}, 7),
+        ({"retry-after": " 1.5 "}, 1.5),
+        ({"RETRY-AFTER": "0"}, 0),
+        ({"Retry-After": "9" * 5000}, 86_400),
+        ({"Retry-After": in_an_hour()}, 3_600),
+        ({"Retry-After": in_an_hour(-1)}, 0),
+        ({"Retry-After": "Sunday, 06-Nov-94 08:49:37 GMT"}, 0),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 86_400),
+        ({"Retry-After": "Fri Dec 31 23:59:59 9999"}, 86_400),
+        *(
+            ({"Retry-After": rubbish}, None)
+            for rubbish in (
+                *("", "soon", "-5", "nan", "inf", "1e9", "1 2", "٣"),
+                "Thu, 01 Jan 99999 00:00:00 GMT",
+                f"Thu, {'9' * 400} Jan 2030 00:00:00 GMT",
+                f"Thu, 01 Jan 2030 {'9' * 5000}:00:00 GMT",
+            )
+        ),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_the_wait_that_a_response_asks_for_is_read_in_each_of_its_forms(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    found = RateLimited.retry_after_of(headers)
+    assert found == (None if seconds is None else pytest.approx(seconds, abs=60))
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_a_date_without_a_time_zone_is_in_gmt(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        at = (datetime.now(UTC) + timedelta(hours=1)).strftime("%a %b %d %H:%M:%S %Y")
+        assert RateLimited.retry_after_of({"Retry-After": at}) == pytest.approx(3_600, abs=60)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def raised(raise_it: Callable[[], object]) -> Exception:
+    try:
+        raise_it()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_causes_are_followed_where_a_library_hides_them_too() -> None:
+    first, second, third = KeyError("first"), ValueError("second"), OSError("third")
+
+    def hiding() -> None:
+        try:
+            try:
+                raise first
+            except KeyError as error:
+                raise second from error
+        except ValueError:
+            raise third from None
+
+    assert [*causes(raised(hiding))] == [third, second, first]
+    assert [*causes(third, until=first)] == [third, second]
+    assert [*causes(None)] == []
+
+
+def test_causes_in_a_circle_end() -> None:
+    first, second = KeyError("first"), ValueError("second")
+    first.__context__, second.__cause__ = second, first
+    assert [*causes(first)] == [first, second]
+
+
+def test_a_count_is_positive_or_a_default() -> None:
+    check_positive("buffer_size", None)
+    check_positive("buffer_size", 1)
+    with pytest.raises(InvalidInput, match=r"^buffer_size must be at least 1, not 0$"):
+        check_positive("buffer_size", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("weigths", "; did you mean 'weights'?"), ("zzz", ""), (3, "")],
+)
+def test_a_hint_names_the_nearest_spelling_or_is_empty(name: object, hint: str) -> None:
+    said = did_you_mean(name, ["target_tokens", "weights"])
+    assert said.startswith(hint)
+    assert bool(said) == bool(hint)

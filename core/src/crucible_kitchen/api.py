@@ -21,6 +21,8 @@ from .errors import (
     Unauthorized,
     Unavailable,
     Unsupported,
+    causes,
+    check_positive,
     explain_os_errors,
 )
 from .hookspecs import PING_TIMEOUT, helper, hookimpl
@@ -38,6 +40,7 @@ from .ports import (
     TrainingClient,
 )
 from .resources import Resource, resource
+from .spelling import did_you_mean
 from .streams import Stream
 from .telemetry import Event, Observer
 from .types import (
@@ -91,7 +94,10 @@ __all__ = [
     "Call",
     "LocalPath",
     "Resource",
+    "causes",
+    "check_positive",
     "check_writable",
+    "did_you_mean",
     "expand_home",
     "explain_os_errors",
     "helper",

@@ -12,9 +12,12 @@ Two families share the root `CrucibleError`:
 from __future__ import annotations
 
 import errno
+import re
 import textwrap
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 
 
@@ -31,6 +34,26 @@ def told(error: BaseException) -> str:
     except BaseException:
         return name
     return f"{name}: {text}" if text else name
+
+
+def causes(
+    error: BaseException | None, until: BaseException | None = None
+) -> Iterator[BaseException]:
+    """Yield the error, then what caused it, what caused that, and so on; each once.
+
+    The cause is what the error was raised `from`, else what was being handled when it was raised,
+    even where a library hides that with `from None`: its message is often all that is left of it.
+
+    Args:
+        error: where the chain begins.
+        until: where it ends; not yielded. An adapter passes the `sys.exception()` from before its
+            own work, since what its caller was handling at the time explains nothing.
+    """
+    seen: set[int] = set()
+    while error is not None and error is not until and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
 
 
 class CrucibleError(Exception):
@@ -181,6 +204,30 @@ class RateLimited(AdapterError):
         if isinstance(retry_after, int | float) and retry_after >= 0:  # which NaN is not
             self.retry_after = min(retry_after, A_DAY)
 
+    @staticmethod
+    def retry_after_of(headers: Mapping[str, str]) -> float | None:
+        """Return the seconds that `Retry-After` asks to wait, from 0 to a day; None if it does not.
+
+        RFC 9110, 10.2.3: digits, to which servers add decimals, or a date in any of the three forms
+        of 5.6.7. A date that has passed is 0; anything else, a negative number included, is None.
+
+        Args:
+            headers: of an HTTP response, in any capitalization.
+        """
+        text = next((str(v) for k, v in headers.items() if k.lower() == "retry-after"), "").strip()
+        if _SECONDS.fullmatch(text):
+            return min(float(text), A_DAY)
+        # Of a date of many digits `parsedate_tz` raises other errors than it documents.
+        with suppress(ValueError, OverflowError, TypeError, IndexError, OSError):
+            if date := parsedate_tz(text[:64]):
+                # The form without a time zone means GMT, which `mktime_tz` takes for local time.
+                seconds = mktime_tz((*date[:9], date[9] or 0)) - time.time()
+                return min(max(0.0, seconds), A_DAY)
+        return None
+
+
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
+
 
 class AdapterTimeout(AdapterError, TimeoutError):
     """No answer within the time allowed. The operation may still be running."""
@@ -213,6 +260,16 @@ class SessionFailed(AdapterError, RuntimeError):
     """
 
     no_effect = True
+
+
+def check_positive(name: str, value: int | None) -> None:
+    """Refuse a count or a size below 1, such as a `chunk_size`; None stands for a default.
+
+    Raises:
+        InvalidInput: `value` is below 1.
+    """
+    if value is not None and value < 1:
+        raise InvalidInput(f"{name} must be at least 1, not {value}")
 
 
 @contextmanager

@@ -15,6 +15,15 @@ def nearest(name: Any, known: Iterable[Any]) -> str:
     return next(iter(difflib.get_close_matches(str(name), [*map(str, known)], 1)), "")
 
 
+def did_you_mean(name: Any, known: Iterable[Any]) -> str:
+    """Return the end of a message about an unknown name: `; did you mean 'x'?`, or nothing.
+
+    It names the one of `known` that is spelled most like `name`, if any is at all like it.
+    """
+    near = nearest(name, known)
+    return f"; did you mean {near!r}?" if near else ""
+
+
 def listed(name: Any, known: Iterable[str], between: str = ", ") -> str:
     """Return the known names for a message: of many, the nearest ten and how many others."""
     names = list(known)
