@@ -1,4 +1,4 @@
-"""Train on a platform through its SDK `my_client`; docs/adapters/training-client.md explains how."""
+"""Train on a platform through its SDK `my_client`, as docs/adapters/training-client.md explains."""
 
 from __future__ import annotations
 
