@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tenacity
 from crucible_adapter_compose import retry
 from crucible_kitchen import (
     PORTS,
@@ -41,9 +40,9 @@ def away(**fields: Any) -> Unavailable:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that tenacity waited between attempts; here nobody waits."""
+    """The seconds that were waited between attempts; here they take no time."""
     seconds: list[float] = []
-    monkeypatch.setattr(tenacity.nap.time, "sleep", seconds.append)
+    monkeypatch.setattr(retry.time, "sleep", seconds.append)
     return seconds
 
 
@@ -290,16 +289,26 @@ def test_the_deadline_counts_from_the_beginning_of_the_call(
     assert inner.calls == ["exists"]
 
 
-def test_while_nothing_fails_tenacity_is_not_entered(
+def test_while_nothing_fails_a_call_passes_straight_through(
     bind: Bind, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def enter(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("tenacity was entered")
+        raise AssertionError("something was prepared for a repetition")
 
-    monkeypatch.setattr(retry.tenacity, "Retrying", enter)
+    for name in ("_repeat", "_repeat_items", "_pause"):
+        monkeypatch.setattr(retry, name, enter)
     store = bind("blob_store", retry.blob_store, inner=scripted("blob_store").table)
     store.write("a", b"1")
     assert list(store.stream("a")) == [b"1"]
+
+
+def test_the_wait_of_many_attempts_stays_finite(
+    bind: Bind, scripted: Any, waits: list[float]
+) -> None:
+    inner = scripted("blob_store", *[away() for _ in range(1100)])
+    store = bind("blob_store", retry.blob_store, inner=inner.table, max_attempts=1101)
+    assert store.exists("a") is False
+    assert waits[-1] == 30.0
 
 
 @pytest.mark.parametrize(

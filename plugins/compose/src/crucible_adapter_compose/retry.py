@@ -7,11 +7,11 @@ applied is never sent again.
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic
 
-import tenacity
 from crucible_kitchen import (
     AdapterError,
     AdapterOptions,
@@ -52,9 +52,9 @@ class Retry(Wrapper):
 
     A call is repeated when its error is retryable and the call is repeatable, or the error says
     that nothing was done: an optimizer step that may have been applied is never sent again. A
-    stream that fails before its first item is begun again; one of a dataset store goes on at its
-    row. Of a batch of completions only the failed ones are asked for again. When attempts or time
-    are used up, the last error passes on.
+    stream that fails before its first item is started again; one of a dataset store continues at
+    its row. Of a batch of completions only the failed ones are asked for again. When attempts or
+    time are used up, the last error is raised.
     """
 
     @hookimpl
@@ -63,9 +63,7 @@ class Retry(Wrapper):
         try:
             result = call()
         except AdapterError as error:
-            if not _helps(call, error):
-                raise
-            result = _repeat(opts, call, began, _Attempts(error, _again(opts, call, began)))
+            result = _repeat(opts, call, began, error, _again(opts, call, began))
         if isinstance(result, Stream):
             return RetriedStream(opts, call, result)
         if call.name == "complete_batch" and places(result, _retryable):
@@ -73,9 +71,74 @@ class Retry(Wrapper):
         return result
 
 
-def _helps(call: Call, error: BaseException | None) -> bool:
+def _repeat(
+    opts: RetryOptions[Any],
+    call: Call,
+    began: float,
+    error: AdapterError,
+    again: Callable[[], Any],
+) -> Any:
+    """Make further attempts until one succeeds.
+
+    Args:
+        opts: how often, and when.
+        call: the call whose first attempt failed.
+        began: when, in seconds of `time.monotonic`.
+        error: what the first attempt failed with.
+        again: makes an attempt.
+
+    Raises:
+        AdapterTimeout: the time that the caller gave would be over before the next attempt.
+        AdapterError: the last attempt's, if it is not to be repeated, or attempts are used up.
+    """
+    for attempt in range(1, opts.max_attempts):
+        if not _helps(call, error):
+            raise error
+        pause = _pause(opts, attempt, [error])
+        passed = time.monotonic() - began + pause
+        if (timeout := _timeout(call)) is not None and passed >= timeout:
+            raise AdapterTimeout(
+                f"no answer within {timeout} s; the last attempt failed: {error.reason}"
+            ) from error
+        if opts.deadline is not None and passed >= opts.deadline:
+            raise error
+        time.sleep(pause)
+        try:
+            return again()
+        except AdapterError as failure:
+            error = failure
+    raise error
+
+
+def _repeat_items(
+    opts: RetryOptions[Any], call: Call, began: float, results: list[Any]
+) -> list[Any]:
+    """Ask again for the items of a batch that failed for a moment."""
+    for attempt in range(1, opts.max_attempts):
+        failed = places(results, _retryable)
+        if not failed:
+            break
+        pause = _pause(opts, attempt, [results[k] for k in failed])
+        if opts.deadline is not None and time.monotonic() - began + pause >= opts.deadline:
+            break
+        time.sleep(pause)
+        results = ask_again(call, opts.inner, results, failed)
+    return results
+
+
+def _pause(opts: RetryOptions[Any], attempt: int, failures: Iterable[AdapterError]) -> float:
+    """Return the seconds from a failed attempt, counted from 1, to the next.
+
+    They double with each attempt, and are never less than a backend asked for.
+    """
+    doubled = opts.wait * 2.0 ** min(attempt - 1, 1000)  # beyond, a float overflows
+    backoff = min(doubled + random.uniform(0, opts.wait), opts.max_wait)
+    return max([backoff, *(e.retry_after or 0 for e in failures if isinstance(e, RateLimited))])
+
+
+def _helps(call: Call, error: AdapterError) -> bool:
     """Say whether a failed call may be made again, and whether that may help."""
-    if not (isinstance(error, AdapterError) and error.retryable and call.repeatable_after(error)):
+    if not (error.retryable and call.repeatable_after(error)):
         return False
     # The time that the caller gave has passed: that is the answer, not a failure.
     return not (isinstance(error, AdapterTimeout) and _timeout(call) is not None)
@@ -98,117 +161,19 @@ def _retryable(error: AdapterError) -> bool:
     return error.retryable
 
 
-class _Attempts:
-    """The attempts of a call, of which the first was made, and failed, before tenacity took over.
-
-    As long as nothing fails, tenacity costs nothing.
-    """
-
-    def __init__(self, first: Exception, again: Callable[[], Any]) -> None:
-        self._first: Exception | None = first
-        self._again = again
-
-    def __call__(self) -> Any:
-        if self._first is not None:
-            first, self._first = self._first, None
-            raise first
-        return self._again()
-
-
-def _repeat(
-    opts: RetryOptions[Any], call: Call, began: float, attempts: Callable[[], Any], **more: Any
-) -> Any:
-    """Make attempts until one succeeds, or its error is not to be repeated, or enough is enough."""
-    ways: dict[str, Any] = {
-        "retry": tenacity.retry_if_exception(lambda error: _helps(call, error)),
-        "retry_error_callback": lambda state: _give_up(opts, call, began, state),
-    }
-    return tenacity.Retrying(
-        **(ways | more), wait=_Wait(opts), stop=_stop(opts, call, began), reraise=True
-    )(attempts)
-
-
-def _give_up(
-    opts: RetryOptions[Any], call: Call, began: float, state: tenacity.RetryCallState
-) -> None:
-    """Raise the last error, or that the caller's time is over if that is why there is no more."""
-    assert state.outcome is not None
-    error = state.outcome.exception()
-    assert isinstance(error, AdapterError)
-    if (timeout := _timeout(call)) is not None and state.attempt_number < opts.max_attempts:
-        next_one = time.monotonic() - began + state.upcoming_sleep
-        if next_one >= timeout:
-            raise AdapterTimeout(
-                f"no answer within {timeout} s; the last attempt failed: {error.reason}"
-            ) from error
-    raise error
-
-
-def _stop(opts: RetryOptions[Any], call: Call, began: float) -> Any:
-    stop: Any = tenacity.stop_after_attempt(opts.max_attempts)
-    passed = time.monotonic() - began
-    for limit in (opts.deadline, _timeout(call)):
-        if limit is not None:
-            stop |= tenacity.stop_before_delay(limit - passed)
-    return stop
-
-
-class _Wait(tenacity.wait.wait_base):
-    """Wait longer each time, and never less than the backend asked for."""
-
-    def __init__(self, opts: RetryOptions[Any]) -> None:
-        # Not wait_exponential_jitter: how it is told where to begin differs by version.
-        self._longer = tenacity.wait_exponential(multiplier=opts.wait, max=opts.max_wait)
-        self._by_chance = tenacity.wait_random(0, opts.wait)
-        self._longest = opts.max_wait
-
-    def __call__(self, state: tenacity.RetryCallState) -> float:
-        outcome = state.outcome
-        assert outcome is not None
-        failures = [outcome.exception()] if outcome.failed else outcome.result()
-        asked = [e.retry_after for e in failures if isinstance(e, RateLimited) and e.retry_after]
-        backoff = min(self._longer(state) + self._by_chance(state), self._longest)
-        return max([backoff, *asked])
-
-
-def _repeat_items(
-    opts: RetryOptions[Any], call: Call, began: float, results: list[Any]
-) -> list[Any]:
-    """Ask again for the items of a batch that failed for a moment."""
-    newest: list[Any] | None = None
-
-    def attempt() -> list[Any]:
-        nonlocal newest
-        if newest is None:
-            newest = results
-        else:
-            newest = ask_again(call, opts.inner, newest, places(newest, _retryable))
-        return newest
-
-    found: list[Any] = _repeat(
-        opts,
-        call,
-        began,
-        attempt,
-        retry=tenacity.retry_if_result(lambda results: bool(places(results, _retryable))),
-        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
-    )
-    return found
-
-
 _END = object()
 
 
 class RetriedStream(Iterator[Any]):
-    """A stream that is begun again if it fails where nothing is lost and nothing is repeated.
+    """A stream that is started again if it fails where nothing is lost and nothing is repeated.
 
-    That is before the first item, since streams are repeatable. Later it is so for a dataset
+    That is before the first item, since streams are repeatable. Later it holds for a dataset
     store alone: its handles never change, so `skip` leads to the row where it was. A blob may
-    have been replaced meanwhile, and a completion may come out otherwise.
+    have been replaced meanwhile, and a completion may differ.
 
     Args:
         opts: how to repeat.
-        call: the call that began the stream.
+        call: the call that started the stream.
         stream: what it returned.
     """
 
@@ -223,9 +188,9 @@ class RetriedStream(Iterator[Any]):
         try:
             item = next(self._stream, _END)
         except AdapterError as error:
-            if not (self._can_begin_again and _helps(self._call, error)):
+            if not self._can_begin_again:
                 raise
-            item = _repeat(self._opts, self._call, began, _Attempts(error, self._begin_again))
+            item = _repeat(self._opts, self._call, began, error, self._begin_again)
         if item is _END:
             raise StopIteration
         self._taken += len(item) if isinstance(item, list) else 1
