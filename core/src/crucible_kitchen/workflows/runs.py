@@ -44,9 +44,10 @@ from ..errors import (
     Unavailable,
 )
 from ..kitchen import Kitchen
-from ..options import Name, visible
+from ..masking import visible
+from ..texts import Name
 from ..version import __version__
-from . import WorkflowConfig
+from .config import WorkflowConfig
 from .lease import Lease
 
 RECORD = "run.json"

@@ -17,8 +17,8 @@ from pydantic import Field, model_validator
 
 from ..errors import AdapterError, ConfigurationError, CrucibleError, SessionFailed
 from ..kitchen import Kitchen
-from ..options import Keyword, Name, Template
 from ..telemetry import Span
+from ..texts import Keyword, Name, Template
 from ..types import (
     AdamParams,
     ForwardBackwardResult,
@@ -28,8 +28,8 @@ from ..types import (
     SessionConfig,
     Tokenizer,
 )
-from . import WorkflowConfig
 from .batches import permutation, share
+from .config import WorkflowConfig
 from .evaluation import exact_match, mean_nll, negative_log_likelihood
 from .examples import RowReader
 from .foreign import NAMES
