@@ -119,7 +119,7 @@ def bind(
                     for name, function in marked(adapter).items()
                 },
                 inner=inner,
-                children=tuple(ports_in(opts)),
+                children=tuple(child for child, _ in ports_in(opts)),
                 observers=observers if observers is not None else Observers(),
                 secrets=secrets,
             )
@@ -228,16 +228,24 @@ def _near(name: str, known: Any) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
 
 
-def ports_in(value: Any) -> Iterator[Port]:
-    """Find the adapters that were bound for options, wherever a field holds them."""
+def ports_in(value: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[Port, tuple[str, ...]]]:
+    """Find the adapters bound for options, wherever a field, a list or a table holds them.
+
+    Args:
+        value: a configuration, its options, or a value in them.
+        at: the path of that value.
+
+    Yields:
+        Each adapter with its path. Adapters inside an adapter's own options are not included.
+    """
     if isinstance(value, Port):
-        yield value
+        yield value, at
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
-            yield from ports_in(getattr(value, name))
+            yield from ports_in(getattr(value, name), (*at, name))
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from ports_in(item)
+        for name, item in value.items():
+            yield from ports_in(item, (*at, str(name)))
     elif isinstance(value, list | tuple):
-        for item in value:
-            yield from ports_in(item)
+        for index, item in enumerate(value):
+            yield from ports_in(item, (*at, str(index)))

@@ -169,6 +169,11 @@ class Port:
         return self._binding.label
 
     @property
+    def module(self) -> Any:
+        """The bound adapter itself: a module, or an object."""
+        return self._binding.adapter
+
+    @property
     def options(self) -> AdapterOptions:
         """The options that the adapter was bound with."""
         return self._opts
@@ -181,6 +186,10 @@ class Port:
     def supports(self, callback: str) -> bool:
         """Say whether a callback can be called, here or in the adapters that this one wraps."""
         return callback in self._supported
+
+    def implements(self, callback: str) -> bool:
+        """Say whether the adapter implements a callback itself, whatever `inner` could serve."""
+        return callback in self._implemented
 
     def helper(self, name: str) -> Callable[..., Any]:
         """Return the adapter's helper of this name with its options bound.

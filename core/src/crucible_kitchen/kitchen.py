@@ -292,7 +292,7 @@ class Kitchen:
                 f"{'.'.join(at)}: {model.__name__} raised {_named(error)}"
             ) from self._without_secrets(error)
         with self._lock:
-            self._extra.extend(ports_in(configured))
+            self._extra.extend(port for port, _ in ports_in(configured))
         return configured
 
     def _context(self) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def _reach(settings: Settings, port: Port, at: Key) -> Iterator[Row]:
     """Reach an adapter, if it has something to reach itself, and those inside it."""
     what, source = ".".join(at), f"(from {settings.source_of((*at, 'use'))})"
     inside = list(ports_inside(port.options, at))
-    if inside and "ping" not in port._implemented:
+    if inside and not port.implements("ping"):
         yield what, "", f"{port.adapter}: bound, around {len(inside)} {source}"
     elif not port.supports("ping"):
         yield what, "", f"{port.adapter}: bound, has nothing to reach {source}"

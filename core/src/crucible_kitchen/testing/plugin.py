@@ -115,7 +115,7 @@ def installed_as(port: Port) -> Installed | None:
         found: Any = sys.modules.get(entry.entry_point.module)
         for name in filter(None, (entry.entry_point.attr or "").split(".")):
             found = getattr(found, name, None)
-        if entry.port == port.name and found is port._binding.adapter:
+        if entry.port == port.name and found is port.module:
             return entry
     return None
 
