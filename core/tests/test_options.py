@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import pytest
 from crucible_kitchen import AdapterOptions, FromEnv, Keyword, resource
-from crucible_kitchen.options import MASK, Typed, is_secret, redacted, visible
+from crucible_kitchen.masking import MASK, is_secret, redacted, visible
+from crucible_kitchen.texts import Typed
 from pydantic import BaseModel, Secret, SecretStr, ValidationError
 
 

@@ -2,6 +2,7 @@
 
 from .chat import end_of_turn
 from .dispatch import Call
+from .environment import FromEnv
 from .errors import (
     AdapterError,
     AdapterLoadError,
@@ -25,10 +26,11 @@ from .errors import (
     check_positive,
     explain_os_errors,
 )
+from .frozen import Frozen
 from .hookspecs import PING_TIMEOUT, helper, hookimpl
 from .kitchen import Kitchen
 from .losses import LOSS_FUNCTIONS, custom_loss, loss_config, validate_datums
-from .options import AdapterOptions, FromEnv, Keyword, Name, Template
+from .options import AdapterOptions
 from .paths import LocalPath, check_writable, expand_home
 from .ports import (
     PORTS,
@@ -43,6 +45,7 @@ from .resources import Resource, resource
 from .spelling import did_you_mean
 from .streams import Stream
 from .telemetry import Event, Observer
+from .texts import Keyword, Name, Template
 from .types import (
     AdamParams,
     Array,
@@ -85,6 +88,7 @@ __all__ = [
     "Completer",
     # for options and configurations
     "AdapterOptions",
+    "Frozen",
     "FromEnv",
     "Keyword",
     "Name",

@@ -25,7 +25,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
-from .options import AdapterOptions, kept
+from .options import AdapterOptions, resource_cache
 
 O = TypeVar("O", bound=AdapterOptions)  # noqa: E741
 R = TypeVar("R")
@@ -51,7 +51,7 @@ class Resource(Generic[O, R]):
 
     def __call__(self, opts: O) -> R:
         key = (self, os.getpid())
-        values = kept(opts)
+        values = resource_cache(opts)
         try:
             return cast(R, values[key])
         except KeyError:
@@ -63,12 +63,12 @@ class Resource(Generic[O, R]):
 
     def peek(self, opts: O) -> R | None:
         """Return the value if it was made, else None. Makes nothing."""
-        return cast("R | None", kept(opts).get((self, os.getpid())))
+        return cast("R | None", resource_cache(opts).get((self, os.getpid())))
 
     def pop(self, opts: O) -> R | None:
         """Take the value out, if it was made; the next use makes another."""
         with self._lock:
-            return cast("R | None", kept(opts).pop((self, os.getpid()), None))
+            return cast("R | None", resource_cache(opts).pop((self, os.getpid()), None))
 
 
 def resource(make: Callable[[O], R]) -> Resource[O, R]:

@@ -30,9 +30,9 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 from .errors import ConfigurationError
 from .extent import DEEPEST, TOO_DEEP, TOO_LARGE, Unfit, from_json, unfit
 from .files import open_named
-from .options import Typed
 from .ports import PORTS
 from .spelling import listed, nearest
+from .texts import Typed
 
 Key: TypeAlias = tuple[str, ...]
 

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from .environment import variable_of
 from .errors import CrucibleError
 from .extent import TOO_LARGE, unfit
 from .masking import Secrets, is_secret, says_secret
-from .options import variable_of
 from .settings import miswritten
 from .spelling import listed, nearest
 

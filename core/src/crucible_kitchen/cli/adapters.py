@@ -15,9 +15,10 @@ from pydantic_core import PydanticUndefined
 from ..binding import marked, options_class
 from ..discovery import Installed, catalog
 from ..dispatch import Port
+from ..environment import variables
 from ..errors import AdapterNotFound, ConfigurationError
 from ..masking import is_secret, masked
-from ..options import AdapterOptions, variables
+from ..options import AdapterOptions
 from ..ports import PORTS
 from ..printable import text_of
 from . import stack

@@ -11,11 +11,11 @@ from pydantic import BaseModel
 
 from ..discovery import catalog
 from ..dispatch import Port
+from ..environment import variable_of
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
 from ..masking import masked, visible
 from ..observers.config import configured
-from ..options import variable_of
 from ..ports import PORTS
 from ..printable import text_of
 from ..settings import Key, Settings, gather, miswritten

@@ -16,10 +16,10 @@ from pydantic_core import PydanticUndefined
 
 from ..binding import options_class
 from ..discovery import KNOWN_ADAPTERS, KNOWN_WRAPPERS, Catalog, by_preference, catalog
+from ..environment import variables
 from ..errors import ConfigurationError, CrucibleError
 from ..masking import is_secret, shown
 from ..observers.config import ObserveConfig
-from ..options import variables
 from ..spelling import shortened
 from ..workflows import WorkflowConfig, config_class, find
 from .console import note
