@@ -188,6 +188,23 @@ class RowsConfig(WorkflowConfig):
     eval_batch_size: int = Field(default=256, ge=1)
     """Rows in a call while evaluating."""
 
+    check_rows: Literal["all", "first"] | Annotated[int, Field(ge=1)] = "all"
+    """Training rows that are rendered and checked before the first step. The others are rendered
+    ahead of the step that needs them, and a bad one ends the run there. Of a stream, "first" if
+    unset."""
+    render_cache: bool = True
+    """Whether rendered rows are kept in a folder of the user, so that the next start is instant."""
+    streaming: bool = False
+    """Read the training rows as a stream, without loading the data set; needs `max_steps`."""
+    shuffle_buffer: int | None = Field(default=None, ge=1)
+    """Rows of a stream that are held and shuffled at a time, 1 for none; the dataset store's choice
+    if unset."""
+
+    @property
+    def rows_to_check(self) -> Literal["all", "first"] | int:
+        """The training rows to check before the first step; of a stream that is never all."""
+        return "first" if self.streaming and self.check_rows == "all" else self.check_rows
+
     @property
     def evaluates(self) -> bool:
         """Whether there are rows to evaluate on."""
@@ -206,6 +223,27 @@ class RowsConfig(WorkflowConfig):
     def _size_is_a_number_or_a_fraction(self) -> Self:
         if self.test_size is not None and self.test_size >= 1 and self.test_size % 1:
             raise ValueError("test_size is a whole number of rows, or a fraction below 1")
+        return self
+
+    @model_validator(mode="after")
+    def _a_stream_has_no_known_end(self) -> Self:
+        if not self.streaming:
+            if self.shuffle_buffer is not None:
+                raise ValueError("shuffle_buffer is of a stream; set streaming = true")
+            return self
+        if self.check_rows == "all" and "check_rows" in self.model_fields_set:
+            raise ValueError(
+                'a stream cannot be checked whole; set check_rows = "first" or a number'
+            )
+        if self.holds_out:
+            raise ValueError(
+                "test_size takes random rows out of the training rows, which a stream does not "
+                "allow; set test_split or test_dataset"
+            )
+        if getattr(self, "max_steps", 1) is None:
+            raise ValueError(
+                "streaming needs max_steps: where a stream ends is not known beforehand"
+            )
         return self
 
     @model_validator(mode="after")
