@@ -44,7 +44,7 @@ def test_a_workflow_is_run_from_the_file_or_module_it_is_in(
         ),
         ("nowhere.py:fit", "nowhere.py:fit cannot be imported: FileNotFoundError"),
         ("nowhere:fit", "nowhere:fit cannot be imported: ModuleNotFoundError"),
-        ("tiny_workflow.py:np", "tiny_workflow.py:np is no function"),
+        ("tiny_workflow.py:np", "tiny_workflow.py:np is not a function"),
         ("tiny_workflow.py:FitConfig", "must be a function of (kitchen, config)"),
         (":fit", "cannot be imported"),
     ],

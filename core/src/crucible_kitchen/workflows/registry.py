@@ -126,8 +126,9 @@ def companion(workflow: Workflow, name: str) -> Callable[..., Any] | None:
     """Return the function of this name in the workflow's module, or None if there is none.
 
     The module of a workflow may also define `preview(kitchen, config, count)`, which yields the
-    text of its first rows for `crucible run --show-rows`, and `check(kitchen, config)`, which tries what
-    must be in order before the first step and yields each thing that is, for `crucible doctor`.
+    text of its first rows for `crucible run --show-rows`, and `check(kitchen, config)`, which tries
+    what must be in order before the first step and yields each thing that is, for
+    `crucible doctor`.
     """
     found = getattr(sys.modules.get(workflow.__module__), name, None)
     return found if callable(found) else None
@@ -154,7 +155,7 @@ def run(
     """
     table = config if isinstance(config, Mapping) else {}
     settings = in_code({"adapters": adapters or {}, "workflow": table})
-    with Kitchen.from_settings(settings) as kitchen:
+    with Kitchen(settings=settings) as kitchen:
         for observer in observers:
             kitchen.observe(observer)
         return run_in(kitchen, workflow, config)
