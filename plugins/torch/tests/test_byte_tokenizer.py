@@ -61,7 +61,7 @@ def test_special_tokens_follow_the_bytes_and_the_last_ends_a_text():
     ("tokens", "problem"),
     [
         ([], "the last one is the end token"),
-        (["<|end|>", "\n"], "fewer than two characters"),
+        (["<|end|>", "\n"], "two characters or more"),
         (["<|end|>", "<|end|>"], "twice"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from crucible_adapter_torch import checkpoints
+from crucible_adapter_torch import checkpoints, folders
 from crucible_kitchen import InvalidInput, LoraConfig, NotFound, SessionConfig
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -211,14 +211,14 @@ def test_a_checkpoint_deleted_during_a_listing_is_left_out(client, monkeypatch):
     session = client.start_session(SessionConfig("tiny"))
     for _ in range(2):
         client.save_checkpoint(session, "x")
-    read = checkpoints._facts
+    read = checkpoints.read_facts
 
     def read_late(path):
         client.delete_checkpoint(path.name)
         return read(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_facts", read_late)
+        patch.setattr(checkpoints, "read_facts", read_late)
         assert client.list_checkpoints() == []
 
 
@@ -247,7 +247,7 @@ def test_a_save_that_fails_leaves_nothing_and_does_not_fail_the_session(
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_sync", full)
+        patch.setattr(folders, "sync", full)
         with pytest.raises(Exception, match="no space left"):
             client.save_checkpoint(session, "x")
     assert os.listdir(tmp_path / "ckpt") == []
@@ -257,13 +257,13 @@ def test_a_save_that_fails_leaves_nothing_and_does_not_fail_the_session(
 def test_a_save_killed_at_any_instant_is_not_listed(client, monkeypatch, tmp_path):
     session = client.start_session(SessionConfig("tiny"))
     listings = []
-    sync = checkpoints._sync
+    sync = folders.sync
 
     def look(path):
         listings.append(client.list_checkpoints())  # what another process would find now
         sync(path)
 
-    monkeypatch.setattr(checkpoints, "_sync", look)
+    monkeypatch.setattr(folders, "sync", look)
     reference = client.save_checkpoint(session, "x")
     assert listings == [[]] * 4 + [[reference]]  # three files, their folder, its parent
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from crucible_adapter_torch import checkpoints, unfinished
+from crucible_adapter_torch import checkpoints, cleaning, exports, folders, inspection, unfinished
 from crucible_adapter_torch.checkpoints import Checkpoint
 from crucible_kitchen import (
     CrucibleWarning,
@@ -50,7 +50,7 @@ def assert_equal_to_the_bit(left, right):
 
 
 def clean(folder, prefix="", keep=(), dry_run=False):
-    return checkpoints.clean(folder, prefix, keep, dry_run)
+    return cleaning.clean(folder, prefix, keep, dry_run)
 
 
 def partial(folder):
@@ -69,7 +69,7 @@ def when_claimed(patch):
 
 
 def when_written(patch):
-    patch.setattr(checkpoints, "_sync", die)
+    patch.setattr(folders, "sync", die)
 
 
 def when_named(patch):
@@ -121,7 +121,7 @@ def test_under_a_prefix_what_others_left_stays(folder, monkeypatch):
 
 
 def test_what_is_being_written_is_spared_without_a_prefix(folder):
-    with checkpoints.new_folder(folder, "run/1/x") as (path, _):
+    with folders.new_folder(folder, "run/1/x") as (path, _):
         (path / "file").write_bytes(b"content")
         assert clean(folder) == []
         assert clean(folder, "run/10/") == []
@@ -154,7 +154,7 @@ def test_saved_weights_are_kept_wherever_their_folder_lies_now(
 def test_weights_that_older_versions_saved_stay(client, folder):
     session = client.start_session(SessionConfig("tiny"))
     weights = Path(client.save_weights_for_sampler(session, "run/1/weights"))
-    (weights / checkpoints.NAME).unlink()
+    (weights / exports.NAME).unlink()
     assert client.clean("run/1/") == []
 
 
@@ -441,7 +441,7 @@ def test_the_estimate_is_a_little_more_than_what_is_saved(client, datums, folder
     train(client, session, datums)
     asked = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "check_storage", asked.update)
+        patch.setattr(inspection, "check_storage", asked.update)
         client.check_storage(session, 2)
     for _ in range(2):
         client.save_checkpoint(session, "x")
@@ -515,7 +515,7 @@ def test_a_folder_that_may_not_be_written_is_known_before(client, make_kitchen, 
 def test_a_library_that_tells_of_a_full_disk_in_its_own_words_is_understood(folder):
     with (
         pytest.raises(Unavailable, match="No space left"),
-        checkpoints.new_folder(folder, "x"),
+        folders.new_folder(folder, "x"),
     ):
         raise Exception("No space left on device (os error 28)")  # as tokenizers says
 

@@ -17,7 +17,7 @@ from crucible_adapter_torch import completer as completer_module
 from crucible_adapter_torch import live_weights
 from crucible_adapter_torch.models import choose_device, choose_dtype, load
 from crucible_adapter_torch.options import ModelOptions
-from crucible_adapter_torch.training_client import Options
+from crucible_adapter_torch.options import TrainingClientOptions as Options
 from crucible_kitchen import (
     AdapterError,
     InvalidInput,

@@ -15,27 +15,11 @@ from crucible_kitchen import (
     resource,
 )
 from crucible_kitchen.types import FloatArray
-from pydantic import Field
 
-from .options import ModelOptions
+from .options import CompleterOptions as Options
 
 if TYPE_CHECKING:
     from .sampler import Sampler
-
-
-class Options(ModelOptions):
-    model: str | None = None
-    """The model to use where a call names none: one of `models`, a local folder, or a repository
-    of the Hugging Face hub."""
-    revision: str | None = None
-    """Branch, tag or commit of `model`."""
-    seed: int = 0
-    """Seed of the random weights of `models`."""
-    max_loaded_models: int = Field(2, ge=1)
-    """Models kept in memory; the one not used for longest makes room. Live weights of a training
-    client do not count."""
-    max_batch_tokens: int = Field(32768, ge=1)
-    """Tokens, padding and answers included, whose keys and values are in memory at a time."""
 
 
 @resource
@@ -80,4 +64,4 @@ if TYPE_CHECKING:
     import crucible_adapter_torch.completer as this_module
 
     _: CompleterSpec[Options] = this_module
-    _o: CompleterOptionalSpec[Options] = this_module
+    _optional: CompleterOptionalSpec[Options] = this_module

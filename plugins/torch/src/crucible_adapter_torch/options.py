@@ -1,7 +1,8 @@
-"""What the training client and the completer have in common: where models come from and run."""
+"""The options of both ports, most of which they share: where models come from and run."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from crucible_kitchen import AdapterOptions, Keyword, LocalPath
@@ -14,7 +15,7 @@ class RandomModel(BaseModel):
     """A model made here, with random weights and a tokenizer of bytes; see `ModelOptions.models`.
 
     Any key that is not listed here is a size, or any other field of the Transformers configuration
-    of this type; one that the configuration does not know is an error.
+    of this type. A key that the configuration does not know is an error.
     """
 
     model_config = ConfigDict(
@@ -30,8 +31,8 @@ class RandomModel(BaseModel):
     model_type: str = "llama"
     """An architecture that Transformers knows: `llama`, `qwen3`, `gpt2`, ..."""
     chat_template: LocalPath | None = None
-    """A file that holds a Jinja template of conversations, such as those that models on the hub
-    come with. Without one the model reads token ids, and messages are `role: content` lines."""
+    """A file with a Jinja template for conversations, like those that come with models on the hub.
+    Without one, the model reads token ids, and messages are `role: content` lines."""
     special_tokens: tuple[str, ...] = (END_OF_TEXT,)
     """Tokens in addition to the 256 bytes, such as those that the chat template writes:
     `["<|im_start|>", "<|im_end|>"]`. Their ids begin at 256, and the last one is the end token."""
@@ -43,9 +44,11 @@ class RandomModel(BaseModel):
             raise ValueError("must not be empty: the last one is the end token")
         for index, token in enumerate(tokens):
             if len(token) < 2:
-                raise ValueError(f"{token!r} has fewer than two characters, as the bytes have")
+                raise ValueError(
+                    f"{token!r} is too short: a special token has two characters or more"
+                )
             if token in tokens[:index]:
-                raise ValueError(f"{token!r} is there twice")
+                raise ValueError(f"{token!r} is listed twice")
         return tokens
 
     @property
@@ -56,16 +59,45 @@ class RandomModel(BaseModel):
 
 class ModelOptions(AdapterOptions):
     device: str = "auto"
-    """Where to compute: `cpu`, `cuda`, `cuda:1`, `mps`. `auto` is the first there is of cuda, mps
+    """Where to compute: `cpu`, `cuda`, `cuda:1`, `mps`. `auto` is the first available of cuda, mps
     and cpu."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the computation. `auto` is bfloat16 on a GPU that supports it, else float32."""
-    threads: int = Field(1, ge=1)
+    threads: int = Field(default=1, ge=1)
     """CPU threads of PyTorch, for the whole process. One is faster than two for small models, and
-    the same number is needed for bit-equal results."""
+    results are equal to the bit only for the same number of threads."""
     models: dict[str, RandomModel] = Field(default_factory=dict)
     """Models to make here rather than to load, by the name that a workflow uses, such as
     `{ tiny = { model_type = "llama", hidden_size = 96, num_hidden_layers = 2, ... } }`. Any other
     name is a local folder or a repository of the Hugging Face hub."""
     trust_remote_code: bool = False
     """Run Python code that comes with a model."""
+
+
+class TrainingClientOptions(ModelOptions):
+    checkpoint_dir: LocalPath = Field(default=Path("checkpoints"), examples=["runs/checkpoints"])
+    """Folder of the checkpoints and of the weights that were saved with a name."""
+    micro_batch_tokens: int = Field(default=4096, ge=1)
+    """Tokens, padding included, computed at a time. More is faster until memory runs out; another
+    value changes results by rounding."""
+    deterministic: bool = False
+    """Restrict PyTorch to deterministic algorithms, in the whole process, so that a run can be
+    repeated to the bit on a GPU. The CPU does not need it."""
+    adapter: Literal["merge", "continue"] = "merge"
+    """What to do with a PEFT adapter named as the model: `merge` adds it to its base model and
+    trains the result; `continue` trains the adapter itself, and `lora` must be as it was made."""
+
+
+class CompleterOptions(ModelOptions):
+    model: str | None = None
+    """The model to use where a call names none: one of `models`, a local folder, or a repository
+    of the Hugging Face hub."""
+    revision: str | None = None
+    """Branch, tag or commit of `model`."""
+    seed: int = 0
+    """Seed of the random weights of `models`."""
+    max_loaded_models: int = Field(default=2, ge=1)
+    """Models kept in memory; the least recently used makes room. Live weights of a training client
+    do not count."""
+    max_batch_tokens: int = Field(default=32768, ge=1)
+    """Tokens, padding and answers included, whose keys and values are in memory at a time."""

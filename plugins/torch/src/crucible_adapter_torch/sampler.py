@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,10 +23,7 @@ from . import live_weights, models
 from .batches import FloatArray, IntArray, by_row, pieces, target_logprobs, token_array
 from .generation import Answer, batched, check_tokens, generate
 from .models import LanguageModel
-
-if TYPE_CHECKING:
-    from .completer import Options
-
+from .options import CompleterOptions
 
 SCORED_TOKENS = 4096
 """Tokens scored at a time at most: each has logits for the whole vocabulary, which a generated
@@ -36,7 +33,7 @@ sequence has for its last token alone."""
 class Sampler:
     """The models that a completer has loaded, and what it does with them."""
 
-    def __init__(self, opts: Options) -> None:
+    def __init__(self, opts: CompleterOptions) -> None:
         self._opts = opts
         self._loaded: OrderedDict[str, LanguageModel] = OrderedDict()
         self._loading = threading.Lock()

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from crucible_kitchen import (
@@ -26,16 +26,15 @@ from crucible_kitchen import (
 )
 from transformers.utils import CONFIG_NAME
 
-from . import checkpoints, live_weights, models
+from . import checkpoints, exports, inspection, live_weights, models
 from .batches import Piece, datum_pieces
 from .checkpoints import Checkpoint
 from .engine import Engine
+from .folders import new_folder
+from .options import TrainingClientOptions
 from .tokenizer import HuggingFaceTokenizer
 from .weights import ADAPTER_CONFIG
 from .worker import Worker
-
-if TYPE_CHECKING:
-    from .training_client import Options
 
 
 class Session:
@@ -46,7 +45,7 @@ class Session:
             for a checkpoint to start from.
     """
 
-    def __init__(self, opts: Options, config: SessionConfig) -> None:
+    def __init__(self, opts: TrainingClientOptions, config: SessionConfig) -> None:
         models.use_threads(opts.threads)
         if opts.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
@@ -197,11 +196,10 @@ class Session:
         # Of the headers and of what is JSON; a tokenizer has some 100 bytes for each token.
         rest = 64 * 1024 + 400 * len(engine.weights)
         text = 100 * self._vocab_size if self._tokenizer is not None else 0
-        folder = self._folder
-        checkpoints.check_storage(
+        inspection.check_storage(
             {
-                folder: checkpoints_to_come * (trained + moments + rest),
-                folder / checkpoints.SAMPLER: whole + rest + text,
+                self._folder: checkpoints_to_come * (trained + moments + rest),
+                exports.exports_in(self._folder): whole + rest + text,
             }
         )
 
@@ -255,14 +253,13 @@ class Session:
         snapshot = self._engine.snapshot()
         if (ends := snapshot.end_tokens) and snapshot.model.generation_config is not None:
             snapshot.model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else [*ends]
-        folder = self._folder / checkpoints.SAMPLER
-        with checkpoints.new_folder(folder, name) as (partial, final):
-            checkpoints.write_name(partial, name)
+        with new_folder(exports.exports_in(self._folder), name) as (partial, final):
+            exports.write_name(partial, name)
             with models.quiet():
                 snapshot.model.save_pretrained(partial)
             if snapshot.tokenizer is not None:
                 snapshot.tokenizer.tokenizer.save_pretrained(partial)
-        return checkpoints.weights_of(final)
+        return exports.reference_of(final)
 
 
 def _is_randomness(value: Any) -> TypeGuard[dict[str, int]]:
@@ -273,7 +270,7 @@ def _is_randomness(value: Any) -> TypeGuard[dict[str, int]]:
     )
 
 
-def _fingerprint(opts: Options, name: str) -> str | None:
+def _fingerprint(opts: TrainingClientOptions, name: str) -> str | None:
     """Identify what a model computes with its weights; None for one that its commit identifies.
 
     It is what the user or the model's author wrote: Transformers adds to it with each version.

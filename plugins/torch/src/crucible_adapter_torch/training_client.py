@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import concurrent.futures
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from crucible_kitchen import (
     AdamParams,
     AdapterTimeout,
     Datum,
     ForwardBackwardResult,
-    LocalPath,
     OptimStepResult,
     SessionConfig,
     Tokenizer,
@@ -22,53 +19,19 @@ from crucible_kitchen import (
     hookimpl,
     resource,
 )
-from pydantic import Field
 
-from .options import ModelOptions
+from . import checkpoints, cleaning, inspection
+from .exports import exports_in
+from .open_sessions import OpenSessions
+from .options import TrainingClientOptions as Options
 
 if TYPE_CHECKING:
     from .session import Session
 
 
-class Options(ModelOptions):
-    checkpoint_dir: LocalPath = Path("checkpoints")
-    """Folder of the checkpoints and of the weights that were saved with a name."""
-    micro_batch_tokens: int = Field(4096, ge=1)
-    """Tokens, padding included, computed at a time. More is faster until memory runs out; another
-    value changes results by rounding."""
-    deterministic: bool = False
-    """Let PyTorch use deterministic algorithms alone, in the whole process, so that a run can be
-    repeated to the bit on a GPU. The CPU needs no such thing."""
-    adapter: Literal["merge", "continue"] = "merge"
-    """What becomes of a PEFT adapter that is named as the model: `merge` adds it to its base
-    model, and trains the result; `continue` trains the adapter itself, for which `lora` must be
-    what it was made with."""
-
-
 @resource
-def _sessions(opts: Options) -> _Sessions:
-    return _Sessions()
-
-
-class _Sessions:
-    """The sessions that are open."""
-
-    def __init__(self) -> None:
-        self._open: set[Session] = set()
-        self._lock = threading.Lock()
-
-    def add(self, session: Session) -> None:
-        with self._lock:
-            self._open.add(session)
-
-    def close(self, session: Session) -> None:
-        with self._lock:
-            self._open.discard(session)
-        session.close()
-
-    def close_all(self) -> None:
-        for session in tuple(self._open):
-            self.close(session)
+def _sessions(opts: Options) -> OpenSessions:
+    return OpenSessions()
 
 
 @hookimpl
@@ -142,15 +105,11 @@ def save_weights_for_sampler(opts: Options, session: Session, name: str | None) 
 
 @hookimpl
 def list_checkpoints(opts: Options, prefix: str) -> Sequence[str]:
-    from . import checkpoints
-
     return checkpoints.list_references(opts.checkpoint_dir, prefix)
 
 
 @hookimpl
 def delete_checkpoint(opts: Options, path: str) -> None:
-    from . import checkpoints
-
     checkpoints.delete(opts.checkpoint_dir, path)
 
 
@@ -166,18 +125,14 @@ def check_storage(opts: Options, session: Session, checkpoints: int) -> None:
 
 @hookimpl
 def clean(opts: Options, prefix: str, keep: Sequence[str], dry_run: bool) -> Sequence[str]:
-    from . import checkpoints
-
-    return checkpoints.clean(opts.checkpoint_dir, prefix, keep, dry_run)
+    return cleaning.clean(opts.checkpoint_dir, prefix, keep, dry_run)
 
 
 @hookimpl
 def ping(opts: Options) -> None:
-    from . import checkpoints
-
     folder = opts.checkpoint_dir
-    checkpoints.check_storage({folder: 0, folder / checkpoints.SAMPLER: 0})
-    checkpoints.warn_of_damage(folder)
+    inspection.check_storage({folder: 0, exports_in(folder): 0})
+    inspection.warn_of_damage(folder)
 
 
 @hookimpl
@@ -206,4 +161,4 @@ if TYPE_CHECKING:
     import crucible_adapter_torch.training_client as this_module
 
     _: TrainingClientSpec[Options, Session, Future[Any]] = this_module
-    _o: TrainingClientOptionalSpec[Options, Session, Future[ForwardBackwardResult]] = this_module
+    _optional: TrainingClientOptionalSpec[Options, Session, Future[Any]] = this_module
