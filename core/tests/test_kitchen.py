@@ -203,7 +203,7 @@ def test_code_goes_before_every_other_layer(tmp_path: Path) -> None:
 
 def configured(**given: Any) -> Config:
     settings = load(**{"environ": {}, **given})
-    kitchen = Kitchen.from_settings(settings)
+    kitchen = Kitchen(settings=settings)
     return kitchen.configure(Config, {"model": "m", **settings.values["workflow"]}, ("workflow",))
 
 
@@ -504,7 +504,7 @@ def test_a_number_that_is_typed_with_too_many_digits_is_named(
     key: str, digits: int, sign: str
 ) -> None:
     settings = load(environ={}, arguments=[f"workflow.{key}={sign}{'9' * digits}"])
-    with Kitchen.from_settings(settings) as kitchen, pytest.raises(ConfigurationError) as caught:
+    with Kitchen(settings=settings) as kitchen, pytest.raises(ConfigurationError) as caught:
         kitchen.configure(Sizes, settings.values["workflow"], ("workflow",))
     assert str(caught.value) == (
         f"workflow.{key}: it is an integer of more than 64 bits (from argument workflow.{key}=)"

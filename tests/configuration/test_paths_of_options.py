@@ -25,7 +25,7 @@ def blobs(**options: Any) -> None:
 
 
 def observe(**options: Any) -> None:
-    with Kitchen.from_settings(in_code({"observe": options})) as kitchen:
+    with Kitchen(settings=in_code({"observe": options})) as kitchen:
         for opened in switch_on(kitchen):
             opened.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 import os
 import threading
@@ -11,23 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticCustomError
-
-from .binding import PortT, bind, label_of, options_class, ports_in
+from .binding import PortT, ports_in
 from .closing import CLOSE_TIMEOUT
-from .discovery import KNOWN_ADAPTERS, KNOWN_WRAPPERS, Catalog, by_preference, catalog
+from .configurator import Configurator
+from .discovery import KNOWN_ADAPTERS, KNOWN_WRAPPERS, by_preference
 from .dispatch import LeftOpen, Port, close_all, raise_first, warn_of
-from .errors import (
-    AdapterError,
-    AdapterLoadError,
-    AdapterNotFound,
-    BindError,
-    ConfigurationError,
-    CrucibleError,
-    PortNotConfigured,
-)
-from .extent import unfit
+from .errors import AdapterError, ConfigurationError, PortNotConfigured
 from .masking import Secrets, without
 from .ports import (
     PORTS,
@@ -38,16 +26,13 @@ from .ports import (
     MetricsStore,
     TrainingClient,
 )
-from .settings import Key, Settings, gather, in_code, miswritten
-from .spelling import nearest, shortened
+from .settings import Key, Settings, gather, in_code
+from .spelling import shortened
 from .telemetry import Observer, Observers
-from .validation import ModelT, error_of, validate
+from .validation import ModelT
 
 if TYPE_CHECKING:
     from .observers.jsonl import JsonLines
-
-# What TOML and JSON can hold beside texts and tables, so what is no adapter.
-PLAIN = (bool, int, float, list, tuple, datetime.date, datetime.time)
 
 
 class Kitchen:
@@ -62,15 +47,44 @@ class Kitchen:
     Args:
         adapters: for each port a name, a module or object, or a table whose `use` is one of
             these and whose other keys are the adapter's options.
+        settings: in place of `adapters`, settings that are merged already. Their mistakes raise
+            nothing here: the caller asks for all of them with `mistakes()`.
+        environ: the environment, for defaults of options; None is the process's.
 
     Raises:
         ConfigurationError: a port that does not exist. Wherever a mistake shows, here or when a
             port is bound, the message lists every mistake in the configuration.
     """
 
-    def __init__(self, adapters: Mapping[str, Any] | None = None) -> None:
-        self._setup(in_code({"adapters": {} if adapters is None else adapters}), None)
-        self._refuse_mistakes()
+    def __init__(
+        self,
+        adapters: Mapping[str, Any] | None = None,
+        *,
+        settings: Settings | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        if adapters is not None and settings is not None:
+            raise TypeError("give a kitchen adapters or settings, not both")
+        if settings is None:
+            self.settings = in_code({"adapters": {} if adapters is None else adapters})
+        else:
+            self.settings = settings
+        self._secrets = Secrets(self.settings.values)
+        self.observers = Observers(functools.partial(self._secrets.masked, whole=True))
+        self._configurator = Configurator(
+            self.settings,
+            os.environ if environ is None else environ,
+            self.observers,
+            self._secrets,
+        )
+        self.left_open: list[str] = []
+        """The adapters that did not close in time, as `port.adapter`."""
+        self._traces: list[JsonLines] = []
+        self._lock = threading.RLock()
+        self._ports: dict[str, Port] = {}
+        self._extra: list[Port] = []
+        if settings is None:
+            self._refuse_mistakes()
 
     @classmethod
     def load(
@@ -97,36 +111,10 @@ class Kitchen:
         """
         code = {"adapters": adapters} if adapters else None
         settings = gather(path, profile=profile, arguments=arguments, code=code, environ=environ)
-        kitchen = cls.from_settings(settings, environ=environ)
+        kitchen = cls(settings=settings, environ=environ)
         kitchen._refuse_mistakes()
         kitchen.observe_as_configured()
         return kitchen
-
-    @classmethod
-    def from_settings(
-        cls, settings: Settings, *, environ: Mapping[str, str] | None = None
-    ) -> Kitchen:
-        """Make a kitchen of settings that are merged already; it observes nothing yet.
-
-        It takes settings with mistakes, too, for a caller that reports them with `mistakes()`.
-        """
-        kitchen = cls.__new__(cls)
-        kitchen._setup(settings, environ)
-        return kitchen
-
-    def _setup(self, settings: Settings, environ: Mapping[str, str] | None) -> None:
-        self.settings = settings
-        self._secrets = Secrets(settings.values)
-        self.observers = Observers(functools.partial(self._secrets.masked, whole=True))
-        self.left_open: list[str] = []
-        """The adapters that did not close in time, as `port.adapter`."""
-        self._traces: list[JsonLines] = []
-        self._environ = os.environ if environ is None else environ
-        self._lock = threading.RLock()
-        self._ports: dict[str, Port] = {}
-        self._extra: list[Port] = []
-        self._catalog: Catalog | None = None
-        self._packages: dict[str, str] = {}
 
     def _refuse_mistakes(self) -> None:
         if self.settings.mistakes:
@@ -180,12 +168,13 @@ class Kitchen:
             return self._bound(port)
         except ConfigurationError as error:
             found: dict[Key, ConfigurationError] = {("adapters", port.name): error}
-            raise self.with_the_rest(found) from self._without_secrets(error.__cause__)
+            cause = error.__cause__
+            raise self.with_the_rest(found) from cause and self.without_secrets(cause)
 
     def _bound(self, port: type[PortT]) -> PortT:
         with self._lock:
             if port.name not in self._ports:
-                self._ports[port.name] = self._bind_at(
+                self._ports[port.name] = self._configurator.adapter(
                     port, self.settings.values["adapters"][port.name], ("adapters", port.name)
                 )
             return cast(PortT, self._ports[port.name])
@@ -249,7 +238,7 @@ class Kitchen:
         where = self.settings.files[0] if self.settings.files else "crucible.toml"
         lines, installed_for, absent = [], [], []
         for name in missing:
-            found = {e.name for e in self._entries().entries if e.port == name}
+            found = {e.name for e in self._configurator.installed.entries if e.port == name}
             installed = by_preference(name, found)
             complete = [n for n in installed if n not in ("noop", *KNOWN_WRAPPERS[name])]
             example = (complete or KNOWN_ADAPTERS[name][-1:])[0]
@@ -277,91 +266,10 @@ class Kitchen:
             ConfigurationError: values that the class does not accept. The message names each
                 key's full path, the place it came from, and the nearest spelling.
         """
-        if found := [f"{'.'.join(place)}: it {why}" for place, why in unfit(table, at)]:
-            raise ConfigurationError(*found)
-        try:
-            self._secrets.learn(table)
-            configured = validate(model, table, self._context(), ".".join(at))
-            self._secrets.learn(configured)
-        except ValidationError as error:
-            raise self._explain(error, at) from self._without_secrets(_cause(error))
-        except (CrucibleError, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # in a validator of the class's own
-            raise ConfigurationError(
-                f"{'.'.join(at)}: {model.__name__} raised {_named(error)}"
-            ) from self._without_secrets(error)
+        configured = self._configurator.configure(model, table, at)
         with self._lock:
             self._extra.extend(port for port, _ in ports_in(configured))
         return configured
-
-    def _context(self) -> dict[str, Any]:
-        return {"environ": self._environ, "bind": self._bind}
-
-    def _bind_at(self, port: type[PortT], value: Any, at: Key) -> PortT:
-        try:
-            return TypeAdapter(port).validate_python(value, context=self._context())
-        except ValidationError as error:
-            raise self._explain(error, at) from self._without_secrets(_cause(error))
-
-    def _bind(self, port: type[PortT], value: Any) -> PortT:
-        """Bind one adapter. Mistakes leave as a ValidationError, to which pydantic adds where."""
-        table = dict(value) if isinstance(value, Mapping) else {"use": value}
-        use = table.pop("use", None)
-        if use is None or (isinstance(use, str) and not use):
-            near = nearest("use", table)
-            hint = f"; did you mean 'use', not {near!r}?" if near else ""
-            raise PydanticCustomError(
-                "no_use", 'name the adapter: use = "<name>"{hint}', {"hint": hint}
-            )
-        if why := miswritten(use):  # it may hold a secret, so it is not looked for as a name
-            raise PydanticCustomError("miswritten", "{why}", {"why": why})
-        try:
-            if isinstance(use, str):
-                entry = self._entries().find(port.name, use)
-                adapter, label = entry.load(), use
-                self._packages[entry.package] = entry.version
-            elif isinstance(use, PLAIN):
-                raise BindError(f"name the adapter by a text, not a {type(use).__name__}")
-            else:
-                adapter = use
-                label = label_of(use)
-            options = options_class(adapter, label)
-        except CrucibleError as error:
-            raise _carried(error) from error
-        try:
-            opts = validate(options, table, self._context(), label)
-        except (ValidationError, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # in a validator of the adapter's own
-            # Without the error's text, which may repeat a value.
-            broken = BindError(f"the Options of {label!r} raised {_named(error)}")
-            broken.__cause__ = error
-            raise _carried(broken) from error
-        try:
-            return bind(port, adapter, opts, label, self.observers, self._secrets)
-        except BindError as error:
-            raise _carried(error) from error
-
-    def _entries(self) -> Catalog:
-        if self._catalog is None:
-            self._catalog = catalog()
-        return self._catalog
-
-    def _explain(self, error: ValidationError, at: Key) -> ConfigurationError:
-        found = []
-        for problem in error.errors(include_input=False, include_url=False):
-            key = (*at, *map(str, problem["loc"]))
-            said = problem.get("ctx", {})
-            source = said.get("source") or self.settings.source_of(key)
-            message = self._secrets.masked(problem["msg"])
-            if part := said.get("part"):
-                message += f", on the command line {'.'.join(key)}.{part}"
-            kind = _KINDS.get(problem["type"], ConfigurationError)
-            if problem["type"] != "missing":  # which comes from nowhere
-                message += f" (from {source})"
-            found.append(kind(f"{'.'.join(key)}: {message}"))
-        return ConfigurationError.of(found)
 
     # --- the whole ---
 
@@ -404,12 +312,9 @@ class Kitchen:
         """Know the secrets in a value, such as a configuration, for `redacted` from now on."""
         self._secrets.learn(value)
 
-    def _without_secrets(self, error: BaseException | None) -> BaseException | None:
-        return None if error is None else self.without_secrets(error)
-
     def packages(self) -> dict[str, str]:
         """Return the versions of the packages whose adapters were bound, inner ones included."""
-        return dict(self._packages)
+        return dict(self._configurator.packages)
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Close every adapter that was bound. A later use binds anew.
@@ -450,27 +355,3 @@ class Kitchen:
             if error is None:  # never hide the first failure behind one of closing
                 raise
             warn_of(failure)
-
-
-_KINDS = {kind.__name__: kind for kind in (AdapterNotFound, AdapterLoadError, BindError)}
-
-
-def _carried(error: CrucibleError) -> PydanticCustomError:
-    """Put an error of ours through pydantic, which knows where in the options it happened."""
-    return PydanticCustomError(
-        cast(Any, type(error).__name__), "{message}", {"message": str(error), "error": error}
-    )
-
-
-def _named(error: BaseException) -> str:
-    """Return what an error may be told by: not by its text, which may repeat a value."""
-    name = type(error).__name__
-    # This one is about the class alone.
-    return f"{name}: {error.message}" if isinstance(error, PydanticUserError) else name
-
-
-def _cause(error: ValidationError) -> BaseException | None:
-    for problem in error.errors(include_input=False, include_url=False):
-        if carried := error_of(problem).get("error"):
-            return carried.__cause__
-    return None

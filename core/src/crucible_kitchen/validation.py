@@ -13,9 +13,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from .environment import variable_of
-from .errors import CrucibleError
 from .extent import TOO_LARGE, unfit
 from .masking import Secrets, is_secret, says_secret
+from .mistakes import error_in
 from .settings import miswritten
 from .spelling import listed, nearest
 
@@ -108,7 +108,9 @@ def _problems(
     for problem in error.errors(include_url=False, include_input=False):
         said = problem.get("ctx", {})
         loc, kind, message = problem["loc"], problem["type"], problem["msg"]
-        more = error_of(problem) | _source_of(problem, model, table, context["environ"])
+        more: dict[str, Any] = _source_of(problem, model, table, context["environ"])
+        if (carried := error_in(problem)) is not None:
+            more["error"] = carried
         if "message" in said:  # ours already, about an inner adapter
             more |= {"part": said["part"]} if "part" in said else {}
         elif kind in _UNKNOWN:
@@ -259,7 +261,7 @@ def _fields_in(annotation: Any) -> Mapping[str, FieldInfo]:
 
 def _source_of(
     problem: Any, model: type[BaseModel], table: Mapping[str, Any], environ: Mapping[str, str]
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """Name the ecosystem's variable that gave a value, and what an inner adapter knows of one."""
     if source := problem.get("ctx", {}).get("source"):
         return {"source": source}
@@ -274,9 +276,3 @@ def _source_of(
 def _documented(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
     field = model.model_fields.get(str(loc[0])) if len(loc) == 1 else None
     return f": {field.description}" if field is not None and field.description else ""
-
-
-def error_of(problem: Any) -> dict[str, CrucibleError]:
-    """Return the error of ours that pydantic carries in a problem, as `error`."""
-    error = problem.get("ctx", {}).get("error")
-    return {"error": error} if isinstance(error, CrucibleError) else {}

@@ -141,7 +141,7 @@ def read(
 
 def opened(settings: Settings) -> Kitchen:
     """Make the kitchen of a command; no message shows a secret that it knows, from now on."""
-    kitchen = Kitchen.from_settings(settings)
+    kitchen = Kitchen(settings=settings)
     conceal(kitchen.redacted)
     return kitchen
 

@@ -47,7 +47,7 @@ class Subject:
 
         @contextlib.contextmanager
         def opened() -> Iterator[Port]:
-            with Kitchen.from_settings(self.settings) as kitchen:
+            with Kitchen(settings=self.settings) as kitchen:
                 yield kitchen.port(self.port)
 
         def adapter(test: Any) -> Iterator[Port]:
