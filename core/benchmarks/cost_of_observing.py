@@ -33,7 +33,7 @@ from crucible_kitchen.dispatch import Call, Port
 from crucible_kitchen.observers.console import Console
 from crucible_kitchen.observers.jsonl import JsonLines
 from crucible_kitchen.observers.otel import OpenTelemetry
-from crucible_kitchen.telemetry import UNOBSERVED, Observer, Observers, Span
+from crucible_kitchen.events import UNOBSERVED, Observer, Observers, Span
 from crucible_kitchen.workflows import run_in
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader

@@ -982,7 +982,7 @@ def test_without_an_observer_no_clock_is_read(monkeypatch: pytest.MonkeyPatch) -
     def clock() -> float:
         raise AssertionError("somebody measures for nobody")
 
-    monkeypatch.setattr("crucible_kitchen.telemetry.time.perf_counter", clock)
+    monkeypatch.setattr("crucible_kitchen.events.spans.time.perf_counter", clock)
     assert store.exists("a") is False
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from crucible_kitchen import Event
+from crucible_kitchen.events import Observers
 from crucible_kitchen.observers.jsonl import JsonLines, Line, decode, encode, read
-from crucible_kitchen.telemetry import Observers
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -27,7 +27,7 @@ from crucible_kitchen import (
     Usage,
     hookimpl,
 )
-from crucible_kitchen.telemetry import UNOBSERVED, Observers, Span
+from crucible_kitchen.events import UNOBSERVED, Observers, Span
 
 
 def module(name: str, **members: Any) -> ModuleType:

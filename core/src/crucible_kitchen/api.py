@@ -26,6 +26,7 @@ from .errors import (
     check_positive,
     explain_os_errors,
 )
+from .events import Event, Observer
 from .frozen import Frozen
 from .hookspecs import PING_TIMEOUT, helper, hookimpl
 from .kitchen import Kitchen
@@ -44,7 +45,6 @@ from .ports import (
 from .resources import Resource, resource
 from .spelling import did_you_mean
 from .streams import Stream
-from .telemetry import Event, Observer
 from .texts import Keyword, Name, Template
 from .types import (
     AdamParams,

@@ -17,10 +17,10 @@ from pydantic import BaseModel
 
 from .dispatch import Binding, Port
 from .errors import BindError, told
+from .events import Observers
 from .hookspecs import PROJECT, AdapterSpec
 from .masking import Secrets
 from .options import AdapterOptions
-from .telemetry import Observers
 
 PortT = TypeVar("PortT", bound=Port)
 

@@ -13,12 +13,12 @@ from pydantic_core import PydanticCustomError
 from .binding import PortT, bind, label_of, options_class
 from .discovery import Catalog, catalog
 from .errors import BindError, ConfigurationError, CrucibleError
+from .events import Observers
 from .extent import unfit
 from .masking import Secrets, without
 from .mistakes import carried, cause_of, described, explained
 from .settings import Key, Settings, miswritten
 from .spelling import nearest
-from .telemetry import Observers
 from .validation import ModelT, validate
 
 PLAIN = (bool, int, float, list, tuple, datetime.date, datetime.time)

@@ -1,41 +1,47 @@
-"""How a call reaches an adapter: the base class of the six ports.
+"""The way of a call to an adapter: the base class of the six ports.
 
 Each port method in `ports.py` calls through its spec in `hookspecs.py`, so that a type checker
 holds the two together. From there a call goes to the adapter's callback, or, where a composing
-adapter left it out, through its `around` to `inner`. On the way out every exception but Ctrl-C
-becomes an `AdapterError` that says where it happened, whatever is not of the annotated type is one
-as well, and every stream becomes a `Stream`.
+adapter left it out, through its `around` to `inner`:
+
+    _run                the adapter's callback, or _pass_on
+      _pass_on          its `around`, or straight on to `inner`
+      _observed         within a span, if there are observers
+        _finish         call, check the result, translate the error
+
+On the way out every exception but Ctrl-C becomes an `AdapterError` that says where it happened, a
+value that is not of the annotated type is such an error as well, and a stream becomes a `Stream`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
 import numpy as np
 import pluggy
-from pydantic import GetCoreSchemaHandler, ValidationInfo
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import core_schema
 
-from .closing import CLOSE_TIMEOUT, ends_in_time
-from .errors import AdapterError, AdapterTimeout, CrucibleWarning, Unsupported, told
+from .closing import CLOSE_TIMEOUT, LeftOpen, ends_in_time, raise_first
+from .errors import AdapterError, Unsupported, told
+from .events import Observers, Span
+from .events.calls import CallSpans, Reporter
 from .hookspecs import AdapterSpec, CallbackTraits
 from .masking import Secrets, clean, visible
 from .options import AdapterOptions
+from .port_schema import port_schema
 from .printable import text_of
 from .streams import Stream
-from .telemetry import Observers, Span
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 
 class Call:
-    """What an `around` callback is given. `call()` passes the call on to `inner`.
+    """A call that an adapter wraps: the argument of its `around`. `call()` passes it on to `inner`.
 
     Attributes:
         name: the callback's name.
@@ -43,21 +49,15 @@ class Call:
     """
 
     # Not a frozen dataclass: those take longer to make than the rest of a wrapper's work.
-    __slots__ = ("_depth", "_inner", "_port", "_span", "arguments", "name")
+    __slots__ = ("_inner", "_outer", "_port", "_span", "arguments", "name")
 
     def __init__(
-        self,
-        port: Port,
-        inner: Port,
-        name: str,
-        arguments: Mapping[str, Any],
-        depth: int,
-        span: Span | None = None,
+        self, port: Port, inner: Port, name: str, arguments: Mapping[str, Any], outer: Call | None
     ) -> None:
         self._port = port
         self._inner = inner
-        self._depth = depth
-        self._span = span
+        self._outer = outer
+        self._span: Span | None = None
         self.name = name
         self.arguments = arguments
 
@@ -71,31 +71,31 @@ class Call:
 
     @property
     def repeatable(self) -> bool:
-        """Whether the contract allows to run the call again, whatever its first run did."""
+        """Whether the contract allows the call to be repeated, whatever its first attempt did."""
         return self._port.traits(self.name).repeatable(self.arguments)
 
     def repeatable_after(self, error: AdapterError) -> bool:
-        """Say whether the contract allows to run the call again after it failed like this.
+        """Say whether the contract allows the call to be repeated after it failed like this.
 
-        It does for a repeatable call, and for one of which the adapter says that it changed
-        nothing, unless an argument can be read only once: an iterator, or an open file, of which
-        nobody knows how much the first run took.
+        True for repeatable calls, and for calls that the adapter reports as having had no effect,
+        unless an argument can be read only once: an iterator, or an open file, since the first
+        attempt may have read part of it.
         """
         if self.repeatable:
             return True
-        # A NamedTemporaryFile can be read, and is no Iterator.
+        # A NamedTemporaryFile can be read, and is not an Iterator.
         once = any(isinstance(v, Iterator) or hasattr(v, "read") for v in self.arguments.values())
         return error.no_effect and not once
 
     def __call__(self) -> Any:
-        return self._inner._run(self.name, self.arguments, self._depth, self._span)
+        return self._inner._run(self.name, self.arguments, self)
 
     def on(self, other: Port, **arguments: Any) -> Any:
         """Run the same call on another adapter of the same port.
 
         Args:
             other: that adapter, or `inner` once more.
-            arguments: replace those of the call that have these names.
+            arguments: replace the call's arguments of these names.
 
         Raises:
             TypeError: the callback has no argument of such a name.
@@ -105,7 +105,12 @@ class Call:
                 f"{self.name} takes no {', '.join(map(repr, sorted(unknown)))}; "
                 f"it takes {', '.join(self.arguments)}"
             )
-        return other._run(self.name, {**self.arguments, **arguments}, self._depth, self._span)
+        return other._run(self.name, {**self.arguments, **arguments}, self)
+
+    @property
+    def depth(self) -> int:
+        """How many other wrappers the call came through."""
+        return 0 if self._outer is None else self._outer.depth + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ class Binding:
             defaults at which leaving them out changes nothing.
         inner: the adapter that serves what this one does not implement; of several, the first.
         children: every adapter that was bound for an option of this one.
-        observers: told of each call.
+        observers: notified of each call.
         secrets: those that no message may show.
     """
 
@@ -145,16 +150,21 @@ class Port:
     """The class of its mandatory callbacks."""
     optional: ClassVar[type]
     """The class of its optional callbacks."""
+    reporter: ClassVar[Reporter | None] = None
+    """What observers learn of its calls, besides which adapter was called."""
 
     def __init__(self, binding: Binding) -> None:
         self._binding = binding
         self._hooks = binding.hooks
         self._opts = binding.opts
         self._implemented = binding.implemented
-        self._observers = binding.observers
+        # That very list, not a copy: asking it is all that a call costs while nobody observes.
         self._listening = binding.observers.listening
+        self._spans = CallSpans(
+            binding.observers, self.name, binding.label, binding.opts, self.reporter
+        )
         self._traits = {name: self.traits(name) for name in self.callbacks()}
-        offered = set(binding.implemented) - {"around"}  # nobody can call that one
+        offered = set(binding.implemented) - {"around"}  # not callable from outside
         self._supported: frozenset[str] = frozenset(
             offered | binding.inner._supported if binding.inner else offered
         )
@@ -229,9 +239,9 @@ class Port:
         option; see `AdapterSpec.clean`.
 
         Args:
-            prefix: what labels and paths start with where nobody works now; empty, anywhere, and
-                only what certainly has no writer any more.
-            keep: references that are needed still.
+            prefix: what labels and paths start with where no process works now; empty, anywhere,
+                and only what certainly has no writer any more.
+            keep: references that are still needed.
             dry_run: remove nothing.
 
         Returns:
@@ -248,10 +258,31 @@ class Port:
         """Close the adapter, then every adapter that was bound for its options.
 
         Raises:
-            AdapterError: one of them failed, the others are closed all the same.
-            AdapterTimeout: one of them took longer than `CLOSE_TIMEOUT`, 30 s, and was left.
+            AdapterError: one of them failed; the others are closed all the same.
+            AdapterTimeout: one of them took longer than `CLOSE_TIMEOUT`, 30 s, and was left open.
         """
-        raise_first(close_all([self], CLOSE_TIMEOUT))
+        raise_first(self.close_within(CLOSE_TIMEOUT))
+
+    def close_within(self, timeout: float) -> list[BaseException]:
+        """Do as `close`, and return what failed instead of raising it.
+
+        Args:
+            timeout: seconds that each adapter is given.
+
+        Returns:
+            `AdapterError`s, `LeftOpen` for each adapter that took too long, KeyboardInterrupt.
+        """
+        failures: list[BaseException] = []
+        if "close" in self._implemented:
+            try:
+                if not ends_in_time(functools.partial(self._run, "close", {}), timeout):
+                    late = LeftOpen(f"did not end within {timeout:g} s, so it was left as it is")
+                    failures.append(self._explain(late, "close"))
+            except (AdapterError, KeyboardInterrupt) as error:
+                failures.append(error)
+        for child in self._binding.children:
+            failures += child.close_within(timeout)
+        return failures
 
     # --- calls ---
 
@@ -270,47 +301,62 @@ class Port:
         """Run a callback that returns a stream."""
         return cast("Stream[T]", self._run(spec.__name__, kwargs))
 
-    def _run(
-        self,
-        callback: str,
-        arguments: Mapping[str, Any],
-        depth: int = 0,
-        outer: Span | None = None,
-    ) -> Any:
+    def _run(self, callback: str, arguments: Mapping[str, Any], outer: Call | None = None) -> Any:
+        """Run a callback, here or in `inner`.
+
+        Args:
+            callback: its name.
+            arguments: its arguments by name, without `opts`.
+            outer: the call of the wrapper that passes this one on.
+        """
         left_out = self._implemented.get(callback)
-        span: Span | None = None
         if left_out is None:
-            inner = self._binding.inner
-            if inner is None or not inner.supports(callback):
-                raise self._explain(Unsupported(f"does not implement {callback}"), callback)
-            if "around" not in self._implemented:
-                return inner._run(callback, arguments, depth, outer)
-            if self._listening:
-                span = self._start("adapter.around", callback, outer, {"depth": depth})
-            call = Call(self, inner, callback, arguments, depth + 1, span)
-            invoke = functools.partial(self._hooks.around, opts=self._opts, call=call)
-        else:
-            for name, default in left_out.items():
-                if not _same(arguments[name], default):
-                    raise self._explain(Unsupported(f"takes no {name!r}"), callback)
-            if self._listening:
-                asked = _unless_it_fails(self._asked, callback, arguments)
-                span = self._start("adapter.call", callback, outer, asked)
-            invoke = functools.partial(getattr(self._hooks, callback), opts=self._opts, **arguments)
-        if span is None:
-            return self._finish(callback, arguments, invoke, None)
+            return self._pass_on(callback, arguments, outer)
+        for name, default in left_out.items():
+            if not _is_default(arguments[name], default):
+                raise self._explain(Unsupported(f"takes no {name!r}"), callback)
+        invoke = functools.partial(getattr(self._hooks, callback), opts=self._opts, **arguments)
+        if not self._listening:
+            return self._finish(callback, arguments, invoke)
+        span = self._spans.call(callback, arguments, None if outer is None else outer._span)
         return self._observed(span, callback, arguments, invoke)
+
+    def _pass_on(self, callback: str, arguments: Mapping[str, Any], outer: Call | None) -> Any:
+        inner = self._binding.inner
+        if inner is None or not inner.supports(callback):
+            raise self._explain(Unsupported(f"does not implement {callback}"), callback)
+        if "around" not in self._implemented:
+            return inner._run(callback, arguments, outer)
+        call = Call(self, inner, callback, arguments, outer)
+        invoke = functools.partial(self._hooks.around, opts=self._opts, call=call)
+        if not self._listening:
+            return self._finish(callback, arguments, invoke)
+        call._span = span = self._spans.around(
+            callback, call.depth, None if outer is None else outer._span
+        )
+        return self._observed(span, callback, arguments, invoke)
+
+    def _observed(
+        self, span: Span, callback: str, arguments: Mapping[str, Any], invoke: Callable[[], Any]
+    ) -> Any:
+        with span.current():
+            result = self._finish(callback, arguments, invoke, span)
+        if not isinstance(result, Stream):  # a stream's span ends with it
+            self._spans.end(span, callback, result)
+        return result
 
     def _finish(
         self,
         callback: str,
         arguments: Mapping[str, Any],
         invoke: Callable[[], Any],
-        span: Span | None,
+        span: Span | None = None,
     ) -> Any:
         traits = self._traits[callback]
         try:
             result = invoke()
+            if traits.errors and isinstance(result, list):  # where it was served: wrappers see them
+                result = [self._if_error(item, callback) for item in result]
             traits.result(result)
             if traits.count is not None and len(result) != (count := traits.count(arguments)):
                 raise AdapterError(f"must return {count} results, not {len(result)}")
@@ -322,37 +368,11 @@ class Port:
             translate = functools.partial(self._translate, callback=callback)
             if span is None:
                 return Stream(result, translate, check=traits.item)
-            return Stream(result, translate, span.end, self._seen(span), traits.item)
+            observe = self._spans.item_observer(span)
+            return Stream(result, translate, span.end, observe, traits.item)
         return result
 
-    def _start(
-        self, event: str, callback: str, outer: Span | None, more: Mapping[str, Any]
-    ) -> Span:
-        about = {"port": self.name, "adapter": self.adapter, "callback": callback, **more}
-        # The wrapper that passed the call on is known even where it does so in another thread.
-        parent = outer.number if outer is not None else self._observers.current()
-        return Span(self._observers, event, about, parent)
-
-    def _observed(
-        self, span: Span, callback: str, arguments: Mapping[str, Any], invoke: Callable[[], Any]
-    ) -> Any:
-        with span.current():
-            result = self._finish(callback, arguments, invoke, span)
-        if not isinstance(result, Stream):  # a stream tells when it ends
-            span.end(**_unless_it_fails(self._answered, callback, result))
-        return result
-
-    def _asked(self, callback: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what observers are told of the arguments: numbers and names, no data."""
-        return {}
-
-    def _answered(self, callback: str, result: Any) -> Mapping[str, Any]:
-        """Return what observers are told of the result: numbers and names, no data."""
-        return {}
-
-    def _seen(self, span: Span) -> Callable[[Any], None] | None:
-        """Return what notes in the span what observers are told of each item of a stream."""
-        return None
+    # --- errors ---
 
     def _fail(self, error: BaseException, callback: str) -> NoReturn:
         """Raise what a caller is to see of an error."""
@@ -360,9 +380,13 @@ class Port:
             raise translated  # with the cause that it has
         raise translated from translated.__cause__
 
+    def _if_error(self, item: Any, callback: str) -> Any:
+        """Translate an item of a result if it is an error; return any other as it is."""
+        return self._translate(item, callback) if isinstance(item, BaseException) else item
+
     def _translate(self, error: BaseException, callback: str) -> AdapterError:
-        """Explain an error, even one that fails when it is looked at; that one is no cause, then,
-        since what it holds cannot be masked.
+        """Explain an error, even one that fails when it is looked at; that one is not the cause,
+        then, since what it holds cannot be masked.
         """
         try:
             if isinstance(error, AdapterError):  # perhaps of a class that does not fill it in
@@ -376,7 +400,7 @@ class Port:
             return self._explain(AdapterError(told(error)), callback)
 
     def _explain(self, error: BaseException, callback: str) -> AdapterError:
-        """Say where an error happened; make it an `AdapterError` if it is none."""
+        """Say where an error happened; wrap it in an `AdapterError` if it is not one."""
         if not isinstance(error, AdapterError):
             foreign, error = error, AdapterError(told(error))
             error.__cause__ = foreign
@@ -386,9 +410,11 @@ class Port:
             error.args = (error.reason,)
         return error
 
+    # --- the contract ---
+
     @classmethod
     def traits(cls, callback: str) -> CallbackTraits:
-        """Return what the contract says about a callback beside its signature."""
+        """Return what the contract says about a callback besides its signature."""
         return cls.callbacks()[callback].crucible_traits  # type: ignore[attr-defined, no-any-return]
 
     @classmethod
@@ -413,84 +439,14 @@ class Port:
     def __get_pydantic_core_schema__(
         cls, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        def build(value: Any, info: ValidationInfo) -> Port:
-            if isinstance(value, cls):
-                return value
-            bind = (info.context or {}).get("bind")
-            if bind is None:
-                raise PydanticCustomError(
-                    "no_kitchen",
-                    "an adapter is bound by a Kitchen; here, pass a port that is bound already",
-                )
-            return cast(Port, bind(cls, value))
-
-        return core_schema.with_info_plain_validator_function(
-            build,
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda port: port.describe()
-            ),
-        )
+        return port_schema(cls, cls.describe)
 
     def describe(self) -> dict[str, Any]:
         """Return the adapter and its options as plain data, secrets masked."""
         return {"use": self.adapter, **visible(self._opts)}
 
 
-class LeftOpen(AdapterTimeout):
-    """An adapter did not close in time, so it was left as it is."""
-
-
-def close_all(ports: Iterable[Port], timeout: float) -> list[BaseException]:
-    """Close every port, whatever happens while closing another.
-
-    Args:
-        ports: the ports, in this order; those bound for the options of one come after it.
-        timeout: seconds that each is given.
-
-    Returns:
-        What failed: `AdapterError`s, `LeftOpen` for each that took too long, KeyboardInterrupt.
-    """
-    failures: list[BaseException] = []
-    for port in ports:
-        if "close" in port._implemented:
-            try:
-                if not ends_in_time(functools.partial(port._run, "close", {}), timeout):
-                    late = LeftOpen(f"did not end within {timeout:g} s, so it was left as it is")
-                    failures.append(port._explain(late, "close"))
-            except (AdapterError, KeyboardInterrupt) as error:
-                failures.append(error)
-        failures += close_all(port._binding.children, timeout)
-    return failures
-
-
-def raise_first(failures: Sequence[BaseException]) -> None:
-    """Raise the first failure, or Ctrl-C if it came; warn of the others."""
-    if not failures:
-        return
-    first = next((f for f in failures if isinstance(f, KeyboardInterrupt)), failures[0])
-    for failure in failures:
-        if failure is not first:
-            warn_of(failure)
-    raise first
-
-
-def warn_of(failure: BaseException) -> None:
-    """Tell of a failure that is not raised, since another one is."""
-    with contextlib.suppress(CrucibleWarning):  # where warnings are errors, that other one counts
-        warnings.warn(told(failure).partition(": ")[2], CrucibleWarning, stacklevel=3)
-
-
-def _unless_it_fails(tell: Callable[..., Mapping[str, Any]], *about: Any) -> Mapping[str, Any]:
-    """Return what observers are told; nothing where a value is not what the contract says."""
-    try:
-        return tell(*about)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        return {}
-
-
-def _same(value: Any, default: Any) -> bool:
+def _is_default(value: Any, default: Any) -> bool:
     """Say whether a value is its default. An array never is: its `==` has no single truth value."""
     if value is default:
         return True

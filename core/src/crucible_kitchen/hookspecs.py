@@ -101,6 +101,7 @@ class CallbackTraits:
         result: checks what it returns.
         item: checks each item of a stream.
         count: how many items it must return, given the arguments; None is any number.
+        errors: whether items of the result may be errors, each of which the port explains.
     """
 
     repeatable: Callable[[Mapping[str, Any]], bool]
@@ -108,6 +109,7 @@ class CallbackTraits:
     result: Check
     item: Callable[[Any], None]
     count: Callable[[Mapping[str, Any]], int] | None
+    errors: bool
 
 
 def _callback(
@@ -115,6 +117,7 @@ def _callback(
     repeatable: bool | Callable[[Mapping[str, Any]], bool] = False,
     stream: bool = False,
     count: Callable[[Mapping[str, Any]], int] | None = None,
+    errors: bool = False,
     deprecated: str | None = None,
 ) -> Callable[[F], F]:
     """Declare a callback. The first implementation's result is the result (there is one).
@@ -127,7 +130,7 @@ def _callback(
     def declare(function: F) -> F:
         result = returned(function)
         item = partial(check_of(items_of(result) if stream else Any), verb="yield")
-        traits = CallbackTraits(decide, stream, check_of(result), item, count)
+        traits = CallbackTraits(decide, stream, check_of(result), item, count, errors)
         function.crucible_traits = traits  # type: ignore[attr-defined]
         return _hookspec(firstresult=True, warn_on_impl=warning)(function)
 
@@ -625,6 +628,7 @@ class CompleterSpec(Protocol[OptsT]):
     @_callback(
         repeatable=True,
         count=lambda arguments: len(arguments["prompts"]) * arguments["params"].n,
+        errors=True,
     )
     def complete_batch(
         self, opts: OptsT, prompts: Sequence[Prompt], params: SamplingParams

@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from .binding import PortT, ports_in
-from .closing import CLOSE_TIMEOUT
+from .closing import CLOSE_TIMEOUT, LeftOpen, raise_first, warn_of
 from .configurator import Configurator
 from .discovery import KNOWN_ADAPTERS, KNOWN_WRAPPERS, by_preference
-from .dispatch import LeftOpen, Port, close_all, raise_first, warn_of
+from .dispatch import Port
 from .errors import AdapterError, ConfigurationError, PortNotConfigured
+from .events import Observer, Observers
 from .masking import Secrets, without
 from .ports import (
     PORTS,
@@ -28,7 +29,6 @@ from .ports import (
 )
 from .settings import Key, Settings, gather, in_code
 from .spelling import shortened
-from .telemetry import Observer, Observers
 from .validation import ModelT
 
 if TYPE_CHECKING:
@@ -332,7 +332,7 @@ class Kitchen:
             ports = [*self._extra, *self._ports.values()]
             self._ports, self._extra = {}, []
         try:
-            failures = close_all(ports, timeout)
+            failures = [f for port in ports for f in port.close_within(timeout)]
         finally:
             for trace in self._traces:
                 self.observers.guarded(trace, "close", trace.close)

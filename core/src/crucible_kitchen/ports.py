@@ -8,15 +8,14 @@ raises `Unsupported`; ask `supports` before. Every failure is an `AdapterError`.
 from __future__ import annotations
 
 import builtins
-import functools
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from .dispatch import Port
 from .errors import AdapterError, InvalidInput
+from .events import completions
 from .hookspecs import (
     BlobStoreOptionalSpec,
     BlobStoreSpec,
@@ -32,7 +31,6 @@ from .hookspecs import (
     TrainingClientSpec,
 )
 from .streams import Stream
-from .telemetry import Span
 from .types import (
     AdamParams,
     Completion,
@@ -338,6 +336,7 @@ class Completer(Port):
     name = "completer"
     spec = CompleterSpec
     optional = CompleterOptionalSpec
+    reporter = completions
 
     def complete(self, prompt: Prompt, params: SamplingParams) -> Completion:
         if params.n != 1:
@@ -352,29 +351,6 @@ class Completer(Port):
     ) -> list[Completion | AdapterError]:
         return self._call(CompleterSpec.complete_batch, prompts=prompts, params=params)
 
-    def _finish(
-        self,
-        callback: str,
-        arguments: Mapping[str, Any],
-        invoke: Callable[[], Any],
-        span: Span | None,
-    ) -> Any:
-        if callback == "complete_batch":
-            invoke = functools.partial(self._explain_each, invoke)
-        return super()._finish(callback, arguments, invoke, span)
-
-    def _explain_each(self, invoke: Callable[[], Any]) -> Any:
-        """Explain the errors inside a batch, where it was served: a wrapper sees them as such."""
-        results = invoke()
-        if not isinstance(results, list):
-            return results
-        return [
-            self._translate(result, "complete_batch")
-            if isinstance(result, BaseException)
-            else result
-            for result in results
-        ]
-
     def stream_complete(self, prompt: Prompt, params: SamplingParams) -> Stream[CompletionChunk]:
         if params.n != 1:
             raise self._explain(
@@ -387,63 +363,6 @@ class Completer(Port):
         self, sequences: Sequence[Prompt], model: str | None = None
     ) -> builtins.list[FloatArray]:
         return self._call(CompleterOptionalSpec.score, sequences=sequences, model=model)
-
-    # What observers are told. An argument may be anything here: the adapter has not seen it yet.
-
-    def _asked(self, callback: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        params = arguments.get("params")
-        if not isinstance(params, SamplingParams):
-            return {}
-        prompts = arguments.get("prompts", [arguments.get("prompt")])
-        asked: dict[str, Any] = {
-            "model": params.model or _text(getattr(self._opts, "model", None)),
-            **{name: getattr(params, name) for name in _TOLD},
-        }
-        if isinstance(prompts, list | tuple) and prompts:
-            asked |= {"prompts": len(prompts), "prompt_kind": _kind(prompts[0])}
-        return asked | ({"stream": True} if callback == "stream_complete" else {})
-
-    def _answered(self, callback: str, result: Any) -> Mapping[str, Any]:
-        results = result if isinstance(result, list) else [result]
-        completions = [each for each in results if isinstance(each, Completion)]
-        if not completions:
-            return {"failed": len(results)} if callback == "complete_batch" else {}
-        answered: dict[str, Any] = {
-            "finish_reasons": dict(Counter(str(each.finish_reason) for each in completions))
-        }
-        usages = [each.usage for each in completions if each.usage is not None]
-        if usages:
-            answered["prompt_tokens"] = sum(usage.prompt_tokens for usage in usages)
-            answered["completion_tokens"] = sum(usage.completion_tokens for usage in usages)
-        if callback == "complete_batch":
-            answered["failed"] = len(results) - len(completions)
-        return answered
-
-    def _seen(self, span: Span) -> Callable[[CompletionChunk], None]:
-        tokens = 0
-
-        def seen(chunk: CompletionChunk) -> None:
-            nonlocal tokens
-            if chunk.tokens is not None:
-                tokens += len(chunk.tokens)
-                span.set(completion_tokens=tokens)
-            if chunk.finish_reason is not None:
-                span.set(finish_reasons={str(chunk.finish_reason): 1})
-
-        return seen
-
-
-_TOLD = ("max_tokens", "temperature", "top_p", "top_k", "seed", "n")
-"""The fields of `SamplingParams` that observers are told; `stop` is text of the user's."""
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _kind(prompt: Any) -> str:
-    messages = isinstance(prompt, list | tuple) and prompt and isinstance(prompt[0], Mapping)
-    return "messages" if messages else "tokens"
 
 
 PORTS: Mapping[str, type[Port]] = {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
-    from ..telemetry import Event
+    from ..events import Event
 
 HANGUP: int | None = getattr(signal, "SIGHUP", None)  # not on Windows
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([] if HANGUP is None else [HANGUP])]

@@ -14,10 +14,10 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from ..events import Event
 from ..kitchen import Kitchen
 from ..masking import MASK, says_secret, shown
 from ..printable import text_of
-from ..telemetry import Event
 from .console import Text, console, table
 from .interruption import signals
 

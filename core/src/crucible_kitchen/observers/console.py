@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console as Terminal
 from rich.text import Text
 
+from ..events import Event
 from ..printable import printable
-from ..telemetry import Event
 from .durations import duration
 
 WIDTH = 48

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from ..events import Event
 from ..files import open_named, refuse_pipe
 from ..paths import check_writable
-from ..telemetry import Event
 
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
 

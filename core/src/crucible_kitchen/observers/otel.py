@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
 from ..errors import ConfigurationError
-from ..telemetry import Event
+from ..events import Event
 from ..version import __version__
 
 SECONDS = [10.0**power * factor for power in range(-5, 4) for factor in (1, 3)]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import NotFound
-from ..telemetry import Event
+from ..events import Event
 from .jsonl import LATEST, Line
 
 WAITING = ("training_client", "await_")

@@ -24,10 +24,10 @@ from typing import Any, TypeAlias
 
 from ..discovery import WORKFLOWS, catalog
 from ..errors import AdapterLoadError, AdapterNotFound, ConfigurationError, told
+from ..events import Observer
 from ..kitchen import Kitchen
 from ..settings import Key, Settings, in_code
 from ..spelling import nearest
-from ..telemetry import Observer
 from .config import WorkflowConfig
 
 Workflow: TypeAlias = Callable[[Kitchen, Any], Any]

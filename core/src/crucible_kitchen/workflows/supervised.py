@@ -16,8 +16,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ..errors import AdapterError, ConfigurationError, CrucibleError, SessionFailed
+from ..events import Span
 from ..kitchen import Kitchen
-from ..telemetry import Span
 from ..texts import Keyword, Name, Template
 from ..types import (
     AdamParams,

@@ -1,0 +1,83 @@
+"""Events: what a kitchen reports to its observers about adapter calls and workflows.
+
+| event | attributes |
+| --- | --- |
+| `adapter.call` | port, adapter and callback, of the adapter that served the call |
+| `adapter.around` | the same of each wrapper that the call went through, and depth |
+| `workflow.run` | workflow: around everything that a workflow does |
+| `workflow.start`, `workflow.stop`, `workflow.exception` | workflow, run_id, ... |
+| `workflow.waiting` | run_id, holder, seconds: another process may be working on the run |
+| `workflow.interrupted` | workflow, run_id, step: it saves after that step, and ends |
+| `workflow.finishing` | workflow, run_id: the record is about to say that the run is done |
+| `workflow.restart` | workflow, run_id, step, restart, callback, error |
+| `dataset.load` | dataset, split, rows |
+| `dataset.render` | purpose, dataset, split, and counts of rows and sequences |
+| `training.step`, `training.eval` | run_id, step, total, metrics |
+| `training.checkpoint` | run_id, step |
+| `training.epoch` | run_id, epoch |
+
+Events that take time are spans: their event comes at the end, with `duration_s`, in seconds, and
+`error`, the type of the error that ended the span, or None. Spans nest: each event names its
+parent, the span within which it happened.
+
+The `adapter.call` of a completer has more. From the request: model, max_tokens, temperature, top_p,
+top_k, seed, n, stream, prompts (how many) and prompt_kind (`messages` or `tokens`). From the
+result: prompt_tokens, completion_tokens, finish_reasons (how many of each) and, for a batch,
+failed. For a stream they cover what was read of it.
+
+Events hold numbers, names and error types, never a row of data and never a secret.
+
+| module | what is in it |
+| --- | --- |
+| `event` | an event, an observer |
+| `kinds` | a class for each kind that workflows emit |
+| `spans` | spans, and the observers of one kitchen |
+| `calls` | the spans of adapter calls |
+| `completions` | what the events of completions say |
+"""
+
+from .event import Event, Observer, Tracer
+from .kinds import (
+    DatasetLoad,
+    DatasetRender,
+    TrainingCheckpoint,
+    TrainingEpoch,
+    TrainingEval,
+    TrainingStep,
+    TypedEvent,
+    WorkflowException,
+    WorkflowFinishing,
+    WorkflowInterrupted,
+    WorkflowRestart,
+    WorkflowRun,
+    WorkflowStart,
+    WorkflowStop,
+    WorkflowWaiting,
+    typed,
+)
+from .spans import UNOBSERVED, Observers, Span
+
+__all__ = [
+    "UNOBSERVED",
+    "DatasetLoad",
+    "DatasetRender",
+    "Event",
+    "Observer",
+    "Observers",
+    "Span",
+    "Tracer",
+    "TrainingCheckpoint",
+    "TrainingEpoch",
+    "TrainingEval",
+    "TrainingStep",
+    "TypedEvent",
+    "WorkflowException",
+    "WorkflowFinishing",
+    "WorkflowInterrupted",
+    "WorkflowRestart",
+    "WorkflowRun",
+    "WorkflowStart",
+    "WorkflowStop",
+    "WorkflowWaiting",
+    "typed",
+]
