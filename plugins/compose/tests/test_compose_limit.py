@@ -269,7 +269,7 @@ def test_a_limit_that_limits_nothing_is_a_mistake(bind: Bind) -> None:
 
 
 def test_ctrl_c_while_waiting_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    slots = turns.Slots(1)
+    slots = turns.FairSemaphore(1)
     owner = slots.acquire()
     interrupted = threading.Event()
 
@@ -302,7 +302,7 @@ def test_ctrl_c_while_waiting_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_later_thread_does_not_inherit_the_slot_of_a_thread_that_has_ended() -> None:
-    slots = turns.Slots(1)
+    slots = turns.FairSemaphore(1)
     owners: list[object] = []
     ended = threading.Thread(target=lambda: owners.append(slots.acquire()))
     ended.start()

@@ -289,7 +289,7 @@ def test_a_callback_that_it_does_not_know_is_refused_not_guessed() -> None:
     with bound("metrics_store", kitchen_noop.metrics_store, latency_scale=0) as store:
         opts = tee.metrics_store.Options(inner=[store])
         call = Call(store, store, "merge", {}, 0)
-        with pytest.raises(AdapterError, match="does not know where merge goes"):
+        with pytest.raises(AdapterError, match="does not know whether merge goes to one store"):
             tee.metrics_store.around(opts, call)
 
 

@@ -1,34 +1,34 @@
-"""The items of a `complete_batch` that failed, asked again one by one or together.
+"""The items of a `complete_batch` that failed, asked for again.
 
 A batch returns an error in the place of a completion, so that one bad item does not lose the rest.
-Result k was to be sampled with `seed + k`, and is when it is asked again.
+Result k is sampled with `seed + k`, also when it is asked for again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from crucible_kitchen import AdapterError, Call, Completer, SamplingParams
 
-Results = list[Any]
-"""Completions, and errors in the places of others."""
+Results: TypeAlias = list[Any]
+"""Completions, and an error in the place of each that failed."""
 
 
 def places(results: Results, wanted: Callable[[AdapterError], bool]) -> list[int]:
-    """Return the places of the errors that are wanted."""
+    """Return the indices of the errors for which `wanted` is true."""
     return [k for k, r in enumerate(results) if isinstance(r, AdapterError) and wanted(r)]
 
 
 def ask_again(call: Call, completer: Completer, results: Results, failed: Sequence[int]) -> Results:
-    """Return the results with those of the failed places asked for again.
+    """Return the results with the failed ones replaced by new answers.
 
     Args:
-        call: the call that gave the results.
-        completer: whom to ask.
-        results: they stay as they are.
-        failed: their places, in order.
+        call: the call that returned the results.
+        completer: where to ask again.
+        results: not changed.
+        failed: the indices of the failed results, ascending.
     """
     prompts, params = call.arguments["prompts"], call.arguments["params"]
     renewed = list(results)
@@ -40,7 +40,7 @@ def ask_again(call: Call, completer: Completer, results: Results, failed: Sequen
                 prompts=[prompts[k // params.n] for k in run],
                 params=replace(params, n=1, seed=seed),
             )
-        except AdapterError as error:  # of these items alone, the others have their results
+        except AdapterError as error:  # concerns these items alone
             answers = [error] * len(run)
         for k, answer in zip(run, answers, strict=True):
             renewed[k] = answer
@@ -48,7 +48,7 @@ def ask_again(call: Call, completer: Completer, results: Results, failed: Sequen
 
 
 def _runs(failed: Sequence[int], params: SamplingParams) -> Iterator[Sequence[int]]:
-    """Cut places into those that one call can ask for: neighbours, if there is a seed."""
+    """Split indices into groups that one call can ask for: consecutive ones, if there is a seed."""
     if params.seed is None:
         yield failed
         return

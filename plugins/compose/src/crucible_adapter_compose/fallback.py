@@ -26,10 +26,10 @@ from pydantic import Field
 from .batches import ask_again, places
 from .wrapper import PortT, Wrapper
 
-AWAY = (Unavailable, AdapterTimeout, RateLimited)
-"""The errors that say nothing about the call, only that this backend does not serve it now."""
+UNREACHABLE = (Unavailable, AdapterTimeout, RateLimited)
+"""Errors that do not answer the call: they only say that this backend does not serve it now."""
 
-ASKS: Mapping[str, frozenset[str]] = {
+READ_CALLBACKS: Mapping[str, frozenset[str]] = {
     "dataset_store": frozenset({"load_dataset"}),
     "blob_store": frozenset({"read", "stream", "exists", "list", "read_range"}),
     "hub_client": frozenset({"download", "snapshot", "list_files"}),
@@ -46,39 +46,49 @@ class FallbackOptions(AdapterOptions, Generic[PortT]):
 class Fallback(Wrapper):
     """Ask the next adapter where one cannot be reached.
 
-    That is where it is `Unavailable`, does not answer in time, or limits the rate; whatever else it
-    answers, "not found" too, is the answer. But that another store has no such blob is none while
-    the first is away: who believed it would begin a run anew that has checkpoints. What changes
-    something (`write`, `delete`, `upload`) goes to the first adapter alone, for the others would
-    keep what it does not know of: `tee` writes to several. A data set stays with the adapter that
-    loaded it. Of a batch of completions only those that failed are asked for elsewhere. What the
-    whole supports is what the first does.
+    A call is in one of three states; `FallbackCall` holds them.
+
+        asking the first --- unreachable ---> asking another --- unreachable, ---> none left:
+              |                                     |          or no such blob     Unavailable
+              | anything else                       | anything else
+              v                                     v
+            answer                                answer
+
+    "Unreachable" is `Unavailable`, `AdapterTimeout` and `RateLimited`. Anything else the first
+    adapter answers, including `NotFound`, is the answer. That another store does not have a blob
+    is not an answer while the first cannot be reached: a caller that believed it would start a run
+    again that has checkpoints.
+
+    Callbacks that change something (`write`, `delete`, `upload`) go to the first adapter alone,
+    because the others would keep what it does not know of; `tee` writes to several. A data set
+    stays with the adapter that loaded it (`ForeignDataset`). Of a batch of completions only those
+    that failed are asked for elsewhere. The whole supports what the first adapter supports.
     """
 
     @hookimpl
     def around(self, opts: FallbackOptions[Any], call: Call) -> Any:
         handle = call.arguments.get("handle")
-        if isinstance(handle, Elsewhere) and handle.fallback is opts:
+        if isinstance(handle, ForeignDataset) and handle.fallback is opts:
             return handle.run(opts, call)
-        if call.name not in ASKS[call.port] and call.name != "ping":
+        if call.name not in READ_CALLBACKS[call.port] and call.name != "ping":
             return call()
-        asked = _Asked(call, opts.inner)
-        result = asked.next()
+        fallback_call = FallbackCall(call, opts.inner)
+        result = fallback_call.ask_next()
         if isinstance(result, Stream):
-            return FallbackStream(asked, result)
+            return FallbackStream(fallback_call, result)
         if call.name == "complete_batch":
-            return asked.for_failed_items(result)
-        if call.port == "dataset_store" and call.name != "ping" and asked.index > 0:
-            return Elsewhere(opts, asked.index, result)
+            return fallback_call.ask_for_failed_items(result)
+        if call.port == "dataset_store" and call.name != "ping" and fallback_call.index > 0:
+            return ForeignDataset(opts, fallback_call.index, result)
         return result
 
 
-class _Asked:
-    """The adapters that were asked so far, for one call.
+class FallbackCall:
+    """One call, and the adapters that have been asked for it so far.
 
     Args:
         call: the call.
-        adapters: all of them, in order.
+        adapters: all adapters, in order.
     """
 
     def __init__(self, call: Call, adapters: Sequence[Any]) -> None:
@@ -88,18 +98,18 @@ class _Asked:
         self._last: AdapterError | None = None
         self.index = -1
 
-    def next(self, error: AdapterError | None = None) -> Any:
-        """Ask the next adapter, and those behind it while none can be reached.
+    def ask_next(self, error: AdapterError | None = None) -> Any:
+        """Ask the next adapter, and the ones after it until one can be reached.
 
         Args:
-            error: what the one that was asked last failed with after all.
+            error: what the adapter that was asked last failed with, after it returned a stream.
         """
         while True:
             if error is not None:
                 self._failures.append(f"{self._adapters[self.index].adapter}: {error.reason}")
                 self._last = error
             if not self._step():
-                raise self._nobody()
+                raise self._none_left()
             call = self._call
             try:
                 result = call.on(self._adapters[self.index])
@@ -107,30 +117,30 @@ class _Asked:
                     raise NotFound("does not exist there")
                 return result
             except AdapterError as failure:
-                if not self.says_nothing(failure):
+                if self.is_answer(failure):
                     raise
                 error = failure
 
-    def says_nothing(self, error: AdapterError) -> bool:
-        """Say whether what was asked last is no answer, so that the next adapter is asked."""
+    def is_answer(self, error: AdapterError) -> bool:
+        """Say whether an error of the current adapter answers the call; if not, ask the next."""
         absent = isinstance(error, NotFound) and self._call.port == "blob_store"
-        return _is_away(error) or (absent and self.index > 0)
+        return not (_is_unreachable(error) or (absent and self.index > 0))
 
-    def for_failed_items(self, results: list[Any]) -> list[Any]:
+    def ask_for_failed_items(self, results: list[Any]) -> list[Any]:
         """Return the results of a batch, with those that failed asked for elsewhere."""
-        while (failed := places(results, _is_away)) and self._step():
+        while (failed := places(results, _is_unreachable)) and self._step():
             results = ask_again(self._call, self._adapters[self.index], results, failed)
         return results
 
     def _step(self) -> bool:
-        """Go to the next adapter that has the callback. The first is asked whether or not."""
+        """Go to the next adapter that has the callback. The first is asked in any case."""
         for index in range(self.index + 1, len(self._adapters)):
             if index == 0 or self._adapters[index].supports(self._call.name):
                 self.index = index
                 return True
         return False
 
-    def _nobody(self) -> AdapterError:
+    def _none_left(self) -> AdapterError:
         assert self._last is not None
         if len(self._failures) == 1:
             return self._last
@@ -139,35 +149,35 @@ class _Asked:
         return error
 
 
-def _is_away(error: AdapterError) -> bool:
-    return isinstance(error, AWAY)
+def _is_unreachable(error: AdapterError) -> bool:
+    return isinstance(error, UNREACHABLE)
 
 
 class FallbackStream(Iterator[Any]):
-    """A stream that another adapter begins anew if it fails before its first item.
+    """A stream that another adapter starts again if it fails before its first item.
 
-    Later the error passes on: nobody knows whether another adapter's items are the same.
+    Later the error is raised: another adapter's items may differ.
 
     Args:
-        asked: who has been asked.
-        stream: what the last of them returned.
+        fallback_call: the call, and who has been asked.
+        stream: what the last adapter returned.
     """
 
-    def __init__(self, asked: _Asked, stream: Stream[Any]) -> None:
-        self._asked = asked
+    def __init__(self, fallback_call: FallbackCall, stream: Stream[Any]) -> None:
+        self._fallback_call = fallback_call
         self._stream = stream
-        self._begun = False
+        self._started = False
 
     def __next__(self) -> Any:
         while True:
             try:
                 item = next(self._stream)
             except AdapterError as error:
-                if self._begun or not self._asked.says_nothing(error):
+                if self._started or self._fallback_call.is_answer(error):
                     raise
-                self._stream = self._asked.next(error)
+                self._stream = self._fallback_call.ask_next(error)
             else:
-                self._begun = True
+                self._started = True
                 return item
 
     def close(self) -> None:
@@ -176,15 +186,15 @@ class FallbackStream(Iterator[Any]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Elsewhere:
-    """A data set that another adapter than the first loaded. It goes back to that one.
+class ForeignDataset:
+    """A data set that an adapter other than the first loaded. Its calls go to that adapter.
 
-    Those of the first are its own handles, so that its helpers take them.
+    Data sets of the first adapter are its own handles, so that its helpers accept them.
 
     Args:
-        fallback: the options of the wrapper that asked, since another may be inside it.
-        index: which adapter.
-        handle: what it calls the data set.
+        fallback: the options of the wrapper that made this: one fallback may be inside another.
+        index: the adapter's place in `inner`.
+        handle: the adapter's own handle.
     """
 
     fallback: FallbackOptions[Any]
@@ -192,11 +202,11 @@ class Elsewhere:
     handle: Any
 
     def run(self, opts: FallbackOptions[Any], call: Call) -> Any:
-        """Run a call on this data set where it is."""
+        """Run a call on this data set, in the adapter that loaded it."""
         result = call.on(opts.inner[self.index], handle=self.handle)
         if call.name in ("to_list", "stream"):
             return result
-        return Elsewhere(opts, self.index, result)
+        return ForeignDataset(opts, self.index, result)
 
 
 dataset_store = Fallback("fallback", FallbackOptions[DatasetStore])

@@ -1,4 +1,4 @@
-"""Fail as a bad network does, on purpose and the same way each time: for tests and rehearsals."""
+"""Fail as a bad network does, on purpose and reproducibly: for tests and rehearsals."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class FaultyOptions(AdapterOptions, Generic[PortT]):
     failure_rate: float = Field(default=0.0, ge=0, le=1)
     """Probability that a call fails with `Unavailable`."""
     lost_answers: float = Field(default=0.0, ge=0, le=1)
-    """Share of the failures that come after the call took effect, so that only its answer is lost;
-    the others come before, and say that nothing was done."""
+    """Share of the failures that occur after the call took effect, so that only its answer is lost;
+    the others occur before it, and report that nothing was done."""
     cut_streams: float = Field(default=0.0, ge=0, le=1)
     """Probability that a stream breaks off after its first, second or third item."""
     latency: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Seconds that every call takes longer."""
+    """Seconds added to every call."""
     callbacks: tuple[str, ...] = ()
-    """The callbacks that this happens to; empty, all of them."""
+    """The callbacks that are affected; empty, all of them."""
     seed: int = 0
-    """Of the failures: the n-th call of a callback fails or succeeds alike in every run."""
+    """Seed of the failures: the n-th call of a callback has the same outcome in every run."""
 
     @model_validator(mode="after")
     def _callbacks_exist(self) -> Self:
@@ -55,12 +55,12 @@ class FaultyOptions(AdapterOptions, Generic[PortT]):
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What is to happen to a call.
+    """What happens to a call.
 
     Args:
         fails: whether it fails.
-        lost: whether it fails after it took effect.
-        cut_after: after how many items its stream breaks off; None is never.
+        lost: whether a failure occurs after the call took effect.
+        cut_after: the number of items after which its stream breaks off; None is never.
     """
 
     fails: bool
@@ -69,7 +69,7 @@ class Fate:
 
 
 class Dice:
-    """The fates of the calls, in order: for each callback a sequence of its own."""
+    """Draws the fates of the calls, in order: each callback has its own sequence."""
 
     def __init__(self, opts: FaultyOptions[Any]) -> None:
         self._opts = opts
@@ -80,7 +80,7 @@ class Dice:
         opts = self._opts
         with self._lock:
             dice = self._of.setdefault(callback, random.Random(f"{opts.seed}/{callback}"))
-            # As many draws for every call, so that one option does not change what another does.
+            # The same number of draws for every call, so that options do not influence each other.
             fails, lost, cut, length = (dice.random() for _ in range(4))
         return Fate(
             fails < opts.failure_rate,
@@ -95,7 +95,7 @@ def _dice(opts: FaultyOptions[Any]) -> Dice:
 
 
 class Faulty(Wrapper):
-    """Fail as a bad network does, on purpose and the same way each time: for tests and rehearsals.
+    """Fail as a bad network does, on purpose and reproducibly: for tests and rehearsals.
 
     With one thread, runs of equal calls under equal options fail at the same places. Under
     threads, the n-th call of a callback still has the same fate, but which call is the n-th
@@ -122,12 +122,7 @@ class Faulty(Wrapper):
 
 
 class CutStream(Iterator[Any]):
-    """A stream that breaks off after so many items, if it has more.
-
-    Args:
-        stream: the stream.
-        after: the number of items.
-    """
+    """A stream that breaks off after `after` items, if it has more."""
 
     def __init__(self, stream: Stream[Any], after: int) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Let so many calls through at once, and so many a second, in the order in which they come."""
+"""Limit concurrent calls and calls per second, first come, first served."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from crucible_kitchen import (
 )
 from pydantic import Field, model_validator
 
-from .turns import Pace, Slots
+from .turns import FairSemaphore, Pace
 from .wrapper import PortT, Wrapper
 
 
@@ -28,9 +28,9 @@ class LimitOptions(AdapterOptions, Generic[PortT]):
     inner: PortT
     """Where the calls go."""
     concurrency: int | None = Field(default=None, ge=1)
-    """Calls at once; not set, any number. A stream is a call until it ends or is closed."""
+    """Calls at once; not set, unlimited. A stream is a call until it ends or is closed."""
     rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Calls a second, evenly spaced; not set, any number."""
+    """Calls a second, evenly spaced; not set, unlimited."""
 
     @model_validator(mode="after")
     def _limits_something(self) -> Self:
@@ -40,23 +40,23 @@ class LimitOptions(AdapterOptions, Generic[PortT]):
 
 
 @resource
-def _limits(opts: LimitOptions[Any]) -> tuple[Slots | None, Pace | None]:
+def _limits(opts: LimitOptions[Any]) -> tuple[FairSemaphore | None, Pace | None]:
     return (
-        None if opts.concurrency is None else Slots(opts.concurrency),
+        None if opts.concurrency is None else FairSemaphore(opts.concurrency),
         None if opts.rate is None else Pace(opts.rate),
     )
 
 
 class Limit(Wrapper):
-    """Let so many calls through at once, and so many a second, in the order in which they come.
+    """Limit concurrent calls and calls per second, first come, first served.
 
-    A call inside a call of the same thread (while it writes, or has a stream open) needs no slot of
-    its own, since it would wait for itself. Waiting for a result (`await_`) is not limited.
+    A call inside a call of the same thread (while it writes, or has a stream open) takes no second
+    slot, since it would wait for itself. Waiting for a result (`await_`) is not limited.
     """
 
     @hookimpl
     def around(self, opts: LimitOptions[Any], call: Call) -> Any:
-        if call.name == "await_":  # to wait for its turn it would wait beyond its timeout
+        if call.name == "await_":  # waiting for a slot would exceed its timeout
             return call()
         slots, pace = _limits(opts)
         owner = slots.acquire() if slots is not None else None
@@ -65,7 +65,8 @@ class Limit(Wrapper):
                 pace.wait()
             result = call()
             if slots is not None and isinstance(result, Stream):
-                result, slots = LimitedStream(result, slots, owner), None  # it has the slot now
+                result = LimitedStream(result, slots, owner)
+                slots = None  # the stream releases it
         finally:
             if slots is not None:
                 slots.release(owner)
@@ -78,16 +79,16 @@ class LimitedStream(Iterator[Any]):
     Args:
         stream: the stream.
         slots: where the slot is from.
-        owner: the thread that began the stream.
+        owner: the owner of the slot, as `acquire` returned it.
     """
 
-    def __init__(self, stream: Stream[Any], slots: Slots, owner: object) -> None:
+    def __init__(self, stream: Stream[Any], slots: FairSemaphore, owner: object) -> None:
         self._stream = stream
-        self._slots: Slots | None = slots
+        self._slots: FairSemaphore | None = slots
         self._owner = owner
 
     def __next__(self) -> Any:
-        return next(self._stream)  # at its end, or when it fails, whoever has this closes it
+        return next(self._stream)  # the port closes this at its end or failure
 
     def close(self) -> None:
         """Free what the stream holds, and its slot."""

@@ -24,19 +24,20 @@ from pydantic import Field
 
 from .wrapper import PortT, Wrapper
 
-READS: Mapping[str, frozenset[str]] = {
+READ_CALLBACKS: Mapping[str, frozenset[str]] = {
     "blob_store": frozenset({"read", "stream", "exists", "list", "read_range"}),
     "metrics_store": frozenset({"read", "runs"}),
 }
-WRITES: Mapping[str, frozenset[str]] = {
+WRITE_CALLBACKS: Mapping[str, frozenset[str]] = {
     "blob_store": frozenset({"write", "delete"}),
     "metrics_store": frozenset({"record", "record_many", "flush"}),
 }
-"""The callbacks of each port, by where they go. One that is in neither is refused."""
+"""The callbacks of each port, by where they go. A callback in neither table is refused."""
 
-IN_MEMORY = 16 << 20
-"""Bytes of a blob, come in pieces, that are kept in memory; more go to a temporary file."""
-PIECE = 1 << 20
+_IN_MEMORY = 16 << 20
+"""Bytes of a blob in pieces that are kept in memory; a larger one goes to a temporary file."""
+_PIECE = 1 << 20
+"""Bytes that are given to a store at a time."""
 
 
 class TeeOptions(AdapterOptions, Generic[PortT]):
@@ -47,28 +48,28 @@ class TeeOptions(AdapterOptions, Generic[PortT]):
 class Tee(Wrapper):
     """Write to several stores, read from the first.
 
-    They are written to one after the other. One that fails is told of once, by a warning that names
-    it, and the others go on; the call fails when all do. A blob store fails also when its first
-    store does, when the others have been written to: what was written must be there to be read.
-    What the whole supports, and which arguments it takes, is what the first store does: what that
-    one refuses is written nowhere.
+    They are written to one after the other. The first failure of a store is reported as a warning
+    that names it, and the others continue; the call fails when all stores fail. A blob store also
+    fails when its first store does, after the others were written to: what was written must be
+    there to be read. The whole supports what the first store supports, and takes the arguments
+    that it takes: what the first store refuses is written nowhere.
     """
 
     @hookimpl
     def around(self, opts: TeeOptions[Any], call: Call) -> Any:
-        if call.name in READS[call.port]:
+        if call.name in READ_CALLBACKS[call.port]:
             return call()
         if call.name == "ping":
             for store in opts.inner:
                 if store.supports("ping"):
                     call.on(store)
             return None
-        if call.name not in WRITES[call.port]:
-            raise Unsupported(f"does not know where {call.name} goes, to one store or to all")
+        if call.name not in WRITE_CALLBACKS[call.port]:
+            raise Unsupported(f"does not know whether {call.name} goes to one store or to all")
         data: Any = call.arguments.get("data")
         if call.name != "write" or isinstance(data, bytes | bytearray | memoryview):
             return _write(opts, call, {})
-        with Spooled(data) as spooled:  # the first store would leave nothing for the others
+        with SpooledBlob(data) as spooled:  # the first store would leave nothing for the others
             return _write(opts, call, {"data": spooled})
 
 
@@ -85,51 +86,51 @@ def _write(opts: TeeOptions[Any], call: Call, changed: Mapping[str, Any]) -> Non
                 raise  # the call is at fault, not the store
             failures[index] = error
     everywhere = len(failures) == len(opts.inner)
-    if 0 in failures:  # raised, it speaks of the whole, and not of the first store alone
+    if 0 in failures:  # the error is that of the whole, and not of the first store alone
         failures[0].no_effect = everywhere and all(each.no_effect for each in failures.values())
     if everywhere:
         raise failures[0]
     for index, failure in failures.items():
-        _told(opts).tell(call, f"inner.{index} ({opts.inner[index].adapter})", failure)
+        _warned_stores(opts).warn(call, f"inner.{index} ({opts.inner[index].adapter})", failure)
     if 0 in failures and call.port == "blob_store":
         raise failures[0]
 
 
-class Told:
-    """Which stores have been told of as failing."""
+class WarnedStores:
+    """The stores that a warning has named as failing. Safe from any thread."""
 
     def __init__(self) -> None:
         self._names: set[str] = set()
         self._lock = threading.Lock()
 
-    def tell(self, call: Call, name: str, error: AdapterError) -> None:
-        """Warn of a store that failed, the first time."""
+    def warn(self, call: Call, name: str, error: AdapterError) -> None:
+        """Warn about a store that failed, the first time it does."""
         with self._lock:
             if name in self._names:
                 return
             self._names.add(name)
         warnings.warn(
-            f"{call.port}.tee: {name} failed in {call.name}: {error.reason}. The other stores go "
-            "on; further failures of this one are not told",
+            f"{call.port}.tee: {name} failed in {call.name}: {error.reason}. The other stores "
+            "continue; further failures of this one are not reported",
             CrucibleWarning,
             stacklevel=2,
         )
 
 
 @resource
-def _told(opts: TeeOptions[Any]) -> Told:
-    return Told()
+def _warned_stores(opts: TeeOptions[Any]) -> WarnedStores:
+    return WarnedStores()
 
 
-class Spooled(Iterable[bytes]):
-    """The pieces of a blob, all of them read before the first store is given any, for each anew.
+class SpooledBlob(Iterable[bytes]):
+    """A blob in pieces, read to its end at once, that can be iterated once for each store.
 
     Args:
-        pieces: an iterator, an open file, or whatever else yields bytes.
+        pieces: an iterator, an open file, or anything else that yields bytes.
     """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
         try:
             for piece in pieces:
                 self._file.write(piece)
@@ -139,10 +140,10 @@ class Spooled(Iterable[bytes]):
 
     def __iter__(self) -> Iterator[bytes]:
         self._file.seek(0)
-        while piece := self._file.read(PIECE):
+        while piece := self._file.read(_PIECE):
             yield piece
 
-    def __enter__(self) -> Spooled:
+    def __enter__(self) -> SpooledBlob:
         return self
 
     def __exit__(self, *failure: object) -> None:

@@ -1,4 +1,4 @@
-"""Who may go on: so many at once, so many a second, first come first served."""
+"""Who may proceed: a limited number at once, a limited number a second, first come first served."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 from collections import deque
 
 
-class Slots:
-    """So many threads at once; those that wait are let in in the order in which they came.
+class FairSemaphore:
+    """Admits at most `count` threads at once; waiting threads enter in the order they arrived.
 
-    A thread that holds a slot takes no second one: a call inside a call, such as writing what
-    another stream of the same store yields, would wait for itself.
+    A thread that holds a slot does not need a second one: a call inside a call, such as writing
+    what another stream of the same store yields, would wait for itself.
     """
 
     def __init__(self, count: int) -> None:
@@ -23,14 +23,14 @@ class Slots:
         self._lock = threading.Lock()
 
     def acquire(self) -> object:
-        """Wait for a slot; return what `release` wants."""
-        # Not its number, which a later thread gets again while a stream of this one is open.
+        """Wait for a slot; return the owner, for `release`."""
+        # Not the thread's number: a later thread may get it while a stream of this one is open.
         me = self._threads.__dict__.setdefault("me", object())
         turn = None
         with self._lock:
             if me in self._held:
                 self._held[me] += 1
-            elif self._free:  # so nobody waits
+            elif self._free:  # so no thread waits
                 self._free -= 1
                 self._held[me] = 1
             else:
@@ -56,12 +56,15 @@ class Slots:
             raise
 
     def release(self, owner: object) -> None:
-        """Give a slot back, from any thread. Waits for nothing, so a finaliser may call it."""
+        """Return a slot, from any thread. Never blocks, so a finaliser may call it."""
         self._returned.append(owner)
         self._settle()
 
     def _settle(self) -> None:
-        """Pass on what was given back. Whoever has the lock does it, at the latest after that."""
+        """Hand returned slots to waiting threads. Runs under the lock, by the thread that has it.
+
+        A slot that is returned meanwhile is handed on by that thread before it returns.
+        """
         while self._returned and self._lock.acquire(blocking=False):
             try:
                 while self._returned:
@@ -83,7 +86,7 @@ class Slots:
 
 
 class Pace:
-    """So many a second, evenly: one that comes late earns no burst for those behind it."""
+    """Admits `rate` calls a second, evenly spaced: unused time does not allow a later burst."""
 
     def __init__(self, rate: float) -> None:
         self._interval = 1.0 / rate
@@ -91,7 +94,7 @@ class Pace:
         self._lock = threading.Lock()
 
     def wait(self) -> None:
-        """Wait for one's moment."""
+        """Wait until the call may proceed."""
         with self._lock:
             now = time.monotonic()
             mine = max(now, self._next)

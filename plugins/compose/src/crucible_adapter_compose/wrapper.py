@@ -1,4 +1,4 @@
-"""What the wrappers share: one object for each port, with the options of that port."""
+"""The base of the wrappers: one object for each port, with the options of that port."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PortT = TypeVar(
 
 
 class Wrapper:
-    """The base of the adapters of this package. They differ by port in their `Options` alone.
+    """The base of the adapters of this package, which differ by port in their `Options` alone.
 
     Args:
         name: the wrapper's name, for messages where it was not chosen by name.
-        options: the class of its options, whose field `inner` is of the port, or a list of it.
+        options: the class of its options. The field `inner` is the port, or a list of it.
     """
 
     def __init__(self, name: str, options: type[AdapterOptions]) -> None:
