@@ -1,4 +1,4 @@
-"""What the six suites share: the guard, the levels, and what an adapter is excused from."""
+"""What the six suites share: composition, the guard, levels, and excuses."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeAlias, TypeVar
 
 import hypothesis
 import pytest
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from packaging.version import Version
 
 from ..dispatch import Port
@@ -22,10 +23,15 @@ LEVEL = "1.2"
 the next major, so that a new core never breaks the CI of an adapter that has not changed."""
 
 Test = TypeVar("Test", bound=Callable[..., None])
+Value = TypeVar("Value")
+AnyPort = TypeVar("AnyPort", bound=Port)
+
+Reopen: TypeAlias = Callable[[], contextlib.AbstractContextManager[AnyPort]]
+"""Binds the adapter once more; see the fixture `reopen`."""
 
 
 def needs(*callbacks: str) -> Callable[[Test], Test]:
-    """Mark a test of optional callbacks: skipped where the adapter leaves one out."""
+    """Mark a test of optional callbacks: skipped if the adapter leaves one out."""
 
     def mark(test: Test) -> Test:
         test.crucible_needs = callbacks  # type: ignore[attr-defined]
@@ -35,7 +41,7 @@ def needs(*callbacks: str) -> Callable[[Test], Test]:
 
 
 def since(level: str) -> Callable[[Test], Test]:
-    """Mark a test by the level that it came with; without the mark it is as old as the kit."""
+    """Mark a test with the level that introduced it; without the mark it is as old as the kit."""
 
     def mark(test: Test) -> Test:
         test.crucible_since = level  # type: ignore[attr-defined]
@@ -45,9 +51,9 @@ def since(level: str) -> Callable[[Test], Test]:
 
 
 def unless_synthetic(test: Test) -> Test:
-    """Mark a test that an adapter with nothing real behind it cannot pass, and is excused from.
+    """Mark a test from which adapters that make their results up are excused.
 
-    Such an adapter declares it by a helper, which every report card repeats:
+    Such an adapter declares a helper, whose answer every report card repeats:
 
         @helper
         def synthetic(opts: Options) -> str:
@@ -74,7 +80,11 @@ def bound(port: str, adapter: Any, **options: Any) -> Iterator[Any]:
 
 
 class Conformance:
-    """The base of the six suites. Subclass one of them, not this."""
+    """The base of the six suites. Subclass one of them, not this.
+
+    A suite is composed of sections, classes with tests of one subject. The class that sets `port`
+    is the suite; classes derived from it belong to adapters, and are guarded.
+    """
 
     port: ClassVar[type[Port]]
     """The port whose promises these are."""
@@ -82,7 +92,7 @@ class Conformance:
     """The level to pass. Failures of newer tests are expected failures that say so; raise it, as
     in `level = "1.2"`, to hold an adapter to them."""
     variant: ClassVar[str] = ""
-    """What of the adapter is tested where it has several backends, such as "S3"."""
+    """Which backend of the adapter is tested, if it has several, such as "S3"."""
     max_examples: ClassVar[int] = 20
     """How many examples, or sequences of operations, each property is tried with."""
     promises: ClassVar[Mapping[str, Callable[..., None]]] = {}
@@ -91,11 +101,7 @@ class Conformance:
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         if "port" in vars(cls):
-            for name, test in list(vars(cls).items()):
-                if name.startswith("test_"):
-                    setattr(cls, name, _judged(test))
-            own = {name: test for name, test in vars(cls).items() if name.startswith("test_")}
-            cls.promises = {**cls.promises, **own}
+            cls._compose()
         elif problems := list(_changed(cls)):
             # Here, and not in a test, which could be removed like any other.
             raise TypeError(
@@ -106,8 +112,42 @@ class Conformance:
             )
 
     @classmethod
+    def _compose(cls) -> None:
+        """Collect the promises of the sections, in their order, and judge each as its marks say."""
+        if not hasattr(cls, cls.port.name):
+            setattr(cls, cls.port.name, _required(cls.port))
+        tests = {
+            name: _judged(test)
+            for section in cls.__mro__
+            for name, test in vars(section).items()
+            if name.startswith("test_") and (section is cls or name not in cls.promises)
+        }
+        for name, test in tests.items():
+            setattr(cls, name, test)
+        cls.promises = {**cls.promises, **tests}
+
+    @pytest.fixture
+    def reopen(self) -> Reopen[Any] | None:
+        """A function that binds the adapter once more, under equal options, as another process
+        would. Optional.
+        """
+        return None
+
+    @staticmethod
+    def given(value: Value | None, name: str) -> Value:
+        """Return the value of an optional fixture; skip the test if the fixture is not given."""
+        if value is None:
+            pytest.skip(f"the fixture `{name}` is not given")
+        return value
+
+    def _adapter(self, fixtures: Mapping[str, Any]) -> Port:
+        """Return the adapter under test, from the fixtures of a test."""
+        adapter: Port = fixtures[self.port.name]
+        return adapter
+
+    @classmethod
     def hypothesis_settings(cls, **others: Any) -> hypothesis.settings:
-        """Return how properties are tried: the same examples each time, and as long as it takes."""
+        """Return how properties are tried: the same examples each time, without a deadline."""
         return hypothesis.settings(
             max_examples=cls.max_examples,
             derandomize=True,
@@ -117,12 +157,21 @@ class Conformance:
             **others,
         )
 
+    @classmethod
+    def run_machine(
+        cls, machine: Callable[[], RuleBasedStateMachine], steps: int, **others: Any
+    ) -> None:
+        """Try sequences of up to `steps` calls, drawn from the rules of a state machine."""
+        settings = cls.hypothesis_settings(stateful_step_count=steps, **others)
+        # Any factory will do, says its documentation.
+        run_state_machine_as_test(machine, settings=settings)  # type: ignore[arg-type]
+
     _passed: ClassVar[int] = 0
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def _something_passed(cls, request: pytest.FixtureRequest) -> Iterator[None]:
-        """Fail a suite of which every test was skipped: that proves nothing."""
+        """Fail a suite whose tests were all skipped: that proves nothing."""
         cls._passed = 0
         yield
         mine = [item for item in request.session.items if getattr(item, "cls", None) is cls]
@@ -131,8 +180,21 @@ class Conformance:
             pytest.fail(f"no test of {cls.__name__} passed: nothing is known about the adapter")
 
 
+def _required(port: type[Port]) -> Any:
+    """Return the fixture of the adapter under test, which every adapter's class overrides."""
+
+    def adapter(self: Conformance) -> NoReturn:
+        raise NotImplementedError(
+            f"give the fixture `{port.name}`, which yields the adapter to be tested; "
+            "crucible_kitchen.testing.bound makes one"
+        )
+
+    adapter.__doc__ = f'The adapter, bound. Required: `bound("{port.name}", <adapter>, ...)`.'
+    return pytest.fixture(adapter)
+
+
 def _judged(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a promise as the marks say; count it if it is kept."""
+    """Return a test that skips, warns or fails as the marks of a promise say, and counts passes."""
     required: tuple[str, ...] = getattr(test, "crucible_needs", ())
     level: str = getattr(test, "crucible_since", "1.0")
 
@@ -140,9 +202,9 @@ def _judged(test: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(test)
     def judged(self: Conformance, *given: Any, **fixtures: Any) -> None:
-        # pytest names them; whoever calls super() in an expected failure may not.
+        # pytest passes them by name; a call of super() in an expected failure may not.
         fixtures |= dict(zip(names, given, strict=False))
-        port: Port = fixtures[self.port.name]
+        port = self._adapter(fixtures)
         if missing := [name for name in required if not port.supports(name)]:
             pytest.skip(f"does not implement {', '.join(missing)}, which is optional")
         if hasattr(test, "crucible_unless_synthetic") and (reason := synthetic(port)):
@@ -165,7 +227,7 @@ WARNED = "a warning: promised since level "
 
 
 def synthetic(port: Port) -> str | None:
-    """Return why an adapter's results are not real, if it declares that they are not."""
+    """Return why an adapter's results are not real, None if it declares nothing."""
     try:
         reason = port.helper("synthetic")
     except Unsupported:
@@ -174,7 +236,7 @@ def synthetic(port: Port) -> str | None:
 
 
 def _changed(cls: type[Conformance]) -> Iterator[str]:
-    """Say how a class differs from the suite that it is made of."""
+    """Yield how a class differs from its suite."""
     for name, promise in cls.promises.items():
         test = getattr(cls, name, None)
         if test is promise:

@@ -1,0 +1,67 @@
+"""What the tests of a blob store work with."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
+
+import pytest
+
+from ...errors import NotFound
+from ...ports import BlobStore
+from ..conformance import Conformance
+
+MIB = 1 << 20
+
+
+class BlobStoreFixtures(Conformance):
+    """The fixtures of the suite."""
+
+    names: ClassVar[tuple[str, ...]] = (
+        "plain",
+        "with space",
+        ".hidden",
+        "trailing.",
+        "a.b.c",
+        "naïve-Übung-数据-🙂",
+        "percent%20and%2F",
+        "plus+and&and=and#and?",
+        "quote'and\"and`",
+        "[bracket]*{brace}",
+        "back\\slash",
+        "-dash",
+        "~tilde",
+        "sub/folder/name",
+    )
+    """Names of blobs that must work."""
+    more_than_a_page: ClassVar[int] = 1050
+    """How many blobs no listing has in one page. Object stores answer with 1,000 at a time."""
+
+    @pytest.fixture
+    def stored(self) -> Callable[[str], bytes | None] | None:
+        """A function that looks up a path around the adapter, None where there is nothing.
+        Optional: with it the kit does not have to believe the adapter's own `read`.
+        """
+        return None
+
+    @pytest.fixture
+    def folder(self, blob_store: BlobStore) -> Iterator[str]:
+        """A folder that no other test writes to."""
+        name = f"conformance-{uuid.uuid4().hex}"
+        yield name
+        if blob_store.supports("list") and blob_store.supports("delete"):
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(blob_store.delete, blob_store.list(f"{name}/")))
+
+
+def holds(store: BlobStore, path: str, content: bytes | None) -> None:
+    """Check that a blob has this content, or does not exist."""
+    assert store.exists(path) == (content is not None)
+    if content is None:
+        with pytest.raises(NotFound):
+            store.read(path)
+    else:
+        assert store.read(path) == content
+        assert b"".join(store.stream(path, chunk_size=3)) == content

@@ -1,0 +1,69 @@
+"""Paths without a blob, and paths that are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ...errors import AdapterError, InvalidInput, NotFound
+from ...ports import BlobStore
+from .fixtures import BlobStoreFixtures
+
+
+class Paths(BlobStoreFixtures):
+    """What does not exist, and what may not be."""
+
+    def test_what_is_missing_is_not_found(self, blob_store: BlobStore, folder: str) -> None:
+        """`read` and `stream` of a blob that does not exist raise `NotFound`; `exists` is False.
+
+        Usually broken by the backend's own exception, which callers cannot know.
+        """
+        blob_store.write(f"{folder}/there", b"content")
+        for path in (f"{folder}/missing", f"{folder}/missing/deeper", f"{folder}/ther"):
+            assert blob_store.exists(path) is False
+            with pytest.raises(NotFound):
+                blob_store.read(path)
+            with pytest.raises(NotFound):
+                list(blob_store.stream(path))
+
+    def test_a_folder_is_no_blob(self, blob_store: BlobStore, folder: str) -> None:
+        """`exists` is False for the folder of a blob, and reading it is an error.
+
+        Usually broken by asking the file system whether "something" is there.
+        """
+        blob_store.write(f"{folder}/sub/blob", b"content")
+        for path in (folder, f"{folder}/sub"):
+            assert blob_store.exists(path) is False
+            with pytest.raises(AdapterError):
+                blob_store.read(path)
+            with pytest.raises(AdapterError):
+                list(blob_store.stream(path))
+
+    @pytest.mark.parametrize(
+        "path",
+        ["../outside", "sub/../../outside", "/absolute", "..", "", ".", "sub/../../../etc/passwd"],
+        ids=repr,
+    )
+    def test_a_path_that_leaves_the_store_is_refused(
+        self, blob_store: BlobStore, path: str
+    ) -> None:
+        """A path with `..`, an absolute one, and one that names nothing are `InvalidInput`, in
+        every callback.
+
+        Usually broken by joining paths and trusting the result: a run id from the network then
+        reads and writes any file.
+        """
+        attempts: dict[str, Callable[[], Any]] = {
+            "read": lambda: blob_store.read(path),
+            "stream": lambda: list(blob_store.stream(path)),
+            "write": lambda: blob_store.write(path, b"content"),
+            "exists": lambda: blob_store.exists(path),
+            "delete": lambda: blob_store.delete(path),
+            "read_range": lambda: blob_store.read_range(path, 0, 1),
+        }
+        for name, attempt in attempts.items():
+            if blob_store.supports(name):
+                with pytest.raises(InvalidInput):
+                    attempt()

@@ -1,0 +1,19 @@
+"""What a hub client promises."""
+
+from __future__ import annotations
+
+from ...ports import HubClient
+from .files import Files
+from .integrity import Integrity
+from .refusals import Refusals
+from .snapshots import Snapshots
+from .uploads import Uploads
+
+
+class HubClientConformance(Files, Snapshots, Refusals, Integrity, Uploads):
+    """Tests of a hub client. Override the fixture `hub_client`, and as many of the others as the
+    hub allows: `files` above all, without which the kit believes the adapter's own downloads.
+    Uploads go below folders of their own, which stay, since a hub client cannot delete.
+    """
+
+    port = HubClient

@@ -1,0 +1,24 @@
+"""What a metrics store promises."""
+
+from __future__ import annotations
+
+from ...ports import MetricsStore
+from .concurrency import Concurrency
+from .entries import Entries
+from .names import Names
+from .record_many import RecordMany
+from .recording import Recording
+from .runs import Runs
+from .sequences import Sequences
+from .steps import Steps
+from .values import Values
+
+
+class MetricsStoreConformance(
+    Recording, Values, Steps, Names, Entries, Concurrency, RecordMany, Runs, Sequences
+):
+    """Tests of a metrics store. Override the fixture `metrics_store`, and `reopen` and `stored` if
+    you can. Every test has runs of its own, which stay, since a metrics store cannot delete.
+    """
+
+    port = MetricsStore
