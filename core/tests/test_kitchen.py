@@ -157,7 +157,7 @@ def test_two_kitchens_with_equal_options_share_no_resource() -> None:
 
 @pytest.mark.parametrize("value", [5, True, 1.5, ["acme"], {"use": ["acme"]}, {"use": 5}])
 def test_what_can_be_no_adapter_is_said_to_be_none(value: Any) -> None:
-    with pytest.raises(BindError, match=r"adapters\.blob_store: name the adapter by a text, not a"):
+    with pytest.raises(BindError, match=r"adapters\.blob_store: name the adapter by a string, not a"):
         _ = Kitchen({"blob_store": value}).blob_store
 
 
@@ -365,7 +365,7 @@ def test_one_error_names_every_mistake_of_adapters_and_workflow() -> None:
         "in code: there is no 'adapters.hub_clint'; did you mean 'hub_client'?",
         "adapters.blob_store.bukket: Store has no such key; did you mean 'bucket'? (from code)",
         ANY,  # no adapter is named 'nowhere'
-        "adapters.completer: name the adapter by a text, not a int (from code)",
+        "adapters.completer: name the adapter by a string, not a value of type int (from code)",
     ]
 
 
@@ -474,7 +474,7 @@ def test_no_representation_shows_a_secret() -> None:
 
     kitchen = Kitchen({"blob_store": {"use": Store(Options), "api_key": SECRET}})
     port = kitchen.blob_store
-    shown = f"{kitchen!r} {kitchen.settings!r} {port!r} {port.options!r} {port._binding!r}"
+    shown = f"{kitchen!r} {kitchen.settings!r} {port!r} {port.options!r} {vars(port)!r}"
     assert SECRET not in shown + str(kitchen.describe())
 
 
@@ -519,7 +519,7 @@ def test_a_text_may_be_digits() -> None:
 def test_a_table_given_in_code_may_not_hold_itself() -> None:
     table: dict[str, Any] = {}
     table["name"] = table
-    with Kitchen() as kitchen, pytest.raises(ConfigurationError, match="nested too deeply; 64"):
+    with Kitchen() as kitchen, pytest.raises(ConfigurationError, match="nested too deeply; the limit is 64"):
         kitchen.configure(Sizes, table, ("workflow",))
 
 

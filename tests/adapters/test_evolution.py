@@ -62,7 +62,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Any) -> Any:
     }
     with Kitchen(adapters={"blob_store": adapters[request.param]}) as kitchen:
         today = kitchen.blob_store
-        yield bind(NextBlobStore, today._binding.adapter, today.options, today.adapter)
+        yield bind(NextBlobStore, today.module, today.options, today.adapter)
 
 
 def test_an_adapter_of_today_serves_the_port_of_then(store: NextBlobStore) -> None:
@@ -98,7 +98,7 @@ def test_a_new_adapter_takes_what_is_new() -> None:
         def copy(self, source: str, target: str) -> None: ...
 
     with bound("blob_store", "noop", latency_scale=0) as today:
-        inner = bind(NextBlobStore, today._binding.adapter, today.options, "noop")
+        inner = bind(NextBlobStore, today.module, today.options, "noop")
         new = bind(NextBlobStore, Next(), Next.Options(inner=inner), "next")
         assert new.read("blob", version="3") == b"blob of 3"
         assert new.supports("copy")
@@ -110,7 +110,7 @@ def test_a_deprecated_callback_works_and_warns_its_author() -> None:
 
     with bound("blob_store", "noop", latency_scale=0) as today:
         with pytest.warns(DeprecationWarning, match=r"read_range goes in 2\.0"):
-            store = bind(Deprecating, today._binding.adapter, today.options, "noop")
+            store = bind(Deprecating, today.module, today.options, "noop")
         store.write("blob", b"content")
         with warnings.catch_warnings():
             warnings.simplefilter("error")

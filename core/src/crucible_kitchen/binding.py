@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pluggy
 from pydantic import BaseModel
 
-from .dispatch import Binding, Port
+from .dispatch import Port
 from .errors import BindError, told
 from .events import Observers
 from .hookspecs import PROJECT, AdapterSpec
@@ -109,20 +109,17 @@ def bind(
             manager.add_hookspecs(spec)
         manager.register(adapter, name=label)
         return port(
-            Binding(
-                adapter=adapter,
-                opts=opts,
-                label=label,
-                hooks=manager.hook,
-                implemented={
-                    name: _left_out(port, name, function)
-                    for name, function in marked(adapter).items()
-                },
-                inner=inner,
-                children=tuple(child for child, _ in ports_in(opts)),
-                observers=observers if observers is not None else Observers(),
-                secrets=secrets,
-            )
+            adapter,
+            opts,
+            label,
+            hooks=manager.hook,
+            implemented={
+                name: _left_out(port, name, function) for name, function in marked(adapter).items()
+            },
+            inner=inner,
+            children=tuple(child for child, _ in ports_in(opts)),
+            observers=observers if observers is not None else Observers(),
+            secrets=secrets,
         )
 
 

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Concatenate, NoReturn, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 import pluggy
@@ -26,15 +25,15 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 from .closing import CLOSE_TIMEOUT, LeftOpen, ends_in_time, raise_first
-from .errors import AdapterError, Unsupported, told
+from .contract import Contract
+from .errors import AdapterError, Unsupported
 from .events import Observers, Span
 from .events.calls import CallSpans, Reporter
-from .hookspecs import AdapterSpec, CallbackTraits
-from .masking import Secrets, clean, visible
+from .masking import Secrets, visible
 from .options import AdapterOptions
 from .port_schema import port_schema
-from .printable import text_of
 from .streams import Stream
+from .translation import Translation
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -113,9 +112,10 @@ class Call:
         return 0 if self._outer is None else self._outer.depth + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """An adapter joined with its options; `binding.py` makes and checks it.
+class Port(Contract):
+    """A bound adapter. Use one of the six subclasses in `crucible_kitchen.ports`.
+
+    `binding.py` checks an adapter and makes the port.
 
     Args:
         adapter: the module or object.
@@ -130,58 +130,52 @@ class Binding:
         secrets: those that no message may show.
     """
 
-    adapter: Any
-    opts: AdapterOptions
-    label: str
-    hooks: pluggy.HookRelay
-    implemented: Mapping[str, Mapping[str, Any]]
-    inner: Port | None
-    children: tuple[Port, ...]
-    observers: Observers
-    secrets: Secrets
-
-
-class Port:
-    """A bound adapter. Use one of the six subclasses in `crucible_kitchen.ports`."""
-
-    name: ClassVar[str]
-    """The port's name in configuration."""
-    spec: ClassVar[type]
-    """The class of its mandatory callbacks."""
-    optional: ClassVar[type]
-    """The class of its optional callbacks."""
     reporter: ClassVar[Reporter | None] = None
     """What observers learn of its calls, besides which adapter was called."""
 
-    def __init__(self, binding: Binding) -> None:
-        self._binding = binding
-        self._hooks = binding.hooks
-        self._opts = binding.opts
-        self._implemented = binding.implemented
+    def __init__(
+        self,
+        adapter: Any,
+        opts: AdapterOptions,
+        label: str,
+        *,
+        hooks: pluggy.HookRelay,
+        implemented: Mapping[str, Mapping[str, Any]],
+        inner: Port | None,
+        children: tuple[Port, ...],
+        observers: Observers,
+        secrets: Secrets,
+    ) -> None:
+        self._adapter = adapter
+        self._opts = opts
+        self._label = label
+        self._hooks = hooks
+        self._implemented = implemented
+        self._inner = inner
+        self._children = children
         # That very list, not a copy: asking it is all that a call costs while nobody observes.
-        self._listening = binding.observers.listening
-        self._spans = CallSpans(
-            binding.observers, self.name, binding.label, binding.opts, self.reporter
-        )
+        self._listening = observers.listening
+        self._spans = CallSpans(observers, self.name, label, opts, self.reporter)
+        self._errors = Translation(self.name, label, secrets)
         self._traits = {name: self.traits(name) for name in self.callbacks()}
-        offered = set(binding.implemented) - {"around"}  # not callable from outside
+        offered = set(implemented) - {"around"}  # not callable from outside
         self._supported: frozenset[str] = frozenset(
-            offered | binding.inner._supported if binding.inner else offered
+            offered | inner._supported if inner else offered
         )
 
     def __repr__(self) -> str:
-        inner = f" around {self._binding.inner!r}" if self._binding.inner else ""
-        return f"<{self.name} {self._binding.label}{inner}>"
+        inner = f" around {self._inner!r}" if self._inner else ""
+        return f"<{self.name} {self._label}{inner}>"
 
     @property
     def adapter(self) -> str:
         """The name of the bound adapter."""
-        return self._binding.label
+        return self._label
 
     @property
     def module(self) -> Any:
         """The bound adapter itself: a module, or an object."""
-        return self._binding.adapter
+        return self._adapter
 
     @property
     def options(self) -> AdapterOptions:
@@ -191,7 +185,7 @@ class Port:
     @property
     def inner(self) -> Port | None:
         """The adapter that this one wraps, if it wraps one; of several, the first."""
-        return self._binding.inner
+        return self._inner
 
     def supports(self, callback: str) -> bool:
         """Say whether a callback can be called, here or in the adapters that this one wraps."""
@@ -208,12 +202,12 @@ class Port:
             Unsupported: neither the adapter nor one that it wraps has such a helper.
         """
         try:
-            function: Any = getattr(self._binding.adapter, name, None)
+            function: Any = getattr(self._adapter, name, None)
             offered = callable(function) and getattr(function, "crucible_helper", False)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            self._fail(error, name)
+            self._errors.fail(error, name)
         if offered:
 
             @functools.wraps(function)
@@ -223,12 +217,12 @@ class Port:
                 except KeyboardInterrupt:
                     raise
                 except BaseException as error:
-                    self._fail(error, name)
+                    self._errors.fail(error, name)
 
             return bound
-        if self._binding.inner is not None:
-            return self._binding.inner.helper(name)
-        raise self._explain(Unsupported(f"has no helper {name!r}"), name)
+        if self._inner is not None:
+            return self._inner.helper(name)
+        raise self._errors.explain(Unsupported(f"has no helper {name!r}"), name)
 
     def ping(self) -> None:
         """Return if the adapter's backend can be reached, else raise; see `AdapterSpec.ping`."""
@@ -250,7 +244,7 @@ class Port:
         removed: list[str] = []
         if "clean" in self._implemented:
             removed += self._run("clean", {"prefix": prefix, "keep": keep, "dry_run": dry_run})
-        for child in self._binding.children:
+        for child in self._children:
             removed += child.clean(prefix, keep, dry_run)
         return removed
 
@@ -277,10 +271,10 @@ class Port:
             try:
                 if not ends_in_time(functools.partial(self._run, "close", {}), timeout):
                     late = LeftOpen(f"did not end within {timeout:g} s, so it was left as it is")
-                    failures.append(self._explain(late, "close"))
+                    failures.append(self._errors.explain(late, "close"))
             except (AdapterError, KeyboardInterrupt) as error:
                 failures.append(error)
-        for child in self._binding.children:
+        for child in self._children:
             failures += child.close_within(timeout)
         return failures
 
@@ -314,7 +308,7 @@ class Port:
             return self._pass_on(callback, arguments, outer)
         for name, default in left_out.items():
             if not _is_default(arguments[name], default):
-                raise self._explain(Unsupported(f"takes no {name!r}"), callback)
+                raise self._errors.explain(Unsupported(f"takes no {name!r}"), callback)
         invoke = functools.partial(getattr(self._hooks, callback), opts=self._opts, **arguments)
         if not self._listening:
             return self._finish(callback, arguments, invoke)
@@ -322,9 +316,9 @@ class Port:
         return self._observed(span, callback, arguments, invoke)
 
     def _pass_on(self, callback: str, arguments: Mapping[str, Any], outer: Call | None) -> Any:
-        inner = self._binding.inner
+        inner = self._inner
         if inner is None or not inner.supports(callback):
-            raise self._explain(Unsupported(f"does not implement {callback}"), callback)
+            raise self._errors.explain(Unsupported(f"does not implement {callback}"), callback)
         if "around" not in self._implemented:
             return inner._run(callback, arguments, outer)
         call = Call(self, inner, callback, arguments, outer)
@@ -356,82 +350,21 @@ class Port:
         try:
             result = invoke()
             if traits.errors and isinstance(result, list):  # where it was served: wrappers see them
-                result = [self._if_error(item, callback) for item in result]
+                result = [self._errors.item(item, callback) for item in result]
             traits.result(result)
             if traits.count is not None and len(result) != (count := traits.count(arguments)):
                 raise AdapterError(f"must return {count} results, not {len(result)}")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit, or one of a library's own
-            self._fail(error, callback)
+            self._errors.fail(error, callback)
         if traits.stream:
-            translate = functools.partial(self._translate, callback=callback)
+            translate = functools.partial(self._errors.translate, callback=callback)
             if span is None:
                 return Stream(result, translate, check=traits.item)
             observe = self._spans.item_observer(span)
             return Stream(result, translate, span.end, observe, traits.item)
         return result
-
-    # --- errors ---
-
-    def _fail(self, error: BaseException, callback: str) -> NoReturn:
-        """Raise what a caller is to see of an error."""
-        if (translated := self._translate(error, callback)) is error:
-            raise translated  # with the cause that it has
-        raise translated from translated.__cause__
-
-    def _if_error(self, item: Any, callback: str) -> Any:
-        """Translate an item of a result if it is an error; return any other as it is."""
-        return self._translate(item, callback) if isinstance(item, BaseException) else item
-
-    def _translate(self, error: BaseException, callback: str) -> AdapterError:
-        """Explain an error, even one that fails when it is looked at; that one is not the cause,
-        then, since what it holds cannot be masked.
-        """
-        try:
-            if isinstance(error, AdapterError):  # perhaps of a class that does not fill it in
-                error.reason = text_of(error.reason) or type(error).__name__
-            explained = self._explain(error, callback)
-            str(explained)
-            return explained
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            return self._explain(AdapterError(told(error)), callback)
-
-    def _explain(self, error: BaseException, callback: str) -> AdapterError:
-        """Say where an error happened; wrap it in an `AdapterError` if it is not one."""
-        if not isinstance(error, AdapterError):
-            foreign, error = error, AdapterError(told(error))
-            error.__cause__ = foreign
-        if error.port is None:
-            clean(error, self._binding.secrets)
-            error.port, error.adapter, error.callback = self.name, self.adapter, callback
-            error.args = (error.reason,)
-        return error
-
-    # --- the contract ---
-
-    @classmethod
-    def traits(cls, callback: str) -> CallbackTraits:
-        """Return what the contract says about a callback besides its signature."""
-        return cls.callbacks()[callback].crucible_traits  # type: ignore[attr-defined, no-any-return]
-
-    @classmethod
-    @functools.cache
-    def callbacks(cls) -> Mapping[str, Callable[..., Any]]:
-        """Return the spec of every callback of the port by name, the mandatory ones first."""
-        return {
-            name: function
-            for spec in (cls.spec, cls.optional, AdapterSpec)
-            for name, function in vars(spec).items()
-            if hasattr(function, "crucible_traits")
-        }
-
-    @classmethod
-    def mandatory(cls) -> frozenset[str]:
-        """Return the names of the callbacks that an adapter must implement."""
-        return frozenset(n for n, f in vars(cls.spec).items() if hasattr(f, "crucible_traits"))
 
     # --- options that hold a port ---
 

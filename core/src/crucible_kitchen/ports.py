@@ -340,7 +340,7 @@ class Completer(Port):
 
     def complete(self, prompt: Prompt, params: SamplingParams) -> Completion:
         if params.n != 1:
-            raise self._explain(
+            raise self._errors.explain(
                 InvalidInput(f"complete returns one completion, params.n is {params.n}"),
                 "complete",
             )
@@ -353,7 +353,7 @@ class Completer(Port):
 
     def stream_complete(self, prompt: Prompt, params: SamplingParams) -> Stream[CompletionChunk]:
         if params.n != 1:
-            raise self._explain(
+            raise self._errors.explain(
                 InvalidInput(f"a stream holds one completion, params.n is {params.n}"),
                 "stream_complete",
             )
