@@ -31,7 +31,8 @@ from crucible_kitchen import (
     Unavailable,
     hookimpl,
 )
-from crucible_kitchen.discovery import Catalog, by_preference
+from crucible_kitchen.discovery import Catalog
+from crucible_kitchen.known_packages import by_preference
 from crucible_kitchen.testing import bound
 
 import kitchen_noop

@@ -159,9 +159,14 @@ def test_an_unknown_name_gets_the_nearest_spelling_and_what_is_installed(mistake
     assert "installed: acme, " in said
 
 
-def test_a_known_adapter_that_is_not_installed_gets_its_pip_line(mistake: Mistake) -> None:
-    said = mistake("config", "adapters.training_client=tinker")
-    assert "pip install crucible-adapter-tinker" in said
+def test_a_known_adapter_that_is_not_installed_gets_its_pip_line() -> None:
+    with pytest.raises(AdapterNotFound, match="to get it: pip install crucible-adapter-torch"):
+        Catalog((), ()).find("training_client", "torch")
+
+
+@pytest.mark.parametrize("name", ["tinker", "ray", "vllm"])
+def test_an_adapter_that_is_not_released_gets_no_pip_line(mistake: Mistake, name: str) -> None:
+    assert "pip install" not in mistake("config", f"adapters.training_client={name}")
 
 
 def test_an_adapter_that_needs_another_core_is_not_imported(mistake: Mistake) -> None:

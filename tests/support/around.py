@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from crucible_kitchen import Kitchen
-from crucible_kitchen.discovery import KNOWN_WRAPPERS
+from crucible_kitchen.discovery import catalog
 from crucible_kitchen.dispatch import Port
 from crucible_kitchen.testing import Conformance
 from crucible_kitchen.testing.plugin import installed_as
@@ -58,7 +58,8 @@ def pytest_pycollect_makeitem(
         return None  # a method
     if not (isinstance(obj, type) and issubclass(obj, Conformance) and name.startswith("Test")):
         return []
-    there = [wrapper for wrapper in OPTIONS if wrapper in KNOWN_WRAPPERS[obj.port.name]]
+    installed = {entry.name for entry in catalog().entries if entry.port == obj.port.name}
+    there = [wrapper for wrapper in OPTIONS if wrapper in installed]
     chosen = collector.config.getoption("--around")
     stacks = [[w] for w in there if w in chosen] if chosen else [there]
     suites = []

@@ -10,7 +10,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,44 +20,14 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from .errors import AdapterLoadError, AdapterNotFound, told
+from .known_packages import packages_of
+from .ports import PORTS
 from .spelling import listed, nearest
 from .version import __version__
 
 ADAPTERS = "crucible.adapters"
 WORKFLOWS = "crucible.workflows"
 CORE = "crucible-kitchen"
-
-KNOWN_ADAPTERS: Mapping[str, tuple[str, ...]] = {
-    "training_client": ("noop", "torch", "ray", "tinker"),
-    "dataset_store": ("noop", "hf-datasets"),
-    "blob_store": ("noop", "fsspec"),
-    "hub_client": ("noop", "hf-hub"),
-    "metrics_store": ("noop", "jsonl", "sql", "mlflow"),
-    "completer": ("noop", "torch", "tinker", "openai"),
-}
-"""Adapters of this project, to say what to install: each is `crucible-adapter-<name>`."""
-
-COMPOSING = "crucible-adapter-compose"
-KNOWN_WRAPPERS: Mapping[str, tuple[str, ...]] = {
-    "training_client": ("faulty", "limit", "retry"),
-    "dataset_store": ("fallback", "faulty", "limit", "retry"),
-    "blob_store": ("fallback", "faulty", "limit", "retry", "tee"),
-    "hub_client": ("fallback", "faulty", "limit", "retry"),
-    "metrics_store": ("faulty", "limit", "retry", "tee"),
-    "completer": ("fallback", "faulty", "limit", "retry"),
-}
-"""Adapters of this project that wrap others, all of the package `COMPOSING`."""
-
-
-def by_preference(port: str, names: Iterable[str]) -> list[str]:
-    """Order names of adapters: those of this project, others, the noop, and what wraps others."""
-    known, wrappers = KNOWN_ADAPTERS[port], KNOWN_WRAPPERS[port]
-
-    def rank(name: str) -> tuple[bool, bool, bool, int, str]:
-        place = known.index(name) if name in known else 0
-        return (name in wrappers, name == "noop", name not in known, place, name)
-
-    return sorted(set(names), key=rank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +124,12 @@ class Catalog:
             )
         names = sorted({entry.name for entry in here})
         lines = [f"no {kind} is named {use!r}"]
-        wrappers = KNOWN_WRAPPERS.get(port, ())
-        known = [*names, *KNOWN_ADAPTERS.get(port, ()), *wrappers]
-        if near := nearest(name, known):
-            if near != name:
-                lines.append(f"did you mean {near!r}?")
-            if near not in names:
-                wanted = COMPOSING if near in wrappers else f"crucible-adapter-{near}"
-                lines.append(f"to get it: pip install {wanted}")
+        known = packages_of(port)
+        near = nearest(name, [*names, *known])
+        if near and near != name:
+            lines.append(f"did you mean {near!r}?")
+        if near and near not in names:
+            lines.append(f"to get it: pip install {known[near]}")
         if others := [e.port for e in self.entries if e.name == name]:
             lines.append(f"the adapter of that name serves {', '.join(dict.fromkeys(others))}")
         lines.append(f"installed: {listed(name, names) or 'none'}")
@@ -330,14 +298,14 @@ def _entries(
         port, _, name = entry_point.name.partition(".")
         if group == WORKFLOWS:
             port, name = "", entry_point.name
-        elif not name or port not in KNOWN_ADAPTERS:
-            near = nearest(port, KNOWN_ADAPTERS)
+        elif not name or port not in PORTS:
+            near = nearest(port, PORTS)
             hint = f"; did you mean {near}.{name}?" if near and name else ""
             problems.append(
                 Problem(
                     package.name,
                     f"its entry point {entry_point.name!r} is not <port>.<name>{hint} "
-                    f"(ports: {', '.join(KNOWN_ADAPTERS)})",
+                    f"(ports: {', '.join(PORTS)})",
                 )
             )
             continue

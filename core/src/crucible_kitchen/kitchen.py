@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 from .binding import PortT, ports_in
 from .closing import CLOSE_TIMEOUT, LeftOpen, raise_first, warn_of
 from .configurator import Configurator
-from .discovery import KNOWN_ADAPTERS, KNOWN_WRAPPERS, by_preference
 from .dispatch import Port
 from .errors import AdapterError, ConfigurationError, PortNotConfigured
 from .events import Observer, Observers
@@ -28,7 +27,7 @@ from .ports import (
     TrainingClient,
 )
 from .settings import Key, Settings, gather, in_code
-from .spelling import shortened
+from .suggestions import not_configured
 from .validation import ModelT
 
 if TYPE_CHECKING:
@@ -234,23 +233,8 @@ class Kitchen:
         return ConfigurationError.of(self.mistakes(found).values())
 
     def _not_configured(self, missing: Sequence[str]) -> str:
-        """Say what to write, and what to install, for ports without an adapter."""
-        where = self.settings.files[0] if self.settings.files else "crucible.toml"
-        lines, installed_for, absent = [], [], []
-        for name in missing:
-            found = {e.name for e in self._configurator.installed.entries if e.port == name}
-            installed = by_preference(name, found)
-            complete = [n for n in installed if n not in ("noop", *KNOWN_WRAPPERS[name])]
-            example = (complete or KNOWN_ADAPTERS[name][-1:])[0]
-            lines.append(f'    {name} = "{example}"')
-            installed_for.append(f"installed for {name}: {shortened(installed) or 'none'}")
-            if example not in installed:
-                absent.append(f"crucible-adapter-{example}")
-        text = (
-            f"no adapter is chosen for {', '.join(missing)}; add to {where}\n\n    [adapters]\n"
-            + "\n".join([*lines, "", *installed_for])
-        )
-        return text + (f"\nto get one: pip install {' '.join(absent)}" if absent else "")
+        file = self.settings.files[0] if self.settings.files else "crucible.toml"
+        return not_configured(missing, self._configurator.installed, str(file))
 
     # --- configuration ---
 

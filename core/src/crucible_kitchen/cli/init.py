@@ -6,32 +6,27 @@ import json
 import os
 import stat
 import textwrap
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from ..binding import options_class
-from ..discovery import KNOWN_ADAPTERS, KNOWN_WRAPPERS, Catalog, by_preference, catalog
+from ..discovery import Catalog, catalog
 from ..environment import variables
 from ..errors import ConfigurationError, CrucibleError
+from ..known_packages import packages_of
 from ..masking import is_secret, shown
 from ..observers.config import ObserveConfig
+from ..ports import PORTS
 from ..spelling import shortened
-from ..workflows import WorkflowConfig, config_class, find
+from ..suggestions import is_synthetic, serving
+from ..workflows import WorkflowConfig, registry
 from .console import note
 from .toml import toml
-
-EXAMPLES: Mapping[str, Mapping[str, Any]] = {
-    "supervised": {"model": "Qwen/Qwen3-0.6B", "dataset": "train.jsonl"},
-    "torch": {"checkpoint_dir": "runs/checkpoints"},
-    "fsspec": {"url": "runs"},
-    "jsonl": {"path": "runs/metrics"},
-}
-"""Values to begin with, of a workflow or an adapter: what a run leaves is in one folder."""
 
 
 def init(
@@ -63,10 +58,9 @@ def _lines(workflow: str) -> Iterator[str]:
     yield "# Settings of Crucible Kitchen. `crucible config` shows what applies, and from where."
     yield "# Any key can be set on the command line: crucible run workflow.batch_size=64"
     yield "# or in the environment: CRUCIBLE_WORKFLOW__BATCH_SIZE=64"
-    chosen = config_class(find(workflow))
-    examples = EXAMPLES.get(workflow, {})
-    needed = _needed(chosen, examples)
-    for port in KNOWN_ADAPTERS:
+    chosen = registry.config_class(registry.find(workflow))
+    needed = _needed(chosen)
+    for port in PORTS:
         yield ""
         if port in needed:
             yield from _adapter(catalog(), port)
@@ -76,34 +70,40 @@ def _lines(workflow: str) -> Iterator[str]:
     yield ""
     yield "[workflow]"
     yield f"use = {json.dumps(workflow)}"
-    yield from _fields(chosen, examples)
+    yield from _fields(chosen)
     yield ""
     yield "[observe]"
-    yield from _fields(ObserveConfig, {})
-    if any(entry.name == "noop" for entry in catalog().entries):
+    yield from _fields(ObserveConfig)
+    if stand_ins := [*_stand_ins(catalog())]:
         yield ""
         yield "# Laid over it by `crucible run --profile dry`, to try everything but a model:"
         yield "[profile.dry.adapters]"
-        yield from (f'{port} = "noop"' for port in ("training_client", "completer"))
+        yield from stand_ins
 
 
-def _needed(config: type[WorkflowConfig], examples: Mapping[str, Any]) -> Collection[str]:
-    """Return the ports that a run with the examples uses; all of them where that is not known."""
+def _stand_ins(found: Catalog) -> Iterator[str]:
+    for port in ("training_client", "completer"):
+        if name := next((e.name for e in serving(port, found) if is_synthetic(e)), None):
+            yield f"{port} = {json.dumps(name)}"
+
+
+def _needed(config: type[WorkflowConfig]) -> Collection[str]:
+    """Return the ports that a run of the examples uses; all of them where that is not known."""
+    examples = {n: f.examples[0] for n, f in config.model_fields.items() if f.examples}
     try:
-        return config.model_validate(examples).required_ports() or KNOWN_ADAPTERS
+        return config.model_validate(examples).required_ports() or PORTS
     except ValidationError:
-        return KNOWN_ADAPTERS
+        return PORTS
 
 
 def _adapter(found: Catalog, port: str) -> Iterator[str]:
-    installed = by_preference(port, (entry.name for entry in found.entries if entry.port == port))
-    installed = [name for name in installed if name not in KNOWN_WRAPPERS[port]]
+    installed = list(serving(port, found))
     if not installed:
         yield f"# [adapters.{port}]"
-        example = KNOWN_ADAPTERS[port][-1]
-        yield f'# use = "{example}"  # pip install crucible-adapter-{example}'
+        name, package = next(iter(packages_of(port).items()))
+        yield f'# use = "{name}"  # pip install {package}'
         return
-    name, *others = installed
+    name, *others = (entry.name for entry in installed)
     yield f"[adapters.{port}]"
     yield f"use = {json.dumps(name)}" + (
         f"  # also installed: {shortened(others)}" if others else ""
@@ -113,11 +113,11 @@ def _adapter(found: Catalog, port: str) -> Iterator[str]:
     except CrucibleError as error:
         yield from _comment(str(error))
     else:
-        yield from _fields(options, EXAMPLES.get(name, {}))
+        yield from _fields(options)
 
 
-def _fields(model: type[BaseModel], examples: Mapping[str, Any]) -> Iterator[str]:
-    """Yield every key with its meaning: examples and required ones, and others commented out."""
+def _fields(model: type[BaseModel]) -> Iterator[str]:
+    """Yield every key with its meaning: set to its example, or commented out with its default."""
     for name, field in model.model_fields.items():
         yield from _comment(field.description or "")
         names = variables(field)
@@ -126,8 +126,8 @@ def _fields(model: type[BaseModel], examples: Mapping[str, Any]) -> Iterator[str
             yield f"# {name}: a secret, better kept in {source} than here"
         elif names:
             yield f"# {name} = ...  # where it is not set, ${names[0]} is taken"
-        elif name in examples or field.is_required():
-            yield f"{name} = {toml(examples.get(name, '...'))}"
+        elif field.examples or field.is_required():
+            yield f"{name} = {toml((field.examples or ['...'])[0])}"
         else:
             computed = field.default_factory_takes_validated_data
             default = None if computed else field.get_default(call_default_factory=True)

@@ -67,7 +67,7 @@ class WorkflowConfig(Masked):
 class ModelConfig(WorkflowConfig):
     """Which model to start from."""
 
-    model: Name
+    model: Name = Field(examples=["Qwen/Qwen3-0.6B"])
     """Model to train: a name, hub id or path that the training client knows."""
     revision: Name | None = None
     """Branch, tag or commit of the model."""
@@ -150,7 +150,7 @@ class TrainingConfig(ModelConfig, OptimizerConfig, RunConfig):
 class RowsConfig(WorkflowConfig):
     """Which rows to train and to evaluate on, and how to read them."""
 
-    dataset: Name
+    dataset: Name = Field(examples=["train.jsonl"])
     """Data set to train on: a file, folder or hub id that the dataset store knows."""
     dataset_name: Name | None = None
     """Configuration within the data set, where it has several."""

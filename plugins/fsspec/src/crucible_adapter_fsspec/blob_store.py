@@ -22,7 +22,7 @@ def _expanded(url: str) -> str:
 
 
 class Options(AdapterOptions):
-    url: Annotated[str, Field(min_length=1), AfterValidator(_expanded)]
+    url: Annotated[str, Field(min_length=1, examples=["runs"]), AfterValidator(_expanded)]
     """The root of every blob: a folder such as `runs`, or `s3://bucket/prefix`, `memory://runs`."""
     storage_options: Secret[dict[str, Any]] = Secret({})
     """What the file system takes as arguments, such as `key` and `secret` of S3. Never shown."""

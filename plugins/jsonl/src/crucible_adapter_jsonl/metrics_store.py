@@ -25,13 +25,14 @@ from crucible_kitchen import (
     hookimpl,
     resource,
 )
+from pydantic import Field
 
 from .files import RunFiles, file_name, lines_of
 from .rows import LONGEST, decode, encode, is_torn
 
 
 class Options(AdapterOptions):
-    path: LocalPath = Path("metrics")
+    path: LocalPath = Field(Path("metrics"), examples=["runs/metrics"])
     """Folder that holds one file for each run; made when it is first needed."""
 
 
