@@ -86,6 +86,11 @@ class ChatTemplate:
         return "strftime_now" in self._source
 
     @property
+    def today(self) -> datetime.date:
+        """What the template calls today."""
+        return self.date or datetime.date.today()
+
+    @property
     def tokens(self) -> Tokenization:
         """How the tokenizer encodes and decodes text."""
         return self.once("tokens", lambda: Tokenization(self.tokenizer))

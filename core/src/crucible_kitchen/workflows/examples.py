@@ -1,7 +1,7 @@
 """Which shape a row has: a prompt and its completion, a conversation, or plain text.
 
-A setting that is given is followed and never traded for another field. Only where none is given is
-the shape guessed, from the names of the fields that are in common use.
+A setting that is given is followed and never traded for another field. The shape is guessed, from
+the names of fields in common use, only where none is given.
 """
 
 from __future__ import annotations
@@ -76,60 +76,82 @@ class RowReader:
     text_field: str | None = None
 
     def read(self, row: Row) -> Shape:
-        """Return what a row holds.
+        """Return what a row holds, according to the settings; a guess where none is given.
 
         Raises:
-            InvalidInput: it has not the fields that were named, or none that are known.
+            InvalidInput: it lacks the fields that were named, or has none that are known.
         """
-        # A field without a value is a field that is not there: stores fill up uneven rows.
-        row = {name: value for name, value in row.items() if value is not None}
+        row = _filled_in(row)
         if self.messages_field is not None:
             return _conversation(row, self._field(row, "messages_field", self.messages_field))
         if self.prompt is not None or self.completion is not None:
-            return self._templates(row)
+            return prompt_completion(row, self.prompt, self.completion)
         if self.text_field is not None:
             return _text(self._field(row, "text_field", self.text_field), self.text_field)
-        return self._guess(row)
-
-    def _guess(self, row: Row) -> Shape:
-        for name in ("messages", "conversations", "conversation"):
-            # The other two may be the names of something else.
-            if name in row and (name == "messages" or is_conversation(row[name])):
-                return _conversation(row, row[name])
-        if "prompt" in row and "completion" in row:
-            return self._templates(row)
-        if "instruction" in row and "output" in row:
-            return alpaca(row)
-        if "text" in row:
-            return _text(row["text"], "text")
-        raise InvalidInput(
-            "it has no field 'messages', 'conversations' or 'text', and not both of 'prompt' and "
-            f"'completion', or of 'instruction' and 'output'; it has {_listed(row)}. Set prompt "
-            "and completion to templates of its fields, or messages_field, or text_field"
-        )
-
-    def _templates(self, row: Row) -> Shape:
-        prompt = "{prompt}" if self.prompt is None else self.prompt
-        completion = "{completion}" if self.completion is None else self.completion
-        if prompt == "{prompt}" and completion == "{completion}":
-            both = [row.get(name) for name in ("prompt", "completion")]
-            lists = [name for name in ("prompt", "completion") if is_list(row.get(name))]
-            if len(lists) == 2 or all(map(is_conversation_text, both)):
-                before = conversation(row["prompt"])
-                return _with_options(row, [*before, *conversation(row["completion"])], len(before))
-            if lists:
-                raise InvalidInput(
-                    "prompt and completion must both be texts, or both lists of messages; only "
-                    f"{lists[0]} is a list"
-                )
-        return PromptCompletion(
-            _filled(prompt, row, "prompt"), _filled(completion, row, "completion")
-        )
+        return guess(row)
 
     def _field(self, row: Row, setting: str, name: str) -> Any:
         if name not in row:
             raise InvalidInput(f"it has no field {name!r} ({setting}); it has {_listed(row)}")
         return row[name]
+
+
+def guess(row: Row) -> Shape:
+    """Return what a row seems to hold, by the names of its fields; which shape was found is the
+    class of what is returned.
+
+    Raises:
+        InvalidInput: no field has a name in common use.
+    """
+    row = _filled_in(row)
+    for name in ("messages", "conversations", "conversation"):
+        # The other two may be the names of something else.
+        if name in row and (name == "messages" or is_conversation(row[name])):
+            return _conversation(row, row[name])
+    if "prompt" in row and "completion" in row:
+        return prompt_completion(row)
+    if "instruction" in row and "output" in row:
+        return alpaca(row)
+    if "text" in row:
+        return _text(row["text"], "text")
+    raise InvalidInput(
+        "it has no field 'messages', 'conversations' or 'text', and not both of 'prompt' and "
+        f"'completion', or of 'instruction' and 'output'; it has {_listed(row)}. Set prompt "
+        "and completion to templates of its fields, or messages_field, or text_field"
+    )
+
+
+def prompt_completion(row: Row, prompt: str | None = None, completion: str | None = None) -> Shape:
+    """Return the prompt and the completion that templates make of a row's fields. Where both are
+    the fields themselves, and these are lists of messages, they are one conversation.
+
+    Args:
+        row: the row, without fields that are None.
+        prompt: template of the prompt; None is the field of that name.
+        completion: template of the completion; None is the field of that name.
+
+    Raises:
+        InvalidInput: a template does not fit the row.
+    """
+    prompt = "{prompt}" if prompt is None else prompt
+    completion = "{completion}" if completion is None else completion
+    if prompt == "{prompt}" and completion == "{completion}":
+        both = [row.get(name) for name in ("prompt", "completion")]
+        lists = [name for name in ("prompt", "completion") if is_list(row.get(name))]
+        if len(lists) == 2 or all(map(is_conversation_text, both)):
+            before = conversation(row["prompt"])
+            return _with_options(row, [*before, *conversation(row["completion"])], len(before))
+        if lists:
+            raise InvalidInput(
+                "prompt and completion must both be texts, or both lists of messages; only "
+                f"{lists[0]} is a list"
+            )
+    return PromptCompletion(_filled(prompt, row, "prompt"), _filled(completion, row, "completion"))
+
+
+def _filled_in(row: Row) -> Row:
+    # A field without a value is a field that is not there: stores fill up uneven rows.
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def alpaca(row: Row) -> Conversation:
@@ -165,8 +187,8 @@ def _has_system(messages: list[ChatMessage]) -> bool:
 
 
 def _with_options(row: Row, messages: list[ChatMessage], first: int) -> Conversation:
-    """Return the conversation with what the row says beside it: its tools, and settings of the
-    chat template.
+    """Return the conversation with what else the row says: its tools, and settings of the chat
+    template.
     """
     kwargs = parsed(row.get("chat_template_kwargs") or {}, "chat_template_kwargs")
     if not isinstance(kwargs, Mapping):

@@ -24,9 +24,9 @@ class Example:
     Args:
         tokens: int64 `(n,)`, the whole sequence, at least 2.
         weights: float32 `(n,)`, 1 where the token is trained on, else 0. The first token is never
-            predicted, so its weight says nothing.
-        prompt_length: how many tokens come before the last answer; None where there is none.
-        end_token: what ends that answer; None where nothing does.
+            predicted, so its weight has no effect.
+        prompt_length: how many tokens come before the last answer; None if there is no answer.
+        end_token: what ends that answer; None if nothing does.
     """
 
     tokens: IntArray
@@ -42,19 +42,22 @@ class Example:
         )
 
     @property
-    def weight(self) -> float:
-        """The sum of the weights of the predicted tokens."""
+    def trained_tokens(self) -> float:
+        """The sum of the weights of the predicted tokens: how many of them are trained on."""
         return float(self.weights[1:].sum())
+
+    weight = trained_tokens
 
 
 class Renderer:
-    """Renders what rows hold with a model's tokenizer.
+    """Renders what rows hold with a model's tokenizer. Nothing is left out and nothing is cut: what
+    to do with a sequence that is too long is the caller's decision.
 
     Args:
         tokenizer: the model's.
         train_on: which tokens of a conversation count. A completion counts as an assistant
             message; plain text counts whole.
-        chat_template_kwargs: what else the chat template is given; a row's own go above.
+        chat_template_kwargs: further arguments of the chat template; a row's own override them.
         date: what a chat template that writes the date calls today; None is today.
     """
 
@@ -67,10 +70,10 @@ class Renderer:
     ) -> None:
         self.template = ChatTemplate(tokenizer, chat_template_kwargs or {}, date=date)
         self._tokens = self.template.tokens
-        self._train_on = train_on
+        self.train_on = train_on
 
     def render(self, shape: Shape) -> list[Example]:
-        """Render what a row holds: one sequence, or, of a conversation, several.
+        """Render what a row holds: one sequence, or several in the case of a conversation.
 
         Raises:
             InvalidInput: it cannot be rendered.
@@ -91,7 +94,7 @@ class Renderer:
         start = tokens.encode(prompt)
         before = tokens.begin(prompt, start)
         after = tokens.ended(tokens.after(prompt, completion, start), completion)
-        flags = [self._train_on == "all_tokens"] * len(before) + [True] * len(after)
+        flags = [self.train_on == "all_tokens"] * len(before) + [True] * len(after)
         end = after[-1] if after and after[-1] == tokens.eos else None
         return _example([*before, *after], flags, len(before), end)
 
@@ -104,11 +107,14 @@ class Renderer:
         """Render a conversation so that a model sees in training what it sees in use.
 
         An answer is learned from the rendering in which it is the last turn. Where the template
-        does not write it differently later on, the next answer continues the same sequence; else
-        the next one has a sequence of its own.
+        does not write it differently later on, the next answer continues the same sequence;
+        otherwise the next answer has its own sequence.
+
+        Raises:
+            InvalidInput: it has no answer to train on, or the template leaves out what it says.
         """
         template = self.template.with_(shape.kwargs, shape.tools)
-        if self._train_on == "all_tokens":
+        if self.train_on == "all_tokens":
             return [self._whole(template, shape.messages)]
         places = [
             place
@@ -120,7 +126,7 @@ class Renderer:
             raise InvalidInput(
                 f"it has no assistant message to train on; its roles are {roles or 'none'}"
             )
-        if self._train_on == "last_assistant_message":
+        if self.train_on == "last_assistant_message":
             places = places[-1:]
         sequences: list[tuple[Answer, list[bool]]] = []
         for place in places:
@@ -153,6 +159,37 @@ class Renderer:
         if ids[: turn.start] != turn.prompt:
             return _example(ids, flags)
         return _example(ids, flags, turn.start, turn.end_token)
+
+
+def shared_prompt(first: Example, second: Example) -> int:
+    """Return the number of prompt tokens of two sequences that answer the same prompt, such as the
+    chosen and the rejected side of a pair.
+
+    Raises:
+        InvalidInput: one has no answer, or their prompts differ in tokens, so that their answers
+            cannot be compared.
+    """
+    lengths = (first.prompt_length, second.prompt_length)
+    if lengths[0] is None or lengths[1] is None:
+        raise InvalidInput("one of its sides has no answer")
+    if not np.array_equal(first.tokens[: lengths[0]], second.tokens[: lengths[1]]):
+        raise InvalidInput(
+            f"its sides do not have the same prompt: {lengths[0]} and {lengths[1]} tokens come "
+            "before their answers, and they differ"
+        )
+    return lengths[0]
+
+
+def marked(example: Example, tokenizer: Tokenizer) -> str:
+    """Return the text of a sequence, what is trained on between ⟦ and ⟧."""
+    text, start = "", 0
+    flags = [False, *(example.weights[1:] != 0).tolist()]
+    for place in range(1, len(flags) + 1):
+        if place == len(flags) or flags[place] != flags[start]:
+            piece = tokenizer.decode(example.tokens[start:place].tolist())
+            text += f"⟦{piece}⟧" if flags[start] else piece
+            start = place
+    return text
 
 
 def _kept(turn: Answer, flags: list[bool], prompt: list[int]) -> list[bool] | None:

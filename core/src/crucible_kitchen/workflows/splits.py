@@ -37,6 +37,21 @@ class Part:
         """
         return range(count)[_place(self.start, count, self) : _place(self.stop, count, self)]
 
+    def fixed(self) -> tuple[int, int | None]:
+        """Return the first row and the one after the last, of a split whose rows are not counted.
+
+        Raises:
+            InvalidInput: they depend on the number of rows.
+        """
+        places = [self.start or "0", self.stop or "0"]
+        if any(place.startswith("-") or place.endswith("%") for place in places):
+            raise InvalidInput(
+                f"the split {str(self)!r} depends on the number of rows, which a stream does not "
+                "tell; write it as in 'train[:1000]' or 'train[1000:]'"
+            )
+        start, stop = map(int, places)
+        return start, None if self.stop is None else max(start, stop)
+
     def __str__(self) -> str:
         if self.start is self.stop is None:
             return self.name
