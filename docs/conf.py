@@ -1,20 +1,32 @@
 """How Sphinx builds these pages: `tox -e docs`."""
 
 import re
+import sys
+from importlib import import_module
+from pathlib import Path
 
 from crucible_kitchen import __version__
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.ext.napoleon import GoogleDocstring
+from sphinx.util.docutils import SphinxDirective
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import adapter_pages
 
 project = "Crucible Kitchen"
 author = "The Crucible Kitchen developers"
 copyright = author
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "examples", "requirements.txt"]
 html_theme = "furo"
 html_title = project
 
-myst_enable_extensions = ["fieldlist"]
+myst_enable_extensions = ["deflist", "fieldlist"]
 myst_heading_anchors = 3
 
 default_role = "code"  # docstrings put code in single backquotes
@@ -23,15 +35,34 @@ autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
 
+class Settings(SphinxDirective):
+    """The settings of a pydantic class, `{settings} module:Class`, from its fields."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        module, _, name = self.arguments[0].partition(":")
+        text = adapter_pages.settings(getattr(import_module(module), name))
+        parent = nodes.container()
+        self.state.nested_parse(StringList(text.splitlines(), self.arguments[0]), 0, parent)
+        return parent.children
+
+
 def as_restructuredtext(
-    app: object, what: str, name: str, obj: object, options: object, lines: list[str]
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
-    """Turn the Markdown of a docstring that reStructuredText reads otherwise into its own."""
+    """Turn a docstring's Markdown and Google's sections into reStructuredText.
+
+    Attributes have no sections. The extension napoleon would read what comes before a colon in
+    their first line as a type, so it is not used as such.
+    """
     text = "\n".join(lines)
     text = re.sub(r"^(\S.*)\n\n(?= {4}\S)", r"\1\n\n::\n\n", text, flags=re.MULTILINE)
     text = re.sub(r"(`[^`\n]+`)(?=\w)", r"\1\\ ", text)  # `AdapterError`s
     text = re.sub(r"(?:^\|.*\|$\n?)+", _list_table, text, flags=re.MULTILINE)
     lines[:] = text.split("\n")
+    if what not in ("attribute", "property", "data"):
+        lines[:] = GoogleDocstring(lines).lines()
 
 
 def _list_table(table: re.Match[str]) -> str:
@@ -47,6 +78,7 @@ def _list_table(table: re.Match[str]) -> str:
     return "\n".join([".. list-table::", "   :header-rows: 1", "", *body, ""])
 
 
-def setup(app: object) -> None:
-    # Before napoleon (500), which reads the sections of Google's style.
-    app.connect("autodoc-process-docstring", as_restructuredtext, priority=400)  # type: ignore[attr-defined]
+def setup(app: Sphinx) -> None:
+    adapter_pages.write()
+    app.add_directive("settings", Settings)
+    app.connect("autodoc-process-docstring", as_restructuredtext)

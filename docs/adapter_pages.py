@@ -1,0 +1,202 @@
+"""Pages of the documentation made from code: the settings of a table, a page for each adapter.
+
+Sphinx writes the pages of the adapters before it reads the others (`conf.py`). Nothing but the core
+needs to be installed: modules of adapters import their libraries when they are used.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_args
+
+from crucible_kitchen.binding import marked, options_class
+from crucible_kitchen.cli.adapters import _default, _type_name
+from crucible_kitchen.ports import PORTS
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+FOLDER = DOCS / "reference" / "adapters"
+INDEX = """\
+# Adapters
+
+The packages of this repository: what each does, and the options of its adapters, as their code
+documents them. `crucible adapters show NAME` prints the options of every adapter that is installed,
+third-party ones included.
+
+| `crucible-adapter-` | serves | description |
+| --- | --- | --- |"""
+
+
+def write() -> None:
+    """Write the page of each adapter package into `FOLDER`, and remove those of others."""
+    FOLDER.mkdir(exist_ok=True)
+    found = pages()
+    for old in FOLDER.glob("*.md"):
+        if old.stem not in found:
+            old.unlink()
+    for name, text in found.items():
+        page = FOLDER / f"{name}.md"
+        if not page.exists() or page.read_text("utf-8") != text:  # else Sphinx reads it again
+            page.write_text(text, "utf-8")
+
+
+def pages() -> dict[str, str]:
+    """Return the page of each adapter package of this repository by its short name, and `index`."""
+    projects = {
+        folder: tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
+        for folder in packages()
+    }
+    names = {folder: _short(project["name"]) for folder, project in projects.items()}
+    found = {names[folder]: "\n".join(_page(folder, projects[folder])) for folder in projects}
+    rows = [
+        f"| [{names[folder]}]({names[folder]}.md) | {_listed(_ports(project))} "
+        f"| {project['description']} |"
+        for folder, project in projects.items()
+    ]
+    toctree = ["```{toctree}", ":hidden:", "", *names.values(), "```", ""]
+    return found | {"index": "\n".join([INDEX, *rows, "", *toctree])}
+
+
+def packages() -> list[Path]:
+    """Return the folders of the adapter packages, the noop first."""
+    return [ROOT / "kitchen_noop", *sorted(ROOT.glob("plugins/*/"))]
+
+
+def settings(model: type[BaseModel]) -> str:
+    """Return a definition list of what a user may set: name, type, default, docstring."""
+    return "\n".join(
+        line for name, field in model.model_fields.items() for line in _field(name, field)
+    )
+
+
+def _field(name: str, field: FieldInfo) -> Iterator[str]:
+    default = _default(field)
+    about = [f"`{name}`: `{_type_name(field.annotation)}`"]
+    if default:
+        about.append(default if default == "required" else f"default `{default}`")
+    about += [f"see {{py:class}}`~{kind.__module__}.{kind.__name__}`" for kind in _tables(field)]
+    yield ", ".join(about)
+    first, *rest = _prose(field.description or "").splitlines() or [""]
+    yield f": {first}"
+    for line in rest:
+        yield f"  {line}".rstrip()
+    yield ""
+
+
+def _tables(field: FieldInfo) -> list[type[Any]]:
+    """Return the tables of the core that a setting may be, which the API reference describes."""
+    kinds = get_args(field.annotation) or (field.annotation,)
+    return [
+        kind
+        for kind in kinds
+        if is_dataclass(kind) and isinstance(kind, type) and kind.__module__.endswith(".types")
+    ]
+
+
+def _prose(docstring: str) -> str:
+    """Return a docstring as Markdown, in which `<` outside of code begins no HTML."""
+    parts = re.split(r"(`[^`]*`)", docstring)
+    return "".join(p if p.startswith("`") else p.replace("<", "\\<") for p in parts)
+
+
+def _page(folder: Path, project: dict[str, Any]) -> Iterator[str]:
+    sys.path.append(str(folder / "src"))
+    try:
+        yield from _text(folder, project)
+    finally:
+        sys.path.remove(str(folder / "src"))
+
+
+def _text(folder: Path, project: dict[str, Any]) -> Iterator[str]:
+    package: str = project["name"]
+    served: dict[str, str] = project["entry-points"]["crucible.adapters"]
+    yield f"# {_short(package)}"
+    yield f"\n```console\n$ pip install {package}\n```\n"
+    extras = project.get("optional-dependencies", {})
+    if extras:
+        yield f"Extras: {_listed(f'{package}[{extra}]' for extra in extras)}.\n"
+    yield _readme(folder)
+    for name, ports, options in _groups(served):
+        yield f"\n## {_heading(name, ports)}\n"
+        yield settings(options) or "It has no options.\n"
+        if len(ports) == 1:
+            yield _besides(ports[0], _load(served[f"{ports[0]}.{name}"]))
+
+
+def _short(package: str) -> str:
+    return package.removeprefix("crucible-adapter-")
+
+
+def _ports(project: dict[str, Any]) -> list[str]:
+    served = project["entry-points"]["crucible.adapters"]
+    return list(dict.fromkeys(key.split(".", 1)[0] for key in served))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _readme(folder: Path) -> str:
+    """Return the README without its title and its tables of options, which follow it here."""
+    text = (folder / "README.md").read_text("utf-8").split("\n", 1)[1]
+    text = re.sub(r"^\| option \|.*\n(?:\|.*\n)+\n?", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^## Options\n+(?=#|\Z)", "", text, flags=re.MULTILINE)
+    return re.sub(r"\[([^\]]+)\]\((?!https?:)([^)#]+)\)", lambda m: _link(folder, m), text)
+
+
+def _link(folder: Path, found: re.Match[str]) -> str:
+    """Point a relative link of a README at a page of the documentation; else name the file."""
+    target = (folder / found[2]).resolve()
+    if target.is_relative_to(DOCS) and target.suffix == ".md":
+        return f"[{found[1]}]({os.path.relpath(target, FOLDER)})"
+    return f"{found[1]} (`{target.relative_to(ROOT)}`)"
+
+
+def _groups(served: dict[str, str]) -> Iterator[tuple[str, list[str], type[BaseModel]]]:
+    """Yield each adapter's name, port and options; a wrapper once, with all of its ports."""
+    wrappers: dict[str, tuple[list[str], type[BaseModel]]] = {}
+    for key, path in served.items():
+        port, name = key.split(".", 1)
+        adapter = _load(path)
+        options = options_class(adapter, name)
+        if "inner" in options.model_fields:
+            wrappers.setdefault(name, ([], options))[0].append(port)
+        else:
+            yield name, [port], options
+    for name, (ports, options) in wrappers.items():
+        yield name, ports, options
+
+
+def _heading(name: str, ports: list[str]) -> str:
+    return f"`{name}` as `{ports[0]}`" if len(ports) == 1 else f"Options of `{name}`"
+
+
+def _besides(port: str, adapter: Any) -> str:
+    """Return a sentence about what an adapter offers besides the mandatory callbacks."""
+    offered = [name for name in PORTS[port].callbacks() if name in marked(adapter)]
+    optional = [name for name in offered if name not in (*PORTS[port].mandatory(), "close")]
+    helpers = [
+        name
+        for name in sorted(dir(adapter))
+        if getattr(getattr(adapter, name), "crucible_helper", False) is True
+    ]
+    return "".join(
+        f"{what}: {_listed(names)}.\n\n"
+        for what, names in (("Optional callbacks", optional), ("Helpers", helpers))
+        if names
+    )
+
+
+def _load(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    loaded = import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded

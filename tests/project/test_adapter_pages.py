@@ -1,0 +1,61 @@
+"""The pages of the adapters in the documentation, which are made from their code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from crucible_kitchen.binding import options_class
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = {"torch", "transformers", "datasets", "pyarrow", "pandas", "sqlalchemy", "openai", "fsspec"}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write every page, in a process of its own; return their folder."""
+    folder = tmp_path_factory.mktemp("pages")
+    code = f"""
+import sys
+from pathlib import Path
+import adapter_pages
+
+for name, text in adapter_pages.pages().items():
+    Path({str(folder)!r}, name + ".md").write_text(text, "utf-8")
+print(*sorted({HEAVY!r} & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", code]
+    outcome = subprocess.run(command, cwd=ROOT / "docs", capture_output=True, text=True)
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    (folder / "imported").write_text(outcome.stdout)
+    return folder
+
+
+def test_each_package_has_a_page(pages: Path) -> None:
+    manifests = [ROOT / "kitchen_noop/pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")]
+    names = [tomllib.loads(path.read_text("utf-8"))["project"]["name"] for path in manifests]
+    expected = {name.removeprefix("crucible-adapter-") for name in names}
+    assert {page.stem for page in pages.glob("*.md")} == expected | {"index"}
+
+
+def test_a_page_documents_every_option_of_every_adapter(pages: Path) -> None:
+    checked = set()
+    for entry in entry_points(group="crucible.adapters"):
+        package = entry.dist.name if entry.dist else ""
+        page = pages / f"{package.removeprefix('crucible-adapter-')}.md"
+        if not page.exists():
+            continue
+        text = page.read_text("utf-8")
+        for name, field in options_class(entry.load(), entry.name).model_fields.items():
+            assert f"\n`{name}`: `" in text, (entry.name, name)
+            assert field.description, (entry.name, name)
+        checked.add(page.stem)
+    assert {"noop", "jsonl", "compose"} <= checked
+
+
+def test_a_page_is_made_without_the_libraries_of_the_adapters(pages: Path) -> None:
+    assert (pages / "imported").read_text() == "\n"
