@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ..discovery import Installed, catalog
-from ..dispatch import Port
+from ..port import Port
 from ..version import __version__
 from .conformance import EXCUSED, LEVEL, WARNED, Conformance
 from .report import ReportCard, Verdict

@@ -133,8 +133,9 @@ class Prompts(CompleterFixtures):
         Usually broken by a server that cuts off the beginning: the question, or the system's
         message, is silently gone.
         """
-        known = self.given(context_length, "context_length")
-        context = int(known)
+        context = self.given(
+            None if context_length is None else int(context_length), "context_length"
+        )
         short = replace(sampling, max_tokens=1)
         long: list[Any] = []
         if ids is not None:

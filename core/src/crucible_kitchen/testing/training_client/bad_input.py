@@ -128,8 +128,7 @@ class BadInput(TrainingClientFixtures):
 
         Usually broken by truncation, or by an error of the backend while others wait behind it.
         """
-        limit = self.given(max_length, "max_length")
-        longest = int(limit)
+        longest = self.given(None if max_length is None else int(max_length), "max_length")
         sessions = [bench.start()]
         with contextlib.suppress(Unsupported, InvalidInput):
             sessions.append(bench.start(max_length=2 * longest))
@@ -146,8 +145,7 @@ class BadInput(TrainingClientFixtures):
 
         Usually broken by the size of an embedding that was padded, or by one too few.
         """
-        known = self.given(vocab_size, "vocab_size")
-        size = int(known)
+        size = self.given(None if vocab_size is None else int(vocab_size), "vocab_size")
         session = bench.start()
         result = bench.forward_backward(session, [datum([1, size - 1, size - 1], weights=[1, 1])])
         assert np.isfinite(joined(result)).all()
