@@ -89,7 +89,7 @@ def chatting(make_kitchen, models, tmp_path, monkeypatch):
 
 def test_a_model_made_here_knows_its_special_tokens(chatting):
     session = chatting.training_client.start_session(SessionConfig("chatty"))
-    config = session._engine.model.config
+    config = session.engine.model.config
     assert (config.vocab_size, config.eos_token_id) == (258, 257)
 
 

@@ -27,7 +27,7 @@ def train(client, session, datums, steps=5):
 
 
 def state(session):
-    engine = session._engine
+    engine = session.engine
     tensors = {**engine.weights, **engine.moments()}
     return {name: t.detach().clone() for name, t in tensors.items()}, engine.randomness()
 
@@ -125,9 +125,9 @@ def test_without_the_optimizer_its_state_starts_afresh(client, datums):
         SessionConfig("drops", seed=9, from_checkpoint=reference)  # the default is without
     )
     for each, seed in ((session, 3), (started, 9)):
-        assert each._engine.moments() == {}
-        assert each._engine.randomness() == {"seed": seed, "passes": 0}
-        for name, weight in each._engine.weights.items():
+        assert each.engine.moments() == {}
+        assert each.engine.randomness() == {"seed": seed, "passes": 0}
+        for name, weight in each.engine.weights.items():
             assert torch.equal(weight, before[name])
 
 
@@ -138,7 +138,7 @@ def test_loading_drops_accumulated_gradients(client, datums):
     client.load_checkpoint(session, reference)
     with pytest.raises(InvalidInput, match="forward_backward"):
         client.optim_step(session, 1e-2)
-    assert all(w.grad is None for w in session._engine.weights.values())
+    assert all(w.grad is None for w in session.engine.weights.values())
 
 
 def test_an_unknown_checkpoint_is_not_found_and_changes_nothing(client, datums, tmp_path):
@@ -312,8 +312,11 @@ def test_a_checkpoint_is_good_for_another_kitchen_of_the_same_options(make_kitch
         (lambda m: {n: t[:1] if n.startswith("exp_avg.") else t for n, t in m.items()}, "exp_avg"),
         (lambda m: {n: t.double() if "_sq" in n else t for n, t in m.items()}, "float64"),
         (lambda m: {n: t for n, t in m.items() if "_sq" not in n}, "without the others"),
-        (lambda m: {**m, "step.nothing": torch.tensor(1.0)}, "no weight here: 'step.nothing'"),
-        (lambda m: {f"more.{n}": t for n, t in m.items()}, "no weight here"),
+        (
+            lambda m: {**m, "step.nothing": torch.tensor(1.0)},
+            "a weight here: 'step.nothing'",
+        ),
+        (lambda m: {f"more.{n}": t for n, t in m.items()}, "without a weight here"),
     ],
     ids=["shape", "dtype", "missing", "more", "names"],
 )

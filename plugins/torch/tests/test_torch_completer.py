@@ -279,7 +279,7 @@ def test_one_bad_item_does_not_lose_the_rest(completer):
 def test_one_item_with_an_output_that_is_not_finite_does_not_lose_the_rest(client, completer):
     session = client.start_session(SessionConfig("tiny"))
     with torch.no_grad():
-        session._engine.weights["model.embed_tokens.weight"][7] = float("nan")
+        session.engine.weights["model.embed_tokens.weight"][7] = float("nan")
     params = greedy(client.save_weights_for_sampler(session), stop=())
     expected = parts(completer.complete([1, 2], params))
     first, bad, last = completer.complete_batch([[1, 2], [6, 7], [1, 2]], params)
@@ -377,7 +377,7 @@ def test_logprobs_are_the_models_whatever_the_sampling():
 def test_weights_that_have_diverged_are_an_error(client, completer):
     session = client.start_session(SessionConfig("tiny"))
     with torch.no_grad():
-        session._engine.weights["lm_head.weight"].fill_(float("nan"))
+        session.engine.weights["lm_head.weight"].fill_(float("nan"))
     reference = client.save_weights_for_sampler(session)
     with pytest.raises(AdapterError, match="diverged"):
         completer.complete([1], replace(PARAMS, model=reference))
@@ -419,7 +419,7 @@ def test_a_bad_prompt_fails_the_stream(completer):
 def test_weights_that_have_diverged_fail_the_stream(client, completer):
     session = client.start_session(SessionConfig("tiny"))
     with torch.no_grad():
-        session._engine.weights["lm_head.weight"].fill_(float("nan"))
+        session.engine.weights["lm_head.weight"].fill_(float("nan"))
     params = replace(PARAMS, model=client.save_weights_for_sampler(session))
     with pytest.raises(AdapterError, match="diverged"):
         list(completer.stream_complete([1], params))
@@ -438,7 +438,7 @@ def test_scores_are_the_logprobs_of_the_given_tokens(client, completer):
         if len(row) == 1:
             continue
         with torch.no_grad():
-            logits = session._engine.model(input_ids=torch.tensor([row[:-1]])).logits[0]
+            logits = session.engine.model(input_ids=torch.tensor([row[:-1]])).logits[0]
         expected = logits.log_softmax(-1)[torch.arange(len(row) - 1), torch.tensor(row[1:])]
         np.testing.assert_allclose(score, expected, atol=1e-5)
 
@@ -483,7 +483,7 @@ def test_live_weights_wait_for_what_is_queued(client, completer, make_datum):
     client.optim_step(session, 1e-1)
     reference = client.save_weights_for_sampler(session)  # nothing was awaited
     with torch.no_grad():
-        logits = session._engine.model(input_ids=torch.tensor([[1]])).logits[0, 0]
+        logits = session.engine.model(input_ids=torch.tensor([[1]])).logits[0, 0]
     score = completer.score([[1, 2]], reference)[0]
     np.testing.assert_allclose(score, logits.log_softmax(-1)[2], atol=1e-5)
 

@@ -40,7 +40,7 @@ def train(client, session, datums):
 
 
 def state(session):
-    engine = session._engine
+    engine = session.engine
     return {n: t.detach().clone() for n, t in {**engine.weights, **engine.moments()}.items()}
 
 

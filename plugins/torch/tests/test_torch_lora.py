@@ -22,7 +22,7 @@ def logprobs(client, session, datums):
 
 
 def adapted(session):
-    return {name.split(".lora_")[0].split(".")[-1] for name in session._engine.weights}
+    return {name.split(".lora_")[0].split(".")[-1] for name in session.engine.weights}
 
 
 def test_an_update_starts_at_zero_and_trains_alone(client, datums):
@@ -30,13 +30,13 @@ def test_an_update_starts_at_zero_and_trains_alone(client, datums):
     assert np.array_equal(logprobs(client, session, datums), logprobs(client, plain, datums))
     base = {
         name: w.clone()
-        for name, w in session._engine.model.named_parameters()
+        for name, w in session.engine.model.named_parameters()
         if "lora_" not in name
     }
     first = client.await_(client.forward(session, datums)).loss
     train(client, session, datums)
     assert client.await_(client.forward(session, datums)).loss < first
-    for name, weight in session._engine.model.named_parameters():
+    for name, weight in session.engine.model.named_parameters():
         if "lora_" not in name:
             assert torch.equal(weight, base[name])
 
@@ -58,8 +58,8 @@ def test_targets_choose_the_projections(client, datums, model, targets, names):
 
 def test_rank_and_alpha_are_those_of_the_configuration(client):
     session = client.start_session(lora(rank=3, alpha=6.0))
-    assert {w.shape[0] for n, w in session._engine.weights.items() if "lora_A" in n} == {3}
-    layer = next(m for m in session._engine.model.modules() if hasattr(m, "get_delta_weight"))
+    assert {w.shape[0] for n, w in session.engine.weights.items() if "lora_A" in n} == {3}
+    layer = next(m for m in session.engine.model.modules() if hasattr(m, "get_delta_weight"))
     assert set(layer.scaling.values()) == {2.0}
 
 
@@ -73,10 +73,10 @@ def test_dropout_of_the_update_is_on_in_training_alone(client, datums):
 
 def test_the_update_is_a_function_of_the_seed(client):
     first, again, other = (client.start_session(lora("deep", seed=s)) for s in (1, 1, 2))
-    for name, weight in first._engine.weights.items():
-        assert torch.equal(weight, again._engine.weights[name])
+    for name, weight in first.engine.weights.items():
+        assert torch.equal(weight, again.engine.weights[name])
         if "lora_A" in name:
-            assert not torch.equal(weight, other._engine.weights[name])
+            assert not torch.equal(weight, other.engine.weights[name])
 
 
 def test_a_checkpoint_holds_the_update_alone(client, datums, tmp_path):
@@ -84,7 +84,7 @@ def test_a_checkpoint_holds_the_update_alone(client, datums, tmp_path):
     train(client, session, datums)
     reference = client.save_checkpoint(session, "x")
     stored = safetensors.torch.load_file(tmp_path / "ckpt" / reference / "weights.safetensors")
-    assert stored.keys() == session._engine.weights.keys()
+    assert stored.keys() == session.engine.weights.keys()
     assert all("lora_" in name for name in stored)
 
 
@@ -166,7 +166,7 @@ def mixtures(make_kitchen):
 
 def matrices(session, part):
     """Names of the matrices of the second layer of which `part` is a part."""
-    names = {name.split(".lora_")[0] for name in session._engine.weights}
+    names = {name.split(".lora_")[0] for name in session.engine.weights}
     return {name for name in names if "layers.1." in name and part in name}
 
 
@@ -183,10 +183,10 @@ def test_updates_reach_routed_and_shared_experts(mixtures, datums, model, count)
     client = mixtures.training_client
     session = client.start_session(lora(model, targets=("mlp",)))
     assert len(matrices(session, "mlp")) == count
-    assert not [n for n in session._engine.weights if ".gate." in n or "router" in n]
-    before = {name: w.clone() for name, w in session._engine.weights.items()}
+    assert not [n for n in session.engine.weights if ".gate." in n or "router" in n]
+    before = {name: w.clone() for name, w in session.engine.weights.items()}
     train(client, session, datums, steps=2)
-    moved = [n for n, w in session._engine.weights.items() if not torch.equal(w, before[n])]
+    moved = [n for n, w in session.engine.weights.items() if not torch.equal(w, before[n])]
     assert len(moved) == len(before)
 
 
@@ -208,7 +208,7 @@ def test_updates_of_experts_are_merged_for_sampling(mixtures, datums, model):
 
 def test_a_dense_layer_of_a_mixture_is_adapted_too(mixtures):
     session = mixtures.training_client.start_session(lora("deepseek_v3", targets=("mlp",)))
-    names = {name.split(".lora_")[0] for name in session._engine.weights}
+    names = {name.split(".lora_")[0] for name in session.engine.weights}
     assert {n.split(".")[-1] for n in names if "layers.0." in n} == {
         "gate_proj",
         "up_proj",

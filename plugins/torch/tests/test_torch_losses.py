@@ -55,7 +55,7 @@ def row_logprobs(model, row):
 
 
 def gradients(session):
-    return {name: w.grad.clone() for name, w in session._engine.weights.items()}
+    return {name: w.grad.clone() for name, w in session.engine.weights.items()}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_loss_and_gradient_are_those_of_the_formula(client, rows, loss_fn, confi
 
     thresholds = {**LOSS_FUNCTIONS[loss_fn].config, **(config or {})}
     low, high = thresholds.get("clip_low_threshold"), thresholds.get("clip_high_threshold")
-    model = session._engine.model
+    model = session.engine.model
     model.zero_grad()
     loss = sum(formula(loss_fn, row_logprobs(model, row), row, low, high) for row in batch)
     loss.backward()
@@ -128,7 +128,7 @@ def test_custom_loss_has_the_gradient_of_autograd(client, rows):
     client.await_(future)
     found = gradients(session)
 
-    model = session._engine.model
+    model = session.engine.model
     model.zero_grad()
     p = [row_logprobs(model, row) for row in batch]
     margins = [

@@ -15,7 +15,8 @@ import pytest
 import torch
 from crucible_adapter_torch import completer as completer_module
 from crucible_adapter_torch import live_weights
-from crucible_adapter_torch.models import choose_device, choose_dtype, load
+from crucible_adapter_torch.devices import choose_device, choose_dtype
+from crucible_adapter_torch.models import load
 from crucible_adapter_torch.options import ModelOptions
 from crucible_adapter_torch.options import TrainingClientOptions as Options
 from crucible_kitchen import (
@@ -60,7 +61,7 @@ def test_a_mistake_in_the_sizes_is_named(make_kitchen, model, kind, problem):
 
 
 def test_sizes_are_those_asked_for(client):
-    config = client.start_session(SessionConfig("gpt2"))._engine.model.config
+    config = client.start_session(SessionConfig("gpt2")).engine.model.config
     assert (config.n_embd, config.n_head, config.n_positions) == (16, 2, 32)
     assert (config.vocab_size, config.eos_token_id) == (257, 256)
 
@@ -252,7 +253,7 @@ def test_training_uses_the_threads_that_were_asked_for(make_kitchen, datums, two
     client = make_kitchen(**two_threads).training_client
     session = client.start_session(SessionConfig("tiny"))
     torch.set_num_threads(1)  # the caller's own thread has no say
-    found = threads_of(session._engine.model)
+    found = threads_of(session.engine.model)
     client.await_(client.forward(session, datums))
     assert found == [2]
 
@@ -295,7 +296,7 @@ def test_weights_and_moments_stay_float32_in_bfloat16(make_kitchen, datums):
     reference = expected.await_(expected.forward(exact, datums)).loss
     assert loss != reference
     assert loss == pytest.approx(reference, rel=1e-2)
-    engine = session._engine
+    engine = session.engine
     assert {w.dtype for w in engine.weights.values()} == {torch.float32}
     assert {m.dtype for m in engine.moments().values()} == {torch.float32}
 

@@ -12,7 +12,7 @@ from crucible_kitchen import AdamParams, SessionConfig
 def test_ten_steps_give_the_losses_of_a_plain_pytorch_loop(client, make_datum, model):
     rows = np.random.default_rng(0).integers(0, 256, (10, 4, 9))
     session = client.start_session(SessionConfig(model))
-    plain = copy.deepcopy(session._engine.model)
+    plain = copy.deepcopy(session.engine.model)
     adam = AdamParams(weight_decay=0.01, grad_clip_norm=1.0)
     losses, norms = [], []
     for batch in rows:

@@ -11,7 +11,7 @@ import crucible_adapter_torch.completer as torch_completer
 import numpy as np
 import pytest
 import torch
-from crucible_adapter_torch import live_weights, models, reading
+from crucible_adapter_torch import live_weights, random_models, reading
 from crucible_adapter_torch.models import load
 from crucible_adapter_torch.options import ModelOptions
 from crucible_adapter_torch.reading import Again, Cached, cacheable
@@ -122,7 +122,7 @@ def test_it_is_found_out_once_for_all_snapshots_of_a_session(
 
 def test_weights_that_do_not_show_whether_a_cache_works_are_read_without_one(client: Any) -> None:
     session = client.start_session(SessionConfig("tiny"))
-    weights = session._engine.weights
+    weights = session.engine.weights
     with torch.no_grad():
         weights["model.layers.0.self_attn.o_proj.weight"].zero_()  # no token sees another
     blind = live_weights.find(client.save_weights_for_sampler(session))
@@ -165,7 +165,7 @@ def test_answers_that_pass_the_original_context_are_what_a_pass_of_the_row_so_fa
 @pytest.fixture
 def as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models that look both ways are left as they are."""
-    monkeypatch.setattr(models, "_looking_back", lambda config, name: config)
+    monkeypatch.setattr(random_models, "looking_back", lambda config, name: config)
 
 
 def test_an_encoder_becomes_a_decoder() -> None:

@@ -57,7 +57,7 @@ class Gate:
 
     def __init__(self, session):
         self.entered, self.open = threading.Event(), threading.Event()
-        session._engine.model.register_forward_pre_hook(self._wait)
+        session.engine.model.register_forward_pre_hook(self._wait)
 
     def _wait(self, module, args):
         self.entered.set()
@@ -71,7 +71,7 @@ def break_next_pass():
             handle.remove()
             raise RuntimeError("out of memory")
 
-        handle = session._engine.model.register_forward_pre_hook(fail)
+        handle = session.engine.model.register_forward_pre_hook(fail)
 
     return break_it
 
@@ -82,7 +82,7 @@ def break_next_pass():
 def test_logprobs_are_those_of_each_row_alone_in_datum_order(client, datums):
     session = client.start_session(TINY)
     result = client.await_(client.forward_backward(session, datums))
-    model = session._engine.model
+    model = session.engine.model
     for datum, output in zip(datums, result.outputs, strict=True):
         ids = torch.tensor([datum.model_input.to_ints()])
         with torch.no_grad():
@@ -191,7 +191,7 @@ def test_grad_norm_is_the_norm_before_clipping_and_clipping_scales_the_step(clie
     client.forward_backward(session, datums)
     clipped = client.await_(client.optim_step(session, 0.0, AdamParams(grad_clip_norm=1.0)))
     assert clipped.grad_norm == pytest.approx(plain, rel=1e-6)
-    moments = session._engine.moments()  # the second step's gradient has norm 1
+    moments = session.engine.moments()  # the second step's gradient has norm 1
     mean = [v for k, v in moments.items() if k.startswith("exp_avg.")]
     first = 0.9 * 0.1 * plain  # both gradients point the same way, since the rate was 0
     norm = torch.stack([m.square().sum() for m in mean]).sum().sqrt().item()
@@ -203,27 +203,27 @@ def test_a_learning_rate_of_zero_leaves_the_weights_but_not_the_moments(client, 
     before = logprobs(client, session, datums)
     train(client, session, datums, rate=0.0, adam=AdamParams(weight_decay=0.1))
     assert same(logprobs(client, session, datums), before)
-    assert any(m.abs().sum() > 0 for m in session._engine.moments().values())
+    assert any(m.abs().sum() > 0 for m in session.engine.moments().values())
 
 
 def test_weight_decay_is_decoupled_from_the_gradient(client, make_datum):
     session = client.start_session(TINY)
     zero = [make_datum([1, 2, 3], weights=[0.0, 0.0])]
-    before = {name: w.detach().clone() for name, w in session._engine.weights.items()}
+    before = {name: w.detach().clone() for name, w in session.engine.weights.items()}
     train(client, session, zero, rate=0.5, adam=AdamParams(weight_decay=0.1))
-    for name, weight in session._engine.weights.items():
+    for name, weight in session.engine.weights.items():
         torch.testing.assert_close(weight.detach(), before[name] * (1 - 0.5 * 0.1))
 
 
 def test_every_adam_setting_is_used_at_the_step_that_names_it(client, datums):
     session = client.start_session(TINY)
     settings = [AdamParams(0.8, 0.9, 1e-6, 0.1, 2.0), AdamParams(0.5, 0.99, 1e-3, 0.0, 0.0)]
-    reference = {n: w.detach().clone() for n, w in session._engine.weights.items()}
+    reference = {n: w.detach().clone() for n, w in session.engine.weights.items()}
     first = {n: torch.zeros_like(w) for n, w in reference.items()}
     second = {n: torch.zeros_like(w) for n, w in reference.items()}
     for t, adam in enumerate(settings, 1):
         client.await_(client.forward_backward(session, datums))
-        grads = {n: w.grad.clone() for n, w in session._engine.weights.items()}
+        grads = {n: w.grad.clone() for n, w in session.engine.weights.items()}
         norm = client.await_(client.optim_step(session, 0.01, adam)).grad_norm
         scale = min(1.0, adam.grad_clip_norm / (norm + 1e-6)) if adam.grad_clip_norm else 1.0
         for n, grad in grads.items():
@@ -233,7 +233,7 @@ def test_every_adam_setting_is_used_at_the_step_that_names_it(client, datums):
             direction = first[n] / (1 - adam.beta1**t)
             size = (second[n] / (1 - adam.beta2**t)).sqrt() + adam.eps
             reference[n] = reference[n] * (1 - 0.01 * adam.weight_decay) - 0.01 * direction / size
-    for name, weight in session._engine.weights.items():
+    for name, weight in session.engine.weights.items():
         torch.testing.assert_close(weight.detach(), reference[name], atol=2e-6, rtol=1e-5)
 
 
@@ -255,23 +255,23 @@ def test_a_learning_rate_out_of_range_is_refused_at_submission(client, datums, r
 
 def test_a_gradient_that_is_not_finite_fails_the_step_and_leaves_the_weights(client, make_datum):
     session = client.start_session(TINY)
-    before = {name: w.detach().clone() for name, w in session._engine.weights.items()}
+    before = {name: w.detach().clone() for name, w in session.engine.weights.items()}
     client.forward_backward(session, [make_datum([1, 2, 3], weights=[3e38, 3e38])])
     step = client.optim_step(session, 1e-2)
     with pytest.raises(AdapterError, match="not finite"):
         client.await_(step)
-    for name, weight in session._engine.weights.items():
+    for name, weight in session.engine.weights.items():
         assert torch.equal(weight, before[name])
 
 
 def test_a_failed_step_leaves_the_moments(client, datums, make_datum):
     session = client.start_session(TINY)
     train(client, session, datums)
-    before = {name: moment.clone() for name, moment in session._engine.moments().items()}
+    before = {name: moment.clone() for name, moment in session.engine.moments().items()}
     client.forward_backward(session, [make_datum([1, 2, 3], weights=[3e38, 3e38])])
     with pytest.raises(AdapterError, match="not finite"):
         client.await_(client.optim_step(session, 1e-2))
-    for name, moment in session._engine.moments().items():
+    for name, moment in session.engine.moments().items():
         assert torch.equal(moment, before[name])
 
 
@@ -297,7 +297,7 @@ def test_a_call_returns_at_once_while_another_thread_saves(client, datums):
     client.optim_step(session, 1e-2)
     saving = threading.Thread(target=client.save_checkpoint, args=(session, "x"))
     saving.start()
-    while session._worker._jobs.qsize() < 2:  # the step and the save, behind the gate
+    while session.worker._jobs.qsize() < 2:  # the step and the save, behind the gate
         saving.join(0.001)
     calling = threading.Thread(target=client.forward_backward, args=(session, datums))
     calling.start()
@@ -481,7 +481,7 @@ def test_a_session_that_is_not_trainable_evaluates_only(client, datums):
 def test_after_a_failure_everything_behind_it_and_later_is_refused(client, datums, break_next_pass):
     session = client.start_session(TINY)
     reference = client.save_checkpoint(session, "start")
-    before = {name: w.detach().clone() for name, w in session._engine.weights.items()}
+    before = {name: w.detach().clone() for name, w in session.engine.weights.items()}
     gate = Gate(session)
     client_futures = [client.forward_backward(session, datums)]
     assert gate.entered.wait(30)  # the next pass is behind it
@@ -503,7 +503,7 @@ def test_after_a_failure_everything_behind_it_and_later_is_refused(client, datum
     ):
         with pytest.raises(SessionFailed):
             call()
-    for name, weight in session._engine.weights.items():
+    for name, weight in session.engine.weights.items():
         assert torch.equal(weight, before[name])  # the step on half a gradient never ran
     client.load_checkpoint(session, reference)
     train(client, session, datums)
@@ -539,7 +539,7 @@ def test_closing_twice_is_fine_and_using_after_is_session_closed(client, datums)
 def test_closing_frees_the_model_though_the_handle_is_kept(client, datums):
     session = client.start_session(TINY)
     train(client, session, datums)
-    model = weakref.ref(session._engine.model)
+    model = weakref.ref(session.engine.model)
     client.close_session(session)
     gc.collect()
     assert model() is None
@@ -553,7 +553,7 @@ def test_closing_drops_what_is_queued(client, datums):
     assert gate.entered.wait(30)
     closing = threading.Thread(target=client.close_session, args=(session,))
     closing.start()
-    while not session._worker._closed:
+    while not session.worker._closed:
         closing.join(0.001)
     gate.open.set()
     closing.join()
@@ -566,7 +566,7 @@ def test_closing_the_kitchen_closes_its_sessions(make_kitchen, datums):
     kitchen = make_kitchen()
     session = kitchen.training_client.start_session(TINY)
     kitchen.close()
-    assert not session._worker._thread.is_alive()
+    assert not session.worker._thread.is_alive()
     with pytest.raises(SessionClosed):
         kitchen.training_client.forward(session, datums)
 

@@ -50,7 +50,7 @@ class TestEveryWeight(TrainingClientConformance):
         @contextlib.contextmanager
         def paused(session):
             go_on = threading.Event()
-            session._worker.submit(go_on.wait)
+            session.worker.submit(go_on.wait)
             try:
                 yield
             finally:

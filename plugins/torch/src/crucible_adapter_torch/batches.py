@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from crucible_kitchen import Datum, EncodedTextChunk, ModelInput, Unsupported
+from crucible_kitchen import (
+    Datum,
+    EncodedTextChunk,
+    FloatArray,
+    IntArray,
+    ModelInput,
+    Unsupported,
+)
 from numpy.typing import NDArray
-from torch.nn import functional
-
-from .models import LanguageModel
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,8 +27,8 @@ class Piece:
 
     Args:
         rows: `(B,)`, which sequences of the batch these are.
-        input_ids: `(B, T)`, zeros where there is padding.
-        real: `(B, T)`, False where there is padding; None where there is none.
+        input_ids: `(B, T)`, zeros in the padding.
+        real: `(B, T)`, False in the padding; None if there is no padding.
         targets: `(n,)`, the token to predict after each real position, row after row.
         loss_inputs: float32 `(n,)` each.
         ends: `(B - 1,)`, where in n each row but the last ends.
@@ -65,7 +65,11 @@ def datum_pieces(
 
 
 def token_array(model_input: ModelInput) -> IntArray:
-    """Return the token ids, `(N,)`. May share memory with the input."""
+    """Return the token ids, `(N,)`. May share memory with the input.
+
+    Raises:
+        Unsupported: it holds an image.
+    """
     parts = []
     for chunk in model_input.chunks:
         if not isinstance(chunk, EncodedTextChunk):
@@ -90,8 +94,8 @@ def pieces(
 
 
 def plan(lengths: IntArray, budget: int, steady: int | None = None) -> list[IntArray]:
-    """Group rows of like lengths, the longest first, within a budget of padded tokens; those longer
-    than `steady` alone.
+    """Group rows of similar lengths, the longest first, within a budget of padded tokens; those
+    longer than `steady` alone.
     """
     order = np.argsort(-lengths, kind="stable")
     groups, start = [], 0
@@ -101,6 +105,14 @@ def plan(lengths: IntArray, budget: int, steady: int | None = None) -> list[IntA
         groups.append(order[start : start + count])
         start += count
     return groups
+
+
+def by_row(batch: Sequence[Piece], flat: Sequence[FloatArray]) -> list[FloatArray]:
+    """Undo the cutting: values `(n,)` of each piece become one array per sequence, in order."""
+    rows: dict[int, FloatArray] = {}
+    for piece, values in zip(batch, flat, strict=True):
+        rows.update(zip(piece.rows.tolist(), np.split(values, piece.ends), strict=True))
+    return [rows[index] for index in range(len(rows))]
 
 
 def _piece(
@@ -130,26 +142,3 @@ def _piece(
             for name, arrays in loss_inputs.items()
         },
     )
-
-
-def target_logprobs(model: LanguageModel, piece: Piece) -> torch.Tensor:
-    """Return the log probability, in nats, of each target: float32 `(n,)`."""
-    device = model.device
-    with model.autocast():
-        ids = torch.from_numpy(piece.input_ids).to(device)
-        logits = model.logits(ids)
-    if piece.real is None:
-        logits = logits.flatten(0, 1)
-    else:
-        logits = logits[torch.from_numpy(piece.real).to(device)]
-    targets = torch.from_numpy(piece.targets).to(device)
-    return -functional.cross_entropy(logits.float(), targets, reduction="none")
-
-
-def by_row(batch: Sequence[Piece], flat: Sequence[torch.Tensor]) -> list[FloatArray]:
-    """Undo the cutting: values `(n,)` of each piece become one array a sequence, in order."""
-    rows: dict[int, FloatArray] = {}
-    for piece, values in zip(batch, flat, strict=True):
-        parts = np.split(values.cpu().numpy(), piece.ends)
-        rows.update(zip(piece.rows.tolist(), parts, strict=True))
-    return [rows[index] for index in range(len(rows))]

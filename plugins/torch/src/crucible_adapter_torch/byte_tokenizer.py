@@ -1,6 +1,6 @@
-"""A tokenizer whose tokens are the bytes of UTF-8: what a model made here reads.
+"""The tokenizer of models made here: its tokens are the bytes of UTF-8.
 
-Token ids 0 to 255 are the bytes, those from 256 on are special tokens, the last of which ends a
+Token ids 0 to 255 are the bytes; those from 256 on are special tokens, and the last one ends a
 text. It is a Transformers tokenizer, so `AutoTokenizer.from_pretrained` loads it from the folder
 that a training client exports.
 """
@@ -17,11 +17,11 @@ END_OF_TEXT = "<|endoftext|>"
 def byte_tokenizer(
     special_tokens: Sequence[str] = (END_OF_TEXT,), chat_template: str | None = None
 ) -> Any:
-    """Return a new one.
+    """Return a new tokenizer.
 
     Args:
-        special_tokens: what has the ids from 256 on; the last one is the end token.
-        chat_template: the Jinja source of its chat template, if it is to have one.
+        special_tokens: the tokens with ids from 256 on; the last one is the end token.
+        chat_template: the Jinja source of its chat template; None for none.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -43,7 +43,7 @@ def byte_tokenizer(
 def _character(byte: int) -> str:
     """Return the character that stands for a byte in byte-level BPE, the scheme of GPT-2.
 
-    Printable bytes of Latin-1 stand for themselves; the n-th of the others is U+0100 + n.
+    Printable bytes of Latin-1 stand for themselves; for the n-th of the others it is U+0100 + n.
     """
     hidden = [*range(33), *range(127, 161), 173]
     return chr(256 + hidden.index(byte)) if byte in hidden else chr(byte)

@@ -1,4 +1,4 @@
-"""Whether a model predicts a token from those before it alone, found by trying.
+"""Whether a model predicts each token only from those before it, found out by trying.
 
 Training reads rows side by side, padded on the right and without a mask, and learns to predict
 each token. A model that sees later tokens would learn to copy them.
@@ -6,25 +6,22 @@ each token. A model that sees later tokens would learn to copy them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from crucible_kitchen import InvalidInput, Unsupported
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .models import LanguageModel
+from .language_model import LanguageModel
 
 LENGTH = 8
-"""Tokens of the rows that are tried. Half as many come later."""
+"""Tokens of the rows that are tried. Half as many follow them."""
 
 
 @torch.no_grad()
 def check(language: LanguageModel) -> None:
-    """Read a short random row, then the same with other tokens behind it and rows next to it.
+    """Read a short random row, then the same row with other tokens after it and rows next to it.
 
-    Takes three passes of some 40 tokens in all.
+    Takes three passes over some 40 tokens in all.
 
     Raises:
         Unsupported: a later token or another row changes what is predicted, or the model cannot
@@ -49,7 +46,7 @@ def check(language: LanguageModel) -> None:
 
 def try_rows(language: LanguageModel, changed: bool = False) -> tuple[Tensor, Tensor]:
     """Return log probabilities `(LENGTH, V)` of a row alone, and `(3, LENGTH, V)` of it in a batch:
-    padded, and followed by two kinds of tokens.
+    padded in two ways, and followed by other tokens.
 
     Raises:
         Unsupported: the model does not run on token ids alone.
@@ -73,7 +70,7 @@ def try_rows(language: LanguageModel, changed: bool = False) -> tuple[Tensor, Te
         return alone, logprobs(language, rows)[:3, :LENGTH]
     except (torch.OutOfMemoryError, MemoryError):
         raise
-    except Exception as error:  # each architecture has checks, and exceptions, of its own
+    except Exception as error:  # each architecture has its own checks and exceptions
         raise Unsupported(
             f"model {language.name!r} ({type(language.model).__name__}) cannot be run on token "
             f"ids alone: {type(error).__name__}: {error}"
@@ -88,7 +85,7 @@ def logprobs(language: LanguageModel, ids: Tensor) -> Tensor:
 def distance(left: Tensor, right: Tensor) -> float:
     """Return how far apart log probabilities are, relative to their spread over the vocabulary.
 
-    Where the output is not finite, that is infinite.
+    Infinite if the output is not finite.
     """
     spread = (left - left.mean(-1, keepdim=True)).norm()
     apart = ((left - right).norm() / spread).item()
@@ -96,10 +93,10 @@ def distance(left: Tensor, right: Tensor) -> float:
 
 
 def tolerance(language: LanguageModel) -> float:
-    """Return which part of an earlier token's influence is rounding."""
+    """Return the part of an earlier token's influence that counts as rounding."""
     return 0.01 if language.model.dtype == torch.float32 else 0.2
 
 
 def noise(language: LanguageModel) -> float:
-    """Return a distance that is rounding in any case."""
+    """Return the distance that counts as rounding in any case."""
     return 1e-5 if language.model.dtype == torch.float32 else 0.02

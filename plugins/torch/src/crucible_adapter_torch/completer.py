@@ -1,4 +1,4 @@
-"""Sample on this machine with PyTorch, from the weights of a training client among others."""
+"""Sample on this machine with PyTorch, including from the weights of a training client."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from crucible_kitchen import (
     AdapterError,
     Completion,
     CompletionChunk,
+    FloatArray,
     Prompt,
     SamplingParams,
     hookimpl,
     resource,
 )
-from crucible_kitchen.types import FloatArray
 
 from .options import CompleterOptions as Options
 

@@ -1,4 +1,4 @@
-"""How many tokens a model can read."""
+"""What the length of a row means to a model: the limit of its context, and its positions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ STRETCHED = ("linear", "dynamic", "yarn", "longrope", "llama3")
 
 
 def limit(model: Any) -> int | None:
-    """Return the most tokens that a model can read, None where there is no limit.
+    """Return the most tokens that a model can read; None for no limit.
 
-    It is `max_position_embeddings`, or more where rotary positions are stretched and that number
-    was left as it was before; less where the table of positions holds some that no token has.
+    It is `max_position_embeddings`; more if rotary positions are stretched and that number was left
+    as it was; less if the table of positions has rows that belong to no token.
     """
     config = model.config.get_text_config()
     positions: int | None = getattr(config, "max_position_embeddings", None)
@@ -25,9 +25,9 @@ def limit(model: Any) -> int | None:
 
 
 def steady(model: Any) -> int | None:
-    """Return up to which length of a row its first tokens are read alike; None where always.
+    """Return the row length up to which positions do not depend on it; None if they never do.
 
-    Two kinds of rotary positions change, for all of a batch, with the longest row in it.
+    Two kinds of rotary positions change, for the whole batch, with the longest row in it.
     """
     config = model.config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or {}
@@ -46,7 +46,7 @@ def settle(model: Any) -> None:
 
 
 def grows(model: Any) -> bool:
-    """Say whether positions change with each token of a row that is longer than `steady`."""
+    """Whether positions change with each token of a row that is longer than `steady`."""
     rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
     return rope.get("rope_type") == "dynamic"
 
@@ -67,8 +67,8 @@ def _stretched(config: Any) -> int:
 
 
 def _reserved(model: Any) -> int:
-    """Return how many rows of a learned table of positions are no token's: those of RoBERTa and
-    its kin begin behind the row of the padding.
+    """Return how many rows of a learned table of positions belong to no token: in RoBERTa and its
+    kin, the first token's row comes after that of the padding.
     """
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):

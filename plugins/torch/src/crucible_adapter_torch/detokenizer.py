@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from .tokenizer import HuggingFaceTokenizer
 
-_UNFINISHED = "\ufffd"  # what a decoder makes of a part of a character
+_UNFINISHED = "\ufffd"
+"""What a decoder makes of a part of a character."""
 
 
 class Detokenizer:
@@ -14,17 +15,17 @@ class Detokenizer:
 
     Args:
         tokenizer: turns tokens into text; special tokens are left out.
-        stops: strings at the first of which the text ends.
+        stops: the text ends at the first of these strings.
     """
 
     def __init__(self, tokenizer: HuggingFaceTokenizer, stops: Sequence[str]) -> None:
         self._tokenizer = tokenizer
         self._stops = stops
         self._tokens: list[int] = []
-        self._text = ""  # settled: complete characters alone
+        self._text = ""  # settled: complete characters only
         self._pending = ""  # may still change with the next token
         self._context = 0  # decoding starts here, since some decoders look at the token before
-        self._settled = 0  # tokens before it made `_text`
+        self._settled = 0  # the tokens before this one made `_text`
         self._searched = 0
         self._end: int | None = None
 
@@ -35,7 +36,7 @@ class Detokenizer:
 
     @property
     def shown(self) -> str:
-        """What of the text no later token can change: neither half a character nor what may
+        """The text that no later token can change: without half a character, and without what may
         turn out to be the beginning of a stop string.
         """
         if self._end is not None:
@@ -43,7 +44,7 @@ class Detokenizer:
         return self._text[: len(self._text) - self._withheld()]
 
     def add(self, token: int) -> bool:
-        """Take the next token; say whether the text has reached a stop string."""
+        """Take the next token; return whether the text has reached a stop string."""
         self._tokens.append(token)
         known = self._decode(self._context, self._settled)
         window = self._decode(self._context, len(self._tokens))

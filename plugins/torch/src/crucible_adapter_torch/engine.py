@@ -25,9 +25,11 @@ from crucible_kitchen import (
 from torch import Tensor, nn
 
 from . import lora
-from .batches import Piece, by_row, target_logprobs
+from .batches import Piece, by_row
+from .language_model import LanguageModel
 from .losses import LOSSES
-from .models import PROCESS_RNG, LanguageModel
+from .randomness import seeded
+from .scoring import target_logprobs
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -36,11 +38,11 @@ class Engine:
     """A model, its gradients, its AdamW moments and the state of its randomness.
 
     Args:
-        language: the model, which the engine owns from now on.
+        language: the model, which belongs to the engine from then on.
         config: low-rank or full, and the seed.
 
-    Dropout is a function of the seed and of the number of forward-backward passes so far, so that
-    this number is all the state of randomness there is.
+    Dropout is a function of the seed and of the number of forward-backward passes so far, so this
+    number is the whole state of randomness.
     """
 
     def __init__(self, language: LanguageModel, config: SessionConfig) -> None:
@@ -65,7 +67,7 @@ class Engine:
     def forward_backward(
         self, batch: Sequence[Piece], loss_fn: str, config: Mapping[str, float]
     ) -> ForwardBackwardResult:
-        """Add the gradient of a loss to what is accumulated."""
+        """Add the gradient of a loss to the accumulated gradient."""
         self.model.train()
         with self._dropout():
             self._passes += 1
@@ -75,7 +77,7 @@ class Engine:
     def forward(
         self, batch: Sequence[Piece], loss_fn: str, config: Mapping[str, float]
     ) -> ForwardBackwardResult:
-        """Compute a loss alone, without dropout."""
+        """Compute a loss without a gradient and without dropout."""
         self.model.eval()
         return self._run(batch, loss_fn, config, backward=False)
 
@@ -93,7 +95,7 @@ class Engine:
             if backward:
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
-            flat.append(logprobs.detach())
+            flat.append(logprobs.detach().cpu().numpy())
         outputs = [{"logprobs": values} for values in by_row(batch, flat)]
         return ForwardBackwardResult(loss=total, outputs=outputs)
 
@@ -101,7 +103,7 @@ class Engine:
         """Clip, apply and clear the accumulated gradient, as `torch.optim.AdamW` does.
 
         Raises:
-            AdapterError: the gradient is not finite; the weights are as before.
+            AdapterError: the gradient is not finite; the weights are unchanged.
         """
         gradients = [w.grad for w in self.weights.values() if w.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
@@ -135,11 +137,11 @@ class Engine:
         }
 
     def randomness(self) -> dict[str, int]:
-        """Return what the randomness of the next pass is a function of."""
+        """Return the numbers that the randomness of the next pass is a function of."""
         return {"seed": self._seed, "passes": self._passes}
 
     def check(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
-        """See that another state fits this model.
+        """Check that another state fits this model.
 
         Raises:
             InvalidInput: the weights, or the moments, have other names, shapes or types than
@@ -160,7 +162,7 @@ class Engine:
         moments: Mapping[str, Tensor],
         randomness: Mapping[str, int],
     ) -> None:
-        """Take another state, which `check` lets pass; drop the gradients."""
+        """Take over another state, which must have passed `check`; drop the gradients."""
         optimizer = self._new_optimizer()
         for name, weight in self.weights.items():
             if f"step.{name}" in moments:
@@ -184,16 +186,16 @@ class Engine:
         )
 
     def _new_optimizer(self) -> torch.optim.AdamW:
-        # Every number is set anew at each step. Fused is the fastest where there is one.
+        # Each step sets every number again. Fused is the fastest where it exists.
         fused = self.language.device.type in ("cpu", "cuda")
         return torch.optim.AdamW(self.weights.values(), lr=0.0, fused=fused)
 
     def _check_moments(self, moments: Mapping[str, Tensor]) -> None:
-        # A fused AdamW reads and writes behind the end of a moment that is too small.
+        # A fused AdamW reads and writes beyond the end of a moment that is too small.
         for key, tensor in moments.items():
             moment, _, name = key.partition(".")
             if moment not in MOMENTS or name not in self.weights:
-                raise InvalidInput(f"the checkpoint has a moment of no weight here: {key!r}")
+                raise InvalidInput(f"the checkpoint has a moment without a weight here: {key!r}")
             shape = () if moment == "step" else tuple(self.weights[name].shape)
             whole = all(f"{other}.{name}" in moments for other in MOMENTS)
             if tuple(tensor.shape) != shape or tensor.dtype != torch.float32 or not whole:
@@ -204,9 +206,9 @@ class Engine:
                 )
 
     def _fingerprint(self, alpha: float) -> str:
-        """Identify what an update's weights mean nothing without: the frozen weights, the scale.
+        """Identify what gives an update's weights their meaning: the frozen weights and the scale.
 
-        The beginning of every matrix is enough to tell models apart, random ones, too.
+        The beginning of every matrix is enough to tell models apart, even random ones.
         """
         digest = hashlib.sha256(str(float(alpha)).encode())
         for name, weight in self.model.named_parameters():
@@ -220,11 +222,8 @@ class Engine:
         if not self._drops:
             yield
             return
-        # Modules draw from PyTorch's process-wide generators, so only one engine at a time may.
         mixed = np.random.SeedSequence([self._seed % 2**64, self._passes])
-        device = self.language.device
-        with PROCESS_RNG, torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(int(mixed.generate_state(1, np.uint64)[0]))
+        with seeded(int(mixed.generate_state(1, np.uint64)[0]), self.language.device):
             yield
 
 
@@ -233,7 +232,7 @@ def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[
 
 
 def _has_randomness(model: Any) -> bool:
-    """Say whether a pass in training mode draws random numbers: dropout, or a router's noise."""
+    """Whether a pass in training mode draws random numbers, for dropout or a router's noise."""
     settings = model.config.get_text_config().to_dict().items()
     return any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()) or any(
         isinstance(value, float) and value > 0 and any(w in key for w in ("drop", "noise"))

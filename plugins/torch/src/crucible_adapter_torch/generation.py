@@ -8,28 +8,27 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from crucible_kitchen import AdapterError, Completion, InvalidInput, SamplingParams, Usage
+from crucible_kitchen import AdapterError, Completion, IntArray, InvalidInput, SamplingParams, Usage
 from torch import Tensor
 
-from .batches import IntArray
 from .detokenizer import Detokenizer
-from .models import LanguageModel
+from .language_model import LanguageModel
 from .reading import reader, stage
 
 
 class Answer:
-    """One answer while it is sampled. Its random numbers are its own, whatever batch it is in.
+    """One answer while it is sampled. Its random numbers do not depend on the batch it is in.
 
     Args:
-        model: what answers.
+        model: the model that answers.
         prompt: token ids, `(n,)`.
         params: how to sample.
-        seed: of its random numbers; None is unpredictable.
+        seed: of its random numbers; with None they are unpredictable.
         shown: whether `text_shown` will be read while it grows.
 
     Raises:
         InvalidInput: the prompt is empty, holds an unknown token, or fills the context.
-        Unsupported: a string is to stop a model that has no tokenizer.
+        Unsupported: a stop string for a model that has no tokenizer.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class Answer:
         self.error: AdapterError | None = None
         stop = params.stop
         strings = [s for s in stop or () if isinstance(s, str)]
-        # Strings and ids end an answer beside the model's own end; only `()` switches that off.
+        # The model's own end tokens stay in force next to other stops; only `()` switches them off.
         ends = frozenset(() if stop == () else model.end_tokens)
         self._stop_tokens = ends | {s for s in stop or () if not isinstance(s, str)}
         self._tokenizer = model.tokenizer
@@ -64,7 +63,7 @@ class Answer:
         self._text = Detokenizer(readable, strings) if readable and (strings or shown) else None
 
     def take(self, token: int, logprob: float) -> None:
-        """Append a token and see whether it was the last."""
+        """Append a token, and end the answer if it was the last."""
         if not math.isfinite(logprob):
             self.error = AdapterError("the model's output is not finite; its weights have diverged")
             return
@@ -81,9 +80,7 @@ class Answer:
 
     @property
     def text_shown(self) -> str:
-        """The text that no later token can change; all of it at the end. Empty where
-        there is no tokenizer.
-        """
+        """The text that no later token can change: all of it at the end. "" without a tokenizer."""
         if self._text is not None:
             return self._text.shown if self.finish_reason is None else self._text.text
         if self._tokenizer is None:
@@ -93,7 +90,7 @@ class Answer:
         return self._tokenizer.decode(tokens, skip_special_tokens=True)
 
     def completion(self, logprobs: bool) -> Completion:
-        """Return the finished answer, or raise what prevented it."""
+        """Return the finished answer, or raise the error that ended it."""
         if self.error is not None:
             raise self.error
         assert self.finish_reason is not None
@@ -107,7 +104,7 @@ class Answer:
 
 
 def check_tokens(model: LanguageModel, tokens: IntArray) -> None:
-    """Raise `InvalidInput` if there are no tokens, or one that the model does not know."""
+    """Raise `InvalidInput` if the prompt has no tokens, or one that the model does not know."""
     if len(tokens) == 0:
         raise InvalidInput("the prompt has no tokens")
     if tokens.min() < 0 or tokens.max() >= model.vocab_size:
@@ -118,8 +115,8 @@ def check_tokens(model: LanguageModel, tokens: IntArray) -> None:
 
 
 def batched(answers: Sequence[Answer], budget: int) -> Iterator[list[Answer]]:
-    """Group answers of like prompt lengths, each group within a budget of padded tokens, one
-    answer at least.
+    """Group answers of similar prompt lengths, each group within a budget of padded tokens. A group
+    has at least one answer.
     """
     batch: list[Answer] = []
     for answer in sorted(answers, key=lambda answer: len(answer.prompt)):
@@ -138,7 +135,7 @@ def generate(
     """Finish the answers, one token of each at every step of the iterator.
 
     Logprobs are those of the model itself: temperature, top_p and top_k do not change them.
-    Where the model's output is not finite, the answer ends with an `error`.
+    If the model's output is not finite, the answer ends with an `error`.
     """
     active = list(answers)
     state = reader(model, [answer.prompt for answer in active])
@@ -175,7 +172,7 @@ def sample(
 
     Args:
         logits: float32 `(B, V)`.
-        params: temperature, top_k, then top_p of what top_k left.
+        params: applies temperature, then top_k, then top_p to what top_k left.
         uniforms: `(B,)` in [0, 1): the choice is where the cumulative distribution passes it.
 
     Returns:

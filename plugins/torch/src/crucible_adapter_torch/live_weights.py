@@ -7,7 +7,7 @@ import uuid
 
 from crucible_kitchen import NotFound
 
-from .models import LanguageModel
+from .language_model import LanguageModel
 
 PREFIX = "torch-live:"
 
@@ -16,7 +16,7 @@ _lock = threading.Lock()
 
 
 def publish(model: LanguageModel) -> str:
-    """Offer a model that nobody changes any more; return its reference, never used before."""
+    """Offer a model, which must not change from then on; return a reference never used before."""
     reference = f"{PREFIX}{uuid.uuid4().hex}"
     with _lock:
         _published[reference] = model
@@ -24,7 +24,7 @@ def publish(model: LanguageModel) -> str:
 
 
 def withdraw(reference: str | None) -> None:
-    """Take it back. Whoever is sampling from it at the moment may finish."""
+    """Unpublish a model. Samplers already using it may finish."""
     with _lock:
         _published.pop(reference or "", None)
 

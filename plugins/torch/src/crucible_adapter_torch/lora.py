@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from crucible_kitchen import InvalidInput, LoraConfig, Unsupported
+from crucible_kitchen import InvalidInput, LoraConfig, Unsupported, did_you_mean
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from .models import PROCESS_RNG, LanguageModel
+from .language_model import LanguageModel
+from .randomness import seeded
 from .weights import Adapter
 
 GROUPS = ("attn", "mlp", "unembed")
 ADAPTER = "default"
 
-# A router of a mixture of experts is no projection; adapting it would change who is asked.
-_ROUTERS = {"gate", "router"}
+ROUTERS = {"gate", "router"}
+"""Routers of mixtures of experts. They are not projections: adapting one would change which experts
+are used."""
 
 
 def add_lora(language: LanguageModel, config: LoraConfig, seed: int) -> None:
-    """Put a trainable update beside each targeted projection and freeze everything else.
+    """Put a trainable update next to each targeted projection and freeze everything else.
 
     The update starts at zero: A is random, a function of the seed, and B is zero. Matrices that
-    are stacked in one tensor, as experts are, have an update each.
+    are stacked in one tensor, as experts are, have one update each.
 
     Raises:
-        Unsupported: no projection of a name; "unembed" where it is the embedding, too; dropout for
-            stacked matrices; a projection that the model uses in a way that an update cannot reach.
+        Unsupported: no projection has a targeted name; "unembed" where it is also the embedding;
+            dropout for stacked matrices; a projection that the model uses in a way that an update
+            cannot reach.
         InvalidInput: the model has none of the targeted projections.
     """
     import peft  # takes seconds
@@ -55,21 +57,20 @@ def add_lora(language: LanguageModel, config: LoraConfig, seed: int) -> None:
         target_parameters=[f"model.{name}" for name in tensors] or None,
         fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in modules),
     )
-    # Inside of a plain module. From a Transformers model with experts PEFT would take projections
-    # named as those of older versions were, such as a shared expert's, for the experts alone.
+    # Inside a plain module. In a Transformers model with experts, PEFT would take projections named
+    # as in older versions, such as a shared expert's, for those of the experts only.
     holder = nn.ModuleDict({"model": model})
-    with PROCESS_RNG, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         peft.inject_adapter_in_model(adaptation, holder, adapter_name=ADAPTER)
     _check_reach(language)
 
 
 @torch.enable_grad()
 def _check_reach(language: LanguageModel) -> None:
-    """Read a few tokens, and see that each update has a gradient where its projection has one.
+    """Read a few tokens, and check that each update has a gradient where its projection has one.
 
-    An update takes the place of a module, and fused kernels take the weight out of it. What has
-    no part in reading text, as cross-attention and what reads images, has no gradient at all.
+    An update takes the place of a module, and fused kernels take the weight out of it. Projections
+    that have no part in reading text, such as cross-attention and image layers, have no gradient.
 
     Raises:
         Unsupported: a projection is used without its update.
@@ -89,7 +90,7 @@ def _check_reach(language: LanguageModel) -> None:
     updates = dict(language.model.named_parameters())
     try:
         read()
-    except RuntimeError as error:  # a module that is called a projection and computes otherwise
+    except RuntimeError as error:  # a module named like a projection computes something else
         if isinstance(error, torch.OutOfMemoryError):
             raise
         layers = {name: language.model.get_submodule(name).get_base_layer() for name in weights}
@@ -127,7 +128,7 @@ def _last(names: Iterable[str]) -> str:
 
 
 def is_update(name: str) -> bool:
-    """Say whether a parameter of this name belongs to an update."""
+    """Whether a parameter of this name belongs to an update."""
     return re.search(rf"\.lora_[AB]\.{ADAPTER}\.", name) is not None
 
 
@@ -139,7 +140,7 @@ def merged_copy(model: Any) -> Any:
     for update in updates.values():
         update.merge(adapter_names=[ADAPTER])
     for name, update in updates.items():
-        if not name.endswith(".base_layer"):  # of two updates of one module, the outer one
+        if not name.endswith(".base_layer"):  # of two updates of one module, only the outer one
             parent, _, child = name.rpartition(".")
             setattr(merged.get_submodule(parent), child, update.get_base_layer())
     return merged.requires_grad_(False)
@@ -147,10 +148,10 @@ def merged_copy(model: Any) -> Any:
 
 @torch.no_grad()
 def take(model: Any, config: LoraConfig | None, adapter: Adapter) -> None:
-    """Give the updates of a model the weights of an adapter, to go on from there.
+    """Give the updates of a model the weights of an adapter, to continue its training.
 
     Raises:
-        InvalidInput: there is no `lora`, or the adapter was made with another one.
+        InvalidInput: `lora` is not set, or the adapter was made with another one.
     """
     whose = f"adapter {adapter.name!r}"
     if config is None:
@@ -205,14 +206,13 @@ def _refuse_tied(model: Any, targets: tuple[str, ...]) -> None:
 
 
 def _chosen(model: Any, targets: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
-    """Yield the names of what is adapted, and whether it is a tensor of stacked matrices."""
+    """Yield the names of what to adapt, and whether each is a tensor of stacked matrices."""
     there = list(_projections(model))
     named = [target for target in targets if target not in GROUPS]
     for target in named:
         if not any(_named(name, target) for name, _, _ in there):
             last = _last(name for name, _, _ in there)
-            near = difflib.get_close_matches(target, [*GROUPS, *last.split(", ")], 1)
-            meant = f"; did you mean {near[0]!r}?" if near else ";"
+            meant = did_you_mean(target, [*GROUPS, *last.split(", ")]) or ";"
             raise Unsupported(
                 f"lora target {target!r}: this model has no projection of that name{meant} there "
                 f"are {', '.join(GROUPS)}, and the projections {last}"
@@ -256,8 +256,8 @@ def _are_experts(model: Any, name: str) -> bool:
 
 
 def _group(name: str) -> str | None:
-    """Say to which group a projection belongs, by its path: `model.layers.0.mlp.up_proj`."""
+    """Return the group of a projection, by its path: `model.layers.0.mlp.up_proj`."""
     parts = name.split(".")
-    if not _ROUTERS.isdisjoint(parts) or not any(part.isdigit() for part in parts):
-        return None  # a router, or outside of the layers
+    if not ROUTERS.isdisjoint(parts) or not any(part.isdigit() for part in parts):
+        return None  # a router, or outside the layers
     return "attn" if any(re.search("attn|attention", part) for part in parts) else "mlp"

@@ -1,32 +1,32 @@
-"""Reading prompts and answers, one token more at a time.
+"""Reading prompts and answers, one more token at a time.
 
-A cache of keys, values and states makes this fast. Not every architecture takes one, keeps its
-state in it, or finds the beginning of a row that is padded on the left: what a model's cache gives
-is compared once with what the model says without it, and where they differ rows are read again
-from their beginning at each step, which is slower and the same.
+A cache of keys, values and states makes this fast. Not every architecture accepts one, keeps its
+state in it, or finds the beginning of a row that is padded on the left. So the model's output with
+a cache is compared once with its output without; where they differ, rows are read from their
+beginning at each step, which is slower and gives the same result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
+from crucible_kitchen import IntArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from .batches import IntArray
 from .causality import distance, noise, tolerance
 from .context import grows, settle
-from .models import LanguageModel
+from .language_model import LanguageModel
 
-Prompts = Literal["any", "equal", "none"]
+Prompts: TypeAlias = Literal["any", "equal", "none"]
 
 
 class Reader(Protocol):
-    """Rows that grow, and what the model says after each."""
+    """Rows that grow, and the model's prediction after each."""
 
     wasteful: bool
     """Whether a row that has ended costs as much as the others."""
@@ -35,7 +35,7 @@ class Reader(Protocol):
         """Read the next tokens; return the logits after them, float32 `(B, V)`."""
 
     def keep(self, rows: list[int], tokens: Tensor) -> Tensor:
-        """Forget all but these rows; return their tokens."""
+        """Drop all other rows; return the tokens of these."""
 
     def append(self, tokens: Tensor) -> None:
         """Make these, `(B,)`, the next tokens to read."""
@@ -50,9 +50,9 @@ def reader(model: LanguageModel, prompts: Sequence[IntArray]) -> Reader:
 
 
 def stage(model: LanguageModel, lengths: Sequence[int]) -> Literal["short", "long", "mixed"]:
-    """Say where rows are of the length up to which positions are steady, see `context`.
+    """Compare the rows with the length up to which positions are steady, see `context`.
 
-    A reader is good for one stage: on the way to the next, what is in a cache becomes wrong.
+    A reader is valid for one stage: on the way to the next, the content of a cache becomes wrong.
     """
     if model.steady is None or max(lengths) <= model.steady:
         return "short"
@@ -60,7 +60,7 @@ def stage(model: LanguageModel, lengths: Sequence[int]) -> Literal["short", "lon
 
 
 class Cached:
-    """What the model has read is in a cache; the next tokens of each row are to be read.
+    """Keeps what the model has read in a cache, and reads the next tokens of each row.
 
     Rows are padded on the left; without padding there is no mask, which is faster.
     """
@@ -112,13 +112,13 @@ class Cached:
         if self._mask is not None and self._positions is not None:
             ones = torch.ones_like(self._ids)
             self._mask = torch.cat([self._mask, ones], dim=1)
-            # A row that is finished but still computed must not leave the context.
+            # A finished row that is still computed must not leave the context.
             last = (self._model.context or 2**31) - 1
             self._positions = (self._positions[:, -1:] + 1).clamp(max=last)
 
 
 class Again:
-    """Rows are read from their beginning at each step, as in training: padded on the right."""
+    """Reads rows from their beginning at each step, as in training: padded on the right."""
 
     wasteful = True
 
@@ -137,7 +137,7 @@ class Again:
         ids = pad_sequence(rows, batch_first=True)
         with model.lock, model.autocast():
             logits = model.logits(ids, keep=int(lengths.max() - lengths.min()) + 1)
-        # What is left of the positions is their end.
+        # If logits were left out, they are those of the first positions.
         places = lengths - 1 - (ids.shape[1] - logits.shape[1])
         return logits[torch.arange(len(rows), device=model.device), places].float()
 
@@ -152,21 +152,21 @@ class Again:
 
 
 def cacheable(model: LanguageModel) -> Prompts:
-    """Say which prompts may be read with a cache, and remember it."""
+    """Return which prompts may be read with a cache, and remember it."""
     known = model.caching
     with known.lock:
         if known.prompts is not None:
             return known.prompts
         found = _try(model)
         if found is None:
-            return "none"  # until the weights show it
+            return "none"  # until other weights show it
         known.prompts = found
         return found
 
 
 def _try(model: LanguageModel) -> Prompts | None:
-    """Read rows with a cache and without; None if these weights cannot show a difference, as those
-    whose output does not depend on earlier tokens.
+    """Read rows with a cache and without. None if these weights cannot show a difference, because
+    their output does not depend on earlier tokens, for example.
     """
     rng = np.random.default_rng(1)
     text = rng.integers(0, model.vocab_size, (2, 9))

@@ -1,4 +1,4 @@
-"""What a completer does with prompts: find the model, tokenize, generate or score."""
+"""From prompts to completions and scores: find the model, tokenize, generate or score."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from crucible_kitchen import (
     AdapterError,
     Completion,
     CompletionChunk,
+    FloatArray,
+    IntArray,
     InvalidInput,
     ModelInput,
     Prompt,
@@ -20,18 +22,20 @@ from crucible_kitchen import (
 )
 
 from . import live_weights, models
-from .batches import FloatArray, IntArray, by_row, pieces, target_logprobs, token_array
+from .batches import by_row, pieces, token_array
+from .devices import use_threads
 from .generation import Answer, batched, check_tokens, generate
-from .models import LanguageModel
+from .language_model import LanguageModel
 from .options import CompleterOptions
+from .scoring import target_logprobs
 
 SCORED_TOKENS = 4096
-"""Tokens scored at a time at most: each has logits for the whole vocabulary, which a generated
-sequence has for its last token alone."""
+"""The most tokens scored at a time: each has logits for the whole vocabulary, whereas a generated
+sequence has them for its last token only."""
 
 
 class Sampler:
-    """The models that a completer has loaded, and what it does with them."""
+    """The models that a completer has loaded. Thread-safe."""
 
     def __init__(self, opts: CompleterOptions) -> None:
         self._opts = opts
@@ -102,16 +106,16 @@ class Sampler:
         flat = []
         for piece in batch:
             with language.lock:
-                flat.append(target_logprobs(language, piece))
+                flat.append(target_logprobs(language, piece).cpu().numpy())
         result = [np.zeros(0, np.float32) for _ in tokens]
         for index, logprobs in zip(scored, by_row(batch, flat), strict=True):
             result[index] = logprobs
         return result
 
     def _model(self, name: str | None) -> LanguageModel:
-        """Return the model of this name, loading it if need be."""
+        """Return the model of this name; load it if necessary."""
         opts = self._opts
-        models.use_threads(opts.threads)
+        use_threads(opts.threads)
         name = name if name is not None else opts.model
         if name is None:
             raise InvalidInput("no model: set the option `model`, or SamplingParams.model")
@@ -133,10 +137,10 @@ def tokens_of(model: LanguageModel, prompt: Prompt, *, reply: bool) -> IntArray:
     Args:
         model: whose tokenizer to use.
         prompt: messages, token ids or a `ModelInput`.
-        reply: whether the beginning of the model's answer follows the messages.
+        reply: whether to append the beginning of the model's answer to the messages.
 
     Raises:
-        InvalidInput: it is none of these, a message has no role or content that is text, or the
+        InvalidInput: it is not a prompt, a message lacks a role or content that is text, or the
             chat template refuses the messages.
         Unsupported: an image, or messages for a model without a tokenizer or chat template.
     """
@@ -155,7 +159,7 @@ def _check_message(message: object) -> None:
     match message:
         case {"role": str(), "content": str()}:
             return
-    raise InvalidInput(f"a message has a `role` and a `content`, both text: {message!r:.200}")
+    raise InvalidInput(f"a message needs a `role` and a `content`, both text: {message!r:.200}")
 
 
 def _check_sequence(model: LanguageModel, tokens: IntArray, where: str) -> None:

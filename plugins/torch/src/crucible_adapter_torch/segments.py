@@ -1,8 +1,8 @@
-"""Encode the text between special tokens once.
+"""Encode the text between special tokens only once.
 
-The conversations of a data set are rendered again and again with one more turn, and encoding is
-most of the work. `tokenizers` splits a text at its added tokens before anything else, and encodes
-each piece by itself; so a piece that was encoded before need not be encoded again.
+The conversations of a data set are rendered repeatedly, each time with one more turn, and encoding
+is most of the work. `tokenizers` splits a text at its added tokens before anything else, and
+encodes each piece separately; so a piece that was encoded before need not be encoded again.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import re
 from functools import lru_cache
 from typing import Any
 
-_KEPT = 4096
-"""Pieces that are remembered."""
+REMEMBERED = 4096
+"""The most pieces that are remembered."""
 
 
 class Segments:
-    """Encodes as a tokenizer of `tokenizers` does without special tokens of its own.
+    """Encodes as a tokenizer of `tokenizers` does when it adds no special tokens.
 
     Args:
         backend: the tokenizer, without truncation and padding.
@@ -28,7 +28,7 @@ class Segments:
         longest_first = sorted(self._ids, key=len, reverse=True)
         self._split = re.compile(f"({'|'.join(map(re.escape, longest_first))})").split
 
-        @lru_cache(_KEPT)
+        @lru_cache(REMEMBERED)
         def piece(text: str) -> list[int]:
             return list(backend.encode(text, add_special_tokens=False).ids)
 
@@ -44,11 +44,11 @@ class Segments:
 
 
 def segments(backend: Any) -> Segments | None:
-    """Return what encodes piece by piece, or None where a piece depends on its surroundings."""
+    """Return an encoder by pieces, or None if the ids of a piece depend on the text around it."""
     added = backend.get_added_tokens_decoder().values()
     if not added or any(t.normalized or t.lstrip or t.rstrip or t.single_word for t in added):
-        return None  # such tokens take a part of the text around them, or are found in other text
+        return None  # such tokens absorb text around them, or are found in other text
     states = [part.__getstate__() for part in (backend.pre_tokenizer,) if part is not None]
     if any(b'"first"' in state for state in states):
-        return None  # a space goes before the first piece alone
+        return None  # a space is put before the first piece only
     return Segments(backend)

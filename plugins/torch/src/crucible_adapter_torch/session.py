@@ -1,4 +1,4 @@
-"""A training session: what a caller may submit, and when."""
+"""A training session: what may be submitted, and when."""
 
 from __future__ import annotations
 
@@ -29,9 +29,12 @@ from transformers.utils import CONFIG_NAME
 from . import checkpoints, exports, inspection, live_weights, models
 from .batches import Piece, datum_pieces
 from .checkpoints import Checkpoint
+from .devices import use_threads
 from .engine import Engine
 from .folders import new_folder
+from .language_model import without_tokenizer
 from .options import TrainingClientOptions
+from .quiet import quiet
 from .tokenizer import HuggingFaceTokenizer
 from .weights import ADAPTER_CONFIG
 from .worker import Worker
@@ -40,15 +43,22 @@ from .worker import Worker
 class Session:
     """The handle of a training session. Callbacks of the training client are its methods.
 
+    Attributes:
+        config: what the session was started with.
+        commit: the hub's commit of its model, if it came from the hub.
+        engine: the model and its optimizer. Only the worker's thread may change them; others may
+            look at them while nothing is queued. Gone once the session is closed.
+        worker: the thread that runs the operations.
+
     Raises:
-        NotFound, Unauthorized, Unavailable, InvalidInput, Unsupported: see `models.load`; also
+        NotFound, Unauthorized, Unavailable, InvalidInput, Unsupported: see `models.load`; the same
             for a checkpoint to start from.
     """
 
     def __init__(self, opts: TrainingClientOptions, config: SessionConfig) -> None:
-        models.use_threads(opts.threads)
+        use_threads(opts.threads)
         if opts.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS
             torch.use_deterministic_algorithms(True)
         language = models.load(
             opts,
@@ -72,14 +82,14 @@ class Session:
         self._adapter = opts.adapter
         self._model_config = _fingerprint(opts, language.name)
         self._folder = opts.checkpoint_dir
-        self._engine = Engine(language, config)
+        self.engine = Engine(language, config)
         if config.from_checkpoint is not None:
             path = checkpoints.find(self._folder, config.from_checkpoint)
             self._restore(path, config.with_optimizer)
         self._published: str | None = None
         self._accumulated = 0  # forward_backward operations submitted since the last optim_step
         self._submitting = threading.Lock()
-        self._worker = Worker(functools.partial(models.use_threads, opts.threads))
+        self.worker = Worker(functools.partial(use_threads, opts.threads))
 
     @property
     def tokenizer(self) -> HuggingFaceTokenizer:
@@ -89,7 +99,7 @@ class Session:
             Unsupported: the model has none.
         """
         if self._tokenizer is None:
-            raise models.without_tokenizer(self.config.model)
+            raise without_tokenizer(self.config.model)
         return self._tokenizer
 
     # --- operations ---
@@ -97,13 +107,13 @@ class Session:
     def forward_backward(
         self, datums: Sequence[Datum], loss_fn: str, loss_fn_config: Mapping[str, float] | None
     ) -> Future[ForwardBackwardResult]:
-        self._worker.check()
+        self.worker.check()
         if not self.config.trainable:
             raise InvalidInput("the session was started with trainable=False")
         batch, config = self._prepare(datums, loss_fn, loss_fn_config, require_weights=True)
         with self._submitting:
-            future = self._worker.submit(
-                lambda: self._engine.forward_backward(batch, loss_fn, config)
+            future = self.worker.submit(
+                lambda: self.engine.forward_backward(batch, loss_fn, config)
             )
             self._accumulated += 1
         return future
@@ -112,10 +122,10 @@ class Session:
         self, datums: Sequence[Datum], loss_fn: str, loss_fn_config: Mapping[str, float] | None
     ) -> Future[ForwardBackwardResult]:
         batch, config = self._prepare(datums, loss_fn, loss_fn_config, require_weights=False)
-        return self._worker.submit(lambda: self._engine.forward(batch, loss_fn, config))
+        return self.worker.submit(lambda: self.engine.forward(batch, loss_fn, config))
 
     def optim_step(self, learning_rate: float, adam: AdamParams) -> Future[OptimStepResult]:
-        self._worker.check()
+        self.worker.check()
         if not (learning_rate >= 0 and math.isfinite(learning_rate)):
             raise InvalidInput(
                 f"learning_rate must be finite and not negative, not {learning_rate}"
@@ -123,7 +133,7 @@ class Session:
         with self._submitting:
             if not self._accumulated:
                 raise InvalidInput("no gradient: run forward_backward before optim_step")
-            future = self._worker.submit(lambda: self._engine.optim_step(learning_rate, adam))
+            future = self.worker.submit(lambda: self.engine.optim_step(learning_rate, adam))
             self._accumulated = 0
         return future
 
@@ -135,7 +145,7 @@ class Session:
         require_weights: bool,
     ) -> tuple[list[Piece], dict[str, float]]:
         """Check the datums and copy them, since the caller may reuse the arrays at once."""
-        self._worker.check()
+        self.worker.check()
         config = validate_datums(
             datums,
             loss_fn,
@@ -151,29 +161,29 @@ class Session:
 
     def save_checkpoint(self, label: str) -> str:
         with self._submitting:
-            self._worker.check()
+            self.worker.check()
             if self._accumulated:
                 raise InvalidInput(
                     "gradients are pending, and a checkpoint does not hold them; run optim_step "
                     "before save_checkpoint"
                 )
-            saved = self._worker.submit(lambda: self._save(label), "inquiry")
+            saved = self.worker.submit(lambda: self._save(label), "inquiry")
         return saved.result()  # other threads may submit meanwhile
 
     def load_checkpoint(self, reference: str, with_optimizer: bool) -> None:
-        self._worker.check("rescue")
+        self.worker.check("rescue")
         path = checkpoints.find(self._folder, reference)
         with self._submitting:
-            self._worker.submit(lambda: self._restore(path, with_optimizer), "rescue").result()
+            self.worker.submit(lambda: self._restore(path, with_optimizer), "rescue").result()
             self._accumulated = 0
 
     def publish(self, name: str | None) -> str:
         publish = self._publish if name is None else functools.partial(self._export, name)
-        return self._worker.submit(publish, "inquiry").result()
+        return self.worker.submit(publish, "inquiry").result()
 
     def get_info(self) -> dict[str, str | int | float | bool | None]:
-        self._worker.check()
-        language = self._engine.language
+        self.worker.check()
+        language = self.engine.language
         on_cpu = language.device.type == "cpu"
         return {
             "dtype": str(language.dtype).removeprefix("torch."),
@@ -188,12 +198,12 @@ class Session:
         }
 
     def check_storage(self, checkpoints_to_come: int) -> None:
-        self._worker.check()
-        engine = self._engine
+        self.worker.check()
+        engine = self.engine
         trained = sum(weight.nbytes for weight in engine.weights.values())
         moments = 2 * trained if self.config.trainable else 0
         whole = sum(weight.nbytes for weight in engine.model.parameters())
-        # Of the headers and of what is JSON; a tokenizer has some 100 bytes for each token.
+        # For the headers and for what is JSON; a tokenizer takes some 100 bytes per token.
         rest = 64 * 1024 + 400 * len(engine.weights)
         text = 100 * self._vocab_size if self._tokenizer is not None else 0
         inspection.check_storage(
@@ -204,12 +214,12 @@ class Session:
         )
 
     def close(self) -> None:
-        self._worker.close()
+        self.worker.close()
         live_weights.withdraw(self._published)
-        self.__dict__.pop("_engine", None)  # free the model, whoever still holds the handle
+        self.__dict__.pop("engine", None)  # free the model, even if a caller keeps the handle
 
     def _save(self, label: str) -> str:
-        engine = self._engine
+        engine = self.engine
         facts: dict[str, Any] = {
             "randomness": engine.randomness(),
             "base": engine.base,
@@ -225,7 +235,7 @@ class Session:
     def _restore(self, path: Path, with_optimizer: bool) -> None:
         checkpoint = checkpoints.read(path, with_moments=with_optimizer)
         facts = checkpoint.facts
-        if facts.get("base") != self._engine.base:
+        if facts.get("base") != self.engine.base:
             raise InvalidInput(
                 f"checkpoint {path.name!r} holds a low-rank update of other weights "
                 f"(model {facts.get('model')!r}): a session needs the same model, seed of "
@@ -234,28 +244,28 @@ class Session:
         randomness = facts.get("randomness")
         if not _is_randomness(randomness):
             raise checkpoints.damage(path, checkpoints.STATE, f"'randomness' is {randomness!r:.80}")
-        self._engine.check(checkpoint.weights, checkpoint.moments)
+        self.engine.check(checkpoint.weights, checkpoint.moments)
         checkpoints.verify(path, facts, with_moments=with_optimizer)
         fresh = {"seed": self.config.seed, "passes": 0}
-        self._engine.restore(
+        self.engine.restore(
             checkpoint.weights,
             checkpoint.moments,
             randomness if with_optimizer else fresh,
         )
 
     def _publish(self) -> str:
-        snapshot = self._engine.snapshot()
+        snapshot = self.engine.snapshot()
         live_weights.withdraw(self._published)
         self._published = live_weights.publish(snapshot)
         return self._published
 
     def _export(self, name: str) -> str:
-        snapshot = self._engine.snapshot()
+        snapshot = self.engine.snapshot()
         if (ends := snapshot.end_tokens) and snapshot.model.generation_config is not None:
             snapshot.model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else [*ends]
         with new_folder(exports.exports_in(self._folder), name) as (partial, final):
             exports.write_name(partial, name)
-            with models.quiet():
+            with quiet():
                 snapshot.model.save_pretrained(partial)
             if snapshot.tokenizer is not None:
                 snapshot.tokenizer.tokenizer.save_pretrained(partial)
@@ -271,9 +281,10 @@ def _is_randomness(value: Any) -> TypeGuard[dict[str, int]]:
 
 
 def _fingerprint(opts: TrainingClientOptions, name: str) -> str | None:
-    """Identify what a model computes with its weights; None for one that its commit identifies.
+    """Identify what a model computes with its weights; None if its commit identifies it.
 
-    It is what the user or the model's author wrote: Transformers adds to it with each version.
+    A digest of what the user or the model's author wrote: Transformers adds to that with each
+    version.
     """
     if name in opts.models:
         written = opts.models[name].model_dump(

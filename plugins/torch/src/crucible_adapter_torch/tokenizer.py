@@ -12,13 +12,13 @@ from .segments import segments
 
 
 class HuggingFaceTokenizer:
-    """The part of a tokenizer that workflows use.
+    """The part of a Transformers tokenizer that workflows use.
 
     Args:
         tokenizer: the Transformers tokenizer, also reachable as this attribute.
-        model_max_length: the longest input in tokens; None where there is no limit.
-        model_vocab_size: how many token ids the model knows, rows of its embedding; None where
-            that is not known. The tokenizer may have more tokens, or fewer.
+        model_max_length: the longest input in tokens; None for no limit.
+        model_vocab_size: the number of token ids that the model knows, rows of its embedding; None
+            if unknown. The tokenizer may have more tokens, or fewer.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class HuggingFaceTokenizer:
         model_vocab_size: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
-        # What Transformers calls after a good deal of its own: five times as fast, measured, 5.23.
+        # What Transformers calls after a good deal of work: five times as fast, measured, 5.23.
         self._backend = _backend(tokenizer)
         self._segments = None if self._backend is None else segments(self._backend)
         self.model_max_length = model_max_length
@@ -76,19 +76,19 @@ class HuggingFaceTokenizer:
         if self.chat_template is None:
             raise Unsupported(
                 "this model's tokenizer has no chat template, so it cannot render messages; "
-                "send token ids"
+                "pass token ids"
             )
         # Without return_dict=False, Transformers 5 returns a dictionary.
         kwargs = {"tokenize": True, "return_dict": False, **kwargs}
         try:
             rendered = self.tokenizer.apply_chat_template(list(messages), **kwargs)
-        except Exception as error:  # each template has checks, and exceptions, of its own
+        except Exception as error:  # each template has its own checks and exceptions
             raise InvalidInput(f"the chat template refuses these messages: {error}") from error
         return rendered if isinstance(rendered, str) or kwargs["return_dict"] else list(rendered)
 
 
 def _backend(tokenizer: Any) -> Any:
-    """Return the tokenizer of `tokenizers` that encodes just as this one does, if there is one."""
+    """Return the tokenizer of `tokenizers` that encodes exactly as this one does, or None."""
     from transformers import PreTrainedTokenizerFast
 
     as_it_comes = all(

@@ -1,4 +1,4 @@
-"""Train on this machine with PyTorch, every weight or a low-rank update."""
+"""Train on this machine with PyTorch: every weight, or a low-rank update."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def await_(
 ) -> ForwardBackwardResult | OptimStepResult:
     done, _ = concurrent.futures.wait([future], timeout)
     if not done:
-        raise AdapterTimeout(f"the operation is still running after {timeout} s; ask again")
+        raise AdapterTimeout(f"the operation is still running after {timeout} s; await it again")
     result: ForwardBackwardResult | OptimStepResult = future.result()
     return result
 
@@ -145,9 +145,8 @@ def close(opts: Options) -> None:
 def get_tokenizer(opts: Options, session: Session) -> Tokenizer:
     """Return the tokenizer of the session's model.
 
-    Its attribute `chat_template` is None for a model that has none; `tokenizer` is the
-    Transformers tokenizer itself, and `model_vocab_size` the number of token ids that the model
-    knows.
+    Its attribute `chat_template` is None if the model has none; `tokenizer` is the Transformers
+    tokenizer itself, and `model_vocab_size` the number of token ids that the model knows.
 
     Raises:
         Unsupported: the model's folder has no tokenizer.

@@ -1,8 +1,9 @@
 """Folders that are being written or deleted, and those whose process was killed meanwhile.
 
-Beside a hidden folder `.partial-<unique>` that is being written lies `.partial-<unique>.json`. It
+Next to a hidden folder `.partial-<unique>` that is being written lies `.partial-<unique>.json`. It
 holds the label, and its writer has locked it; the kernel frees the lock of a process that ends,
-however it ends. One that is being deleted has no such file: whoever finds it may go on deleting.
+however it ends. A folder that is being deleted has no such file: any process that finds it may
+continue deleting.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from crucible_kitchen import Unavailable
 
 try:
     import fcntl
-except ImportError:  # Windows, where only a caller who holds the run can say that a writer is dead
+except ImportError:  # Windows, where only the holder of the run can say that a writer is dead
     fcntl = None  # type: ignore[assignment]
 
 PARTIAL = ".partial-"
 LARGEST_JSON = 4 << 20
-"""Bytes of the largest file of facts that is read: one of another program may have any size."""
+"""Bytes of the largest file of facts that is read: a file of another program may have any size."""
 
 
 @contextlib.contextmanager
 def claimed(parent: Path, label: str) -> Iterator[Path]:
-    """Give the path of a folder to make, to fill, and to rename; at the end it is gone.
+    """Yield the path of a folder to make, fill and rename. At the end that path does not exist.
 
     Args:
-        parent: where it is to be; made if missing.
-        label: of what is written.
+        parent: where to make it; made if missing.
+        label: of what is being written.
 
     Raises:
         OSError: nothing can be written there.
@@ -50,20 +51,20 @@ def claimed(parent: Path, label: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         file.close()
-        if not os.path.lexists(partial):  # else it is found by its label
+        if not os.path.lexists(partial):  # or it could not be found by its label
             lock.unlink(missing_ok=True)
 
 
 def left(parent: Path, prefix: str) -> Iterator[Path]:
-    """Find what was left unfinished in a folder: a folder, a lock beside it, or both.
+    """Find what was left unfinished in a folder: a folder, a lock next to it, or both.
 
     Args:
-        parent: where to look. If it is missing, there is nothing.
-        prefix: whatever has a label that starts with this is taken for left, locked or not. Without
-            one, only what nobody has locked.
+        parent: where to look; it may be missing.
+        prefix: everything whose label starts with this counts as left, locked or not. Without a
+            prefix, only what is not locked.
 
     Yields:
-        The path of the partial folder. While it is looked at, nobody else can take it for left.
+        The path of the partial folder. Until the next one, no other process can find it left.
     """
     found = {name.removesuffix(".json") for name in listed(parent) if name.startswith(PARTIAL)}
     for partial in sorted(parent / name for name in found):
@@ -86,7 +87,7 @@ def remove(partial: Path) -> None:
 
 
 def remove_whole(folder: Path) -> None:
-    """Remove a folder: it vanishes at once, not file by file.
+    """Remove a folder. It vanishes at once, not file by file.
 
     Raises:
         OSError: it is missing, or cannot be removed.
@@ -95,7 +96,7 @@ def remove_whole(folder: Path) -> None:
 
 
 def _remove_tree(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):  # somebody else is removing it, too
+    with contextlib.suppress(FileNotFoundError):  # another process is removing it, too
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -103,15 +104,15 @@ def _remove_tree(path: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a small file, whatever is there under its name.
+    """Read a small JSON file, whatever may be there under its name.
 
     Raises:
-        ValueError: it is no file, too large, no JSON, or nested too deeply.
+        ValueError: it is not a file, too large, not JSON, or nested too deeply.
         OSError: it is missing, or cannot be read.
     """
     found = path.stat()
-    if not stat.S_ISREG(found.st_mode):  # to open a pipe would wait for ever
-        raise ValueError("it is no file")
+    if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+        raise ValueError("it is not a file")
     if found.st_size > LARGEST_JSON:
         raise ValueError(f"it has {found.st_size} bytes")
     try:
@@ -121,7 +122,7 @@ def read_json(path: Path) -> Any:
 
 
 def listed(folder: Path) -> list[str]:
-    """Return the names in a folder, sorted; none where it is missing."""
+    """Return the names in a folder, sorted; nothing if it is missing."""
     try:
         return sorted(os.listdir(folder))
     except FileNotFoundError:
@@ -129,15 +130,15 @@ def listed(folder: Path) -> list[str]:
 
 
 def _claim(parent: Path, label: str) -> FileIO:
-    """Make the file of the label, and lock it."""
+    """Make the file with the label, and lock it."""
     for _ in range(100):
         lock = _lock_of(parent / _new_name())
         try:
             parent.mkdir(parents=True, exist_ok=True)
             file = lock.open("xb", buffering=0)  # closing it writes nothing, and cannot fail
-        except FileNotFoundError:  # somebody has just removed the empty folder
+        except FileNotFoundError:  # another process has just removed the empty folder
             continue
-        with contextlib.suppress(OSError):  # where there are no locks, none is ever free
+        with contextlib.suppress(OSError):  # without locks, nothing ever counts as left
             if fcntl:
                 fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
@@ -149,7 +150,7 @@ def _claim(parent: Path, label: str) -> FileIO:
                 raise
             return file
         file.close()  # taken for left between being made and being locked
-    raise Unavailable(f"{parent} goes as soon as it is made", no_effect=True)
+    raise Unavailable(f"{parent} vanishes as soon as it is made", no_effect=True)
 
 
 def _new_name() -> str:
@@ -161,11 +162,11 @@ def _lock_of(partial: Path) -> Path:
 
 
 def _try_lock(lock: Path, stack: contextlib.ExitStack) -> bool:
-    """Say whether nobody has locked this file, and lock it until the stack is closed."""
+    """Lock this file until the stack is closed; return False if another process has locked it."""
     if not fcntl:
         return not lock.exists()
     try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_NONBLOCK)  # NFS locks only what it may write
+        descriptor = os.open(lock, os.O_RDWR | os.O_NONBLOCK)  # NFS locks only what may be written
     except FileNotFoundError:
         return True
     except OSError:

@@ -1,6 +1,6 @@
-"""Weights of a folder or a hub: all of them as the configuration wants them, or an error.
+"""Weights of a folder or the hub: all of them as the configuration wants them, or an error.
 
-Transformers fills what is missing with random numbers, and leaves out what it does not know.
+Transformers would fill what is missing with random numbers, and leave out what it does not know.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
-# Buffers that older versions saved and newer ones compute, and heads that predict no token.
-_HARMLESS = re.compile(
+HARMLESS = re.compile(
     r"(^|\.)(rotary_emb\.inv_freq|position_ids|masked_bias|pooler\..*|cls\.seq_relationship\..*)$"
 )
-_WRAPPERS = {
+"""Buffers that older versions saved and newer ones compute, and heads that predict no token."""
+WRAPPERS = {
     "_orig_mod.": "torch.compile puts before the names of what it compiles",
     "_fsdp_wrapped_module.": "FSDP puts into the names of what it wraps",
     "_checkpoint_wrapped_module.": "activation checkpointing puts into the names of what it wraps",
@@ -40,12 +40,12 @@ _WRAPPERS = {
 def load(name: str, config: Any, dtype: torch.dtype, source: Mapping[str, Any]) -> Any:
     """Return the Transformers model with every weight of its folder or repository.
 
-    Weights that are pickles are not read, since these can run code.
+    Pickled weights are not read, since they can run code.
 
     Args:
         name: a folder, or a repository of the hub.
         config: its configuration.
-        dtype: the precision of the weights, whatever it is on the disk.
+        dtype: the precision of the weights, whatever it is on disk.
         source: `revision` and `trust_remote_code`.
 
     Raises:
@@ -78,7 +78,7 @@ def _check(
     mismatched_keys: set[tuple[str, tuple[int, ...], tuple[int, ...]]],
     error_msgs: Sequence[str] = (),
 ) -> None:
-    unexpected = {key for key in unexpected_keys if not _HARMLESS.search(key)}
+    unexpected = {key for key in unexpected_keys if not HARMLESS.search(key)}
     shapes = [
         f"{key} is {tuple(there)} and should be {tuple(here)}"
         for key, there, here in mismatched_keys
@@ -95,10 +95,10 @@ def _check(
     if not faults and not error_msgs:
         return
     reason = "; ".join([*faults, *error_msgs])
-    for prefix, why in _WRAPPERS.items():
+    for prefix, why in WRAPPERS.items():
         if any(prefix in f".{key}" for key in unexpected):
             reason += (
-                f". {prefix!r} is what {why}: save the model inside of it, or take that out of the "
+                f". {prefix!r} is what {why}: save the model inside it, or remove that from the "
                 "names in the file"
             )
             break
@@ -110,14 +110,14 @@ def _check(
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """A folder of PEFT: an update of a base model.
+    """A PEFT adapter: an update of a base model.
 
     Args:
         name: the folder or repository.
         base: the model that it is an update of.
         base_revision: its branch, tag or commit.
-        settings: what its `adapter_config.json` says.
-        tensors: its weights, by PEFT's names.
+        settings: the content of its `adapter_config.json`.
+        tensors: its weights by PEFT's names.
     """
 
     name: str
@@ -128,7 +128,7 @@ class Adapter:
 
 
 def is_whole(name: str, revision: str | None) -> bool:
-    """Say whether there are the weights of a whole model."""
+    """Whether a folder or repository has the weights of a whole model."""
     return any(
         cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
         for file in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
@@ -140,7 +140,7 @@ def read_adapter(name: str, revision: str | None) -> Adapter:
 
     Raises:
         InvalidInput: it names no base model, or its weights cannot be read.
-        NotFound: it has no weights as safetensors.
+        NotFound: it has no weights in safetensors.
     """
     settings = json.loads(
         Path(str(cached_file(name, ADAPTER_CONFIG, revision=revision))).read_text(encoding="utf-8")
@@ -154,7 +154,7 @@ def read_adapter(name: str, revision: str | None) -> Adapter:
     if not base:
         raise InvalidInput(
             f"adapter {name!r}: its {ADAPTER_CONFIG} names no base model "
-            "(base_model_name_or_path); write there what it is an update of"
+            "(base_model_name_or_path); set it to the model that it is an update of"
         )
     try:
         tensors = safetensors.torch.load_file(file)
@@ -167,8 +167,8 @@ def merged(model: Any, adapter: Adapter) -> Any:
     """Return the base model with the update added to its weights: a plain model again.
 
     Raises:
-        Unsupported: an update that cannot be added, or one of a matrix that is used twice.
-        InvalidInput: the update is not one of this model.
+        Unsupported: the update cannot be added, or changes a matrix that is used twice.
+        InvalidInput: the update does not fit this model.
     """
     import peft  # takes seconds
 
@@ -176,7 +176,7 @@ def merged(model: Any, adapter: Adapter) -> Any:
     known = {key: adapter.settings[key] for key in adapter.settings if key != "auto_mapping"}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of what PEFT calls in Transformers
+            warnings.simplefilter("ignore", FutureWarning)  # about what PEFT calls in Transformers
             wrapped = peft.get_peft_model(model, peft.PeftConfig.from_peft_type(**known))
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidInput(

@@ -9,14 +9,14 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from crucible_kitchen import SessionClosed, SessionFailed
 
 T = TypeVar("T")
 
-Kind = Literal["operation", "inquiry", "rescue"]
-"""An operation that fails fails the worker, an inquiry does not, and a rescue runs on a failed
+Kind: TypeAlias = Literal["operation", "inquiry", "rescue"]
+"""A failed operation fails the worker, a failed inquiry does not, and a rescue runs on a failed
 worker and, if it succeeds, revives it."""
 
 
@@ -28,10 +28,10 @@ class _Job:
 
 
 class Worker:
-    """Runs jobs one by one; after one failed, those behind it are refused.
+    """Runs jobs one by one; after a failure, the jobs behind it are refused.
 
     Args:
-        prepare: run first, in the thread.
+        prepare: called first, in the thread.
     """
 
     def __init__(self, prepare: Callable[[], None]) -> None:
@@ -50,7 +50,7 @@ class Worker:
         """Queue a job and return the future of its result.
 
         Raises:
-            SessionClosed: it was closed.
+            SessionClosed: the worker was closed.
             SessionFailed: an operation failed.
         """
         job = _Job(run, kind)
@@ -69,13 +69,13 @@ class Worker:
         self._thread.join()
 
     def check(self, kind: Kind = "operation") -> None:
-        """Raise what `submit` would raise now."""
+        """Raise what `submit` would raise at this moment."""
         if self._closed:
             raise SessionClosed("the session was closed; start another")
         if self._failure is not None and kind != "rescue":
             raise SessionFailed(
                 f"an earlier operation failed ({type(self._failure).__name__}: {self._failure}); "
-                "load a checkpoint to go on, or close the session"
+                "load a checkpoint to continue, or close the session"
             )
 
     def _work(self, prepare: Callable[[], None]) -> None:
@@ -96,7 +96,7 @@ class Worker:
                 if job.kind == "rescue":
                     self._failure = None
                 job.future.set_result(result)
-            del job  # or the last batch would stay in memory
+            del job  # or its batch would stay in memory until the next one
 
 
 _alive: weakref.WeakSet[Worker] = weakref.WeakSet()
