@@ -237,7 +237,7 @@ def test_lines_may_end_as_on_windows_and_texts_of_a_file_stay_as_written(tmp_pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = " + "[" * 1000 + "]" * 1000, "a value in it is nested too deeply; 64 "),
+        ("x = " + "[" * 1000 + "]" * 1000, "a value in it is nested too deeply; the limit is 64 "),
         ("[workflow]\nepochs = " + "9" * 5000, "a number in it is an integer of more than 64 bits"),
     ],
 )
@@ -296,7 +296,7 @@ def test_a_file_that_is_nested_too_deeply_is_one_line_that_states_the_limit(
     file.write_text(write(depth))
     said = said_of(path=file)
     assert said.startswith(f"{file}: ")
-    assert f"is nested too deeply; {DEEPEST} tables and lists one in the other are" in said
+    assert f"is nested too deeply; the limit is {DEEPEST} levels of tables and lists" in said
     assert len(said.splitlines()) == 1
 
 
@@ -328,7 +328,7 @@ def test_what_is_typed_at_a_shell_may_be_no_deeper(depth: int) -> None:
         said_of(environ={f"CRUCIBLE_{dots}": "1"}),
         said_of(arguments=[f"workflow.{'.'.join('a' * depth)}=1"]),
     ):
-        assert "nested too deeply; 64 tables" in said
+        assert "nested too deeply; the limit is 64 levels" in said
         source = "argument workflow.x=: ", "environment variable CRUCIBLE_WORKFLOW__X: "
         assert said.startswith((*source, "command line: workflow.a.a", "environment: workflow.a.a"))
         assert len(said) < 250
@@ -514,4 +514,4 @@ def test_a_value_behind_a_space_instead_of_a_sign_is_not_repeated() -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(environ={}, arguments=["workflow.epochs=3", "adapters.completer.api_key", "hunter22"])
     assert "hunter22" not in str(caught.value)
-    assert "the argument behind 'adapters.completer.api_key'" in str(caught.value)
+    assert "the argument after 'adapters.completer.api_key'" in str(caught.value)

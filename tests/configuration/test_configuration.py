@@ -206,7 +206,7 @@ class TestMistakes:
     def test_a_table_that_is_none(self, mistake: Mistake, file: Path) -> None:
         file.write_text(f'adapters = "{TestSecrets.SECRET}"')
         said = mistake("config")
-        assert "crucible.toml: adapters must be a table, not a text" in said
+        assert "crucible.toml: adapters must be a table, not a string" in said
         assert TestSecrets.SECRET not in said
 
     def test_a_misspelt_workflow_key_is_found_by_the_doctor(
@@ -234,16 +234,16 @@ class TestMistakes:
         said = mistake(
             "config", "adapters.completer=", CRUCIBLE_ADAPTERS__COMPLETER='{"use": "a",}'
         )
-        assert "CRUCIBLE_ADAPTERS__COMPLETER: begins like JSON, but is none: " in said
+        assert "CRUCIBLE_ADAPTERS__COMPLETER: begins like JSON but is not valid: " in said
         said = mistake("config", "adapters.blob_store.use=tee", "adapters.blob_store.inner=[noop]")
         assert "adapters.blob_store.inner: Input should be a valid list; it begins like" in said
-        assert "expecting value at character 2; is a quote lost to the shell?" in said
+        assert "expecting value at character 2; did the shell remove a quote?" in said
 
     def test_json_in_quotes_is_not_taken_for_a_name(self, mistake: Mistake, tmp_path: Path) -> None:
         quoted = """[adapters]\nblob_store = '{"use": "acme", "api_key": "hunter22"}'\n"""
         (tmp_path / "crucible.toml").write_text(quoted)
         said = mistake("config")
-        assert "adapters.blob_store: is JSON within a text; write it without the quotes" in said
+        assert "adapters.blob_store: is JSON inside a string; write it without the quotes" in said
         assert "hunter22" not in said
 
     def test_an_item_of_a_list_cannot_be_set_by_itself(self, mistake: Mistake) -> None:
@@ -510,7 +510,7 @@ def test_more_wrappers_are_one_line(
     told = outcome.out if command == ("doctor",) else outcome.err
     [line] = [line for line in told.splitlines() if "nested too deeply" in line]
     assert "argument adapters.blob_store=: " in line
-    assert "64 tables and lists one in the other are the most" in line
+    assert "the limit is 64 levels of tables and lists" in line
 
 
 def test_an_empty_table_is_shown_where_settings_are_wrong(

@@ -132,7 +132,8 @@ class Configurator:
             self.packages[entry.package] = entry.version
             return adapter, use
         if isinstance(use, PLAIN):
-            raise BindError(f"name the adapter by a text, not a {type(use).__name__}")
+            kind = type(use).__name__
+            raise BindError(f"name the adapter by a string, not a value of type {kind}")
         return use, label_of(use)
 
     def _explained(self, error: ValidationError, at: Key) -> ConfigurationError:

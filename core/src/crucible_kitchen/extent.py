@@ -1,36 +1,37 @@
-"""How deep, how large and of what texts settings may be, so that whatever reads them copes.
+"""Limits on settings: how deep, how large and of what text they may be.
 
-They are checked once, where they come from: a recursive function that meets them later (of ours,
-of pydantic's, of a library's) needs no guard of its own.
+They are checked once, where settings come from: a recursive function that meets them later (ours,
+pydantic's or a library's) needs no guard of its own.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 DEEPEST = 64
-"""How deep tables and lists may be one in the other."""
+"""Most levels of tables and lists inside each other."""
 
 MOST = 1_000_000
-"""How many values there may be in all: in code, one list may stand in many places."""
+"""Most values in all. One list in many places, which is possible in code, counts in each."""
 
 LARGEST = 2**63
-"""Integers are of 64 bits, as TOML has them."""
+"""Integers have 64 bits, as in TOML."""
 
-Key = tuple[str, ...]
+Key: TypeAlias = tuple[str, ...]
+"""The path of a value in the settings."""
 
-TOO_DEEP = f"is nested too deeply; {DEEPEST} tables and lists one in the other are the most"
+TOO_DEEP = f"is nested too deeply; the limit is {DEEPEST} levels of tables and lists"
 TOO_LARGE = "is an integer of more than 64 bits"
 
 
 class Unfit(ValueError):
-    """A text is JSON, but of more than settings may be. The message says what, as a predicate."""
+    """A text is JSON, but beyond the limits. The message says what it is, as a predicate."""
 
 
 def from_json(text: str) -> Any:
-    """Return what a text says as JSON.
+    """Return the value of a text that is JSON.
 
     Raises:
         json.JSONDecodeError: it is not JSON.
@@ -40,7 +41,7 @@ def from_json(text: str) -> Any:
         found = json.loads(text)
     except json.JSONDecodeError:
         raise
-    except ValueError:  # Python converts no number of more than some thousand digits
+    except ValueError:  # Python refuses to convert numbers of more than 4,300 digits
         raise Unfit(TOO_LARGE) from None
     except RecursionError:
         raise Unfit(TOO_DEEP) from None
@@ -50,11 +51,11 @@ def from_json(text: str) -> Any:
 
 
 def unfit(value: Any, at: Key = ()) -> Iterator[tuple[Key, str]]:
-    """Yield where a value is not what a setting may be, and why, as a predicate.
+    """Yield each place where a value exceeds the limits, and how, as a predicate.
 
     Args:
-        value: anything; anything but a table, list, text or integer is fine.
-        at: where it is; its parts count as tables.
+        value: anything; only tables, lists, texts and integers are checked.
+        at: where it is; its parts count as levels.
     """
     left, count = [(at, value)], 1
     while left:

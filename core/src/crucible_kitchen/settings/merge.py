@@ -1,0 +1,141 @@
+"""Layers of settings, merged key by key, with the source of each value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..extent import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Values from one place.
+
+    Args:
+        name: the place, as users know it.
+        table: the values.
+        labels: for single keys, a place that is more exact than `name`.
+    """
+
+    name: str
+    table: Mapping[str, Any] = field(repr=False)  # it may hold secrets
+    labels: Mapping[Key, str] = field(default_factory=dict)
+
+    def source(self, key: Key) -> str:
+        return self.labels.get(key, self.name)
+
+    def source_around(self, key: Key) -> str:
+        """Say where a key, or a table or list around it, was set."""
+        around = (key[:depth] for depth in range(len(key), 0, -1))
+        return next((self.labels[each] for each in around if each in self.labels), self.name)
+
+
+@dataclass(slots=True)
+class Settings:
+    """The merged values, and the source of each leaf."""
+
+    values: dict[str, Any] = field(default_factory=dict, repr=False)  # they may hold secrets
+    sources: dict[Key, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+    profile: str | None = None
+    mistakes: tuple[str, ...] = ()
+    """What is wrong so far. If there are any, the values serve only to find more."""
+
+    def source_of(self, key: Key) -> str:
+        """Say where a key, or else the nearest table around it, was set."""
+        while key and key not in self.sources:
+            key = key[:-1]
+        return self.sources.get(key, "defaults")
+
+    def leaves(self) -> Iterator[tuple[Key, Any]]:
+        """Yield every key and value that is not a table."""
+        yield from _leaves(self.values, ())
+
+
+def _leaves(value: Any, at: Key) -> Iterator[tuple[Key, Any]]:
+    if isinstance(value, Mapping) and (value or not at):
+        for name, item in value.items():
+            yield from _leaves(item, (*at, name))
+    else:
+        yield at, value
+
+
+def merge(layers: Iterable[Layer]) -> Settings:
+    """Merge layers, given from the lowest to the highest. No layer is changed.
+
+    Above is a value of the higher layer, below is what lies at its key so far:
+
+    | above | below | merged |
+    | --- | --- | --- |
+    | a value | anything | the value |
+    | an adapter's name | a table that describes an adapter | as the table `{ use = name }` |
+    | a table | a table | merged key by key |
+    | options without `use` | an adapter's name | the name, with these options |
+    | a table | another adapter's table, or a value | the table |
+    """
+    settings = Settings()
+    for layer in layers:
+        _lay(settings, layer, settings.values, layer.table, ())
+    return settings
+
+
+def _lay(
+    settings: Settings, layer: Layer, below: dict[str, Any], above: Mapping[str, Any], at: Key
+) -> None:
+    """Lay a table of a layer over the table below it, which changes in place."""
+    for name, value in above.items():
+        key = (*at, name)
+        if _is_bare_name(value, key, below.get(name)):
+            value = {"use": value}
+        if isinstance(value, Mapping):
+            table = _table_below(settings, layer, below, value, key)
+            settings.sources[key] = layer.source(key)
+            _lay(settings, layer, table, value, key)
+        else:
+            if isinstance(below.get(name), dict):
+                _forget(settings, key)
+            below[name] = value
+            settings.sources[key] = layer.source(key)
+
+
+def _is_bare_name(value: Any, key: Key, below: Any) -> bool:
+    """Say whether a value is short for the table `{ use = value }`.
+
+    It is at `adapters.<port>`; for adapters inside options, the table below shows that it is.
+    """
+    if isinstance(value, Mapping):
+        return False
+    if len(key) == 2 and key[0] == "adapters":
+        return True
+    return isinstance(value, str) and isinstance(below, dict) and "use" in below
+
+
+def _table_below(
+    settings: Settings, layer: Layer, below: dict[str, Any], above: Mapping[str, Any], key: Key
+) -> dict[str, Any]:
+    """Return the table that `above` is laid over; it is in its place in `below`."""
+    name = key[-1]
+    old = below.get(name)
+    if isinstance(old, str) and "use" not in above:  # the name of an adapter, and now its options
+        below[name] = {"use": old}
+        settings.sources[(*key, "use")] = settings.sources.pop(key, layer.source(key))
+    elif not isinstance(old, dict) or _names_another(above, old):
+        if old is not None:
+            _forget(settings, key)
+        below[name] = {}
+    table: dict[str, Any] = below[name]
+    return table
+
+
+def _names_another(above: Mapping[str, Any], below: Mapping[str, Any]) -> bool:
+    """Say whether two tables name different adapters, whose options have nothing in common."""
+    return "use" in above and "use" in below and bool(above["use"] != below["use"])
+
+
+def _forget(settings: Settings, key: Key) -> None:
+    """Forget the sources of a key and of everything inside it."""
+    for known in [known for known in settings.sources if known[: len(key)] == key]:
+        del settings.sources[known]
