@@ -3,9 +3,9 @@
     python benchmarks/cost_of_observing.py
 
 Two things are timed: an adapter's callback that does nothing, which is the worst case, and a whole
-supervised run on noops without latency. Each is compared with the same code from which every
-question about observers was taken out. The ways take turns, so that whatever else the machine does
-hits all alike. Times are seconds of the processor, all threads together.
+supervised run on noops without latency. Each is compared with the same code without any question
+about observers. The ways take turns, so that other load on the machine hits all alike. Times are
+seconds of the processor, all threads together.
 
 Needs crucible-adapter-noop and the extra `otel`.
 """
@@ -29,11 +29,11 @@ from typing import Any
 from unittest import mock
 
 from crucible_kitchen import Kitchen, hookimpl
-from crucible_kitchen.dispatch import Call, Port
+from crucible_kitchen.dispatch import Call, Dispatch
+from crucible_kitchen.events import UNOBSERVED, Observer, Observers, Span, TypedEvent
 from crucible_kitchen.observers.console import Console
 from crucible_kitchen.observers.jsonl import JsonLines
 from crucible_kitchen.observers.otel import OpenTelemetry
-from crucible_kitchen.events import UNOBSERVED, Observer, Observers, Span
 from crucible_kitchen.workflows import run_in
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -46,40 +46,33 @@ import kitchen_noop
 
 
 def run_without_observers(
-    self: Port, callback: str, arguments: Mapping[str, Any], depth: int = 0
+    self: Dispatch, callback: str, arguments: Mapping[str, Any], outer: Call | None = None
 ) -> Any:
-    """Do what `Port._run` does, and ask nothing about observers."""
+    """Do what `Dispatch._run` does, and ask nothing about observers."""
     left_out = self._implemented.get(callback)
     if left_out is None:
-        inner = self._binding.inner
+        inner = self.inner
         assert inner is not None
-        call = Call(
-            port=self.name,
-            name=callback,
-            arguments=arguments,
-            repeatable=self.traits(callback).repeatable(arguments),
-            _proceed=functools.partial(inner._run, callback, arguments, depth + 1),
-            _depth=depth + 1,
-        )
+        call = Call(self, inner, callback, arguments, outer)
         invoke = functools.partial(self._hooks.around, opts=self._opts, call=call)
-        return self._finish(callback, arguments, invoke, None)
+        return self._finish(callback, arguments, invoke)
     for name, default in left_out.items():
         assert arguments[name] is default
     invoke = functools.partial(getattr(self._hooks, callback), opts=self._opts, **arguments)
-    return self._finish(callback, arguments, invoke, None)
+    return self._finish(callback, arguments, invoke)
 
 
-def unobserved(self: Observers, name: str, /, **attributes: Any) -> Span:
+def unobserved(self: Observers, event: str | TypedEvent, /, **attributes: Any) -> Span:
     return UNOBSERVED
 
 
-def silent(self: Observers, name: str, /, **attributes: Any) -> None: ...
+def silent(self: Observers, event: str | TypedEvent, /, **attributes: Any) -> None: ...
 
 
 @contextlib.contextmanager
 def not_observable() -> Iterator[None]:
     with (
-        mock.patch.object(Port, "_run", run_without_observers),
+        mock.patch.object(Dispatch, "_run", run_without_observers),
         mock.patch.object(Observers, "start", unobserved),
         mock.patch.object(Observers, "emit", silent),
     ):
@@ -130,7 +123,7 @@ def store() -> ModuleType:
 
 
 def call(observe: Callable[[], Observer] | None, count: int) -> float:
-    """Return the seconds of a call that does nothing, of so many."""
+    """Return the seconds of one call that does nothing, measured over `count` calls."""
     with Kitchen({"blob_store": store()}) as kitchen:
         if observe is not None:
             kitchen.observe(observe())
@@ -156,7 +149,7 @@ def run(observe: Callable[[], Observer] | None, steps: int) -> float:
 
 @dataclass(frozen=True)
 class Timed:
-    """The fastest turn, in seconds, and the median of the ratios to the first way's turn beside."""
+    """The fastest turn, in seconds, and the median ratio to the first way's turn of the round."""
 
     seconds: float
     ratio: float

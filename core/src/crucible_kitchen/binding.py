@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import pluggy
-from pydantic import BaseModel
 
-from .dispatch import Port
 from .errors import BindError, told
 from .events import Observers
 from .hookspecs import PROJECT, AdapterSpec
 from .masking import Secrets
 from .options import AdapterOptions
+from .port import Port
 
 PortT = TypeVar("PortT", bound=Port)
 
@@ -117,7 +116,6 @@ def bind(
                 name: _left_out(port, name, function) for name, function in marked(adapter).items()
             },
             inner=inner,
-            children=tuple(child for child, _ in ports_in(opts)),
             observers=observers if observers is not None else Observers(),
             secrets=secrets,
         )
@@ -223,26 +221,3 @@ def _parameters(spec: Callable[..., Any]) -> list[str]:
 def _near(name: str, known: Any) -> str:
     near = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
-
-
-def ports_in(value: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[Port, tuple[str, ...]]]:
-    """Find the adapters bound for options, wherever a field, a list or a table holds them.
-
-    Args:
-        value: a configuration, its options, or a value in them.
-        at: the path of that value.
-
-    Yields:
-        Each adapter with its path. Adapters inside an adapter's own options are not included.
-    """
-    if isinstance(value, Port):
-        yield value, at
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from ports_in(getattr(value, name), (*at, name))
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from ports_in(item, (*at, str(name)))
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from ports_in(item, (*at, str(index)))

@@ -1,4 +1,4 @@
-"""The way of a call to an adapter: the base class of the six ports.
+"""The way of a call to an adapter.
 
 Each port method in `ports.py` calls through its spec in `hookspecs.py`, so that a type checker
 holds the two together. From there a call goes to the adapter's callback, or, where a composing
@@ -16,22 +16,18 @@ value that is not of the annotated type is such an error as well, and a stream b
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar, cast
 
 import numpy as np
 import pluggy
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import core_schema
 
-from .closing import CLOSE_TIMEOUT, LeftOpen, ends_in_time, raise_first
 from .contract import Contract
 from .errors import AdapterError, Unsupported
 from .events import Observers, Span
 from .events.calls import CallSpans, Reporter
-from .masking import Secrets, visible
+from .masking import Secrets
 from .options import AdapterOptions
-from .port_schema import port_schema
 from .streams import Stream
 from .translation import Translation
 
@@ -51,7 +47,12 @@ class Call:
     __slots__ = ("_inner", "_outer", "_port", "_span", "arguments", "name")
 
     def __init__(
-        self, port: Port, inner: Port, name: str, arguments: Mapping[str, Any], outer: Call | None
+        self,
+        port: Dispatch,
+        inner: Dispatch,
+        name: str,
+        arguments: Mapping[str, Any],
+        outer: Call | None,
     ) -> None:
         self._port = port
         self._inner = inner
@@ -89,7 +90,7 @@ class Call:
     def __call__(self) -> Any:
         return self._inner._run(self.name, self.arguments, self)
 
-    def on(self, other: Port, **arguments: Any) -> Any:
+    def on(self, other: Dispatch, **arguments: Any) -> Any:
         """Run the same call on another adapter of the same port.
 
         Args:
@@ -112,10 +113,8 @@ class Call:
         return 0 if self._outer is None else self._outer.depth + 1
 
 
-class Port(Contract):
-    """A bound adapter. Use one of the six subclasses in `crucible_kitchen.ports`.
-
-    `binding.py` checks an adapter and makes the port.
+class Dispatch(Contract):
+    """The way of calls to one bound adapter. `binding.py` checks an adapter before it makes one.
 
     Args:
         adapter: the module or object.
@@ -125,7 +124,6 @@ class Port(Contract):
         implemented: for each implemented callback, the arguments that it leaves out, with the
             defaults at which leaving them out changes nothing.
         inner: the adapter that serves what this one does not implement; of several, the first.
-        children: every adapter that was bound for an option of this one.
         observers: notified of each call.
         secrets: those that no message may show.
     """
@@ -141,8 +139,7 @@ class Port(Contract):
         *,
         hooks: pluggy.HookRelay,
         implemented: Mapping[str, Mapping[str, Any]],
-        inner: Port | None,
-        children: tuple[Port, ...],
+        inner: Self | None,
         observers: Observers,
         secrets: Secrets,
     ) -> None:
@@ -152,7 +149,6 @@ class Port(Contract):
         self._hooks = hooks
         self._implemented = implemented
         self._inner = inner
-        self._children = children
         # That very list, not a copy: asking it is all that a call costs while nobody observes.
         self._listening = observers.listening
         self._spans = CallSpans(observers, self.name, label, opts, self.reporter)
@@ -173,17 +169,12 @@ class Port(Contract):
         return self._label
 
     @property
-    def module(self) -> Any:
-        """The bound adapter itself: a module, or an object."""
-        return self._adapter
-
-    @property
     def options(self) -> AdapterOptions:
         """The options that the adapter was bound with."""
         return self._opts
 
     @property
-    def inner(self) -> Port | None:
+    def inner(self) -> Self | None:
         """The adapter that this one wraps, if it wraps one; of several, the first."""
         return self._inner
 
@@ -194,91 +185,6 @@ class Port(Contract):
     def implements(self, callback: str) -> bool:
         """Say whether the adapter implements a callback itself, whatever `inner` could serve."""
         return callback in self._implemented
-
-    def helper(self, name: str) -> Callable[..., Any]:
-        """Return the adapter's helper of this name with its options bound.
-
-        Raises:
-            Unsupported: neither the adapter nor one that it wraps has such a helper.
-        """
-        try:
-            function: Any = getattr(self._adapter, name, None)
-            offered = callable(function) and getattr(function, "crucible_helper", False)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            self._errors.fail(error, name)
-        if offered:
-
-            @functools.wraps(function)
-            def bound(*args: Any, **kwargs: Any) -> Any:
-                try:
-                    return function(self._opts, *args, **kwargs)
-                except KeyboardInterrupt:
-                    raise
-                except BaseException as error:
-                    self._errors.fail(error, name)
-
-            return bound
-        if self._inner is not None:
-            return self._inner.helper(name)
-        raise self._errors.explain(Unsupported(f"has no helper {name!r}"), name)
-
-    def ping(self) -> None:
-        """Return if the adapter's backend can be reached, else raise; see `AdapterSpec.ping`."""
-        self._run("ping", {})
-
-    def clean(self, prefix: str = "", keep: Sequence[str] = (), dry_run: bool = False) -> list[str]:
-        """Remove what killed processes left behind, here and with every adapter bound for an
-        option; see `AdapterSpec.clean`.
-
-        Args:
-            prefix: what labels and paths start with where no process works now; empty, anywhere,
-                and only what certainly has no writer any more.
-            keep: references that are still needed.
-            dry_run: remove nothing.
-
-        Returns:
-            The names of what was removed, or would be.
-        """
-        removed: list[str] = []
-        if "clean" in self._implemented:
-            removed += self._run("clean", {"prefix": prefix, "keep": keep, "dry_run": dry_run})
-        for child in self._children:
-            removed += child.clean(prefix, keep, dry_run)
-        return removed
-
-    def close(self) -> None:
-        """Close the adapter, then every adapter that was bound for its options.
-
-        Raises:
-            AdapterError: one of them failed; the others are closed all the same.
-            AdapterTimeout: one of them took longer than `CLOSE_TIMEOUT`, 30 s, and was left open.
-        """
-        raise_first(self.close_within(CLOSE_TIMEOUT))
-
-    def close_within(self, timeout: float) -> list[BaseException]:
-        """Do as `close`, and return what failed instead of raising it.
-
-        Args:
-            timeout: seconds that each adapter is given.
-
-        Returns:
-            `AdapterError`s, `LeftOpen` for each adapter that took too long, KeyboardInterrupt.
-        """
-        failures: list[BaseException] = []
-        if "close" in self._implemented:
-            try:
-                if not ends_in_time(functools.partial(self._run, "close", {}), timeout):
-                    late = LeftOpen(f"did not end within {timeout:g} s, so it was left as it is")
-                    failures.append(self._errors.explain(late, "close"))
-            except (AdapterError, KeyboardInterrupt) as error:
-                failures.append(error)
-        for child in self._children:
-            failures += child.close_within(timeout)
-        return failures
-
-    # --- calls ---
 
     def _call(
         self, spec: Callable[Concatenate[Any, Any, P], T], *args: P.args, **kwargs: P.kwargs
@@ -365,18 +271,6 @@ class Port(Contract):
             observe = self._spans.item_observer(span)
             return Stream(result, translate, span.end, observe, traits.item)
         return result
-
-    # --- options that hold a port ---
-
-    @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        return port_schema(cls, cls.describe)
-
-    def describe(self) -> dict[str, Any]:
-        """Return the adapter and its options as plain data, secrets masked."""
-        return {"use": self.adapter, **visible(self._opts)}
 
 
 def _is_default(value: Any, default: Any) -> bool:

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from .binding import PortT, ports_in
+from .binding import PortT
 from .closing import CLOSE_TIMEOUT, LeftOpen, raise_first, warn_of
 from .configurator import Configurator
-from .dispatch import Port
 from .errors import AdapterError, ConfigurationError, PortNotConfigured
 from .events import Observer, Observers
 from .masking import Secrets, without
+from .port import Port, ports_in
 from .ports import (
     PORTS,
     BlobStore,
@@ -192,7 +192,7 @@ class Kitchen:
             ConfigurationError: as `port` does, or there are mistakes already.
         """
         ports, found = list(ports), dict(found or {})
-        if missing := [name for name in ports if name not in self.configured]:
+        if missing := [name for name in PORTS if name in ports and name not in self.configured]:
             found["adapters",] = PortNotConfigured(self._not_configured(missing))
         if found or self.settings.mistakes:
             raise self.with_the_rest(found)

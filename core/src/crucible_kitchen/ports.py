@@ -13,7 +13,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .dispatch import Port
 from .errors import AdapterError, InvalidInput
 from .events import completions
 from .hookspecs import (
@@ -30,6 +29,7 @@ from .hookspecs import (
     TrainingClientOptionalSpec,
     TrainingClientSpec,
 )
+from .port import Port
 from .streams import Stream
 from .types import (
     AdamParams,

@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from ..binding import marked, options_class
 from ..discovery import Installed, catalog
-from ..dispatch import Port
+from ..port import Port
 from ..environment import variables
 from ..errors import AdapterNotFound, ConfigurationError
 from ..masking import is_secret, masked

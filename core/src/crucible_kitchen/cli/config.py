@@ -10,7 +10,7 @@ import typer
 from pydantic import BaseModel
 
 from ..discovery import catalog
-from ..dispatch import Port
+from ..port import Port
 from ..environment import variable_of
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen

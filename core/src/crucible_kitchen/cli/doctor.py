@@ -16,7 +16,7 @@ import typer
 
 from ..binding import options_class, problems
 from ..discovery import WORKFLOWS, Installed, catalog
-from ..dispatch import Port
+from ..port import Port
 from ..errors import ConfigurationError, CrucibleError, CrucibleWarning, told
 from ..kitchen import Kitchen
 from ..observers.config import reach

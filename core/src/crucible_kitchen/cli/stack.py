@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.tree import Tree
 
 from ..discovery import Catalog, catalog
-from ..dispatch import Port
+from ..port import Port
 from ..settings import Key, Settings
 from .config import plain_rows, ports_inside
 from .console import Text, console, say
