@@ -1,4 +1,4 @@
-"""The conformance kit: what each port promises, as tests that an adapter's author subclasses.
+"""The conformance kit: what each port promises, as tests that adapter authors subclass.
 
     from crucible_kitchen.testing import BlobStoreConformance, bound
 
@@ -8,10 +8,10 @@
             with bound("blob_store", acme.blob_store, root=tmp_path) as store:
                 yield store
 
-One fixture, named as the port, is required. Each test's docstring says what is promised, why, and
-what usually breaks it. What an adapter does not implement is skipped, nothing else is: a test may
-be marked `xfail` with a reason, and never be replaced or removed. `crucible check` runs the same
-tests and prints a report card.
+One fixture, named after the port, is required. Each test's docstring says what is promised, why,
+and what usually breaks it. Tests of what an adapter does not implement are skipped, no others: a
+test may be marked `xfail` with a reason, but not replaced or removed. `crucible check` runs the
+same tests and prints a report card.
 
 Needs pytest and hypothesis: `pip install "crucible-kitchen[testing]"`.
 """
@@ -51,14 +51,14 @@ SUITES = {
 
 def suite_of(port: str) -> type[Conformance]:
     """Return the suite of a port."""
-    # So that a failed assertion tells the values that it compared.
+    # So that a failed assertion shows the values that it compared.
     pytest.register_assert_rewrite(f"{__name__}.{port}")
     found: type[Conformance] = getattr(importlib.import_module(f".{port}", __name__), SUITES[port])
     return found
 
 
 def __getattr__(name: str) -> Any:
-    # Late, for pytest rewrites the assertions only of what is imported after it has started.
+    # Late, since pytest rewrites assertions only in modules imported after it has started.
     for port, suite in SUITES.items():
         if suite == name:
             return suite_of(port)

@@ -1,4 +1,4 @@
-"""A pytest plugin that writes report cards. Nothing loads it by itself:
+"""A pytest plugin that writes report cards. It is not loaded automatically:
 
     pytest -p crucible_kitchen.testing.plugin --report-cards cards/
 

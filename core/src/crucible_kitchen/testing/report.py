@@ -15,7 +15,7 @@ OUTCOMES = ("failed", "warning", "xfailed", "excused", "skipped", "passed")
 
 - `failed`: it is broken.
 - `warning`: it is broken, but newer than the level to which the adapter is held.
-- `xfailed`: it is broken, and the adapter's author says why.
+- `xfailed`: it is broken, and the adapter's author gives the reason.
 - `excused`: the adapter is declared synthetic, so it was not tried.
 - `skipped`: it is about an optional callback that is not implemented, or needs an optional
   fixture that was not given.
@@ -67,14 +67,14 @@ class ReportCard:
 
     Args:
         port: the port's name.
-        adapter: the adapter's.
-        variant: what of it was tested, where that is not all.
-        package: the distribution that the adapter is of, empty where it is not installed.
-        version: the distribution's.
+        adapter: the adapter's name.
+        variant: which of its backends was tested, if it has several.
+        package: the adapter's distribution, empty if it is not installed.
+        version: the version of that distribution.
         core: the version of crucible-kitchen.
         kit: the level of the kit.
         level: the level to which the adapter was held.
-        verdicts: one a promise, in the suite's order.
+        verdicts: one for each promise, in the suite's order.
     """
 
     port: str
@@ -122,7 +122,7 @@ class ReportCard:
 
     @property
     def versions(self) -> str:
-        """What it was tested with."""
+        """The versions that it was tested with."""
         held = "" if self.level == self.kit else f", held to level {self.level}"
         return f"crucible-kitchen {self.core}, kit level {self.kit}{held}, Python {self.python}"
 

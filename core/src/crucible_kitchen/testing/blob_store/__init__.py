@@ -13,7 +13,7 @@ from .streams import Streams
 
 class BlobStoreConformance(Contents, Atomicity, Paths, Streams, OptionalCallbacks, Sequences):
     """Tests of a blob store. Override the fixture `blob_store`, and `reopen` and `stored` if
-    you can. Everything is written below a folder of its own, and deleted where that is supported.
+    you can. Each test writes below its own folder, which is deleted where that is supported.
     """
 
     port = BlobStore

@@ -16,7 +16,7 @@ from .fixtures import MIB, BlobStoreFixtures, holds
 
 
 class Atomicity(BlobStoreFixtures):
-    """A write is all or nothing, for everyone who looks."""
+    """A write is all or nothing, to every observer."""
 
     @pytest.mark.parametrize("pieces", [0, 1, 40], ids="after {} pieces".format)
     @pytest.mark.parametrize("old", [None, b"old content"], ids=["new", "replacing"])
@@ -48,7 +48,7 @@ class Atomicity(BlobStoreFixtures):
     def test_what_is_no_bytes_is_refused(self, blob_store: BlobStore, folder: str) -> None:
         """Text, or a piece of text behind pieces of bytes, is an error, and nothing is stored.
 
-        Usually broken by an implicit encoding, or by finding out when a part was written.
+        Usually broken by an implicit encoding, or by finding out after a part was written.
         """
         blob_store.write(f"{folder}/blob", b"old")
         wrong: list[Any] = ["text", [b"bytes", "text"], [b"bytes", 3], 3, None]
@@ -63,8 +63,8 @@ class Atomicity(BlobStoreFixtures):
     def test_a_blob_that_is_being_written_is_not_seen(
         self, blob_store: BlobStore, folder: str
     ) -> None:
-        """Until a write ends, everyone sees the old blob, or none; a listing neither shows the
-        new one nor what it is written to.
+        """Until a write ends, every reader sees the old blob, or none; a listing shows neither the
+        new one nor a temporary one.
 
         Usually broken by writing in place.
         """
@@ -122,8 +122,7 @@ class Atomicity(BlobStoreFixtures):
         assert blob_store.read(path) in contents
 
     def test_many_threads_write_many_blobs(self, blob_store: BlobStore, folder: str) -> None:
-        """Blobs of other paths are not disturbed, in folders that are made at the same moment
-        neither.
+        """Blobs of other paths are not disturbed, not even in folders created at the same moment.
 
         Usually broken by a client that is not safe under threads, or a race in making folders.
         """

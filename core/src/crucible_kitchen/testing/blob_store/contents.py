@@ -17,7 +17,7 @@ class Contents(BlobStoreFixtures):
     def test_what_was_written_is_read(self, blob_store: BlobStore, folder: str) -> None:
         """`read` returns the bytes that `write` was given, all 256 of them, in order.
 
-        Usually broken by a text mode, which changes line ends and refuses what is no UTF-8.
+        Usually broken by a text mode, which changes line ends and refuses what is not UTF-8.
         """
         content = bytes(range(256)) * 5 + b"\r\n\n\r\0"
         blob_store.write(f"{folder}/blob", content)
@@ -29,7 +29,7 @@ class Contents(BlobStoreFixtures):
         folder: str,
         stored: Callable[[str], bytes | None] | None,
     ) -> None:
-        """When `write` returns, the backend has the blob under its path, and nothing beside.
+        """When `write` returns, the backend has the blob under its path, and nothing else.
 
         Usually broken by a write that is still in a buffer, or under a temporary name.
         """
@@ -44,9 +44,9 @@ class Contents(BlobStoreFixtures):
         folder: str,
         reopen: Reopen[BlobStore] | None,
     ) -> None:
-        """A blob is there for whoever opens the store under the same options, at once.
+        """A blob is there at once for any process that opens the store under the same options.
 
-        Usually broken by a cache of listings, which shows the state of earlier.
+        Usually broken by a cache of listings, which shows an earlier state.
         """
         with self.given(reopen, "reopen")() as other:
             assert not other.exists(f"{folder}/blob")
@@ -92,7 +92,7 @@ class Contents(BlobStoreFixtures):
         assert blob_store.read(f"{folder}/name") == b"small"
 
     def test_a_write_replaces(self, blob_store: BlobStore, folder: str) -> None:
-        """Writing again replaces the whole content, also by a shorter one.
+        """Writing again replaces the whole content, even by a shorter one.
 
         Usually broken by opening a file without truncating it.
         """

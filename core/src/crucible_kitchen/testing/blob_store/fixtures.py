@@ -1,4 +1,4 @@
-"""What the tests of a blob store work with."""
+"""The fixtures of a blob store's tests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BlobStoreFixtures(Conformance):
 
     @pytest.fixture
     def stored(self) -> Callable[[str], bytes | None] | None:
-        """A function that looks up a path around the adapter, None where there is nothing.
+        """A function that reads a path behind the adapter's back; None if there is nothing.
         Optional: with it the kit does not have to believe the adapter's own `read`.
         """
         return None

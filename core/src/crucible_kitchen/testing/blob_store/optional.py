@@ -18,7 +18,7 @@ class OptionalCallbacks(BlobStoreFixtures):
 
     @needs("delete")
     def test_what_is_deleted_is_gone(self, blob_store: BlobStore, folder: str) -> None:
-        """After `delete` there is no blob; its neighbours stay; deleting what is not there is fine.
+        """After `delete` the blob is gone; its neighbours stay; deleting a missing blob is fine.
 
         Usually broken by a backend that calls a repeated deletion an error, so that a deletion
         whose answer was lost cannot be repeated.
@@ -55,8 +55,8 @@ class OptionalCallbacks(BlobStoreFixtures):
     def test_a_listing_has_more_than_one_page(self, blob_store: BlobStore, folder: str) -> None:
         """All of many blobs are listed.
 
-        Usually broken by a backend that answers in pages of 1,000, of which the first is taken
-        for all.
+        Usually broken by a backend that answers in pages of 1,000, and an adapter that takes the
+        first for all.
         """
         paths = sorted(f"{folder}/{number}" for number in range(self.more_than_a_page))
         with ThreadPoolExecutor(8) as pool:
@@ -85,7 +85,7 @@ class OptionalCallbacks(BlobStoreFixtures):
     def test_cleaning_spares_what_is_being_written(
         self, blob_store: BlobStore, folder: str
     ) -> None:
-        """Without a prefix, `clean` removes nothing that somebody is writing at the moment.
+        """Without a prefix, `clean` removes nothing that is being written at the moment.
 
         Usually broken by taking every temporary file for a dead process's.
         """

@@ -49,7 +49,7 @@ class Paths(BlobStoreFixtures):
     def test_a_path_that_leaves_the_store_is_refused(
         self, blob_store: BlobStore, path: str
     ) -> None:
-        """A path with `..`, an absolute one, and one that names nothing are `InvalidInput`, in
+        """A path with `..`, an absolute path, and one that names nothing are `InvalidInput`, in
         every callback.
 
         Usually broken by joining paths and trusting the result: a run id from the network then

@@ -39,7 +39,7 @@ class Sequences(BlobStoreFixtures):
             content=st.binary(max_size=2000),
         )
         def check(name: str, content: bytes) -> None:
-            path = f"{folder}/_{name.replace('/', '_')}"  # `.` and `..` are no names
+            path = f"{folder}/_{name.replace('/', '_')}"  # `.` and `..` are not names
             blob_store.write(path, content)
             assert blob_store.read(path) == content
             assert blob_store.exists(path)

@@ -20,7 +20,7 @@ class Streams(BlobStoreFixtures):
     ) -> None:
         """The pieces add up to the blob; none is empty, none is longer than `chunk_size`.
 
-        Usually broken by the chunks of the transport, whose size is nobody's choice.
+        Usually broken by passing on the chunks of the transport, of whatever size they are.
         """
         content = bytes(range(251)) * 5000
         blob_store.write(f"{folder}/blob", content)
@@ -57,9 +57,9 @@ class Streams(BlobStoreFixtures):
         assert peak < size // 3, f"streaming {size // MIB} MiB took {peak // MIB} MiB"
 
     def test_a_stream_may_be_left_early(self, blob_store: BlobStore, folder: str) -> None:
-        """Closing a stream before its end frees what it holds: doing it often harms nobody.
+        """Closing a stream before its end frees what it holds, so it may be done often.
 
-        Usually broken by connections that are never given back.
+        Usually broken by connections that are never returned.
         """
         blob_store.write(f"{folder}/blob", b"x" * (2 * MIB))
         for _ in range(40):

@@ -1,4 +1,4 @@
-"""Completions, and by what they are compared."""
+"""How completions are made comparable, and compared."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tokens(completion: Completion) -> list[int]:
 
 
 def count(completion: Completion) -> int:
-    """Return how many tokens were generated, or skip the test where nothing tells."""
+    """Return how many tokens were generated, or skip the test if that is unknown."""
     if completion.tokens is not None:
         return len(completion.tokens)
     if completion.usage is not None:
@@ -58,7 +58,7 @@ def key(completion: Completion) -> Any:
 
 
 def same(found: Completion, expected: Completion, tolerance: float = 1e-3) -> None:
-    """Check that two completions are one."""
+    """Check that two completions are equal, log probabilities within the tolerance."""
     assert found.text == expected.text
     assert (found.reasoning or "") == (expected.reasoning or "")
     assert found.finish_reason == expected.finish_reason
@@ -73,7 +73,7 @@ def _listed(array: Any) -> list[Any] | None:
 
 
 def late_part(text: str) -> str:
-    """Return a part of a text, of up to three characters, that comes first as late as can be."""
+    """Return up to three characters of a text whose first occurrence is as late as possible."""
     parts = [text[i : i + size] for i in range(len(text)) for size in (3, 2, 1)]
     whole = [part for part in parts if "\ufffd" not in part]  # half a character may become one
     if not whole:

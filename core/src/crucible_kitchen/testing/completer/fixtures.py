@@ -1,4 +1,4 @@
-"""What the tests of a completer work with."""
+"""The fixtures of a completer's tests."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class CompleterFixtures(Conformance):
         """
         return None
 
-    # --- what the tests ask with ---
+    # --- made of the fixtures above ---
 
     @pytest.fixture
     def sampling(self, max_tokens: int | str, model: str | None) -> SamplingParams:
@@ -133,7 +133,7 @@ class CompleterFixtures(Conformance):
 
 
 def _takes(completer: Completer, prompt: Any, sampling: SamplingParams) -> bool:
-    """Say whether a prompt is of a kind that the adapter can take."""
+    """Return whether the adapter can take prompts of this kind."""
     try:
         completer.complete(prompt, replace(sampling, max_tokens=1))
     except Unsupported:

@@ -22,8 +22,8 @@ class Logprobs(CompleterFixtures):
     def test_logprobs_are_given_or_refused(
         self, completer: Completer, asked: Any, sampling: SamplingParams
     ) -> None:
-        """Whoever asks for `logprobs` gets them or `Unsupported`, from every callback, and who
-        does not gets None.
+        """A caller that asks for `logprobs` gets them or `Unsupported`, from every callback; one
+        that does not gets None.
 
         Usually broken by a server that ignores the field, as `transformers serve` 5.23.0 does: the
         algorithm that needs them finds None, or worse, zeros.

@@ -46,7 +46,7 @@ class Prompts(CompleterFixtures):
         are as many, and one more or less makes another prompt.
 
         Usually broken by a server that decodes and encodes again: two ids may become one, special
-        tokens are dropped or added, and whoever trains on the ids trains on another prompt.
+        tokens are dropped or added, and training on the ids is then training on another prompt.
         """
         given = token_ids(ids)
         for sequence in ([given[0]], given, given[::-1], [each for each in given for _ in "12"]):
@@ -128,7 +128,7 @@ class Prompts(CompleterFixtures):
         context_length: int | str | None,
     ) -> None:
         """A prompt that leaves no room for an answer is `InvalidInput`, from every callback, and
-        takes nobody in its batch with it; one that leaves room for one token is answered with one.
+        fails no other of its batch; one that leaves room for one token is answered with one.
 
         Usually broken by a server that cuts off the beginning: the question, or the system's
         message, is silently gone.
@@ -167,7 +167,7 @@ class Prompts(CompleterFixtures):
         """A model that the backend does not have is `NotFound`, from every callback, of a batch
         for the whole or for each item.
 
-        Usually broken by answering with the default model, which nobody notices.
+        Usually broken by answering with the default model, which goes unnoticed.
         """
         missing = replace(sampling, model=self.given(missing_model, "missing_model"))
         with pytest.raises(NotFound):

@@ -87,7 +87,7 @@ class Scores(CompleterFixtures):
     def test_what_cannot_be_scored_is_refused(
         self, completer: Completer, ids: list[int] | None, model: str | None
     ) -> None:
-        """A sequence that is none is `InvalidInput`, also among good ones.
+        """What is not a sequence is `InvalidInput`, even among good ones.
 
         Usually broken by leaving it out, which shifts all others.
         """

@@ -70,7 +70,7 @@ class Stopping(CompleterFixtures):
                 completer.complete(asked, replace(greedy, stop=(3,)))
             return
         said = whole.tokens.tolist()
-        last = max(set(said), key=said.index)  # the one that comes first as late as can be
+        last = max(set(said), key=said.index)  # the one whose first occurrence is latest
         size = said.index(last) + 1
         with offered("a stop token"):
             found = completer.complete(asked, replace(greedy, stop=(last,)))

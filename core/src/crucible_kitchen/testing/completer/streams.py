@@ -76,10 +76,9 @@ class Streams(CompleterFixtures):
     def test_a_stream_may_be_left_early(
         self, completer: Completer, asked: Any, sampling: SamplingParams
     ) -> None:
-        """Leaving a stream frees the server: doing it often harms nobody, and before the first
-        piece neither.
+        """Leaving a stream frees the server, so it may be done often, even before the first piece.
 
-        Usually broken by connections that are never given back, and by generations that go on.
+        Usually broken by connections that are never returned, and by generations that go on.
         """
         for turn in range(20):
             with completer.stream_complete(asked, sampling) as stream:

@@ -21,7 +21,7 @@ class DatasetStoreConformance(
 
     By default it opens a JSON Lines file that the kit writes. A store that does not read such
     files overrides `dataset_id`; with `rows`, the kit need not believe the store's own `to_list`.
-    Every test that can be is run on a handle that streams, too.
+    Every test that can be is also run on a handle that streams.
     """
 
     port = DatasetStore

@@ -56,7 +56,7 @@ class Contents(DatasetStoreFixtures):
         """A text is a text, whatever it may mean to a reader of tables.
 
         Usually broken by pyarrow's reader of JSON, which makes times of a column of dates: a
-        prompt that is a date then is no text any more, and cannot be written as JSON.
+        prompt that is a date is then no longer text, and cannot be written as JSON.
         """
         days = [{"day": f"2024-02-{1 + number:02}"} for number in range(28)]
         handle = self.written(dataset_store, streaming, tmp_path / "days.jsonl", days)
@@ -67,7 +67,7 @@ class Contents(DatasetStoreFixtures):
     def test_text_stays_text(
         self, dataset_store: DatasetStore, streaming: bool, tmp_path: Path
     ) -> None:
-        """A column of texts has the texts that were stored, also where every one of them looks
+        """A column of texts has the texts that were stored, even if every one of them looks
         like a number, a date, a time, a truth value or a missing one.
 
         Usually broken by readers of tables, which guess a type for a column: the zip code `01001`
@@ -83,7 +83,7 @@ class Contents(DatasetStoreFixtures):
     def test_integers_have_all_their_digits(
         self, dataset_store: DatasetStore, streaming: bool, tmp_path: Path
     ) -> None:
-        """An integer is that integer, of 30 digits too, beside small ones and by itself.
+        """An integer is that integer, even one of 30 digits, next to small ones and by itself.
 
         Usually broken by columns of 64 bits, and by floats, which keep 15 digits.
         """
@@ -132,7 +132,7 @@ class Contents(DatasetStoreFixtures):
         self, dataset_store: DatasetStore, handle: Any, rows: Any
     ) -> None:
         """A value that is None is None, and its key is there; an empty text is an empty text, an
-        empty list an empty list, and zero and False are no None.
+        empty list an empty list, and zero and False are not None.
 
         Usually broken by readers that drop nulls, or take "" for a missing value, or turn a
         column of integers with a gap into floats.

@@ -1,4 +1,4 @@
-"""What the tests of a dataset store work with."""
+"""The fixtures of a dataset store's tests."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class DatasetStoreFixtures(Conformance):
     @pytest.fixture
     def splits(self) -> Sequence[str] | str | None:
         """The names of all splits of `dataset_id`, or these with commas between. None, the
-        default, is unknown: then those are taken that the error about a missing one lists.
+        default, is unknown: the splits are then those that the error about a missing one lists.
         """
         return None
 
@@ -107,6 +107,7 @@ class DatasetStoreFixtures(Conformance):
 
 
 def open_dataset(store: DatasetStore, dataset_id: str, split: str | None, streaming: bool) -> Any:
+    """Open a data set; skip the test if it should stream and the store has no streaming."""
     try:
         return store.load_dataset(dataset_id, split, streaming=streaming)
     except Unsupported as error:
@@ -118,6 +119,7 @@ def open_dataset(store: DatasetStore, dataset_id: str, split: str | None, stream
 def select_rows(
     store: DatasetStore, handle: Any, selection: range | Sequence[int], streaming: bool
 ) -> Any:
+    """Select rows; skip the test if the handle streams and the store cannot select then."""
     try:
         return store.select(handle, selection)
     except Unsupported as error:

@@ -23,7 +23,7 @@ class Handles(DatasetStoreFixtures):
         streaming: bool,
         stored: list[str],
     ) -> None:
-        """A data set that nobody changes has the same rows in the same order whenever it is
+        """An unchanged data set has the same rows in the same order whenever it is
         opened, and whether it streams.
 
         Usually broken by files that are read in the order of a folder's listing, or by threads.
@@ -43,7 +43,7 @@ class Handles(DatasetStoreFixtures):
         field to its rows then finds it there after it has opened the data again.
         """
         derived = [handle]
-        with contextlib.suppress(Unsupported):  # told by the tests of `select`
+        with contextlib.suppress(Unsupported):  # reported by the tests of `select`
             derived.append(dataset_store.select(handle, [0, 0]))
         for one in derived:
             before = read(dataset_store, one)
@@ -82,7 +82,7 @@ class Handles(DatasetStoreFixtures):
                 store.shuffle(start, seed=1),
                 store.shuffle(start, seed=2, buffer_size=3),
             ]
-            with contextlib.suppress(Unsupported):  # told by the tests of `select`
+            with contextlib.suppress(Unsupported):  # reported by the tests of `select`
                 made.append(store.select(start, [2, 1]))
             contents = [read(store, one) for one in made]
             assert contents[:2] == [before[:4], before[4:]]

@@ -35,7 +35,7 @@ def row(number: int) -> dict[str, Any]:
 
 
 def rows_given(rows: Any) -> list[Mapping[str, Any]]:
-    """Return the value of the fixture `rows` as rows."""
+    """Return the value of the fixture `rows`, rows or a path, as rows."""
     if isinstance(rows, str):
         lines = Path(rows).read_text(encoding="utf-8").split("\n")
         return [json.loads(line) for line in lines if line.strip()]
@@ -47,12 +47,12 @@ def read(store: DatasetStore, handle: Any) -> list[str]:
 
 
 def texts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return rows as text, which tells 1 from 1.0, and in which NaN is equal to itself."""
+    """Return rows as text, in which 1 differs from 1.0, and NaN equals itself."""
     return [json.dumps(row, sort_keys=True, ensure_ascii=False, default=repr) for row in rows]
 
 
 def spoil(value: Any) -> None:
-    """Change a row, and whatever can be changed within it."""
+    """Change a row, and every mutable value within it."""
     if isinstance(value, dict):
         for inner in value.values():
             spoil(inner)

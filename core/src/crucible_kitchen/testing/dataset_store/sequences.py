@@ -55,7 +55,7 @@ class Sequences(DatasetStoreFixtures):
     def test_any_sequence_of_operations_does_what_lists_do(
         self, dataset_store: DatasetStore, handle: Any, streaming: bool, stored: list[str]
     ) -> None:
-        """Whatever is shuffled, cut, selected and read, in whatever order and of whichever
+        """Whatever is shuffled, cut, selected and read, in whatever order and from whichever
         earlier handle, each handle is at every moment what a list would be.
 
         Usually broken by what one operation leaves behind for another.

@@ -21,8 +21,8 @@ class Shuffling(DatasetStoreFixtures):
     def test_a_shuffle_loses_nothing_and_repeats_nothing(
         self, dataset_store: DatasetStore, handle: Any, stored: list[str], buffer_size: int | None
     ) -> None:
-        """A shuffle has every row once, for each seed, and each size of the buffer, one row and
-        more rows than there are too.
+        """A shuffle has every row once, for each seed and each size of the buffer, from one row to
+        more rows than there are.
 
         Usually broken by a buffer that is not emptied at the end, or draws with repetition.
         """
@@ -41,7 +41,7 @@ class Shuffling(DatasetStoreFixtures):
         buffer_size: int | None,
     ) -> None:
         """A shuffled handle has one order whenever it is read, and another of the same seed has
-        that order too, also when the data set was opened anew, or other shuffles came between.
+        that order as well, even if the data set was opened again, or other shuffles came between.
 
         Usually broken by a generator that is kept in the handle and goes on at the second read,
         or by the state of the global one.
@@ -59,7 +59,7 @@ class Shuffling(DatasetStoreFixtures):
     def test_other_seeds_give_other_orders(
         self, dataset_store: DatasetStore, handle: Any, stored: list[str], buffer_size: int | None
     ) -> None:
-        """Each seed gives an order of its own, 0 too, and none of them is the stored one.
+        """Each seed, 0 included, gives a different order, and none of them is the stored one.
 
         Usually broken by `seed or default`, and by a seed that does not reach the backend.
         """
@@ -90,7 +90,7 @@ class Shuffling(DatasetStoreFixtures):
         self, dataset_store: DatasetStore, handle: Any, buffer_size: int | None
     ) -> None:
         """Handles that have the same rows in the same order are shuffled alike, however they
-        were come by.
+        were made.
 
         Usually broken by a cache that is keyed by the operations, or a seed that is mixed with
         the number of the handle, or by shuffling the whole and cutting afterwards.
@@ -102,7 +102,7 @@ class Shuffling(DatasetStoreFixtures):
             store.skip(store.skip(store.take(handle, 20), 2), 3),
             store.take(store.take(store.skip(handle, 5), 15), 100),
         ]
-        with contextlib.suppress(Unsupported):  # told by the tests of `select`
+        with contextlib.suppress(Unsupported):  # reported by the tests of `select`
             alike.append(store.select(handle, range(5, 20)))
             alike.append(store.select(store.take(handle, 20), list(range(5, 20))))
         orders = [read(store, store.shuffle(one, 8, buffer_size)) for one in alike]
@@ -118,8 +118,8 @@ class Shuffling(DatasetStoreFixtures):
         handle: Any,
         reopen: Reopen[DatasetStore] | None,
     ) -> None:
-        """Whoever opens the data set under the same options, and shuffles by the same seed, has
-        the same order, and can go on where another stopped.
+        """A process that opens the data set under the same options, and shuffles by the same seed,
+        has the same order, and can go on where another stopped.
 
         Usually broken by `hash`, which is salted in each process, and by state that is only kept
         in the memory of the first.
@@ -137,10 +137,10 @@ class Shuffling(DatasetStoreFixtures):
     def test_a_shuffle_without_a_seed_is_refused(
         self, dataset_store: DatasetStore, handle: Any, seed: Any
     ) -> None:
-        """What is no integer is no seed, and `InvalidInput`: an order that nobody can ask for
-        again makes a run that nobody can continue.
+        """Only an integer is a seed, anything else is `InvalidInput`: an order that cannot be
+        repeated makes a run that cannot be continued.
 
-        Usually broken by a library that takes None for a seed of its own choice.
+        Usually broken by a library that draws a seed for None.
         """
         with pytest.raises(InvalidInput):
             read(dataset_store, dataset_store.shuffle(handle, seed))
@@ -149,7 +149,7 @@ class Shuffling(DatasetStoreFixtures):
     def test_a_buffer_of_no_rows_is_refused(
         self, dataset_store: DatasetStore, handle: Any, buffer_size: int
     ) -> None:
-        """A `buffer_size` below one is `InvalidInput`, also where no buffer is used: a
+        """A `buffer_size` below one is `InvalidInput`, even where no buffer is used: a
         configuration must not be right for one store and wrong for another.
 
         Usually broken by `if buffer_size:`, which takes 0 for the default.

@@ -23,7 +23,7 @@ class Streams(DatasetStoreFixtures):
     def test_a_stream_takes_bounded_memory(
         self, dataset_store: DatasetStore, tmp_path: Path
     ) -> None:
-        """What was opened with `streaming=True` is streamed, shuffled too, in the memory of a part
+        """What was opened with `streaming=True` is streamed, even shuffled, in the memory of a part
         of it.
 
         Usually broken by reading it whole first.
@@ -96,8 +96,8 @@ class Streams(DatasetStoreFixtures):
     def test_a_stream_may_be_left_early(
         self, dataset_store: DatasetStore, handle: Any, stored: list[str]
     ) -> None:
-        """Whoever has enough leaves, again and again, and the next one starts at the first row;
-        streams of one handle at the same time do not take each other's rows.
+        """A stream may be closed before its end, again and again, and the next one starts at the
+        first row; concurrent streams of one handle do not take each other's rows.
 
         Usually broken by an iterator in the handle, or a file that each stream leaves open.
         """

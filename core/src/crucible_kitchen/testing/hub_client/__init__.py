@@ -13,7 +13,7 @@ from .uploads import Uploads
 class HubClientConformance(Files, Snapshots, Refusals, Integrity, Uploads):
     """Tests of a hub client. Override the fixture `hub_client`, and as many of the others as the
     hub allows: `files` above all, without which the kit believes the adapter's own downloads.
-    Uploads go below folders of their own, which stay, since a hub client cannot delete.
+    Each upload goes below a new folder, which stays, since a hub client cannot delete.
     """
 
     port = HubClient

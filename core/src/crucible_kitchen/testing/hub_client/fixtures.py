@@ -1,4 +1,4 @@
-"""What the tests of a hub client work with."""
+"""The fixtures of a hub client's tests."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class HubClientFixtures(Conformance):
 
     @pytest.fixture
     def upload_repo_id(self, hub_client: HubClient) -> str | None:
-        """A repository that may be written to, without uploads None. A synthetic hub has one."""
+        """A repository that may be written to; None if there is none. A synthetic hub has one."""
         return "conformance/uploads" if synthetic(hub_client) else None
 
     @pytest.fixture
     def commits(self) -> Callable[[], int] | None:
-        """A function that counts the commits of the repository for uploads, around the adapter.
+        """A function that counts the commits of the repository for uploads, without the adapter.
         Optional.
         """
         return None
@@ -123,7 +123,7 @@ def _known_files(files: Mapping[str, bytes] | str | None) -> Mapping[str, bytes]
 
 def read_folder(folder: Path) -> dict[str, bytes]:
     """Return the content of every file below a folder, by its path with `/`."""
-    assert folder.is_dir(), f"{folder} is no folder"
+    assert folder.is_dir(), f"{folder} is not a folder"
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))

@@ -24,8 +24,8 @@ class Integrity(HubClientFixtures):
         where: Mapping[str, str],
         names: Sequence[str],
     ) -> None:
-        """Whoever is returned a path finds the whole file there, and goes on finding it, while
-        others fetch the same.
+        """A returned path holds the whole file, and keeps holding it, while other threads fetch
+        the same.
 
         Usually broken by writing in place, by a temporary file with a fixed name, and by a client
         that is not safe under threads.
@@ -141,8 +141,8 @@ class Integrity(HubClientFixtures):
         """A file in the cache with wrong bytes, of the right size or another, is fetched again:
         the next `download` or `snapshot` returns right ones.
 
-        Usually broken by a cache that is believed: huggingface_hub 2.4.0 returns such a file
-        without a word, and a model with a flipped bit is found by nobody.
+        Usually broken by a cache that is believed: huggingface_hub 2.4.0 silently
+        returns such a file, and a model with a flipped bit goes unnoticed.
         """
         if cache_is_ours is False or str(cache_is_ours).lower() in ("", "0", "false", "no"):
             pytest.skip("the fixture `cache_is_ours` is not true")

@@ -26,7 +26,7 @@ class Refusals(HubClientFixtures):
     ) -> None:
         """Whatever is asked of a repository that does not exist is `NotFound` and names it.
 
-        Usually broken by a hub that answers 401, so as not to tell whether it exists.
+        Usually broken by a hub that answers 401, so as not to reveal whether it exists.
         """
         missing = self.given(missing_repo_id, "missing_repo_id")
         with pytest.raises(NotFound, match=re.escape(missing)):
@@ -61,7 +61,7 @@ class Refusals(HubClientFixtures):
         names: Sequence[str],
     ) -> None:
         """`download` of a file that the repository does not have is `NotFound` and names it; a
-        folder is no file, and case counts.
+        folder is not a file, and case counts.
 
         Usually broken by the backend's own exception, which callers cannot know.
         """
@@ -79,8 +79,8 @@ class Refusals(HubClientFixtures):
         names: Sequence[str],
         missing_repo_id: str | None,
     ) -> None:
-        """The three `NotFound`s say which of the three is missing: beside the names they do not
-        read alike.
+        """The three `NotFound`s say which of the three is missing: their messages differ by more
+        than the names.
 
         Usually broken by passing on "404: not found", after which people look for a typing error
         in the wrong name.

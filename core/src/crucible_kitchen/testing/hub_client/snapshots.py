@@ -38,7 +38,7 @@ class Snapshots(HubClientFixtures):
     ) -> None:
         """Each file of a snapshot has the content that the repository has, and `download` returns.
 
-        Usually broken by two ways to fetch a file, of which one is tested.
+        Usually broken by two ways to fetch a file, only one of which is tested.
         """
         snapshot = read_folder(hub_client.snapshot(repo_id, **where))
         assert {name: snapshot.get(name) for name in contents} == contents
@@ -66,7 +66,7 @@ class Snapshots(HubClientFixtures):
     ) -> None:
         """A snapshot holds what one of `allow_patterns` matches and none of `ignore_patterns`
         does; others are not fetched. Patterns are the shell's, on the whole path, as those of the
-        Hugging Face Hub are: `*` matches `/`, too, and case counts. Where nothing matches, the
+        Hugging Face Hub are: `*` matches `/` as well, and case counts. Where nothing matches, the
         folder is there, without new files.
 
         Usually broken by one of the two being dropped, which fetches a hundred gigabytes of

@@ -52,9 +52,9 @@ class Uploads(HubClientFixtures):
     def test_an_upload_returns_the_commit_that_has_it(
         self, hub_client: HubClient, uploads: tuple[str, str], below: str, tmp_path: Path
     ) -> None:
-        """`upload` returns the id of its commit, a revision for ever: it has what was uploaded,
-        and keeps it when the branch moves on. Whoever holds a path of the older commit keeps its
-        content, too.
+        """`upload` returns the id of its commit, a permanent revision: it has what was uploaded,
+        and keeps it when the branch moves on. A path that was returned for the older commit keeps
+        its content as well.
 
         Usually broken by resolving every revision as the branch, and by one folder for all
         revisions.
@@ -91,7 +91,7 @@ class Uploads(HubClientFixtures):
         tmp_path: Path,
         reopen: Reopen[HubClient] | None,
     ) -> None:
-        """An upload is there for whoever asks for the branch, at once.
+        """An upload is there at once for any process that asks for the branch.
 
         Usually broken by a cache that asks the hub once for the commit of a branch.
         """
@@ -115,7 +115,7 @@ class Uploads(HubClientFixtures):
         """`upload` of a folder adds every file in it, however deep, below `path_in_repo`; the
         commit that is returned has them all, and it is the only one.
 
-        Usually broken by a loop over the files: whoever fetches meanwhile gets a part.
+        Usually broken by a loop over the files: fetching meanwhile returns a part.
         """
         repo_id, repo_type = uploads
         held = {"a.txt": b"a", "empty": b"", "sub/deep er/b.bin": b"\0\xff" * 99, "sub/c": b"c"}
@@ -151,7 +151,7 @@ class Uploads(HubClientFixtures):
     def test_a_message_may_be_given(
         self, hub_client: HubClient, uploads: tuple[str, str], below: str, tmp_path: Path
     ) -> None:
-        """A `message` of any text is that of the commit; an adapter that has no use for it says
+        """A `message` of any text is that of the commit; an adapter that cannot use it raises
         `Unsupported`, and commits nothing.
 
         Usually broken by a message that goes into a header or a command line unquoted.
@@ -176,8 +176,8 @@ class Uploads(HubClientFixtures):
         tmp_path: Path,
         missing_repo_id: str | None,
     ) -> None:
-        """A source that is not there is `InvalidInput` or `NotFound`, a `path_in_repo` that leaves
-        the repository is `InvalidInput`, a branch or repository that is not there is `NotFound`;
+        """A missing source is `InvalidInput` or `NotFound`, a `path_in_repo` that leaves the
+        repository is `InvalidInput`, a missing branch or repository is `NotFound`;
         the files of the repository stay as they are.
 
         Usually broken by making what is missing, and by an empty commit.

@@ -18,7 +18,7 @@ class MetricsStoreConformance(
     Recording, Values, Steps, Names, Entries, Concurrency, RecordMany, Runs, Sequences
 ):
     """Tests of a metrics store. Override the fixture `metrics_store`, and `reopen` and `stored` if
-    you can. Every test has runs of its own, which stay, since a metrics store cannot delete.
+    you can. Each test has its own runs, which stay, since a metrics store cannot delete.
     """
 
     port = MetricsStore

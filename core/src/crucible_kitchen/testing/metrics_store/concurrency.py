@@ -53,11 +53,11 @@ class Concurrency(MetricsStoreFixtures):
     def test_two_writers_at_once_lose_nothing(
         self, metrics_store: MetricsStore, run_id: str, reopen: Reopen[MetricsStore] | None
     ) -> None:
-        """Two that have the store open record to one run, which both begin: every row of both is
-        there, and a step that both record has one row.
+        """Two writers that have the store open record to one run, which both begin: every row of
+        both is there, and a step that both record has one row.
 
-        Usually broken by a lock that nobody waits for, by rewriting the whole file, or by two runs
-        of the same id of which one is found.
+        Usually broken by a lock that is not waited for, by rewriting the whole file, or by two
+        runs of the same id, only one of which is found.
         """
         each = 40
         with self.given(reopen, "reopen")() as other:

@@ -24,10 +24,10 @@ class Entries(MetricsStoreFixtures):
         self, metrics_store: MetricsStore, run_id: str
     ) -> None:
         """Metadata, anything that JSON can hold, comes back with its row, as it was when it was
-        recorded; who cannot keep it says so by `Unsupported`, and records nothing. None and an
-        empty mapping are no metadata, and always fine.
+        recorded; a store that cannot keep it raises `Unsupported`, and records nothing. None and
+        an empty mapping mean no metadata, and are always fine.
 
-        Usually broken by dropping it in silence, or by keeping a reference to the caller's
+        Usually broken by dropping it silently, or by keeping a reference to the caller's
         mapping.
         """
         metrics_store.record(run_id, "plain", 1.0, 1, {})

@@ -1,4 +1,4 @@
-"""What the tests of a metrics store work with."""
+"""The fixtures of a metrics store's tests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MetricsStoreFixtures(Conformance):
 
     @pytest.fixture
     def stored(self) -> Stored | None:
-        """A function that looks up a run around the adapter: the value that counts for each
+        """A function that reads a run behind the adapter's back: the value that counts for each
         (metric, step), without the rows that have no step. Optional: with it the kit does not have
         to believe the adapter's own `read`.
         """

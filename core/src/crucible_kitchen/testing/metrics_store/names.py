@@ -25,7 +25,7 @@ class Names(MetricsStoreFixtures):
         assert rows(metrics_store, run_id) == [(name, "1.0", 1) for name in self.names]
 
     def test_any_id_of_a_run_works(self, metrics_store: MetricsStore, run_id: str) -> None:
-        """A run id may have any characters, those of paths too, and its run is found again by it.
+        """A run id may have any characters, even those of paths, and its run is found again by it.
 
         Usually broken by a file that is named after the run, or a query made of text.
         """
@@ -82,7 +82,7 @@ class Names(MetricsStoreFixtures):
     def test_names_that_are_alike_are_two(
         self, metrics_store: MetricsStore, run_id: str, first: str, second: str
     ) -> None:
-        """Runs are separate, and so are metrics, also where one name begins with the other, where
+        """Runs are separate, and so are metrics, even where one name begins with the other, where
         they differ in case only, or by characters that mean something to a query or a path.
 
         Usually broken by `LIKE`, by a prefix, by file systems and collations that ignore case, and
@@ -102,7 +102,7 @@ class Names(MetricsStoreFixtures):
 
     def test_an_unknown_run_has_no_rows(self, metrics_store: MetricsStore, run_id: str) -> None:
         """`read` of a run that was never recorded to is an empty list, and flushing it is fine;
-        neither makes a run.
+        neither of them makes a run.
 
         Usually broken by the backend's "not found", or by making a run in order to look at it.
         """

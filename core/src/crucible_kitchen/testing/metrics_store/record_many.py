@@ -21,9 +21,9 @@ class RecordMany(MetricsStoreFixtures):
         self, metrics_store: MetricsStore, run_id: str
     ) -> None:
         """`record_many` does what `record` does for each number, in the mapping's order: it
-        replaces, it keeps rows without a step apart, and no numbers are no rows.
+        replaces, it keeps rows without a step apart, and an empty mapping adds no rows.
 
-        Usually broken by a second way to write, with rules of its own.
+        Usually broken by a second way to write, with other rules.
         """
         one, many = f"{run_id}-one", f"{run_id}-many"
         calls: list[tuple[dict[str, float], int | None]] = [

@@ -46,8 +46,8 @@ class Recording(MetricsStoreFixtures):
     def test_rows_that_are_not_flushed_are_read(
         self, metrics_store: MetricsStore, run_id: str
     ) -> None:
-        """`read` returns what this process has recorded, though it was never flushed; rows that
-        replace others too.
+        """`read` returns what this process has recorded, though it was never flushed, and
+        rows that replace others.
 
         Usually broken by a batch that is held back: the end of a workflow reads a history without
         its last steps.
@@ -63,8 +63,8 @@ class Recording(MetricsStoreFixtures):
     def test_another_process_reads_what_was_flushed(
         self, metrics_store: MetricsStore, run_id: str, reopen: Reopen[MetricsStore] | None
     ) -> None:
-        """After `flush`, whoever opens the store under the same options reads the rows, in their
-        order; who has it open already, too.
+        """After `flush`, a process that opens the store under the same options reads the rows, in
+        their order; so does one that has it open already.
 
         Usually broken by a transaction that is not committed, or by a reader that keeps what it
         has read before.
@@ -89,8 +89,8 @@ class Recording(MetricsStoreFixtures):
     def test_many_rows_are_all_read(self, metrics_store: MetricsStore, run_id: str) -> None:
         """All of many rows of a run come back, in order.
 
-        Usually broken by a backend that answers in pages, of which the first is taken for all, or
-        that thins out a long history for its charts.
+        Usually broken by taking the first of several pages for all, or by a backend that thins
+        out a long history for its charts.
         """
         for step in range(self.more_than_a_page):
             metrics_store.record(run_id, "loss", step / 3, step)

@@ -13,7 +13,7 @@ Row: TypeAlias = tuple[str, str, int | None]
 """Metric, value as Python writes it (NaN equals itself then), step."""
 
 
-# -0.0 and the largest floats have promises of their own.
+# -0.0 and the largest floats have their own promises.
 FLOATS = (
     st.floats()
     .map(lambda value: value + 0.0)

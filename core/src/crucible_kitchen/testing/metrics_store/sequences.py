@@ -16,7 +16,7 @@ class Sequences(MetricsStoreFixtures):
         self, metrics_store: MetricsStore, run_id: str
     ) -> None:
         """Whatever is recorded, flushed and read, in whatever order, a run is what a dictionary
-        of (metric, step) would be, with a key of its own for each row without a step.
+        of (metric, step) would be, with a new key for each row without a step.
 
         Usually broken by rows that are held back and rows that are written, put together wrongly.
         """

@@ -22,7 +22,7 @@ class Steps(MetricsStoreFixtures):
     def test_a_step_that_is_no_integer_is_refused(
         self, metrics_store: MetricsStore, run_id: str, step: Any
     ) -> None:
-        """A step that is no integer is `InvalidInput`, and leaves no row.
+        """A step that is not an integer is `InvalidInput`, and leaves no row.
 
         Usually broken by `int(step)`: the epochs 1.25 and 1.5 become one row.
         """
@@ -32,7 +32,7 @@ class Steps(MetricsStoreFixtures):
         assert metrics_store.read(run_id) == []
 
     def test_any_integer_is_a_step(self, metrics_store: MetricsStore, run_id: str) -> None:
-        """Steps are 0, negative and beyond 32 bits, each a row of its own that is exact and can be
+        """Steps are 0, negative and beyond 32 bits, each a separate row that is exact and can be
         replaced.
 
         Usually broken by `if step:`, for which step 0 is no step, by a column of 32 bits, or by
@@ -49,7 +49,7 @@ class Steps(MetricsStoreFixtures):
     def test_steps_may_come_late_and_go_backwards(
         self, metrics_store: MetricsStore, run_id: str
     ) -> None:
-        """A step below those of earlier is recorded like any other, after a flush too; `read`
+        """A step below earlier ones is recorded like any other, even after a flush; `read`
         returns rows in the order in which they were first recorded.
 
         Usually broken by backends whose steps may only grow: an evaluation that is done later is
@@ -102,7 +102,7 @@ class Steps(MetricsStoreFixtures):
     def test_without_a_step_each_call_is_a_row(
         self, metrics_store: MetricsStore, run_id: str
     ) -> None:
-        """Rows without a step never replace one another, equal ones neither, nor the row of step 0.
+        """Rows without a step never replace one another, even if equal, nor the row of step 0.
 
         Usually broken by a key in which no step is step 0, and by a backend that keeps one of two
         equal rows.

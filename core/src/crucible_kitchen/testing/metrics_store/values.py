@@ -58,7 +58,7 @@ class Values(MetricsStoreFixtures):
         assert rows(metrics_store, run_id) == [("loss", repr(value), 1)]
 
     def test_the_largest_float_comes_back(self, metrics_store: MetricsStore, run_id: str) -> None:
-        """The largest floats, of either sign, are no infinities.
+        """The largest floats, of either sign, are not infinities.
 
         Usually broken by backends that write an infinity as the largest float.
         """

@@ -88,9 +88,9 @@ class BadInput(TrainingClientFixtures):
 
     @needs("forward")
     def test_bad_input_is_refused_by_forward(self, bench: Bench) -> None:
-        """`forward` refuses the same, but for weights that are missing.
+        """`forward` refuses the same, except for missing weights.
 
-        Usually broken by checks that stand in the other callback.
+        Usually broken by checks that only the other callback has.
         """
         session = bench.start()
         for problem, (datums, loss_fn, config) in BAD_INPUT.items():
@@ -123,7 +123,7 @@ class BadInput(TrainingClientFixtures):
     def test_an_input_beyond_the_model_s_context_is_refused(
         self, bench: Bench, max_length: int | str | None
     ) -> None:
-        """An input of the longest length is read, one token more is `InvalidInput`, also where
+        """An input of the longest length is read, one token more is `InvalidInput`, even if
         the session's `max_length` would allow it.
 
         Usually broken by truncation, or by an error of the backend while others wait behind it.

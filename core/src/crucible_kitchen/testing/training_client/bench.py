@@ -1,4 +1,4 @@
-"""What the tests of a training client work with: sessions, datums, formulas, comparisons."""
+"""The bench of the tests of a training client: sessions, datums, operations, comparisons."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Bench:
         config: of its sessions.
         learning_rate: see the fixture of this name.
         tolerance: see the fixture of this name.
-        tokens: ids from 0 to below this are used.
+        tokens: token ids from 0 up to, excluding, this number are used.
     """
 
     client: TrainingClient
@@ -145,7 +145,7 @@ class Bench:
     def optim_step(
         self, session: Any, rate: float | None = None, adam: AdamParams = ADAM
     ) -> OptimStepResult:
-        """Take a step; without a rate it is the usual one, in the scale of `adam`."""
+        """Take a step and await it. The default rate is the usual one, in the scale of `adam`."""
         usual = self.learning_rate * max(1.0, adam.eps)
         try:
             future = self.client.optim_step(session, usual if rate is None else rate, adam)
@@ -182,7 +182,7 @@ class Bench:
             self.client.close_session(copy)
 
     def uses(self, session: Any, reference: str) -> dict[str, Callable[[], Any]]:
-        """Return a call of every callback that uses a session, by its name; awaited."""
+        """Return a function for each callback that uses a session, by name; it calls and awaits."""
         client, datums = self.client, self.batch(1)
         calls: dict[str, Callable[[], Any]] = {
             "forward_backward": lambda: self.forward_backward(session, datums),
@@ -216,7 +216,7 @@ class Bench:
         np.testing.assert_allclose(found, expected, rtol=self.tolerance, atol=self.tolerance)
 
     def same_step(self, before: FloatArray, found: FloatArray, expected: FloatArray) -> None:
-        """Check that two steps from one place led to one place, to 1% of the way."""
+        """Check that two steps from one place led to one place, within 1% of the way."""
         way = self._way(before, expected)
         np.testing.assert_allclose(found, expected, atol=0.01 * way, rtol=self.tolerance)
 
@@ -237,7 +237,7 @@ class Bench:
         )
 
     def same_norm(self, found: float | None, expected: float | None) -> None:
-        """Check two gradient norms, where they are told."""
+        """Check two gradient norms, if both are known."""
         if found is not None and expected is not None:
             np.testing.assert_allclose(found, expected, rtol=max(1e-4, self.tolerance))
 
@@ -251,7 +251,7 @@ def datum(sequence: Sequence[int] | NDArray[np.int64], **inputs: Any) -> Datum:
 
 
 def with_inputs(plain: Datum, **inputs: Any) -> Datum:
-    """Return a datum with these loss inputs, as float32, and no others beside its targets."""
+    """Return a datum with these loss inputs, as float32, and no others besides its targets."""
     arrays = {name: np.asarray(values, np.float32) for name, values in inputs.items()}
     targets = plain.loss_fn_inputs["target_tokens"]
     return Datum(plain.model_input, {"target_tokens": targets, **arrays})

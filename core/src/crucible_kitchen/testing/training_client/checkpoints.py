@@ -58,8 +58,8 @@ class Checkpoints(TrainingClientFixtures):
     def test_another_process_continues(
         self, bench: Bench, reopen: Reopen[TrainingClient] | None
     ) -> None:
-        """Whoever opens the client under the same options may go on from a reference, also after
-        the session that saved it was closed.
+        """Another process that opens the client under the same options can continue from a
+        reference, even after the session that saved it was closed.
 
         Usually broken by a reference to memory, to an open session, or to a temporary folder.
         """
@@ -79,7 +79,7 @@ class Checkpoints(TrainingClientFixtures):
             other.clean()
 
     def test_a_checkpoint_outlives_its_session(self, bench: Bench) -> None:
-        """A reference is good after its session was closed.
+        """A reference stays valid after its session was closed.
 
         Usually broken by freeing what belongs to a session together with it.
         """
@@ -92,7 +92,7 @@ class Checkpoints(TrainingClientFixtures):
 
     def test_without_the_optimizer_its_state_starts_afresh(self, bench: Bench) -> None:
         """With `with_optimizer=False`, which is the default of a new session and not of
-        `load_checkpoint`, the weights are those of the checkpoint, and Adam begins anew.
+        `load_checkpoint`, the weights are those of the checkpoint, and Adam starts again.
 
         Usually broken by a backend that restores both anyway (SkyRL 0.3), or clears the moments
         and not the count of steps.
@@ -101,7 +101,7 @@ class Checkpoints(TrainingClientFixtures):
         before = bench.logprobs(session, bench.probe)
         early = bench.save(session)
         for seed in (1, 2, 1):
-            bench.step(session, bench.batch(seed), rate=0.0)  # of one weights, other moments
+            bench.step(session, bench.batch(seed), rate=0.0)  # the same weights, other moments
         late = bench.save(session)
         bench.client.load_checkpoint(session, early)
         bench.step(session, bench.batch(2))
@@ -194,8 +194,8 @@ class Checkpoints(TrainingClientFixtures):
         bench.same(bench.logprobs(session, bench.probe), bench.logprobs(patient, bench.probe))
 
     def test_saving_never_replaces(self, bench: Bench) -> None:
-        """Each save returns a reference of its own, under the same label too, and the old ones
-        stay what they were while training goes on.
+        """Each save returns a new reference, even under the same label, and the old ones stay what
+        they were while training goes on.
 
         Usually broken by a label that is the name of a folder.
         """
@@ -225,8 +225,8 @@ class Checkpoints(TrainingClientFixtures):
         bench.same(bench.logprobs(session, bench.probe), before)
 
     def test_an_unknown_checkpoint_is_not_found(self, bench: Bench) -> None:
-        """Loading a reference that was never returned, a label among them, is `NotFound` and
-        changes nothing, pending gradients included; starting from one, too.
+        """Loading a reference that was never returned, such as a label, is `NotFound` and changes
+        nothing, pending gradients included; so is starting from one.
 
         Usually broken by joining a reference to a path, or by clearing before looking.
         """
@@ -269,7 +269,7 @@ class Checkpoints(TrainingClientFixtures):
         """After `delete_checkpoint` a reference is `NotFound` and stays so when its label is
         saved again; others stay; deleting again, or what never was, is fine.
 
-        Usually broken by deleting by label, or by a repeat that is an error.
+        Usually broken by deleting by label, or by making a repeat an error.
         """
         session = bench.start()
         doomed, kept = bench.save(session), bench.save(session)

@@ -24,7 +24,7 @@ class Cleaning(TrainingClientFixtures):
         again it finds nothing. A dry run names the same, and removes nothing.
 
         Usually broken by comparing names of files, which are cut and encoded, so that another
-        run's checkpoints go, too.
+        run's checkpoints are removed as well.
         """
         session = bench.start()
         names = [f"{run}/1/a", f"{run}/1/b", f"{run}/1/b", f"{run}/10/a", f"{run}/2/a", f"{run}/1"]

@@ -40,8 +40,7 @@ class Failure(TrainingClientFixtures):
     def test_what_is_queued_behind_a_failure_fails(
         self, bench: Bench, break_session: BreakSession
     ) -> None:
-        """What was submitted before anybody knew of a failure is `SessionFailed`, and does not
-        run.
+        """What was submitted before the failure was known is `SessionFailed`, and does not run.
 
         Usually broken by a queue whose entries do not know of each other (SkyRL 0.3: the step
         behind a pass that was refused runs on a gradient of zero, and momentum moves the
@@ -68,8 +67,8 @@ class Failure(TrainingClientFixtures):
         self, bench: Bench, break_session: BreakSession
     ) -> None:
         """`load_checkpoint` puts a failed session back to the checkpoint: its weights and
-        moments, nothing accumulated, and it trains as if nothing had happened. It does so
-        without the optimizer, too. An unknown reference does not revive it.
+        moments, nothing accumulated, and it trains as if nothing had happened. So it does
+        without the optimizer. An unknown reference does not revive it.
 
         Usually broken by a mark that is never taken away, or taken away too early.
         """

@@ -1,4 +1,4 @@
-"""What the tests of a training client work with, and what adapters may override."""
+"""The fixtures of a training client's tests."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class TrainingClientFixtures(Conformance):
 
     @pytest.fixture
     def paused(self) -> Paused | None:
-        """A function of a session that makes a context, inside which none of its operations is
-        finished. Optional.
+        """A function that takes a session and returns a context in which none of its operations
+        finishes. Optional.
         """
         return None
 
@@ -97,9 +97,9 @@ class TrainingClientFixtures(Conformance):
 
     @pytest.fixture
     def break_session(self, bench: Bench) -> BreakSession:
-        """A function that submits operations to a session of which one fails, and returns their
-        futures. By default it is a step with a gradient that is infinite: the
-        logprob of a sampled token is recorded as -10,000.
+        """A function that submits operations to a session, one of which fails, and returns their
+        futures. By default it is a step with an infinite gradient: the logprob of a sampled token
+        is recorded as -10,000.
         """
 
         def break_it(session: Any) -> list[Any]:
@@ -124,7 +124,7 @@ class TrainingClientFixtures(Conformance):
         learning_rate: float | str,
         tolerance: float | str,
     ) -> Iterator[Bench]:
-        """What the tests work with, made of the other fixtures."""
+        """The bench, made of the other fixtures. Not to be overridden."""
         lora = None if lora_rank is None else LoraConfig(rank=int(lora_rank))
         bench = Bench(
             client=training_client,

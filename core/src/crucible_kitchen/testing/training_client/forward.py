@@ -29,8 +29,8 @@ class Forward(TrainingClientFixtures):
 
     @needs("forward")
     def test_forward_leaves_no_trace(self, bench: Bench) -> None:
-        """`forward` accumulates no gradient, and changes neither the weights nor what is
-        accumulated.
+        """`forward` accumulates no gradient, and changes neither the weights nor the gradients
+        accumulated before.
 
         Usually broken by a backend that has one call for both.
         """

@@ -20,10 +20,10 @@ class Futures(TrainingClientFixtures):
     """Futures, order, timeouts and threads."""
 
     def test_operations_run_in_the_order_of_submission(self, bench: Bench) -> None:
-        """What is submitted without waiting, and awaited from the last to the first, has the
+        """Operations submitted without waiting, and awaited from the last to the first, have the
         results of waiting for each before the next is submitted.
 
-        Usually broken by work that is done when somebody waits for it, or by a pool of workers.
+        Usually broken by work that is done when its future is awaited, or by a pool of workers.
         """
         patient, hasty = bench.start(), bench.start()
         expected = bench.losses(patient, [1, 2, 1, 2])
@@ -38,10 +38,10 @@ class Futures(TrainingClientFixtures):
 
     @needs("forward")
     def test_a_forward_sees_the_weights_of_its_place_in_the_queue(self, bench: Bench) -> None:
-        """A `forward` that is submitted before a step sees the weights before it, whenever it is
-        awaited; one that is submitted after it those after.
+        """A `forward` submitted before a step sees the weights before the step, whenever it is
+        awaited; one submitted after it sees the weights after.
 
-        Usually broken by evaluations that do not stand in the session's queue.
+        Usually broken by evaluations that bypass the session's queue.
         """
         session, other = bench.start(), bench.start()
         before = bench.logprobs(other, bench.probe)
@@ -56,10 +56,10 @@ class Futures(TrainingClientFixtures):
         bench.other_step(before, before, after)
 
     def test_a_result_may_be_asked_for_again_from_any_thread(self, bench: Bench) -> None:
-        """`await_` gives the same result to whoever asks, however often, from any thread.
+        """`await_` returns the same result however often it is called, from any thread.
 
         Usually broken by a result that is taken from a queue, so that a repeat after a lost
-        answer waits for ever.
+        answer waits forever.
         """
         session = bench.start()
         passed = bench.client.forward_backward(session, bench.batch(1))
@@ -74,10 +74,10 @@ class Futures(TrainingClientFixtures):
         assert len({step.grad_norm for step in steps}) == 1
 
     def test_results_are_those_of_their_futures(self, bench: Bench) -> None:
-        """Of two operations in flight each future has its own result, also when the second is
+        """Of two operations in flight, each future has its own result, even if the second is
         awaited first.
 
-        Usually broken by answers that are given out in the order in which somebody asks.
+        Usually broken by results that are handed out in the order in which they are awaited.
         """
         first, second = bench.batch(1), bench.batch(2, sizes=(4, 6))
         session = bench.start()

@@ -20,7 +20,7 @@ _some = st.integers(0, 2)
 
 
 class HistoryMachine(RuleBasedStateMachine):
-    """Calls a training client, and keeps how each session came to its weights."""
+    """Calls a training client, and records the steps that led each session to its weights."""
 
     def __init__(
         self, bench: Bench, break_session: BreakSession, seen: dict[Any, FloatArray]
@@ -128,7 +128,7 @@ class _Tracked:
 
     @contextlib.contextmanager
     def expected(self, error: type[Exception] | None = None) -> Iterator[None]:
-        """Expect the error that the state of the session says, else this one, or none."""
+        """Expect the error of the session's state, else the given one; with neither, success."""
         if self.closed:
             error = SessionClosed
         elif self.failed:

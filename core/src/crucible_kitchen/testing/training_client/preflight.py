@@ -22,14 +22,14 @@ class Preflight(TrainingClientFixtures):
         self, bench: Bench, reopen: Reopen[TrainingClient] | None
     ) -> None:
         """`get_info` returns texts, numbers, truth values and None by name, the same for each
-        session of the same options, trained or not, in another process, too.
+        session of the same options, trained or not, in any process.
 
-        Usually broken by a number of NumPy's, the name of a session, or a step count: a run is
-        refused to go on where one of them differs.
+        Usually broken by a NumPy scalar, the name of a session, or a step count: a run may not
+        continue if one of them differs.
         """
         session = bench.start()
         info = bench.client.get_info(session)
-        assert info, "it tells nothing: leave it out"
+        assert info, "it is empty: leave the callback out"
         assert all(isinstance(name, str) for name in info)
         assert all(v is None or type(v) in (str, int, float, bool) for v in info.values())
         json.dumps(dict(info), allow_nan=False)
@@ -45,8 +45,8 @@ class Preflight(TrainingClientFixtures):
     @since("1.2")
     @needs("check_storage")
     def test_trying_the_storage_leaves_nothing(self, bench: Bench) -> None:
-        """`check_storage` returns where a checkpoint can be saved, and changes nothing: there is
-        no checkpoint more, and gradients that are pending are pending still.
+        """`check_storage` returns if a checkpoint can be saved, and changes nothing: no checkpoint
+        is added, and pending gradients stay pending.
 
         Usually broken by saving a checkpoint to see whether it works.
         """

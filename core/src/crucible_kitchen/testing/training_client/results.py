@@ -151,7 +151,7 @@ class Results(TrainingClientFixtures):
     def test_an_image_counts_or_is_refused(self, bench: Bench) -> None:
         """A datum with an image is refused at submission, or its positions are counted.
 
-        Usually broken by passing over what is no text: the weights then belong to other tokens.
+        Usually broken by skipping what is not text: the weights then belong to other tokens.
         """
         session = bench.start()
         seen = ModelInput((ImageChunk(PNG, "png", 2), EncodedTextChunk(np.array([3, 4]))))

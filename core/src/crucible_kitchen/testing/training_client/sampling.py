@@ -14,8 +14,8 @@ class Sampling(TrainingClientFixtures):
 
     @needs("save_weights_for_sampler")
     def test_references_of_weights_are_never_reused(self, bench: Bench) -> None:
-        """Each `save_weights_for_sampler` returns a reference of its own, with or without a
-        name, in one session and in the next.
+        """Each `save_weights_for_sampler` returns a new reference, with or without a name, in
+        one session and in the next.
 
         Usually broken by the name itself: a server that caches by name (vLLM) goes on sampling
         from the old weights.

@@ -31,7 +31,7 @@ class Sessions(TrainingClientFixtures):
             bench.same(bench.losses(second, [1, 2]), bench.losses(first, [1, 2]))
 
     def test_two_sessions_do_not_disturb_each_other(self, bench: Bench) -> None:
-        """Sessions that train at once, on threads of their own, train as each would alone.
+        """Sessions that train at once, each on its own thread, train as each would alone.
 
         Usually broken by a model, a gradient or an optimizer that belongs to the process.
         """
@@ -58,10 +58,10 @@ class Sessions(TrainingClientFixtures):
         bench.client.close_session(session)
 
     def test_closing_ends_what_is_queued(self, bench: Bench) -> None:
-        """Whoever awaits an operation of a session that is closed gets its result or
-        `SessionClosed`, and does not wait for ever.
+        """Awaiting an operation of a closed session returns its result or raises
+        `SessionClosed`; it does not wait forever.
 
-        Usually broken by futures that nobody completes any more.
+        Usually broken by futures that nothing completes any more.
         """
         session = bench.start()
         futures: list[Any] = []

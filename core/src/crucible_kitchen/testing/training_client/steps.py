@@ -85,7 +85,7 @@ class Steps(TrainingClientFixtures):
     def test_the_gradient_norm_is_that_before_clipping(self, bench: Bench) -> None:
         """`grad_norm` is the norm of what was accumulated, whatever `grad_clip_norm` is.
 
-        Usually broken by measuring after clipping: the number then never tells that a run
+        Usually broken by measuring after clipping: the number then never shows that a run
         diverges.
         """
         norms = []
@@ -104,8 +104,8 @@ class Steps(TrainingClientFixtures):
         """A gradient longer than `grad_clip_norm` is scaled to that length as a whole, a shorter
         one is left alone, and 0 turns clipping off.
 
-        Usually broken by clipping each tensor, or each number, on its own, or by dropping the
-        setting without a word (SkyRL 0.3).
+        Usually broken by clipping each tensor, or each number, on its own, or by silently
+        dropping the setting (SkyRL 0.3).
         """
 
         def after(clip: float, rate: float) -> tuple[FloatArray, float | None]:
@@ -147,7 +147,7 @@ class Steps(TrainingClientFixtures):
         )
 
     def test_a_learning_rate_of_zero_leaves_the_weights(self, bench: Bench) -> None:
-        """A step at rate 0 changes no weight, also with weight decay.
+        """A step at rate 0 changes no weight, even with weight decay.
 
         Usually broken by a decay that is not multiplied by the rate.
         """
@@ -251,7 +251,7 @@ class Steps(TrainingClientFixtures):
         """A learning rate that is negative or not finite is `InvalidInput` at submission; the
         gradient stays.
 
-        Usually broken by a schedule's mistake that nobody looks for: all weights are NaN.
+        Usually broken by a mistake in a schedule, which goes unnoticed: all weights are NaN.
         """
         session = bench.start()
         bench.forward_backward(session, bench.batch(1))
