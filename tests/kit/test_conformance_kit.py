@@ -271,7 +271,7 @@ def test_a_card_is_markdown_on_request(plain_crucible: Crucible) -> None:
         (["noop"], "'noop' is no <port>.<name>"),
         (["blob_store.noop", "latency_scal=0"], "did you mean 'latency_scale'?"),
         (["blob_store.noop", "absent.toml"], "absent.toml"),
-        (["hub_client.noop", "--fixture", "repoid=1"], "'repoid' is no fixture of the suite of"),
+        (["hub_client.noop", "--fixture", "repoid=1"], "'repoid' is not a fixture of the suite of"),
         (["hub_client.noop", "--fixture", "reopen=1"], "those are below, cache_is_ours, files"),
         (["blob_store.noop", "--level", "9.9"], "there is no level 9.9 yet"),
         (["blob_store.noop", "--fixture", "stored"], "'stored' is no NAME=VALUE"),

@@ -1,4 +1,4 @@
-"""What `crucible check` does: a port's suite, run by pytest on an adapter that is configured."""
+"""What `crucible check` does: run a port's suite, by pytest, on a configured adapter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .report import ReportCard
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What `checked.py` makes a test class of, inside pytest."""
+    """What is checked. Inside pytest, `checked.py` makes a test class of it."""
 
     settings: Settings
     port: type[Port]
@@ -41,8 +41,8 @@ class Subject:
         known = _plain_fixtures(suite)
         if unknown := [name for name in self.fixtures if name not in known]:
             raise ConfigurationError(
-                f"{unknown[0]!r} is no fixture of the suite of {self.port.name} whose value is a "
-                f"text or a number; those are {', '.join(known) or 'none'}"
+                f"{unknown[0]!r} is not a fixture of the suite of {self.port.name} whose value is "
+                f"a text or a number; those are {', '.join(known) or 'none'}"
             )
 
         @contextlib.contextmanager
@@ -66,7 +66,7 @@ class Subject:
 
 
 def _plain_fixtures(suite: type[Conformance]) -> list[str]:
-    """Return the names of the fixtures that a text can stand for: their annotation says so."""
+    """Return the names of fixtures whose annotation allows a text or a number."""
     names = []
     for name in dir(suite):
         member: Any = inspect.getattr_static(suite, name)
@@ -95,24 +95,26 @@ def check(
     fixtures: Mapping[str, Any] | None = None,
     level: str | None = None,
     only: Collection[str] | None = None,
+    fail_fast: bool = False,
     each: Callable[[str], None] = lambda test: None,
 ) -> ReportCard:
     """Run the conformance suite of a port on the adapter that the settings name for it.
 
     Args:
-        settings: where the adapter and its options come from. Each test binds it anew.
+        settings: where the adapter and its options come from. Each test binds it again.
         port: the class of the port.
         fixtures: values for optional fixtures of the suite, such as `model` or `dataset_id`.
         level: the level to hold the adapter to; None is that of the kit's major version.
         only: the names of the tests to run; None is all.
-        each: told the name of each test before it runs.
+        fail_fast: whether to run no further test after the first failure.
+        each: called with the name of each test before it runs.
 
     Raises:
-        ConfigurationError: the suite has no fixture of such a name, the kit no such level, or
+        ConfigurationError: the suite has no such fixture, the kit has no such level, or
             pytest could not run it.
     """
     if level is not None and Version(level) > Version(LEVEL):
-        raise ConfigurationError(f"there is no level {level} yet, the kit's newest is {LEVEL}")
+        raise ConfigurationError(f"there is no level {level} yet; the newest is {LEVEL}")
     global subject
     subject = Subject(settings, port, fixtures or {}, level)
 
@@ -140,6 +142,7 @@ def check(
                 *("--pyargs", CHECKED, "--noconftest"),
                 *("-c", os.devnull, "--rootdir", folder, "--basetemp", f"{folder}/tmp"),
                 *("-p", "no:cacheprovider", "-p", "no:terminal"),
+                *(["--exitfirst"] if fail_fast else []),
             ],
             plugins=[cards, Watch()],
         )
