@@ -141,9 +141,19 @@ def test_a_name_and_an_option_are_one_table_in_any_order(order: int) -> None:
     assert settings.values["adapters"]["blob_store"] == {"use": "acme", "bucket": "b"}
 
 
-def test_a_value_below_a_list_is_refused_without_repeating_the_list() -> None:
-    with pytest.raises(ConfigurationError, match=r"workflow\.a is set to a list") as caught:
-        load(environ={}, arguments=['workflow.a=["hunter2"]', "workflow.a.b=2"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (['workflow.a=["hunter2"]', "workflow.a.b=2"], "workflow.a is set to a list"),
+        (['workflow.a={"b": "hunter2", "c": null}', "workflow.a.c.d=2"], "a.c is set to a value"),
+    ],
+)
+def test_a_value_below_another_is_refused_without_repeating_that(
+    arguments: list[str], said: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(environ={}, arguments=arguments)
+    assert f"{said}, not to a table" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 

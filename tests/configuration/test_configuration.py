@@ -248,7 +248,9 @@ class TestMistakes:
 
     def test_an_item_of_a_list_cannot_be_set_by_itself(self, mistake: Mistake) -> None:
         said = mistake("config", "adapters.blob_store=tee", "adapters.blob_store.inner.0=noop")
-        assert "adapters.blob_store.inner: Input should be a valid list; it is one value" in said
+        assert (
+            "inner: Input should be a valid list; it can only be set as a whole, not item" in said
+        )
 
     def test_an_adapter_of_another_port(self, mistake: Mistake) -> None:
         said = mistake("config", "adapters.metrics_store=fsspec")
