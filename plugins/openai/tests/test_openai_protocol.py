@@ -515,7 +515,7 @@ def test_what_is_no_logprob_is_refused_and_never_a_number(
 @pytest.mark.parametrize("given", [[None, 6], [5.7, 6], ["5", 6], [-1, 6], [True, 6], 5])
 def test_what_are_no_token_ids_is_refused(vllm: Completer, stub: Stub, given: Any) -> None:
     stub.reply = lambda exchange: exchange.send(text("ab", token_ids=given))
-    with pytest.raises(AdapterError, match="no token ids"):
+    with pytest.raises(AdapterError, match="invalid token ids"):
         vllm.complete([1, 2], PARAMS)
 
 

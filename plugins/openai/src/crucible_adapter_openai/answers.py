@@ -1,4 +1,4 @@
-"""What comes back: answers of OpenAI's protocol, whole and in pieces, as completions.
+"""Answers of OpenAI's protocol, whole and in pieces, as completions.
 
 They are read as plain JSON: with the SDK's typed objects a client makes 11 to 26 % fewer requests/s
 (3.57.0, see `server.py`), and the fields that vLLM adds have no types.
@@ -15,11 +15,13 @@ from crucible_kitchen import (
     AdapterError,
     Completion,
     CompletionChunk,
+    FinishReason,
+    FloatArray,
+    IntArray,
     Unavailable,
     Unsupported,
     Usage,
 )
-from crucible_kitchen.types import FinishReason, FloatArray, IntArray
 
 from .requests import Request
 from .said import shown
@@ -38,18 +40,18 @@ _FINISH_REASONS: Mapping[str, FinishReason] = {
 
 _LOGPROBS = ("token_logprobs", "content", "refusal")
 
-TOO_LARGE = 2**31
-"""No token id and no count of tokens is as large."""
+_TOO_LARGE = 2**31
+"""Token ids and counts of tokens are smaller."""
 
 
 def read(answer: object, request: Request) -> Completion:
     """Return the completion of a whole answer.
 
     Raises:
-        Unsupported: it lacks token ids or log probabilities that were asked for, or holds what is
-            no text.
+        Unsupported: token ids or log probabilities that were requested are missing, or the answer
+            holds something other than text.
         Unavailable: the server broke off.
-        AdapterError: it is no completion.
+        AdapterError: the answer is not a completion.
     """
     choice = _choice(answer)
     if choice is None:
@@ -72,10 +74,10 @@ def read(answer: object, request: Request) -> Completion:
 
 
 def read_stream(events: Generator[object], request: Request) -> Iterator[CompletionChunk]:
-    """Yield the completion of a streamed answer as it comes; closing it closes the events.
+    """Yield the completion of a streamed answer as it arrives; closing it closes the events.
 
     Raises:
-        Unavailable: the stream ended, but the completion did not. Otherwise as `read`.
+        Unavailable: the stream ended before the completion did. Otherwise as `read`.
     """
     stops = StopStrings(request.stop)
     finish_reason: str | None = None
@@ -85,7 +87,7 @@ def read_stream(events: Generator[object], request: Request) -> Iterator[Complet
     with closing(events):
         for event in events:
             choice = _choice(event)
-            if choice is None:  # an event of usage alone has none
+            if choice is None:  # an event that only has the usage
                 continue
             part = _part(choice, request, left)
             left -= part.sampled
@@ -116,18 +118,18 @@ class _Part(NamedTuple):
 
     @property
     def sampled(self) -> int:
-        """How many tokens it has, or 0 where the server does not tell."""
+        """The number of its tokens, or 0 if the server does not say."""
         return max(
             (len(each) for each in (self.tokens, self.logprobs) if each is not None), default=0
         )
 
 
 def _choice(answer: object) -> Mapping[str, Any] | None:
-    """Return the choice of an answer or of an event, or None of an event that has none.
+    """Return the choice of an answer or an event, or None for an event without one.
 
     Raises:
-        Unavailable: it is an error; some gateways send those with status 200, or within a stream.
-        AdapterError: it is nothing of OpenAI's protocol, or not the one choice that was asked for.
+        Unavailable: it is an error; some gateways send errors with status 200, or in a stream.
+        AdapterError: it is not of OpenAI's protocol, or not the one choice that was requested.
     """
     match answer:
         case {"error": error} if error:
@@ -137,18 +139,20 @@ def _choice(answer: object) -> Mapping[str, Any] | None:
         case {"choices": [Mapping() as choice]}:
             index = choice.get("index")
             if index is not None and (type(index) is not int or index != 0):
-                raise AdapterError(f"the server sent choice {shown(index)}; asked for was one, 0")
+                raise AdapterError(
+                    f"the server sent choice {shown(index)}; only choice 0 was requested"
+                )
             return choice
         case {"choices": [_, _, *_] as choices}:
-            raise AdapterError(f"the server sent {len(choices)} choices; asked for was one")
+            raise AdapterError(f"the server sent {len(choices)} choices; one was requested")
         case {"choices": None | []}:
             return None
         case {"choices": choices}:
-            raise AdapterError(f"the server sent what are no choices: {shown(choices)}")
+            raise AdapterError(f"the server sent invalid choices: {shown(choices)}")
         case Mapping():
             return None
     raise AdapterError(
-        f"the answer is not of OpenAI's protocol; is `base_url` right? It is {shown(answer)}"
+        f"the answer is not of OpenAI's protocol; is `base_url` right? It is: {shown(answer)}"
     )
 
 
@@ -157,21 +161,21 @@ def _error(given: object) -> Unavailable:
 
 
 def _part(choice: Mapping[str, Any], request: Request, left: int) -> _Part:
-    """Read a choice of at most so many tokens. Any field of it may be null, or missing."""
+    """Read a choice of at most `left` tokens. Any of its fields may be null, or missing."""
     said = _given(choice.get("message"), choice.get("delta"))
     if not isinstance(said, Mapping | None):
-        raise AdapterError(f"the server sent what is no message: {shown(said)}")
+        raise AdapterError(f"the server sent an invalid message: {shown(said)}")
     said = said or {}
     text, reasoning = _text(_given(choice.get("text"), said.get("content")))
-    text = text or _plain(said.get("refusal"))  # said instead of an answer; it was sampled, too
-    # DeepSeek, SGLang and vLLM name it so or so, and some servers say it twice, under both names.
+    text = text or _plain(said.get("refusal"))  # in place of an answer; sampled as well
+    # The name differs between DeepSeek, SGLang and vLLM; some servers send both.
     named = _given(said.get("reasoning_content"), said.get("reasoning"))
     reasoning = "".join(_text(named)) or reasoning
     tokens = _tokens(choice.get("token_ids"))
     logprobs = _logprobs(choice.get("logprobs")) if request.logprobs else None
     if tokens is not None and logprobs is not None and len(tokens) != len(logprobs):
         raise AdapterError(
-            f"the server gave {len(logprobs)} log probabilities for {len(tokens)} tokens"
+            f"the server sent {len(logprobs)} log probabilities for {len(tokens)} tokens"
         )
     if text or reasoning or tokens or logprobs:
         if request.tokens and not tokens:
@@ -187,26 +191,25 @@ def _part(choice: Mapping[str, Any], request: Request, left: int) -> _Part:
     )
     if part.sampled > left:
         raise AdapterError(
-            f"the server went on after the {request.max_tokens} tokens that it was asked for at "
-            "most"
+            f"the server sent more than the {request.max_tokens} tokens that were requested"
         )
     return part
 
 
 def _given(*values: object) -> object:
-    """Return the first value that is neither null, missing nor empty text."""
+    """Return the first value that is not null, missing or empty text."""
     return next((value for value in values if value is not None and value != ""), None)
 
 
 def _text(content: object) -> tuple[str, str]:
-    """Return the text of a content, and the thoughts among its parts.
+    """Return the text of a content, and its reasoning.
 
-    A content is text, null, or a list of parts: text, a refusal, thoughts (of Mistral's models,
-    a list of parts again), or what no text can hold.
+    A content is text, null, or a list of parts: text, a refusal, reasoning (of Mistral's models,
+    again a list of parts), or something that is not text.
 
     Raises:
-        Unsupported: there is such a part.
-        AdapterError: there is text that is none.
+        Unsupported: a part is not text.
+        AdapterError: a text is not Unicode.
     """
     match content:
         case [*parts]:
@@ -237,11 +240,11 @@ def _of_part(part: object) -> tuple[str, str]:
 
 
 def _plain(text: object) -> str:
-    """Return what must be text, or null.
+    """Return a text; null is "".
 
     Raises:
-        Unsupported: it is not.
-        AdapterError: it has half of a character. No file takes that, no tokenizer knows it.
+        Unsupported: it is neither text nor null.
+        AdapterError: it has half of a character, which no file or tokenizer accepts.
     """
     if text is None:
         return ""
@@ -257,23 +260,23 @@ def _plain(text: object) -> str:
 
 
 def _no_text(what: object) -> Unsupported:
-    return Unsupported(f"the answer holds what is no text, {shown(what)}; a completion is text")
+    return Unsupported(f"the answer holds {shown(what)}, which is not text; a completion is text")
 
 
 def _tokens(given: Any) -> list[int] | None:
     match given:
         case None:
             return None
-        case [*ids] if all(type(each) is int and 0 <= each < TOO_LARGE for each in ids):
+        case [*ids] if all(type(each) is int and 0 <= each < _TOO_LARGE for each in ids):
             return ids
-    raise AdapterError(f"the server gave what are no token ids: {shown(given)}")
+    raise AdapterError(f"the server sent invalid token ids: {shown(given)}")
 
 
 def _logprobs(given: object) -> list[float] | None:
-    """Return the log probability of each token, or None where the server gives none.
+    """Return the log probability of each token, or None if the server sends none.
 
     Raises:
-        AdapterError: one of them is none. A number in its place would be trained on.
+        AdapterError: one of them is invalid. A number in its place would be trained on.
     """
     match given:
         case {"token_logprobs": [*values]}:  # of completions
@@ -285,34 +288,34 @@ def _logprobs(given: object) -> list[float] | None:
         case Mapping() if all(given.get(field) is None for field in _LOGPROBS):
             return None
         case _:
-            raise AdapterError(f"the server gave what are no log probabilities: {shown(given)}")
+            raise AdapterError(f"the server sent invalid log probabilities: {shown(given)}")
     for index, value in enumerate(values):
         if not _is_logprob(value):
             raise AdapterError(
-                f"the server gave {shown(value)} as the log probability of token {index} of "
-                f"{len(values)}, which is no log probability"
+                f"the server sent {shown(value)} as the log probability of token {index} of "
+                f"{len(values)}, which is not one"
             )
     return values
 
 
 def _is_logprob(value: object) -> bool:
-    # OpenAI's protocol has -9999 for a token that is not among the most likely ones. Rounding may
-    # lead a little above 0. A boolean is an int.
+    # OpenAI's protocol uses -9999 for a token that is not among the most likely ones. Rounding may
+    # give slightly more than 0. A boolean is an int.
     return isinstance(value, int | float) and value is not False and -9999 < value < 1e-3
 
 
 def _reason(given: object) -> str | None:
-    """Return a finish reason as the server calls it; until there is one, some say ''."""
+    """Return a finish reason as the server calls it; some servers send '' until they have one."""
     if given is None or given == "":
         return None
     if not isinstance(given, str):
-        raise AdapterError(f"the server gave what is no finish reason: {shown(given)}")
+        raise AdapterError(f"the server sent an invalid finish reason: {shown(given)}")
     return given
 
 
 def _finish_reason(given: str | None) -> FinishReason:
     if given is None:
-        raise Unavailable("the server broke off: it gave no finish reason")
+        raise Unavailable("the server broke off without a finish reason")
     reason = _FINISH_REASONS.get(given)
     if reason is None:  # "abort" of vLLM and SGLang, "insufficient_system_resource" of DeepSeek
         raise Unavailable(f"the server broke off: its finish reason is {shown(given)}")
@@ -320,18 +323,18 @@ def _finish_reason(given: str | None) -> FinishReason:
 
 
 def _usage(answer: object) -> Usage | None:
-    """Return how many tokens were read and written, or None where the server does not say both.
+    """Return the numbers of tokens read and written, or None unless the server sends both.
 
     Raises:
-        AdapterError: it says what are no numbers of tokens.
+        AdapterError: they are not numbers of tokens.
     """
     usage = answer.get("usage") if isinstance(answer, Mapping) else None
     if not isinstance(usage, Mapping | None):
-        raise AdapterError(f"the server gave what is no usage: {shown(usage)}")
+        raise AdapterError(f"the server sent an invalid usage: {shown(usage)}")
     counts = [(usage or {}).get(field) for field in ("prompt_tokens", "completion_tokens")]
     for count in counts:
-        if count is not None and not (type(count) is int and 0 <= count < TOO_LARGE):
-            raise AdapterError(f"the server gave what is no number of tokens: {shown(count)}")
+        if count is not None and not (type(count) is int and 0 <= count < _TOO_LARGE):
+            raise AdapterError(f"the server sent an invalid number of tokens: {shown(count)}")
     read, written = counts
     return None if read is None or written is None else Usage(read, written)
 

@@ -1,10 +1,9 @@
-"""What an answer may cost: bytes and seconds, counted where they are spent.
+"""Limits of one answer in bytes and seconds, counted where they are spent.
 
-A server that sends a byte now and then never meets a timeout between two of them, neither within
-a body nor within headers, and 2 MB of gzip are 1.6 GB of text. So both are counted: every byte
-that comes from the network and every byte of a body once it is decompressed, whatever the status;
-every second in which an answer is waited for or taken apart, but not those in which whoever reads
-a stream does something else.
+A timeout between two bytes does not stop a server that sends one now and then, in a body or in
+headers, and 2 MB of gzip are 1.6 GB of text. So both are counted: every byte that comes from the
+network and every byte of a decompressed body, whatever the status; every second spent waiting for
+an answer or decoding it, but not those in which the reader of a stream does something else.
 """
 
 from __future__ import annotations
@@ -25,22 +24,22 @@ from crucible_kitchen import AdapterError, AdapterTimeout, Unavailable
 T = TypeVar("T")
 
 ENCODINGS = ("gzip", "deflate")
-"""What the client asks for and takes. Those that need a further package are not worth a second
-set of bugs, and two on top of each other are only ever an attack."""
+"""The encodings that the client requests and accepts. Others need a further package, which is not
+worth a second set of bugs, and two combined are always an attack."""
 
 ERROR_BYTES = 2**16
-"""How much of an error is read. Its status says which it is, and messages quote far less."""
+"""Bytes of an error that are read. Its status says which it is, and messages quote far less."""
 
-_CURRENT: ContextVar[Budget] = ContextVar("budget of the request that this thread is at")
+_CURRENT: ContextVar[Budget] = ContextVar("budget of the current request of this thread")
 
 
 class Budget:
-    """What is left for one answer, all attempts to get it together.
+    """What is left for one answer, shared by all attempts to get it.
 
     Args:
         url: the server, for messages.
-        seconds: for all of the answer.
-        size: bytes, as they come (with headers) and decompressed, each.
+        seconds: time for the whole answer.
+        size: limit in bytes of the answer as received (with headers), and of its decompressed body.
     """
 
     def __init__(self, url: str, seconds: float, size: int) -> None:
@@ -53,7 +52,7 @@ class Budget:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Let requests that are sent in this block be paid from here."""
+        """Charge requests that are sent in this block to this budget."""
         token = _CURRENT.set(self)
         try:
             yield
@@ -71,7 +70,7 @@ class Budget:
             self._spent += time.monotonic() - self._since
 
     def wait(self, for_it: Callable[[float], T], timeout: float | None) -> T:
-        """Wait at most as long as given, and no longer than the budget lasts."""
+        """Wait at most `timeout` seconds, and no longer than the budget lasts."""
         left = self._seconds - self._spent - (time.monotonic() - self._since)
         if left <= 0:
             raise self._late()
@@ -83,17 +82,17 @@ class Budget:
             raise self._late() from None
 
     def came(self, data: bytes) -> bytes:
-        """Pay for bytes that came from the network."""
+        """Count bytes received from the network."""
         self._came += len(data)
         self.allow(self._came)
         return data
 
     def allow(self, size: int) -> None:
-        """Raise if an answer of so many bytes is too large."""
+        """Raise if an answer of `size` bytes is too large."""
         if size > self._size:
             raise AdapterError(
-                f"{self._url} sent an answer of more than {self._size} bytes; if that is what it "
-                "should send, set the option `max_answer_bytes`"
+                f"{self._url} sent an answer of more than {self._size} bytes; if it is right, set "
+                "the option `max_answer_bytes`"
             )
 
     def broken(self, error: Exception) -> Unavailable:
@@ -101,22 +100,22 @@ class Budget:
 
     def encoded(self, encoding: str) -> AdapterError:
         return AdapterError(
-            f"{self._url} answered with the content-encoding {encoding[:100]!r}; asked for was "
-            f"one of {', '.join(ENCODINGS)}"
+            f"{self._url} answered with the content-encoding {encoding[:100]!r}; the request "
+            f"accepts {', '.join(ENCODINGS)}"
         )
 
     def _late(self) -> AdapterTimeout:
         return AdapterTimeout(
-            f"{self._url} did not come to the end of its answer within {self._seconds:g} s; a "
-            "server that needs longer needs a larger option `answer_timeout`"
+            f"{self._url} did not finish its answer within {self._seconds:g} s; for a slower "
+            "server, set a larger option `answer_timeout`"
         )
 
 
 class Client(openai.DefaultHttpxClient):
-    """The SDK's own client, but that it pays from the `Budget.current` and follows no redirect.
+    """The SDK's own client, charged to the current `Budget`, without redirects and cookies.
 
-    Redirects: neither the key nor the prompts are to go where a server says. Cookies: a server
-    that sets another one with each answer would fill the memory and every later request.
+    Redirects: neither the key nor prompts may go to an address that a server names. Cookies: a
+    server that sets a different one with each answer would fill the memory and every later request.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -125,7 +124,7 @@ class Client(openai.DefaultHttpxClient):
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             **options,
         )
-        # httpcore2 takes a backend, but httpx2 passes none on, and proxies that come from the
+        # httpcore2 accepts a backend, but httpx2 has no parameter for it, and proxies from the
         # environment need httpx2's own transports.
         for transport in (self._transport, *self._mounts.values()):
             if isinstance(transport, httpx2.HTTPTransport):
@@ -150,7 +149,7 @@ class Client(openai.DefaultHttpxClient):
 
 
 def _bounded(response: httpx2.Response, budget: Budget) -> httpx2.Response:
-    """Return a response whose body is decompressed already, valid UTF-8, and paid."""
+    """Return a response whose body is decompressed, valid UTF-8, and counted."""
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity", *ENCODINGS):
         raise budget.encoded(encoding)
@@ -163,7 +162,7 @@ def _bounded(response: httpx2.Response, budget: Budget) -> httpx2.Response:
         request=response.request,
         extensions=response.extensions,
     )
-    bounded.encoding = "utf-8"  # JSON has no other; `charset=zlib` would decompress once more
+    bounded.encoding = "utf-8"  # JSON has no other; `charset=zlib` would decompress again
     return bounded
 
 
@@ -173,8 +172,8 @@ class _Body(httpx2.SyncByteStream):
         self._budget = budget
 
     def __iter__(self) -> Iterator[bytes]:
-        # Strict where it is read, since text with replacements is another text. "-sig", for
-        # nothing else drops the mark with which some servers begin a stream.
+        # Strict, since text with replacements is a different text; errors are only quoted. "-sig",
+        # since nothing else drops the byte order mark with which some servers begin a stream.
         good = self._response.is_success
         text = codecs.getincrementaldecoder("utf-8-sig")("strict" if good else "replace")
         pieces = self._response.iter_bytes()
@@ -217,7 +216,7 @@ class _Backend(httpcore2.NetworkBackend):
 
 
 class _Stream(httpcore2.NetworkStream):
-    """A connection that each request pays for while it is its own."""
+    """A connection that is charged to the request that uses it."""
 
     def __init__(self, inner: httpcore2.NetworkStream) -> None:
         self._inner = inner

@@ -1,13 +1,10 @@
-"""What goes wrong between client and server, as the contract's errors."""
+"""Failures of client and server as errors of the contract."""
 
 from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Mapping
-from contextlib import suppress
-from email.utils import mktime_tz, parsedate_tz
 
 import httpx2
 import openai
@@ -25,40 +22,37 @@ from crucible_kitchen import (
 from .said import cut, shown
 
 LONGEST_RETRY_AFTER = 600.0
-"""The most seconds of `RateLimited.retry_after`, whatever the server says: `retry` waits them."""
+"""Limit of `RateLimited.retry_after` in seconds: `retry` waits that long."""
 
-# What waiting does not cure.
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+"""Codes of failures that waiting does not cure."""
 _UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
-# The same by servers without codes: `transformers serve`, pydantic's strict models.
 _UNSUPPORTED_TEXTS = ("Unexpected fields", "Extra inputs are not permitted")
-# `transformers serve` (5.23.0) answers 400, not 404, for a model that it was not started with.
+"""The same from servers without codes: `transformers serve`, pydantic's strict models."""
 _NO_MODEL_TEXT = "Server is pinned to"
-
+"""`transformers serve` (5.23.0) answers 400, not 404, for a model that it was not started with."""
 
 ERRORS = (openai.APIError, httpx2.RequestError, UnicodeDecodeError)
-"""What talking to a server raises, through the SDK and beside it."""
+"""The exceptions of a request, through the SDK or below it."""
 
 
-def explanation(error: Exception, url: str, timeout: float) -> AdapterError:
+def translated(error: Exception, url: str, timeout: float) -> AdapterError:
     """Return the contract's error for one of `ERRORS`, of this URL under this timeout.
 
-    It is to be raised outside of the `except`, so that it keeps neither cause nor context: they say
-    nothing more, and hold all of the answer and the request, with the key.
+    Raise it outside of the `except` block, so that it has neither a cause nor a context: they add
+    nothing, and hold the whole answer and the request, including the key.
     """
-    cause: BaseException | None = error
-    if isinstance(error, openai.APIConnectionError):
-        cause = error.__cause__
+    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
     if isinstance(error, openai.APIStatusError):
         return _of_status(error, url)
     if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException):
         return AdapterTimeout(
-            f"{url} gave no sign of life in time ({type(cause).__name__}, after at most "
+            f"{url} did not answer in time ({type(cause).__name__}, after at most "
             f"{timeout:g} s); a server that needs longer needs a larger option `timeout`"
         )
     if isinstance(error, httpx2.SSEError):
         return AdapterError(
-            f"{url}: {error} If that is what it should send, set the option `max_event_bytes`"
+            f"{url}: {error} If such events are right, set the option `max_event_bytes`"
         )
     if isinstance(error, UnicodeDecodeError):
         return Unavailable(f"{url} sent what cannot be read: {error}")
@@ -68,8 +62,8 @@ def explanation(error: Exception, url: str, timeout: float) -> AdapterError:
 
 
 def unreadable(url: str, text: str | bytes, error: ValueError | RecursionError) -> AdapterError:
-    """Return the error for what should be JSON, and is not or cannot be taken in."""
-    if isinstance(error, json.JSONDecodeError):  # cut off, most often
+    """Return the error for JSON that is malformed, nested too deeply, or has too long a number."""
+    if isinstance(error, json.JSONDecodeError):  # usually cut off
         return Unavailable(f"{url} sent what cannot be read, {shown(text[:300])}: {error}")
     return AdapterError(f"{url} sent JSON that is too deep or has too long a number: {error}")
 
@@ -82,15 +76,15 @@ def _of_status(error: openai.APIStatusError, url: str) -> AdapterError:
     if 300 <= status < 400:
         return AdapterError(
             f"{url} answered {status}, a redirect to "
-            f"{shown(error.response.headers.get('location', ''))}, which is not followed: key and "
-            "prompts go to no other address than `base_url`; set that one if it is right",
+            f"{shown(error.response.headers.get('location', ''))}, which is not followed: the key "
+            "and prompts go only to `base_url`; set it to that address if it is right",
             details=details,
         )
     if status in (401, 403):
         return Unauthorized(f"{reason}; is `api_key` right?", details=details)
     if status == 404:
         return NotFound(
-            f"{reason}; is the model served, and does `base_url` end as it should, mostly in /v1?",
+            f"{reason}; is the model served, and does `base_url` end as it should, usually in /v1?",
             details=details,
         )
     if status in (402, 429):
@@ -117,7 +111,7 @@ def _of_status(error: openai.APIStatusError, url: str) -> AdapterError:
 
 
 def _text(body: object) -> str:
-    """Return what the body of an error says: {"message": ...}, {"detail": ...} or plain text."""
+    """Return the text of an error's body: {"message": ...}, {"detail": ...} or plain text."""
     if isinstance(body, Mapping):
         body = body.get("message") or body.get("detail") or body
     return cut(body or "") if isinstance(body, str | None) else shown(body)
@@ -126,20 +120,13 @@ def _text(body: object) -> str:
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a server asks to wait, from 0 to `LONGEST_RETRY_AFTER`.
 
-    They are those of `retry-after-ms`, which OpenAI and Azure send, or of `Retry-After` (RFC 9110,
-    10.2.3): a number or a date. None if it says neither.
+    OpenAI and Azure send `retry-after-ms`, which overrides `Retry-After`.
     """
-    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
-        with suppress(ValueError):
-            seconds = float(headers.get(name, "")) / unit
-            if not math.isnan(seconds):
-                return _clamped(seconds)
-    # Of a date of many digits `parsedate_tz` makes other errors than it documents.
-    with suppress(ValueError, OverflowError, TypeError, IndexError, OSError):
-        if date := parsedate_tz(headers.get("retry-after", "")):
-            return _clamped(mktime_tz(date) - time.time())
-    return None
-
-
-def _clamped(seconds: float) -> float:
-    return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
+    try:
+        milliseconds = float(headers.get("retry-after-ms", "nan"))
+    except ValueError:
+        milliseconds = math.nan
+    if not math.isnan(milliseconds):
+        return min(max(0.0, milliseconds / 1000), LONGEST_RETRY_AFTER)
+    seconds = RateLimited.retry_after_of(headers)
+    return None if seconds is None else min(seconds, LONGEST_RETRY_AFTER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from crucible_kitchen import (
     EncodedTextChunk,
@@ -15,23 +15,23 @@ from crucible_kitchen import (
     Unsupported,
 )
 
-if TYPE_CHECKING:
-    from .completer import Options
+from .options import Options
 
 CHAT = "/chat/completions"
 COMPLETIONS = "/completions"
 
-# What a server takes for the limit of tokens; `extra_body` may set another than the parameters.
 _LIMITS = ("max_tokens", "max_completion_tokens")
+"""The names of the limit of tokens. `extra_body` may set another one than the parameters do."""
 
-# vLLM and SGLang fill in what a request leaves out from the model's generation_config.json. Qwen's,
-# for one, has a top_k of 20 and, in some versions, a repetition penalty: not what was asked for.
 _NEUTRAL = {
     "min_p": 0.0,
     "repetition_penalty": 1.0,
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
+"""Values without effect. vLLM and SGLang fill in what a request omits from the model's
+generation_config.json. Qwen's, for example, has a top_k of 20 and, in some versions, a repetition
+penalty: not what was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class Request:
     """One request, and what its answer must hold.
 
     Args:
-        path: the endpoint, below the API's root.
-        body: the fields, but for `stream`.
+        path: the endpoint, relative to the API's root.
+        body: the fields, without `stream`.
         stop: strings at which the text ends.
         tokens: whether the answer must have token ids.
-        logprobs: whether it must have log probabilities.
-        max_tokens: how many tokens its answer may have at most.
+        logprobs: whether the answer must have log probabilities.
+        max_tokens: the largest number of tokens the answer may have.
     """
 
     path: str
@@ -66,7 +66,8 @@ class Request:
         """Make the request for one completion, given the `sampling_fields` of the call.
 
         Raises:
-            InvalidInput, Unsupported: the prompt is none, or one that cannot be sent.
+            InvalidInput: not a prompt.
+            Unsupported: a prompt that cannot be sent.
         """
         messages = _messages(prompt)
         if messages is not None:
@@ -76,7 +77,7 @@ class Request:
         else:
             path = COMPLETIONS
             body = {"prompt": _token_ids(opts, prompt), "max_tokens": int(params.max_tokens)}
-            logprobs = 1  # how many per token; some servers take 0 for no
+            logprobs = 1  # how many per token; some servers read 0 as none
         if params.logprobs:
             body["logprobs"] = logprobs
         if seed is not None:
@@ -96,13 +97,13 @@ class Request:
 
 
 def sampling_fields(opts: Options, params: SamplingParams) -> dict[str, Any]:
-    """Return the fields that say how to sample, whatever the prompt and the seed.
+    """Return the fields that say how to sample, which depend on neither the prompt nor the seed.
 
-    They are sent even where they are OpenAI's defaults, because servers have their own.
+    They are sent even if they equal OpenAI's defaults, because servers have their own.
 
     Raises:
         InvalidInput: no model is named.
-        Unsupported: without `extensions` there is no field for what is asked.
+        Unsupported: without `extensions` the protocol has no field for a parameter.
     """
     model = params.model or opts.model
     if model is None:
@@ -155,7 +156,7 @@ def _token_ids(opts: Options, prompt: Prompt) -> list[int]:
                 f"a prompt is a list of messages, a list of token ids or a ModelInput: {error}"
             ) from None
     if any(not isinstance(chunk, EncodedTextChunk) for chunk in prompt.chunks):
-        raise Unsupported("the prompt holds an image, and completions take token ids alone")
+        raise Unsupported("the prompt holds an image, and completions accept only token ids")
     ids = prompt.to_ints()
     if not ids:
         raise InvalidInput("the prompt is empty")
@@ -163,7 +164,7 @@ def _token_ids(opts: Options, prompt: Prompt) -> list[int]:
         raise InvalidInput(f"the prompt has the token {min(ids)}; ids start at 0")
     if not opts.extensions:
         raise Unsupported(
-            "a prompt of token ids needs a server that answers with token ids, which OpenAI's "
-            "protocol has no field for; set the option `extensions` if the server is vLLM or SGLang"
+            "a prompt of token ids needs a server that answers with token ids, for which OpenAI's "
+            "protocol has no field; set the option `extensions` if the server is vLLM or SGLang"
         )
     return ids

@@ -1,4 +1,4 @@
-"""What a server said, as far as it fits into a message."""
+"""What a server said, cut to fit into a message."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _REPR.maxlong = 40
 def shown(value: object) -> str:
     """Return the representation of a value, at most 300 characters long.
 
-    Not by `repr` and cutting: of an answer of 32 MiB that takes 100 MB, and of one nested deeply
-    enough it fails.
+    Cutting the result of `repr` would take 100 MB for an answer of 32 MiB, and `repr` fails for one
+    that is nested deeply enough.
     """
     text = _REPR.repr(value)
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def cut(text: str) -> str:
-    """Return a text at most 500 characters long, which can be written to any file.
+    """Return a text of at most 500 characters that can be written to any file.
 
-    Where it was cut there are dots: what is left there of a secret is known by them.
+    Dots mark the cut, so that a secret that was cut in two can be recognised by them.
     """
     text = text if len(text) <= 500 else f"{text[:497]}..."
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,8 +1,8 @@
-"""The server at the other end: requests to it, and the threads that send those of a batch.
+"""Requests to the server, and the threads that send those of a batch.
 
-Threads, because the SDK's asynchronous client is slower the more it has to do. With 16, 64 and 256
-in flight it made 91, 60 and 30 requests/s, the SDK in threads 214, 234 and 165, and this module
-240, 286 and 224 (3.57.0, a server that takes 50 ms, two busy cores; the program is in
+Threads, because the SDK's asynchronous client gets slower as the load grows. With 16, 64 and 256
+requests in flight it made 91, 60 and 30 requests/s, the SDK in threads 214, 234 and 165, and this
+module 240, 286 and 224 (3.57.0, a server that takes 50 ms, two busy cores; the program is in
 `benchmarks/`).
 """
 
@@ -12,44 +12,39 @@ import json
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 import httpx2
 import openai
-from crucible_kitchen import AdapterError
+from crucible_kitchen import PING_TIMEOUT, AdapterError
 
 from .budget import Budget, Client
-from .failures import ERRORS, explanation, unreadable
+from .failures import ERRORS, translated, unreadable
+from .options import Options
 from .requests import Request
-
-if TYPE_CHECKING:
-    from .completer import Options
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-CONNECT_SECONDS = 5.0
-"""The longest wait for a connection, the SDK's own default."""
+_CONNECT_TIMEOUT = 5.0
+"""Seconds to wait for a connection, the SDK's own default."""
 
-PING_SECONDS = 5.0
-"""The longest wait for an answer to a ping."""
+_STREAM_BYTES_PER_TOKEN = 1024
+"""Bytes by which a stream may exceed a whole answer: it repeats its frame with each token."""
 
-STREAM_BYTES_PER_TOKEN = 1024
-"""How much longer than a whole answer a stream may be: it repeats its frame with each token."""
+_EVENTS = 256
+"""Events that any stream may have: roles, usage, keep-alives."""
 
-EVENTS = 256
-"""Events that a stream may have whatever was asked for: roles, usage, signs of life."""
+_MAX_CONTAINERS = 2**21
+"""Limit of the lists and objects of an answer. Each `[]` of 3 bytes takes 80 bytes of memory;
+a token with log probabilities has 3 of them."""
 
-MAX_CONTAINERS = 2**21
-"""Lists and objects of an answer at most. Each `[]` of 3 bytes takes 80 of memory; tokens with
-log probabilities have 3 each."""
-
-NO_KEY = "EMPTY"
-"""What is sent as the key where there is none: vLLM's documentation has it so."""
+_NO_KEY = "EMPTY"
+"""The key that is sent where none is set, as in vLLM's documentation."""
 
 
 class Server:
-    """An OpenAI-compatible server under some options. Safe from any thread."""
+    """An OpenAI-compatible server, as the options describe it. Safe from any thread."""
 
     def __init__(self, opts: Options) -> None:
         self._url = opts.base_url
@@ -60,8 +55,8 @@ class Server:
         self._events_per_token = opts.max_events_per_token
         self._client = openai.OpenAI(
             base_url=opts.base_url,
-            api_key=opts.api_key.get_secret_value() if opts.api_key else NO_KEY,
-            timeout=openai.Timeout(opts.timeout, connect=min(opts.timeout, CONNECT_SECONDS)),
+            api_key=opts.api_key.get_secret_value() if opts.api_key else _NO_KEY,
+            timeout=openai.Timeout(opts.timeout, connect=min(opts.timeout, _CONNECT_TIMEOUT)),
             max_retries=opts.max_retries,
             http_client=Client(),
         )
@@ -71,11 +66,11 @@ class Server:
         self._workers = ThreadPoolExecutor(opts.max_concurrency, "crucible-openai")
 
     def ask(self, request: Request) -> object:
-        """Send a request; return its answer as JSON, or as text if it is no JSON."""
+        """Send a request; return its answer as JSON, or as text if it is not JSON."""
         try:
             return self._read(self._post(request.path, request.body, self._size))
         except ERRORS as error:
-            failure = explanation(error, self._url, self._timeout)
+            failure = translated(error, self._url, self._timeout)
         raise failure
 
     def events(self, request: Request) -> Generator[object]:
@@ -83,14 +78,14 @@ class Server:
 
         A server that does not stream answers with one event: the whole answer.
         """
-        size = self._size + STREAM_BYTES_PER_TOKEN * request.max_tokens
+        size = self._size + _STREAM_BYTES_PER_TOKEN * request.max_tokens
         try:
             response = self._post(request.path, {**request.body, "stream": True}, size, stream=True)
             with closing(response):
                 yield from self._events_of(response, request.max_tokens)
             return
         except ERRORS as error:
-            failure = explanation(error, self._url, self._timeout)
+            failure = translated(error, self._url, self._timeout)
         raise failure
 
     def _events_of(self, response: httpx2.Response, max_tokens: int) -> Iterator[object]:
@@ -99,44 +94,44 @@ class Server:
             response.read()
             yield self._read(response)
             return
-        response.headers["content-type"] = "text/event-stream"  # some servers say nothing
-        most = EVENTS + self._events_per_token * max_tokens
+        response.headers["content-type"] = "text/event-stream"  # some servers do not set it
+        most = _EVENTS + self._events_per_token * max_tokens
         for count, event in enumerate(httpx2.EventSource(response, self._event_size), 1):
             if event.data.startswith("[DONE]"):
                 return
             if count > most:
                 raise AdapterError(
                     f"{self._url} did not end a stream after {most:g} events, although it was "
-                    f"asked for {max_tokens} tokens at most; if they are what it should send, set "
-                    "the option `max_events_per_token`"
+                    f"asked for at most {max_tokens} tokens; if so many are right, set the option "
+                    "`max_events_per_token`"
                 )
             if event.data:
                 found = self._json(event.data)
                 yield {"error": found} if event.event == "error" else found
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """Return the function's results in order, as many at a time as may be in flight."""
+        """Return the function's results in order; `max_concurrency` calls run at a time."""
         return list(self._workers.map(function, items))
 
     def ping(self) -> None:
         """Return if the server lists its models."""
-        budget = Budget(self._url, PING_SECONDS, self._size)
+        budget = Budget(self._url, PING_TIMEOUT, self._size)
         try:
             with budget.current():
                 answer = self._read(
                     self._on_new_connections.get(
                         "/models",
                         cast_to=httpx2.Response,
-                        options={"timeout": PING_SECONDS, "max_retries": 0},
+                        options={"timeout": PING_TIMEOUT, "max_retries": 0},
                     )
                 )
         except ERRORS as error:
-            failure = explanation(error, self._url, PING_SECONDS)
+            failure = translated(error, self._url, PING_TIMEOUT)
         else:
             if isinstance(answer, dict):
                 return
             failure = AdapterError(
-                f"what answers at {self._url} is no API of OpenAI's protocol; is `base_url` right?"
+                f"{self._url} does not answer with OpenAI's protocol; is `base_url` right?"
             )
         raise failure
 
@@ -156,13 +151,13 @@ class Server:
             )
 
     def _read(self, response: httpx2.Response) -> object:
-        """Return an answer as JSON, or as text if it does not even claim to be JSON."""
+        """Return an answer as JSON, or as text if its content type is not JSON."""
         kind = response.headers.get("content-type", "json").partition(";")[0]
         if not kind.strip().lower().endswith("json"):
             return response.text
-        if response.content.count(b"[") + response.content.count(b"{") > MAX_CONTAINERS:
+        if response.content.count(b"[") + response.content.count(b"{") > _MAX_CONTAINERS:
             raise AdapterError(
-                f"{self._url} sent an answer of more than {MAX_CONTAINERS} lists and objects"
+                f"{self._url} sent an answer of more than {_MAX_CONTAINERS} lists and objects"
             )
         return self._json(response.content)
 
@@ -177,10 +172,10 @@ class Server:
         """Send a request, and once more if the server hung up instead of answering.
 
         Servers close connections that they seemed to keep: uvicorn, on which vLLM, SGLang and
-        `transformers serve` are built, after 5 s without a request, and upon an exception, right
-        behind the answer 500. A request that crosses that is lost: of a batch in which every other
-        prompt was one for a 500, 23 of 100 good ones (uvicorn 0.54.0), and still 2 where the
-        second attempt could meet such a connection, too.
+        `transformers serve` are built, after 5 s without a request, and after an exception, right
+        behind the answer 500. A request that is sent at that moment is lost: in a batch in which
+        every other prompt led to a 500, 23 of 100 good ones (uvicorn 0.54.0), and still 2 if the
+        second attempt could use such a connection as well.
         """
         try:
             return post(self._client)

@@ -1,7 +1,7 @@
-"""End a text at the first of several strings, though it comes in pieces.
+"""End a text that arrives in pieces at the first of several strings.
 
-OpenAI, vLLM and SGLang leave the stop string out; `transformers serve` (5.23.0) leaves it in, and
-with it whatever else its last token holds.
+OpenAI, vLLM and SGLang omit the stop string; `transformers serve` (5.23.0) keeps it, together with
+the rest of its last token.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Passes a text on up to the first stop string, and holds back what may be the start of one.
+    """Passes on a text up to the first stop string, and holds back what may be the start of one.
 
-    The first is the one that is complete first; of two that end together it is the longer one.
+    The first stop string is the one that is complete first; of two that end together, the longer.
     """
 
     def __init__(self, strings: Sequence[str]) -> None:
@@ -21,7 +21,7 @@ class StopStrings:
         self.found = False
 
     def feed(self, piece: str) -> str:
-        """Take the next piece; return what is certain to come before any stop string."""
+        """Take the next piece; return the text that is certain to precede any stop string."""
         if self.found:
             return ""
         text = self._held + piece
@@ -37,12 +37,12 @@ class StopStrings:
         return text[:certain]
 
     def flush(self) -> str:
-        """Return what was held back, now that there is no more to come."""
+        """Return what was held back, at the end of the text."""
         held, self._held = self._held, ""
         return held
 
     def _beginning(self, text: str) -> int:
-        """Return how many of the last characters a stop string may begin with."""
+        """Return how many of the last characters may be the start of a stop string."""
         return max(
             (
                 length
