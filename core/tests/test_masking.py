@@ -30,13 +30,13 @@ from crucible_kitchen import (
 from crucible_kitchen.masking import (
     MASK,
     Secrets,
-    clean,
+    mask_error,
     masked,
     redacted,
     says_secret,
     shown,
     visible,
-    without,
+    without_secrets,
 )
 from crucible_kitchen.masking.names import says_secret_in_a_query
 from hypothesis import example, given, settings
@@ -484,7 +484,7 @@ def test_a_cause_without_secrets_is_the_one_that_was_raised() -> None:
 
 def test_what_an_error_carries_keeps_its_type_where_it_is_plain() -> None:
     error = AdapterError("no", details={"status": 404, "codes": (1, "a"), "raw": b"x", "n": None})
-    clean(error, Secrets())
+    mask_error(error, Secrets())
     assert error.details == {"status": 404, "codes": (1, "a"), "raw": b"x", "n": None}
 
 
@@ -623,7 +623,7 @@ ERRORS = [SystemExit(CANARY), _Slots(CANARY), _Repr(), OSError(2, CANARY, CANARY
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_what_an_error_keeps_outside_of_its_dictionary_is_masked(error: BaseException) -> None:
-    seen = without(error, Secrets(SecretStr(CANARY)))
+    seen = without_secrets(error, Secrets(SecretStr(CANARY)))
     kept = [getattr(seen, name, "") for name in ("code", "said", "strerror", "filename")]
     assert CANARY not in f"{seen} {seen!r} {kept}"
 

@@ -15,7 +15,7 @@ from .discovery import Catalog, catalog
 from .errors import BindError, ConfigurationError, CrucibleError
 from .events import Observers
 from .extent import unfit
-from .masking import Secrets, without
+from .masking import Secrets, without_secrets
 from .mistakes import carried, cause_of, described, explained
 from .settings import Key, Settings, miswritten
 from .spelling import nearest
@@ -70,7 +70,7 @@ class Configurator:
         except BaseException as error:  # in a validator of the class's own
             raise ConfigurationError(
                 f"{'.'.join(at)}: {model.__name__} raised {described(error)}"
-            ) from without(error, self._secrets)
+            ) from without_secrets(error, self._secrets)
         return configured
 
     def adapter(self, port: type[PortT], value: Any, at: Key) -> PortT:
@@ -141,4 +141,4 @@ class Configurator:
 
     def _cause_of(self, error: ValidationError) -> BaseException | None:
         cause = cause_of(error)
-        return None if cause is None else without(cause, self._secrets)
+        return None if cause is None else without_secrets(cause, self._secrets)

@@ -15,7 +15,7 @@ from .closing import CLOSE_TIMEOUT, LeftOpen, raise_first, warn_of
 from .configurator import Configurator
 from .errors import AdapterError, ConfigurationError, PortNotConfigured
 from .events import Observer, Observers
-from .masking import Secrets, without
+from .masking import Secrets, without_secrets
 from .port import Port, ports_in
 from .ports import (
     PORTS,
@@ -290,7 +290,7 @@ class Kitchen:
         It is masked in place. If it does not let itself be changed, an error of a class of the same
         name that is derived from its own is returned instead.
         """
-        return without(error, self._secrets)
+        return without_secrets(error, self._secrets)
 
     def conceal(self, value: Any) -> None:
         """Know the secrets in a value, such as a configuration, for `redacted` from now on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from .errors import AdapterError, told
-from .masking import Secrets, clean
+from .masking import Secrets, mask_error
 from .printable import text_of
 
 
@@ -53,7 +53,7 @@ class Translation:
             foreign, error = error, AdapterError(told(error))
             error.__cause__ = foreign
         if error.port is None:
-            clean(error, self._secrets)
+            mask_error(error, self._secrets)
             error.port, error.adapter, error.callback = self._port, self._adapter, callback
             error.args = (error.reason,)
         return error

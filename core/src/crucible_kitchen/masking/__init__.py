@@ -2,15 +2,15 @@
 
 | module | what it knows |
 | --- | --- |
-| `names` | which names say that what they name is a secret |
-| `urls` | where a URL holds one |
-| `forms` | what libraries make of a secret: `repr`, JSON, percent-encoding, base64 |
+| `names` | which names say that their value is a secret |
+| `urls` | where a URL holds a secret |
+| `forms` | how libraries write a secret: `repr`, JSON, percent-encoding, base64 |
 | `secrets` | the secrets of a program, and texts without them |
-| `models` | models whose looks are without secrets |
+| `models` | models that show no secret |
 | `errors` | errors, their notes, details and causes, without secrets |
 """
 
-from .errors import clean, without
+from .errors import mask_error, without_secrets
 from .models import Masked, visible
 from .names import says_secret
 from .secrets import MASK, SHORTEST, Secrets, is_secret, masked, redacted, shown
@@ -20,12 +20,12 @@ __all__ = [
     "SHORTEST",
     "Masked",
     "Secrets",
-    "clean",
     "is_secret",
+    "mask_error",
     "masked",
     "redacted",
     "says_secret",
     "shown",
     "visible",
-    "without",
+    "without_secrets",
 ]

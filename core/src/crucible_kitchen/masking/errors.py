@@ -1,4 +1,4 @@
-"""Errors that hold no secret, in whatever a traceback prints of them and in whatever they carry."""
+"""Errors without secrets: in everything a traceback prints of them, and in all they carry."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..printable import repr_of, text_of
 from .secrets import Secrets, shown
 
 LONGEST = 100
-"""How many causes of a cause are kept: a chain may be a circle."""
+"""Most errors of a chain of causes that are masked."""
 
 
-def clean(error: BaseException, secrets: Secrets) -> None:
+def mask_error(error: BaseException, secrets: Secrets) -> None:
     """Mask every secret in an error of ours, in place, and in the errors that led to it.
 
     Args:
-        error: its text, its notes and whatever it carries are masked.
-        secrets: those that are known.
+        error: its text, its notes and all its attributes are masked.
+        secrets: the known ones.
     """
     carried = {
         id(value): shown(value, known=secrets.masked)
@@ -33,25 +33,32 @@ def clean(error: BaseException, secrets: Secrets) -> None:
 
 
 def _clean_causes(error: BaseException, secrets: Secrets, seen: set[int]) -> None:
-    for name in ("__context__", "__cause__"):  # to set a cause is to suppress the context
+    for name in ("__context__", "__cause__"):  # setting a cause suppresses the context
         suppressed = error.__suppress_context__
         if (found := getattr(error, name)) is not None:
-            setattr(error, name, without(found, secrets, seen))
+            setattr(error, name, without_secrets(found, secrets, seen))
         error.__suppress_context__ = suppressed
 
 
-def without(error: BaseException, secrets: Secrets, seen: set[int] | None = None) -> BaseException:
-    """Return somebody else's error without secrets: itself, where a traceback prints none of it.
+def without_secrets(
+    error: BaseException, secrets: Secrets, seen: set[int] | None = None
+) -> BaseException:
+    """Return an error of another library without secrets: itself, if a traceback shows none.
 
-    Else its arguments are masked in place; where its text is not made of them, something stands in
-    for it, of a class of the same name that is derived from its own.
+    Otherwise its arguments are masked in place. If its text is not made of them, a stand-in is
+    returned, of a class of the same name that is derived from its own.
+
+    Args:
+        error: the error; its causes are masked, too.
+        secrets: the known ones.
+        seen: the ids of errors that are masked already, in a chain of causes.
     """
     seen = set() if seen is None else seen
     if id(error) in seen or len(seen) > LONGEST:
         return error
     seen.add(id(error))
     if isinstance(error, CrucibleError):
-        clean(error, secrets)
+        mask_error(error, secrets)
     elif isinstance(error, BaseExceptionGroup):
         error = _masked_group(error, secrets, seen)
     elif _shows(error, secrets):
@@ -63,8 +70,8 @@ def without(error: BaseException, secrets: Secrets, seen: set[int] | None = None
 
 def _printed(error: BaseException) -> str:
     """Return what a traceback prints of one error: its class, its text and its notes."""
-    told = traceback.TracebackException(type(error), error, None, compact=True)
-    return "".join(told.format_exception_only())
+    printed = traceback.TracebackException(type(error), error, None, compact=True)
+    return "".join(printed.format_exception_only())
 
 
 def _shows(error: BaseException, secrets: Secrets) -> bool:
@@ -72,7 +79,7 @@ def _shows(error: BaseException, secrets: Secrets) -> bool:
         text = f"{_printed(error)}{error.args!r}{repr_of(error)}"
         if isinstance(error, SystemExit):
             text += repr(error.code)
-    except Exception:  # in a method of somebody else's class; nothing is printed by it either
+    except Exception:  # in a method of its class; a traceback cannot print it either
         return False
     return secrets.masked(text) != text
 
@@ -84,13 +91,13 @@ def _masked_error(error: BaseException, secrets: Secrets) -> BaseException:
             value = getattr(error, name, None)
             if isinstance(value, str | bytes | list | tuple | dict):
                 setattr(error, name, shown(value, known=secrets.masked))
-    except Exception:  # it does not let itself be changed
+    except Exception:  # it cannot be changed
         pass
     return _stand_in(error, secrets) if _shows(error, secrets) else error
 
 
 def _members(kind: type[BaseException]) -> list[str]:
-    """Return what an error keeps outside of its `__dict__`: `filename`, `code`, slots."""
+    """Return the attributes of an error outside its `__dict__`: `filename`, `code`, slots."""
     return [
         name
         for each in kind.__mro__[: kind.__mro__.index(BaseException)]
@@ -116,7 +123,7 @@ def _stand_in(error: BaseException, secrets: Secrets) -> BaseException:
         made: BaseException = derived.__new__(derived, text)
         if _shows(made, secrets):
             raise TypeError
-    except Exception:  # a class that cannot be derived from, or made
+    except Exception:  # a class that cannot be derived from or instantiated
         made = type(kind.__name__, (Exception,), looks)(text)
     _mask_notes(made, error, secrets)
     return _taking_over(made, error)
@@ -125,7 +132,7 @@ def _stand_in(error: BaseException, secrets: Secrets) -> BaseException:
 def _masked_group(
     group: BaseExceptionGroup[Any], secrets: Secrets, seen: set[int]
 ) -> BaseException:
-    inside = [without(each, secrets, seen) for each in group.exceptions]
+    inside = [without_secrets(each, secrets, seen) for each in group.exceptions]
     message = secrets.masked(group.message)
     if message == group.message and all(map(operator.is_, inside, group.exceptions)):
         made: BaseException = group

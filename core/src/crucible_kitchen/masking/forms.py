@@ -1,4 +1,4 @@
-"""A secret in every form that libraries make of it: one regular expression finds them all."""
+"""A secret in every form in which libraries write it: one regular expression finds them all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 LONGEST = 500
-"""Characters of a secret that are looked for in every form; of a longer one, each of its lines."""
+"""Longest secret that is looked for in every form; of a longer one, each of its lines is."""
 
 _ESCAPED = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 
@@ -16,10 +16,10 @@ _ESCAPED = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 def pattern(secret: str) -> str:
     """Return a pattern of the text as it is, and escaped or percent-encoded in whole or in part.
 
-    That is what `repr` of a text and of its bytes, JSON, `quote`, `quote_plus`, HTML, and each of
-    them once more make of it. It is to be searched for regardless of case: hosts become lower.
+    That covers `repr` of a text and of its bytes, JSON, `quote`, `quote_plus`, HTML, and each of
+    these applied twice. Search for it regardless of case: libraries write hosts in lower case.
     """
-    # Many backslashes are one: how often they are doubled is not known.
+    # Several backslashes count as one: how often they were doubled is unknown.
     return "".join(map(_character, re.sub(r"\\+", r"\\", secret)))
 
 
@@ -54,12 +54,12 @@ def _forms(character: str) -> Iterator[str]:
 
 
 def _is_escape(character: str) -> bool:
-    return "\udc80" <= character <= "\udcff"  # a byte that was no UTF-8
+    return "\udc80" <= character <= "\udcff"  # a byte that was not UTF-8
 
 
 def encoded(secret: str) -> Iterator[str]:
-    """Yield patterns of the text in hexadecimal, and in base64 wherever it stands in what was
-    encoded, as the password of `user:password` in a header. These have a case.
+    """Yield patterns of the text in hexadecimal, and in base64 at any offset of what was encoded,
+    as the password of `user:password` in a header. These are case-sensitive.
     """
     for codec in ("utf-8", "latin-1"):
         try:
@@ -69,7 +69,7 @@ def encoded(secret: str) -> Iterator[str]:
         yield f"{data.hex()}|{data.hex().upper()}"
         for before in range(3):
             text = base64.b64encode(b"\0" * before + data).decode()
-            # What depends on the neighbours alone is left out.
+            # Characters that also depend on the neighbours are left out.
             skipped, used = -(-before * 8 // 6), (before + len(data)) * 8 // 6
             if used - skipped >= 4:
                 yield "".join(map(_of_base64, text[skipped:used]))
@@ -80,4 +80,4 @@ def _of_base64(character: str) -> str:
 
 
 RUN = re.compile(r"[A-Za-z0-9+/_=%-]*")
-"""What a text in base64 or hexadecimal goes on with."""
+"""How a text in base64 or hexadecimal can continue."""

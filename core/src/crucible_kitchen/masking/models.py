@@ -1,4 +1,4 @@
-"""Models whose values are data, and whose looks are without secrets."""
+"""Models that show no secret, and their fields as plain data."""
 
 from __future__ import annotations
 
@@ -11,22 +11,31 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from ..printable import text_of
 from .secrets import hidden, is_secret, shown
 
-# The first model that is made has pydantic ask every installed package for plugins, where one
-# package with malformed metadata makes it fail (measured, 2.14). It asks only once.
-with contextlib.suppress(Exception):
-    type("First", (BaseModel,), {})
+
+def _survive_broken_plugins() -> None:
+    """Let pydantic look for its plugins now, and ignore a failure; it looks only once.
+
+    The first model that is defined makes pydantic ask every installed package for plugins. One
+    package with malformed metadata fails that definition (measured, 2.14).
+    """
+    with contextlib.suppress(Exception):
+        type("First", (BaseModel,), {})
+
+
+_survive_broken_plugins()
 
 
 class Masked(BaseModel):
     """A model whose `repr`, `str` and dumps show no secret.
 
-    A field whose type can hold a secret is masked whatever it holds, for pydantic masks values that
-    are secret, and a `str | SecretStr` would show the `str`. So are the values that free tables
-    have under names that say so, and in every text what a URL holds. The attributes are as given.
+    A field whose type can hold a secret is masked whatever it holds: pydantic masks only values
+    that are secret, so a `str | SecretStr` would show the `str`. Values in free tables are masked
+    if their names say that they are secret, and so are the secrets in URLs. Attributes stay as
+    given.
     """
 
-    # A serializer of the whole has pydantic take its own values for foreign ones, of which it would
-    # make None where they are infinite or NaN.
+    # With a serializer of the whole model, pydantic treats its values as foreign ones, and would
+    # dump infinity and NaN as None.
     model_config = ConfigDict(ser_json_inf_nan="constants")
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -42,7 +51,7 @@ def visible(model: BaseModel) -> dict[str, Any]:
     """Return the fields of a model as plain data that may be shown: secrets are masked."""
     seen = {}
     for name, value in model.model_dump(mode="json", fallback=text_of).items():
-        # The value itself, for a dump does not tell a secret that is empty from one that is not.
+        # The value itself: a dump does not distinguish an empty secret from any other.
         secret = _is_secret(type(model), name)
         seen[name] = hidden(getattr(model, name)) if secret else _masked(type(model), name, value)
     return seen

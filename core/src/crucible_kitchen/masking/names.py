@@ -1,4 +1,4 @@
-"""Which names say that what they name is a secret."""
+"""Which names say that their value is a secret."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WITHIN = _words(
     "privatekey secret sessionid sessid sharedkey signature signingkey sslkey userpwd"
 )
 
-# Of these words only some say so: `hub_token` does; `eos_token`, `max_tokens`, `sort_key` do not.
+# Keys and tokens are secret next to some words: `hub_token` is; `eos_token`, `sort_key` are not.
 _WITH_KEY = frozenset(
     _words(
         "access account admin anthropic api app application auth authorization aws azure client "
@@ -69,14 +69,14 @@ _ALSO_PLAIN = frozenset(_words("key pin session signature ticket"))
 
 
 def says_secret_in_a_text(name: str) -> bool:
-    """Say whether `name=value` shows a secret; in code, and in its errors, some names do not."""
+    """Say whether `name=value` shows a secret; in code and its errors, some names are usual."""
     last = name.rpartition(".")[2]
     return last.lower() not in _ALSO_PLAIN and says_secret(last)
 
 
 @lru_cache(maxsize=4096)
 def says_secret_in_a_query(name: str) -> bool:
-    """Say whether a parameter of a URL names a secret: any key does, and what signs a URL."""
+    """Say whether a parameter of a URL names a secret: keys and parts of signatures do."""
     words = _words(unquote(name))
     last = words[-1] if words else ""
     return (

@@ -1,4 +1,4 @@
-"""The secrets that a program knows of, and texts without them."""
+"""The secrets that a program knows, and texts without them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ SHORTEST = 4
 """Shortest secret that is looked for in text; anything shorter would match ordinary words."""
 
 PIECE = 3
-"""The same of a piece of a URL's password, which is looked for between other characters only."""
+"""The same for a piece of a URL's password, which is masked only if it is not part of a word."""
 
 LINE = 16
-"""The same of a line of a long one, such as a private key."""
+"""The same for a line of a long secret, such as a private key."""
 
 PART = 6
-"""The same of the part that is left of one where a text was cut."""
+"""The same for the part of a secret that is left where a text was cut."""
 
 DEEPEST = 100
-"""How deep values are searched; what is deeper is hidden where it would be shown."""
+"""How deep values are searched; anything deeper is masked whole."""
 
 _QUOTED_NAME = re.compile(
     r"""(?P<q>\\*['"])(?P<name>[\w.-]{1,100})(?P=q)\s*:\s*b?(?P<v>\\*['"])(?P<value>.*?)(?P=v)""",
@@ -52,8 +52,8 @@ _SCHEMES = frozenset(["apikey", "basic", "bearer", "digest", "token"])
 
 
 def masked(text: str, *, whole: bool = False) -> str:
-    """Return a text without the secrets that it shows by itself: those of URLs, of headers, and
-    of tables and assignments in which a name says so.
+    """Return a text without the secrets that are evident in it: those in URLs, in headers, and
+    in tables and assignments with a name that says so.
 
     Args:
         text: any text, such as a message.
@@ -93,15 +93,15 @@ def _blanked(text: str, spans: Iterator[tuple[int, int]]) -> str:
 
 
 def redacted(text: str, model: BaseModel) -> str:
-    """Return the text with every secret that the model holds masked, for messages of others."""
+    """Return the text with every secret that the model holds masked, for messages of libraries."""
     return Secrets(model).masked(text)
 
 
 class Secrets:
     """The secrets that are known, wherever they came from. Safe to use from any thread.
 
-    Known are the values of `SecretStr` and `Secret`, those that a table has under a name that says
-    so, and what URLs hold: the user, the password, and parameters by their names.
+    Secrets are the values of `SecretStr` and `Secret`, values in tables with a name that says so,
+    and parts of URLs: the user, the password, and parameters with such a name.
     """
 
     def __init__(self, *values: Any) -> None:
@@ -116,11 +116,11 @@ class Secrets:
         return f"<{len(self._wholes)} secrets>"
 
     def learn(self, value: Any, *, secret: bool = False) -> None:
-        """Know the secrets in a value from now on.
+        """Mask the secrets in a value from now on.
 
         Args:
             value: options, a configuration, plain data, or a text.
-            secret: whether all of it is one.
+            secret: whether all of it is secret.
         """
         found = [*_secrets(value, secret, 0)]
         with self._lock:
@@ -133,8 +133,8 @@ class Secrets:
                 self._pieces.update(piece for piece in pieces if len(piece) >= PIECE)
 
     def masked(self, text: str, *, whole: bool = False) -> str:
-        """Return a text without these secrets, whatever a library made of them, nor others that it
-        shows by itself; see `masked`.
+        """Return a text without these secrets, in whatever form, and without those that are evident
+        in it; see the function `masked`.
         """
         spans = [*_evident(text, whole)]
         if self._wholes or self._pieces:
@@ -151,7 +151,7 @@ class Secrets:
         return _blanked(text, iter(spans))
 
     def _cut_in(self, text: str) -> Iterator[tuple[int, int]]:
-        """Yield what is left of secrets where a text was cut, as `reprlib` does in the middle."""
+        """Yield where parts of secrets are left in a text that was cut, as by `reprlib`."""
         for cut in _CUT.finditer(text):
             for secret in tuple(self._wholes):
                 begin = max(0, cut.start() - len(secret))
@@ -172,7 +172,7 @@ class Secrets:
                 between = "|".join(map(_between, pieces)) or "(?!)"
                 coded = "|".join(each for whole in wholes for each in forms.encoded(whole))
                 self._patterns = (
-                    # One for each, since one may overlap another.
+                    # One for each, because one may overlap another.
                     [re.compile(each, re.I) for each in (*map(forms.pattern, wholes), between)],
                     re.compile(coded or "(?!)"),
                 )
@@ -180,7 +180,7 @@ class Secrets:
 
 
 def _between(piece: str) -> str:
-    """Return the pattern of a piece that is no part of a word."""
+    """Return the pattern of a piece that is not part of a word."""
     before = r"(?:(?<![a-z0-9])|(?<=%[0-9a-f]{2})|(?<=\\[nrt]))"
     return f"{before}{forms.pattern(piece)}(?![a-z0-9])"
 
@@ -197,7 +197,7 @@ Known = tuple[str, tuple[str, ...]]
 
 
 def _secrets(value: Any, inside: bool, depth: int) -> Iterator[Known]:
-    """Yield every text that is a secret, or, `inside` one, part of it."""
+    """Yield every text that is a secret; `inside` a secret value, every text in it."""
     if depth > DEEPEST:
         return
     if hasattr(value, "get_secret_value"):
@@ -232,7 +232,7 @@ def _of_urls(value: str) -> Iterator[Known]:
         text = value[found.start : found.end]
         user, colon, password = text.partition(":")
         for each in (text, user, password) if found.user and colon else (text,):
-            # Where it ends is not what a library makes of such a URL: so each piece of it.
+            # Libraries may split such a URL elsewhere, so each piece counts.
             pieces = re.split(r"[\s/@:#?&=;,%\\\[\]'\"]+", each) if found.user else []
             yield each if each != user or not colon else "", tuple(pieces)
             for plain in {unquote(each), unquote_plus(each)} - {each}:
@@ -240,7 +240,7 @@ def _of_urls(value: str) -> Iterator[Known]:
 
 
 def _of_header(value: str) -> Iterator[Known]:
-    """Yield what a header such as `Basic ...`, `Bearer ...` or a cookie holds."""
+    """Yield the secrets in a header, such as `Basic ...`, `Bearer ...` or a cookie."""
     scheme, _, rest = value.partition(" ")
     if scheme.lower() in _SCHEMES:
         yield rest.strip(), ()
@@ -255,13 +255,13 @@ def _of_header(value: str) -> Iterator[Known]:
 
 
 def shown(value: Any, *, known: Callable[[str], str] | None = None, depth: int = 0) -> Any:
-    """Return plain data as it may be shown: secrets are masked by names, and those of URLs.
+    """Return plain data without its secrets: values with such names, and those in URLs.
 
     Args:
-        value: plain data. What is no table, list, text or bytes stays what it is, unless `known`
-            finds a secret in its `str` or `repr`.
-        known: masks texts; models become plain data. None masks what texts show by themselves, and
-            leaves models as they are.
+        value: plain data. Values other than tables, lists, texts and bytes stay as they are, unless
+            `known` finds a secret in their `str` or `repr`.
+        known: masks texts; models become plain data. None masks the secrets that are evident in
+            texts, and leaves models as they are.
         depth: how deep in other data it is.
     """
     mask = known or (lambda text: masked(text, whole=True))
@@ -302,8 +302,8 @@ def _named_so(name: Any) -> bool:
 
 
 def _counts(name: str, value: Any) -> bool:
-    """Say whether a value is a number that is no secret: that of a token or a key, as `token = 17`
-    in an error, or a measurement, as `secret_recall = 0.5` among metrics.
+    """Say whether a value is a plain number: the id of a token, as `token = 17` in an error, or a
+    measurement, as `secret_recall = 0.5` among metrics.
     """
     if isinstance(value, numbers.Integral):
         return name.lower().endswith(("token", "tokens", "key"))
@@ -311,7 +311,7 @@ def _counts(name: str, value: Any) -> bool:
 
 
 def hidden(value: Any) -> Any:
-    """Return what is shown of a secret: that there is one."""
+    """Return what is shown of a secret: the mask, or the value itself if it is empty."""
     there = value.get_secret_value() if hasattr(value, "get_secret_value") else value
     nothing = (
         there is None or isinstance(there, bool) or (isinstance(there, Sized) and not len(there))

@@ -1,11 +1,11 @@
-"""Where a URL holds a secret: what stands before its host, and parameters by their names.
+"""Where a URL holds a secret: before its host, and in parameters with a name that says so.
 
-What a password may be is not what a URL may hold: typed by people, it has slashes, spaces, `@` and
-`#`. So everything between `://` and the last `@` is taken for a secret, the user too, who may be a
-token. A path with an `@` stays readable where it cannot be taken for a password, that is without a
-colon before the `@`, and
+Passwords that people type have characters that a URL may not hold: slashes, spaces, `@` and `#`.
+So everything between `://` and the last `@` counts as secret, including the user, which may be a
+token. A path with an `@` stays readable where it cannot be a password, that is without a colon
+before the `@`, and
 
-- behind what looks like the name of a host: `https://host.org/pkg@2`;
+- after what looks like the name of a host: `https://host.org/pkg@2`;
 - of a scheme whose first part is a bucket or a repository: `hf://datasets/me/rows@main`.
 """
 
@@ -33,10 +33,10 @@ _PASSWORD_BEGINS = re.compile(r"[^\s/?#@:\[]*:(?!\d{0,5}(?:[/?#\s'\"]|$))")
 
 _BUCKETS = frozenset(["az", "file", "gcs", "gs", "hf", "local", "memory", "s3", "s3a", "sqlite"])
 _CONTAINERS = frozenset(["abfs", "abfss", "adl", "wasb", "wasbs"])
-"""Of Azure, where `container@account` stands for a bucket."""
+"""Schemes of Azure, in which `container@account` stands for a bucket."""
 
 _PLACEHOLDER = "user:password"
-"""What documentation writes, errors of ours among it."""
+"""What documentation writes, including our own messages."""
 
 _CLOSING = {"'": "'", '"': '"', "`": "`", "<": ">"}
 
@@ -46,8 +46,9 @@ class Found:
     """Where a secret is in a text.
 
     Args:
-        start, end: the characters.
-        user: whether it stands before a host, as `user:password`; else it is a parameter's value.
+        start, end: the positions of its first character and after its last.
+        user: whether it stands before a host, as `user:password`; if not, it is the value of a
+            parameter.
     """
 
     start: int
@@ -60,8 +61,8 @@ def find(text: str, whole: bool) -> Iterator[Found]:
 
     Args:
         text: any text.
-        whole: whether it is one value, so that a URL at its start ends where it ends. Else a URL
-            ends at a space, or where the quotes around it do.
+        whole: whether it is one value, so that a URL at its start ends where the text ends.
+            Otherwise a URL ends at a space, or with the quotes around it.
     """
     behind = 0
     for scheme in _SCHEME.finditer(text):
@@ -87,7 +88,7 @@ def find(text: str, whole: bool) -> Iterator[Found]:
 
 
 def _end(text: str, scheme: re.Match[str], whole: bool) -> int:
-    """Return where a URL ends at the latest, the ambiguous ones aside; see `_last_at`."""
+    """Return where a URL ends at the latest, except where that is ambiguous; see `_last_at`."""
     begin = scheme.start()
     while begin and (text[begin - 1].isalnum() or text[begin - 1] in "+.:-_"):
         begin -= 1  # jdbc:, simplecache::
@@ -106,7 +107,7 @@ def _end(text: str, scheme: re.Match[str], whole: bool) -> int:
 def _last_at(text: str, start: int, end: int) -> int:
     at = text.rfind("@", start, end)
     if at < 0 and _PASSWORD_BEGINS.match(text, start, end):
-        # A password goes on behind the space, or the quote, that is part of it.
+        # A password may contain the space or the quote at which the URL seems to end.
         line = text.find("\n", end)
         line = len(text) if line < 0 else line
         following = _SCHEME.search(text, end, line)
@@ -115,7 +116,7 @@ def _last_at(text: str, start: int, end: int) -> int:
 
 
 def _is_path(scheme: str, before: str) -> bool:
-    """Say whether what stands before an `@` is a host and a path, and so no secret."""
+    """Say whether the part before an `@` is a host and a path, and so not a secret."""
     if ":" in before:
         return False
     host, *path = re.split(r"[/?#]", before, maxsplit=1)
