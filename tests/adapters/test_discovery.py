@@ -92,7 +92,7 @@ def test_a_workflow_of_another_package_runs_under_its_name(crucible: Crucible) -
         ("imported_for_types", "name 'Config' is not defined"),
         (
             "a_number",
-            "a_number (acme-workflows 1.2.3), acme_workflows:a_number, is no function, it is 5",
+            "a_number (acme-workflows 1.2.3), acme_workflows:a_number, is not a function, it is 5",
         ),
     ],
 )

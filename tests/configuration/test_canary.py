@@ -29,8 +29,8 @@ import pytest
 from conftest import Crucible
 from crucible_kitchen import PORTS, AdapterOptions, Kitchen, Unavailable, hookimpl
 from crucible_kitchen.cli.app import invoke
+from crucible_kitchen.cli.continuation import Continuation
 from crucible_kitchen.cli.failures import explain
-from crucible_kitchen.cli.progress import Progress
 from crucible_kitchen.discovery import catalog
 from crucible_kitchen.observers.console import Console
 from crucible_kitchen.observers.jsonl import JsonLines
@@ -306,7 +306,7 @@ def test_no_error_of_a_workflow_shows_what_it_is_given(
 def test_the_command_to_go_on_with_masks_even_what_is_too_short_to_be_known(
     given: str, said: str
 ) -> None:
-    assert Progress(Kitchen({}))._shown(given) == said
+    assert Continuation(Kitchen({}), [given], None, "r", 1).masked(given) == said
 
 
 MISTAKES = [

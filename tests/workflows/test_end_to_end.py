@@ -67,8 +67,8 @@ def test_a_rehearsal_says_when_a_session_is_set_back_and_how_to_go_on_in_the_end
     outcome = plain_crucible(*rehearsal, noop)
     assert outcome.code == 0, outcome.err
     assert re.search(
-        r"^\w+ failed \(Unavailable\); the session is set back and goes on after step \d+ "
-        r"\(restart 3\)$",
+        r"^\w+ failed \(Unavailable\); restored the session from its checkpoint; "
+        r"resuming after step \d+ \(restart 3\)$",
         outcome.out,
         re.MULTILINE,
     )

@@ -14,16 +14,16 @@ from pydantic_core import PydanticUndefined
 
 from ..binding import marked, options_class
 from ..discovery import Installed, catalog
-from ..port import Port
 from ..environment import variables
 from ..errors import AdapterNotFound, ConfigurationError
 from ..masking import is_secret, masked
 from ..options import AdapterOptions
+from ..port import Port
 from ..ports import PORTS
 from ..printable import text_of
 from . import stack
+from .arguments import ARGUMENTS, PROFILE, opened, read
 from .console import Text, console, note, say, table
-from .run import ARGUMENTS, PROFILE, opened, read
 
 app = typer.Typer(help="List the installed adapters, or show one.", rich_markup_mode=None)
 

@@ -15,8 +15,8 @@ from ..errors import ConfigurationError
 from ..ports import PORTS
 from ..printable import printable_json
 from ..settings import load
+from .arguments import PROFILE, opened
 from .console import Text, console, say, table
-from .run import PROFILE, opened
 
 if TYPE_CHECKING:
     from ..testing.report import ReportCard, Verdict

@@ -11,9 +11,9 @@ from ..kitchen import Kitchen
 from ..ports import PORTS
 from ..settings import gather
 from ..workflows import runs
+from .arguments import ARGUMENTS, PROFILE, opened, read
 from .console import note, say, table
 from .progress import Progress
-from .run import ARGUMENTS, PROFILE, opened, read
 
 
 def clean(

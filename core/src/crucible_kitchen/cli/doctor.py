@@ -9,26 +9,26 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import Annotated
+from collections.abc import Collection, Iterator
+from typing import Annotated, TypeAlias
 
 import typer
 
 from ..binding import options_class, problems
 from ..discovery import WORKFLOWS, Installed, catalog
-from ..port import Port
 from ..errors import ConfigurationError, CrucibleError, CrucibleWarning, told
 from ..kitchen import Kitchen
 from ..observers.config import reach
+from ..port import Port, ports_in
 from ..ports import PORTS
 from ..settings import Key, Settings, gather
 from ..version import __version__
-from ..workflows import companion, config_class, find
-from .config import ports_inside
+from ..workflows import registry
+from .arguments import ARGUMENTS, PROFILE, opened, read
 from .console import say, table
-from .run import ARGUMENTS, PROFILE, opened, read, workflow_of
+from .inspection import BoundAdapter, ChosenWorkflow, Observation, Wrong, inspect
 
-Row = tuple[str, str, str]
+CheckRow: TypeAlias = tuple[str, str, str]
 """What was tried, its state, and more about it. What is not in `_STATES` is a problem."""
 
 _STATES = {"": "ok", "warning": "warning"}
@@ -50,7 +50,7 @@ def doctor(
     raise typer.Exit(1 if failed else 0)
 
 
-def _packages() -> Iterator[Row]:
+def _packages() -> Iterator[CheckRow]:
     adapters, workflows = catalog(), catalog(WORKFLOWS)
     for problem in dict.fromkeys((*adapters.problems, *workflows.problems)):
         yield problem.package, "problem", problem.message
@@ -72,7 +72,7 @@ def _check(entry: Installed) -> str:
     try:
         loaded = entry.load()
         if not entry.port:
-            config_class(loaded)
+            registry.config_class(loaded)
             return ""
         options = options_class(loaded, entry.name)
         composes = "inner" in options.model_fields
@@ -85,7 +85,7 @@ def _check(entry: Installed) -> str:
         return f"it cannot be checked: {told(error)}"
 
 
-def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
+def _configuration(arguments: list[str], profile: str | None) -> Iterator[CheckRow]:
     try:
         settings = read(arguments, profile, gather)
     except CrucibleError as error:
@@ -95,25 +95,23 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[Row]:
         yield "configuration", "", "nothing is configured here"
         return
     with opened(settings) as kitchen:
-        wrong = kitchen.mistakes()
-        for mistake in settings.mistakes:
-            yield "configuration", "problem", mistake
-        for name in kitchen.configured:
-            at = ("adapters", name)
-            if at in wrong:
-                yield ".".join(at), "problem", str(wrong[at])
-            else:
-                yield from _reach(settings, kitchen.port(PORTS[name]), at)
-        if "workflow" in settings.values:
-            yield from _workflow(kitchen, wrong)
-        if "observe" in settings.values:
-            if ("observe",) in wrong:
-                yield "observe", "problem", str(wrong["observe",])
-            else:
-                yield from _observers(kitchen)
+        parts = list(inspect(kitchen))
+        wrong = {part.at for part in parts if isinstance(part, Wrong)}
+        for part in parts:
+            match part:
+                case Wrong(at=(), error=error):
+                    yield from (("configuration", "problem", each) for each in error.mistakes)
+                case Wrong(at=at, error=error):
+                    yield ".".join(at), "problem", str(error)
+                case BoundAdapter(at=at, port=port):
+                    yield from _reach(settings, port, at)
+                case ChosenWorkflow():
+                    yield from _try(kitchen, part, wrong)
+                case Observation():
+                    yield from _observers(kitchen)
 
 
-def _observers(kitchen: Kitchen) -> Iterator[Row]:
+def _observers(kitchen: Kitchen) -> Iterator[CheckRow]:
     try:
         on = ", ".join(reach(kitchen)) or "nothing"
     except ConfigurationError as error:
@@ -122,28 +120,26 @@ def _observers(kitchen: Kitchen) -> Iterator[Row]:
         yield "observe", "", f"{on} (from {kitchen.settings.source_of(('observe',))})"
 
 
-def _workflow(kitchen: Kitchen, wrong: Mapping[Key, ConfigurationError]) -> Iterator[Row]:
-    """Try the workflow: its configuration, and what it needs before its first step."""
-    settings = kitchen.settings
+def _try(kitchen: Kitchen, workflow: ChosenWorkflow, wrong: Collection[Key]) -> Iterator[CheckRow]:
+    """Try what the workflow needs before its first step, if the adapters for it are in order."""
+    source = kitchen.settings.source_of((*workflow.at, "use"))
+    yield "workflow", "", f"{workflow.name} (from {source})"
+    ports = workflow.config.required_ports()
+    tried = registry.companion(workflow.function, "check")
+    if tried is None or any(("adapters", port) in wrong for port in ports):
+        return
     try:
-        name, given = workflow_of(settings)
-        function = find(name, settings)
-        config = kitchen.configure(config_class(function), given, ("workflow",))
-        yield "workflow", "", f"{name} (from {settings.source_of(('workflow', 'use'))})"
-        tried = companion(function, "check")
-        if tried is None or any(("adapters", port) in wrong for port in config.required_ports()):
-            return
-        kitchen.bind(config.required_ports())
-        for what, detail in tried(kitchen, config):
+        kitchen.bind(ports)
+        for what, detail in tried(kitchen, workflow.config):
             yield f"workflow {what}", "", detail
     except CrucibleError as error:
         yield "workflow", "problem", str(error)
 
 
-def _reach(settings: Settings, port: Port, at: Key) -> Iterator[Row]:
+def _reach(settings: Settings, port: Port, at: Key) -> Iterator[CheckRow]:
     """Reach an adapter, if it has something to reach itself, and those inside it."""
     what, source = ".".join(at), f"(from {settings.source_of((*at, 'use'))})"
-    inside = list(ports_inside(port.options, at))
+    inside = list(ports_in(port.options, at))
     if inside and not port.implements("ping"):
         yield what, "", f"{port.adapter}: bound, around {len(inside)} {source}"
     elif not port.supports("ping"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
-from ..workflows import Workflow, companion
+from ..workflows import Workflow, registry
 from .console import Text, console
 
 _TRAINED = re.compile("⟦.*?⟧", re.DOTALL)
@@ -23,7 +23,7 @@ def preview(workflow: Workflow, count: int) -> Workflow:
     Raises:
         ConfigurationError: the module has no such function.
     """
-    found = companion(workflow, "preview")
+    found = registry.companion(workflow, "preview")
     if found is None:
         raise ConfigurationError(
             f"the workflow {workflow.__module__}:{workflow.__qualname__} cannot show rows: its "

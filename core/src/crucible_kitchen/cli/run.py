@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import AdapterError, ConfigurationError, CrucibleError
 from ..kitchen import Kitchen
-from ..settings import TABLES, Settings, gather, load
-from ..spelling import nearest
-from ..workflows import find, prepare
+from ..settings import gather
+from ..workflows import Workflow, registry
 from . import streams
-from .console import conceal, fail, note
+from .arguments import ARGUMENTS, PROFILE, opened, read, workflow_of
+from .console import fail, note
 from .failures import explain
 from .interruption import signals
 from .preview import preview
 from .progress import Progress
-
-ARGUMENTS = typer.Argument(
-    metavar="[FILE] [KEY=VALUE]...",
-    help="A crucible.toml, then settings that override it, such as workflow.epochs=3 "
-    "or adapters.training_client=noop.",
-    show_default=False,
-)
-PROFILE = typer.Option("--profile", "-p", help="Lay [profile.NAME] over the file.")
 
 
 def run(
@@ -95,11 +86,13 @@ def run(
 def _ended(
     error: BaseException, progress: Progress, arguments: list[str], profile: str | None
 ) -> BaseException:
-    """Return what a run ends with that ended with an error; print what goes with it."""
+    """Return what the command ends with after a run's error; print how to continue."""
+    how = progress.continuation(arguments, profile)
     if signals.first is not None or isinstance(error, KeyboardInterrupt):
-        note(progress.interrupted(arguments, profile))
+        done = signals.done and progress.run_id is not None
+        note(f"interrupted; {progress.name} is done" if done else how.after_interruption())
         return typer.Exit(signals.code)
-    if isinstance(error, AdapterError) and (more := progress.failed(arguments, profile)):
+    if isinstance(error, AdapterError) and (more := how.after_failure()):
         error.add_note(more)
     if isinstance(error, SystemExit):
         return CrucibleError(f"the workflow called sys.exit({error.code!r})")
@@ -109,53 +102,9 @@ def _ended(
 def _prepared(kitchen: Kitchen, show_rows: int | None) -> Callable[[], Any]:
     try:
         name, table = workflow_of(kitchen.settings)
+        workflow: str | Workflow = name
         if show_rows is not None:
-            return prepare(kitchen, preview(find(name, kitchen.settings), show_rows), table)
+            workflow = preview(registry.find(name, kitchen.settings), show_rows)
     except ConfigurationError as error:
         raise kitchen.with_the_rest({("workflow",): error}) from None
-    return prepare(kitchen, name, table)
-
-
-def read(
-    arguments: list[str], profile: str | None, load: Callable[..., Settings] = load
-) -> Settings:
-    """Read every layer; the first argument that is not a setting is the file.
-
-    Args:
-        arguments: of the command.
-        profile: the profile's name.
-        load: `settings.load`, or `gather`, which leaves mistakes to the caller.
-    """
-    file = None
-    if arguments and "=" not in arguments[0]:
-        file, *arguments = arguments
-        if file.partition(".")[0] in TABLES and not Path(file).exists():
-            raise ConfigurationError(
-                f"{file!r} is a setting; write {file}=<value>, without a space"
-            )
-    for argument in arguments:
-        if "=" not in argument and Path(argument).suffix == ".toml":
-            raise ConfigurationError(f"{argument!r}: one file, named before any setting")
-    return load(file, profile=profile, arguments=arguments)
-
-
-def opened(settings: Settings) -> Kitchen:
-    """Make the kitchen of a command; no message shows a secret that it knows, from now on."""
-    kitchen = Kitchen(settings=settings)
-    conceal(kitchen.redacted)
-    return kitchen
-
-
-def workflow_of(settings: Settings) -> tuple[str, dict[str, Any]]:
-    """Return the name of the chosen workflow and its table."""
-    table = dict(settings.values.get("workflow", {}))
-    name = table.pop("use", None)
-    if not isinstance(name, str) or not name:
-        where = settings.files[0] if settings.files else "crucible.toml"
-        near = nearest("use", table)
-        hint = f"did you mean workflow.use, not workflow.{near}? Or " if near else ""
-        raise ConfigurationError(
-            f"no workflow is chosen; {hint}add to {where}\n\n    [workflow]\n"
-            '    use = "supervised"\n\nor run `crucible init` to get a file to start from'
-        )
-    return name, table
+    return registry.prepare(kitchen, workflow, table)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.tree import Tree
 
 from ..discovery import Catalog, catalog
-from ..port import Port
+from ..port import Port, ports_in
 from ..settings import Key, Settings
-from .config import plain_rows, ports_inside
 from .console import Text, console, say
+from .provenance import plain_rows
 
 
 def show(settings: Settings, port: Port) -> None:
@@ -38,7 +38,7 @@ def _tree(settings: Settings, port: Port, at: Key, name: str, installed: Catalog
     for (*_, field), value, source in plain_rows(settings, at, port.options):
         text = f"{field} is not set" if value is None else f"{field} = {value}"
         node.add(Text.assemble(text, (f"  # {source}", "dim")))
-    for inner, key in ports_inside(port.options, at):
+    for inner, key in ports_in(port.options, at):
         label = ".".join(key[len(at) :])
         node.children.append(_tree(settings, inner, key, label, installed))
     return node

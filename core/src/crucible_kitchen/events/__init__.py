@@ -12,6 +12,7 @@
 | `workflow.restart` | workflow, run_id, step, restart, callback, error |
 | `dataset.load` | dataset, split, rows |
 | `dataset.render` | purpose, dataset, split, and counts of rows and sequences |
+| `dataset.rendering` | purpose, dataset, split, rows rendered so far, total or None |
 | `training.step`, `training.eval` | run_id, step, total, metrics |
 | `training.checkpoint` | run_id, step |
 | `training.epoch` | run_id, epoch |
@@ -40,6 +41,7 @@ from .event import Event, Observer, Tracer
 from .kinds import (
     DatasetLoad,
     DatasetRender,
+    DatasetRendering,
     TrainingCheckpoint,
     TrainingEpoch,
     TrainingEval,
@@ -61,6 +63,7 @@ __all__ = [
     "UNOBSERVED",
     "DatasetLoad",
     "DatasetRender",
+    "DatasetRendering",
     "Event",
     "Observer",
     "Observers",

@@ -211,6 +211,26 @@ class DatasetRender(TypedEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DatasetRendering(TypedEvent):
+    """How far rendering is, at most a few times a second, within the span `dataset.render`.
+
+    Args:
+        purpose: what the rows are for: "train" or "test".
+        dataset: the data set's id.
+        split: its split, if one was chosen.
+        rows: rows that are rendered so far.
+        total: how many there are, if known.
+    """
+
+    name = "dataset.rendering"
+    purpose: str
+    dataset: str
+    split: str | None = None
+    rows: int
+    total: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingStep(TypedEvent):
     """A span: one optimizer step, from its submission to its result.
 

@@ -1,0 +1,72 @@
+"""What a command is given: a FILE, settings KEY=VALUE, and a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ..errors import ConfigurationError
+from ..kitchen import Kitchen
+from ..settings import TABLES, Settings, load
+from ..spelling import nearest
+from .console import conceal
+
+ARGUMENTS = typer.Argument(
+    metavar="[FILE] [KEY=VALUE]...",
+    help="A crucible.toml, then settings that override it, such as workflow.epochs=3 "
+    "or adapters.training_client=noop.",
+    show_default=False,
+)
+PROFILE = typer.Option("--profile", "-p", help="Lay [profile.NAME] over the file.")
+
+
+def read(
+    arguments: list[str], profile: str | None, load: Callable[..., Settings] = load
+) -> Settings:
+    """Read every layer of settings; the first argument that is not a setting is the file.
+
+    Args:
+        arguments: of the command.
+        profile: the profile's name.
+        load: `settings.load`, or `gather`, which leaves mistakes to the caller.
+    """
+    file = None
+    if arguments and "=" not in arguments[0]:
+        file, *arguments = arguments
+        if file.partition(".")[0] in TABLES and not Path(file).exists():
+            raise ConfigurationError(
+                f"{file!r} is a setting; write {file}=<value>, without a space"
+            )
+    for argument in arguments:
+        if "=" not in argument and Path(argument).suffix == ".toml":
+            raise ConfigurationError(f"{argument!r}: one file, named before any setting")
+    return load(file, profile=profile, arguments=arguments)
+
+
+def opened(settings: Settings) -> Kitchen:
+    """Make the kitchen of a command; from now on no message shows a secret that it knows."""
+    kitchen = Kitchen(settings=settings)
+    conceal(kitchen.redacted)
+    return kitchen
+
+
+def workflow_of(settings: Settings) -> tuple[str, dict[str, Any]]:
+    """Return the name of the chosen workflow and its table.
+
+    Raises:
+        ConfigurationError: no workflow is chosen.
+    """
+    table = dict(settings.values.get("workflow", {}))
+    name = table.pop("use", None)
+    if not isinstance(name, str) or not name:
+        where = settings.files[0] if settings.files else "crucible.toml"
+        near = nearest("use", table)
+        hint = f"did you mean workflow.use, not workflow.{near}? Or " if near else ""
+        raise ConfigurationError(
+            f"no workflow is chosen; {hint}add to {where}\n\n    [workflow]\n"
+            '    use = "supervised"\n\nor run `crucible init` to get a file to start from'
+        )
+    return name, table
