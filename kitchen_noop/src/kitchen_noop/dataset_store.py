@@ -5,14 +5,15 @@ A row has every shape that workflows read: `prompt` and `completion`, `text`, an
 
 from __future__ import annotations
 
+import hashlib
 import operator
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from crucible_kitchen import InvalidInput, NotFound, hookimpl
 from crucible_kitchen.types import IntArray
 from pydantic import Field, NonNegativeInt
@@ -147,13 +148,25 @@ def _count(count: int) -> int:
 
 
 def _rows(handle: Dataset, indices: IntArray) -> list[dict[str, Any]]:
-    return [_row(handle, index) for index in indices.tolist()]
+    """Make rows. Each is a function of the data set, its configuration, the split and its index."""
+    named = f"{handle.dataset_id}/{handle.name}/{handle.split}"
+    seed = hashlib.sha256(named.encode(errors="surrogatepass")).digest()[:8]
+    bits = _mixed(indices.astype(np.uint64) + np.frombuffer(seed, "<u8"))
+    numbers = (10 + (bits >> np.uint64(shift)) % np.uint64(90) for shift in (0, 32))
+    return [_row(a, b) for a, b in zip(*(each.tolist() for each in numbers), strict=True)]
 
 
-def _row(handle: Dataset, index: int) -> dict[str, Any]:
-    """Make a row. It is a function of the data set, its configuration, the split and the index."""
-    generator = random.Random(f"{handle.dataset_id}/{handle.name}/{handle.split}/{index}")
-    a, b = (10 + int(90 * generator.random()) for _ in range(2))
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return well mixed bits of each value: a step of SplitMix64, for all rows at once, since a
+    generator for each row takes ten times as long as making the row.
+    """
+    values = values * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
+    return values ^ (values >> np.uint64(31))
+
+
+def _row(a: int, b: int) -> dict[str, Any]:
     prompt, completion = f"What is {a} + {b}?", str(a + b)
     return {
         "prompt": prompt,
