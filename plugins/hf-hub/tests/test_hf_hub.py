@@ -233,7 +233,7 @@ def test_a_hub_that_sends_other_bytes_than_it_lists_is_an_error_and_none_are_kep
     client: HubClient, offline: HubClient, hub: LoopbackHub, cache: Path, name: str
 ) -> None:
     hub.fail(WrongBytes(), path=name, method="GET")
-    with pytest.raises(Unavailable, match=f"other content for {name!r} than it lists") as caught:
+    with pytest.raises(Unavailable, match=f"content for {name!r} that differs") as caught:
         client.snapshot(REPO)
     assert caught.value.retryable
     with pytest.raises(Unavailable, match="missing or damaged"):
@@ -310,7 +310,7 @@ def test_a_snapshot_interrupted_at_any_request_is_an_error_offline_and_whole_whe
     fault: Cut | Answer,
     k: int,
 ) -> None:
-    monkeypatch.setattr(downloads, "_AT_ONCE", 1)  # so that request k is the same each time
+    monkeypatch.setattr(downloads, "_CONCURRENCY", 1)  # so that request k is the same each time
     hub.fail(fault, skip=k)
     with pytest.raises(Unavailable) as caught:
         client.snapshot(REPO)
@@ -330,7 +330,7 @@ def test_an_interrupted_newer_snapshot_never_mixes_with_the_older(
     monkeypatch: pytest.MonkeyPatch,
     k: int,
 ) -> None:
-    monkeypatch.setattr(downloads, "_AT_ONCE", 1)
+    monkeypatch.setattr(downloads, "_CONCURRENCY", 1)
     client.snapshot(REPO)
     hub.commit(REPO, NEWER)
     hub.fail(Cut(), skip=k)

@@ -16,7 +16,7 @@ from typing import Any
 
 import crucible_adapter_hf_hub.hub_client as hf_hub
 import pytest
-from crucible_adapter_hf_hub.failures import explained
+from crucible_adapter_hf_hub.failures import translated
 from crucible_kitchen import (
     AdapterError,
     AdapterTimeout,
@@ -87,7 +87,7 @@ def test_a_commit_that_does_not_exist_is_no_such_revision(client: HubClient) -> 
 
 
 def test_near_names_of_a_missing_file_are_listed(client: HubClient) -> None:
-    with pytest.raises(NotFound, match=r"no file 'tokeniser\.json'.*near.*'tokenizer\.json'"):
+    with pytest.raises(NotFound, match=r"no file 'tokeniser\.json'.*mean 'tokenizer\.json'"):
         client.download(REPO, "tokeniser.json")
 
 
@@ -314,7 +314,7 @@ def test_one_client_gets_one_pair_of_hooks(client: HubClient) -> None:
 
 def test_a_cache_that_may_not_be_written_is_unauthorized_and_a_full_disk_unavailable() -> None:
     for number, kind in ((errno.EACCES, Unauthorized), (errno.ENOSPC, Unavailable)):
-        with pytest.raises(kind, match=r"org/tiny.*/cache/refs"), explained("org/tiny"):
+        with pytest.raises(kind, match=r"org/tiny.*/cache/refs"), translated("org/tiny"):
             raise OSError(number, os.strerror(number), "/cache/refs")
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import TypeAlias
 
 from crucible_kitchen import Unavailable
 from filelock import FileLock
@@ -16,9 +17,10 @@ from filelock import FileLock
 from .cache import RepoCache
 from .listings import Checker, Entry, Listing
 
-_AT_ONCE = 8  # requests in flight, as many as huggingface_hub's own
+_CONCURRENCY = 8
+"""Requests in flight, as in huggingface_hub."""
 
-Download = Callable[[str, Entry, Path], object]
+Download: TypeAlias = Callable[[str, Entry, Path], object]
 """Writes the file of this name and entry to a path."""
 
 
@@ -27,7 +29,11 @@ class CommitFiles:
 
     Args:
         what: the repository, for messages.
-        download: None when offline.
+        commit: the id of the commit.
+        listing: its files.
+        cache: where they are kept.
+        checker: compares them with the listing.
+        download: fetches one; None when offline.
     """
 
     def __init__(
@@ -47,39 +53,39 @@ class CommitFiles:
         self.folder = cache.snapshot(commit)
 
     def path(self, name: str) -> Path:
-        """Return where a file of the commit is, once it was fetched."""
+        """Return the path of a file of the commit, which exists once it was fetched."""
         return self.folder.joinpath(*name.split("/"))
 
     def fetch(self, names: Iterable[str]) -> None:
-        """Return when every one of these files is in the folder, and right.
+        """Put these files into the folder, unless they are there and match the listing.
 
         Raises:
-            Unavailable: the hub sends something else than it lists, or, offline, files that are
-                missing or damaged; the message names them.
+            Unavailable: the hub sends content other than it lists, or, offline, files are missing
+                or damaged; the message names them.
         """
         names = list(names)
         if self._download is None:
             self._check(names)
             return
-        with ThreadPoolExecutor(_AT_ONCE, "crucible-hf-hub") as pool:
+        with ThreadPoolExecutor(_CONCURRENCY, "crucible-hf-hub") as pool:
             try:
                 for done in as_completed([pool.submit(self._fetch, name) for name in names]):
                     done.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        # Where "A" and "a" are one file, the last of them is there, and not the others.
+        # Where "A" and "a" are one file, only the last of them is there.
         alike = Counter(map(_folded, names))
         lost = [n for n in names if alike[_folded(n)] > 1 and not self._is_right(n)]
         if lost:
             raise Unavailable(
-                f"{self._what}: has files whose names differ by their capitals alone, as of "
+                f"{self._what}: has files whose names differ only in capitalization, such as "
                 f"{lost[0]!r}, which {self.folder} cannot hold",
                 retryable=False,
             )
 
     def _check(self, names: Sequence[str]) -> None:
-        with ThreadPoolExecutor(_AT_ONCE, "crucible-hf-hub") as pool:
+        with ThreadPoolExecutor(_CONCURRENCY, "crucible-hf-hub") as pool:
             right = pool.map(self._is_right, names)
             bad = [name for name, is_right in zip(names, right, strict=True) if not is_right]
         if bad:
@@ -97,7 +103,7 @@ class CommitFiles:
         if self._is_right(name):
             return
         path, entry = self.path(name), self._listing[name]
-        # Under a lock, lest one process removes what another one has just fetched.
+        # Under a lock, so that no process removes what another one has just fetched.
         with FileLock(self._cache.lock(entry.digest)):
             if self._is_right(name):
                 return
@@ -107,7 +113,7 @@ class CommitFiles:
             self._cache.link(path, entry.digest)
 
     def _download_right(self, name: str, entry: Entry) -> None:
-        """Put the content of a file where others see it, once it was found to be right."""
+        """Publish the content of a file once it matches the listing."""
         assert self._download is not None
         with self._cache.incoming(entry.digest) as content:
             free = shutil.disk_usage(content.parent).free
@@ -125,7 +131,7 @@ class CommitFiles:
                     return
                 os.truncate(content, 0)
         raise Unavailable(
-            f"{self._what}: the hub sends other content for {name!r} than it lists "
+            f"{self._what}: the hub sends content for {name!r} that differs from its listing "
             f"({entry.size} bytes, {entry.digest})"
         )
 

@@ -1,13 +1,12 @@
-"""What can go wrong with a hub, as the contract says it."""
+"""Failures of a hub as errors of the contract."""
 
 from __future__ import annotations
 
-import email.utils
 import errno
 import json
 import re
-import time
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +18,7 @@ from crucible_kitchen import (
     RateLimited,
     Unauthorized,
     Unavailable,
+    causes,
 )
 
 WAYS_OUT = "try again later, or set `offline = true` to use what is in the cache"
@@ -35,10 +35,10 @@ _MISSING = {
 
 
 def refusal(response: Any, what: str) -> AdapterError:
-    """Return the error of an answer that is none.
+    """Return the error for an answer with an error status.
 
-    The hub's own code counts before the status: it answers 401 for a repository that does not
-    exist to whoever has no token.
+    The hub's own code overrides the status: without a token, it answers 401 for a repository that
+    does not exist.
     """
     status, code = response.status_code, response.headers.get("X-Error-Code")
     message = said(response.headers.get("X-Error-Message") or response.reason_phrase)
@@ -51,12 +51,14 @@ def refusal(response: Any, what: str) -> AdapterError:
             f"`token` ({status} {message})"
         )
     if status in (401, 403):
-        return Unauthorized(f"{what}: the hub refuses the token or wants one ({status} {message})")
+        return Unauthorized(
+            f"{what}: the hub refuses the token or requires one ({status} {message})"
+        )
     if status == 429:
         wait = seconds_to_wait(response.headers)
         when = "" if wait is None else f" for {wait:g} s"
         return RateLimited(
-            f"{what}: the hub takes no requests{when} (429 {message})", retry_after=wait
+            f"{what}: the hub refuses requests{when} (429 {message})", retry_after=wait
         )
     if status == 404:
         return NotFound(f"{what}: not found ({message})")
@@ -67,82 +69,77 @@ def refusal(response: Any, what: str) -> AdapterError:
     return InvalidInput(f"{what}: the hub refuses the request ({status} {message})")
 
 
-LONGEST_WAIT = 3600.0
-"""Seconds that an error asks to wait at most. The hub's own windows are of five minutes."""
+_LONGEST_WAIT = 3600.0
+"""Limit of `RateLimited.retry_after` in seconds. The hub's own windows are of five minutes."""
 
-_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _WINDOW = re.compile(r";\s*r\s*=\s*0+\s*;\s*t\s*=\s*([0-9]{1,9})\s*(;|,|$)")
 
 
-def seconds_to_wait(headers: Any) -> float | None:
-    """Return the seconds to wait, at most `LONGEST_WAIT`; None if the hub says none, or nonsense.
+def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a hub asks to wait, at most an hour; None if it does not say.
 
-    `Retry-After` is a number or a date (RFC 9110, 10.2.3), and the hub itself sends
-    `RateLimit: "api";r=0;t=55`.
+    They are those of `Retry-After`, or of the hub's own `RateLimit: "api";r=0;t=55`.
     """
-    text = headers.get("Retry-After", "").strip()
-    if _SECONDS.fullmatch(text):
-        return min(float(text), LONGEST_WAIT)
-    try:
-        date = email.utils.parsedate_to_datetime(text[:64]).timestamp()
-        return min(max(0.0, date - time.time()), LONGEST_WAIT)
-    except (ValueError, TypeError, IndexError, OverflowError, OSError):
-        window = _WINDOW.search(headers.get("RateLimit", "")[:256])
-        return min(float(window[1]), LONGEST_WAIT) if window else None
+    seconds = RateLimited.retry_after_of(headers)
+    if seconds is None and (window := _WINDOW.search(headers.get("RateLimit", "")[:256])):
+        seconds = float(window[1])
+    return None if seconds is None else min(seconds, _LONGEST_WAIT)
 
 
 def said(text: object, most: int = 120) -> str:
-    """Return what a hub said, for a message: in quotes, cut, and nothing that a terminal obeys."""
+    """Quote a text of the hub for a message: cut, and with control characters escaped."""
     whole = str(text)
     return repr(whole) if len(whole) <= most else f"{whole[:most]!r}..."
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn what huggingface_hub and the libraries below it raise into what the contract says."""
+def translated(what: str) -> Iterator[None]:
+    """Translate exceptions of huggingface_hub and the libraries below it to those of the contract.
+
+    Args:
+        what: the subject of the messages.
+    """
+    before = sys.exception()
     try:
         yield
     except AdapterError:
         raise
     except Exception as error:
-        for cause in _chain(error):
-            if isinstance(cause, AdapterError):  # uploads wrap whatever is raised inside
+        chain = list(causes(error, before))
+        for cause in chain:
+            if isinstance(cause, AdapterError):  # uploads wrap everything that is raised inside
                 raise cause from None
-        explanation = _explain(error, what)
-        if explanation is None:
+        failure = _translation(error, chain, what)
+        if failure is None:
             raise
-        raise explanation from error
+        raise failure from error
 
 
-def _explain(error: Exception, what: str) -> AdapterError | None:
-    for cause in _chain(error):
+def _translation(
+    error: Exception, chain: Sequence[BaseException], what: str
+) -> AdapterError | None:
+    for cause in chain:
         # By their names, since the library below huggingface_hub has changed before.
         names = {cls.__name__ for cls in type(cause).__mro__}
         if (response := getattr(cause, "response", None)) is not None:
             return refusal(response, what)
         if "OfflineModeIsEnabled" in names:
             return Unavailable(
-                f"{what}: HF_HUB_OFFLINE forbids to ask the hub; set `offline = true` to use what "
+                f"{what}: HF_HUB_OFFLINE forbids asking the hub; set `offline = true` to use what "
                 "is in the cache",
                 retryable=False,
             )
         if "TimeoutException" in names:
-            return AdapterTimeout(f"{what}: the hub does not answer in time; {WAYS_OUT}")
+            return AdapterTimeout(f"{what}: the hub did not answer in time; {WAYS_OUT}")
         if "TransportError" in names:
             return Unavailable(f"{what}: the hub cannot be reached ({said(cause)}); {WAYS_OUT}")
         if {"HTTPError", "InvalidURL", "StreamError"} & names:
             return Unavailable(f"{what}: the hub's answer cannot be used ({said(cause)})")
         if isinstance(cause, json.JSONDecodeError):
-            return Unavailable(f"{what}: what answers at `endpoint` is no hub: no JSON ({cause})")
+            return Unavailable(f"{what}: `endpoint` does not answer as a hub, with JSON ({cause})")
         if isinstance(cause, PermissionError):
             return Unauthorized(f"{what}: the cache cannot be used: {cause}")
     if isinstance(error, OSError) and error.errno in (None, errno.ENOSPC, errno.EDQUOT):
-        # Without a number: the library found that the body's size was wrong.
+        # No errno: the library found that the body's size was wrong.
         return Unavailable(f"{what}: {str(error).partition(chr(10))[0]}")
     return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__

@@ -1,4 +1,4 @@
-"""What is asked of a hub, through huggingface_hub."""
+"""Requests to a hub, through huggingface_hub."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin
 
-from crucible_kitchen import Unavailable
+from crucible_kitchen import PING_TIMEOUT, Unavailable
 
 from .limits import Call, Limits, calling
 from .listings import BadListing, Entry, Listing, entry_of, listing_of
 from .names import Repo, is_commit
 
-_LONGEST_PING = 5.0
-_TRIES = 6  # of a download that is cut, as many as huggingface_hub makes
+_TRIES = 6
+"""Attempts of huggingface_hub to continue a download that is cut."""
 
 
 class Hub:
@@ -24,14 +24,14 @@ class Hub:
     Args:
         endpoint: its address; None is huggingface_hub's own default.
         token: None is the login of `hf auth login`, if there is one.
-        limits: how long may be waited for it, and how much it may say.
+        limits: limits of time and size of each request.
     """
 
     def __init__(self, endpoint: str | None, token: str | None, limits: Limits) -> None:
         from huggingface_hub import HfApi, __version__
 
         endpoint = endpoint.rstrip("/") if endpoint else None
-        # In place of the default, which tells the hub what else is installed here.
+        # Replaces the default, which reports to the hub what else is installed here.
         agent = {"user-agent": f"crucible-adapter-hf-hub; hf_hub/{__version__}"}
         self._api = HfApi(endpoint=endpoint, token=token, headers=agent)
         self._limits = limits
@@ -42,8 +42,8 @@ class Hub:
         return str(self._api.endpoint)
 
     def resolve(self, repo: Repo) -> str:
-        """Return the commit that the revision is now. (`HfApi.resolve_revision` would take what
-        it was once where the hub does not answer.)
+        """Return the current commit of the revision. (`HfApi.resolve_revision` would return an
+        earlier one if the hub does not answer.)
         """
         url = self._url(repo, "revision", repo.revision)
         about = self._question(str(repo)).run(lambda: next(self._answers(url)))
@@ -67,10 +67,10 @@ class Hub:
         return self._question(str(repo)).run(listing)
 
     def download(self, repo: Repo, commit: str, name: str, entry: Entry, path: Path) -> None:
-        """Write a file of the commit to `path`, which is there.
+        """Write a file of the commit to `path`, which exists.
 
-        What the hub says about the file besides its content names nothing here; of that no more
-        comes than of as many downloads of the listed size as are tried.
+        Nothing that the hub sends about the file names anything on this disk. At most the listed
+        size is received, times the number of attempts.
         """
         call = Call(
             f"{repo}, file {name!r} on {self.endpoint}",
@@ -118,8 +118,8 @@ class Hub:
             return
         if entry.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
             raise Unavailable(
-                f"{call.what}: files of more than {constants.MAX_HTTP_DOWNLOAD_SIZE:,} bytes come "
-                "by Xet alone; install hf_xet",
+                f"{call.what}: files of more than {constants.MAX_HTTP_DOWNLOAD_SIZE:,} bytes "
+                "need the Xet protocol; install hf_xet",
                 retryable=False,
             )
         with path.open("r+b") as file:
@@ -132,7 +132,7 @@ class Hub:
             )
 
     def upload(self, repo: Repo, files: Iterable[tuple[Path, str]], message: str) -> str:
-        """Put local files under names in the repository, in one commit; return its id.
+        """Add local files to the repository, in one commit; return its id.
 
         (`HfApi.upload_folder` makes several commits of a large folder.)
         """
@@ -150,21 +150,21 @@ class Hub:
                 revision=repo.revision,
             )
         if not is_commit(commit.oid):
-            raise Unavailable(f"{repo}: the hub names no commit of what was uploaded")
+            raise Unavailable(f"{repo}: the hub did not name the commit of the upload")
         return str(commit.oid)
 
     def ping(self) -> None:
-        """Ask who the token belongs to, or for any answer where there is no token."""
+        """Ask whose the token is; without a token, ask for any answer."""
         from huggingface_hub import get_token
 
         call = self._question("ping")
-        call.seconds = min(self._limits.timeout, _LONGEST_PING)
+        call.seconds = min(self._limits.timeout, PING_TIMEOUT)
         asks_who = self._api.token or get_token()
         path = "whoami-v2" if asks_who else "models?limit=1"
         call.run(lambda: next(self._answers(f"{self.endpoint}/api/{path}")))
 
     def _answers(self, url: str) -> Iterator[Any]:
-        """Yield what the hub answers, page by page. (huggingface_hub asks again five times.)"""
+        """Yield the hub's answer, page by page. (huggingface_hub would repeat it five times.)"""
         from huggingface_hub import get_session
         from huggingface_hub.utils import build_hf_headers
 
@@ -172,7 +172,7 @@ class Hub:
         asked = set()
         while url:
             if url in asked:
-                raise ValueError("the next page is one before it")
+                raise ValueError("the next page is an earlier one")
             asked.add(url)
             answer = get_session().get(url, headers=headers)
             yield json.loads(answer.content)

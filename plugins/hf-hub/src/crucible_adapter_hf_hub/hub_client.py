@@ -1,12 +1,11 @@
 """Fetch models and data sets from the Hugging Face Hub, or a mirror of it.
 
-What a callback returns is whole, comes from one commit, and was compared with the hub's listing of
-that commit, in a cache that other libraries share.
+What a callback returns is complete, comes from one commit, and was compared with the hub's listing
+of that commit. It is kept in the cache that other libraries share.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from crucible_kitchen import (
     LocalPath,
     NotFound,
     Unavailable,
+    did_you_mean,
     hookimpl,
     resource,
 )
@@ -25,7 +25,7 @@ from pydantic import Field, SecretStr
 
 from .cache import RepoCache
 from .downloads import CommitFiles
-from .failures import explained
+from .failures import translated
 from .hub import Hub
 from .limits import Limits
 from .listings import Checker, Listing
@@ -40,27 +40,27 @@ class Options(AdapterOptions):
     cache_dir: LocalPath | None = None
     """Folder of downloaded files; the one that Hugging Face's libraries share if not set."""
     offline: Annotated[bool, FromEnv("HF_HUB_OFFLINE")] = False
-    """Use what is in the cache and ask nobody."""
-    timeout: float = Field(10.0, gt=0)
+    """Use only the cache, without any request."""
+    timeout: float = Field(default=10.0, gt=0)
     """Seconds to wait for the hub's answer, or for the next bytes of a file."""
-    answer_timeout: float = Field(60.0, gt=0)
-    """Seconds until a question is answered whole, such as which files there are."""
-    stall_timeout: float = Field(60.0, gt=0)
-    """Seconds in which at least 1024 bytes of a file that is downloaded have to come."""
-    max_answer_bytes: int = Field(64 << 20, gt=0)
-    """Bytes that a question may be answered with, and a quarter of it by one page of an answer.
-    Files have the size that is listed."""
+    answer_timeout: float = Field(default=60.0, gt=0)
+    """Seconds until a request for information, such as a list of files, is answered completely."""
+    stall_timeout: float = Field(default=60.0, gt=0)
+    """Seconds within which at least 1024 bytes of a file have to arrive during a download."""
+    max_answer_bytes: int = Field(default=64 << 20, gt=0)
+    """Largest answer to a request for information in bytes; one page of it may have a quarter of
+    that. The size of a file is limited by the listing."""
 
 
 @resource
-def hub(opts: Options) -> Hub:
+def _hub(opts: Options) -> Hub:
     token = opts.token.get_secret_value() if opts.token else None
     limits = Limits(opts.timeout, opts.answer_timeout, opts.stall_timeout, opts.max_answer_bytes)
     return Hub(opts.endpoint, token, limits)
 
 
 @resource
-def checker(opts: Options) -> Checker:
+def _checker(opts: Options) -> Checker:
     return Checker()
 
 
@@ -68,11 +68,12 @@ def checker(opts: Options) -> Checker:
 def download(opts: Options, repo_id: str, filename: str, repo_type: str, revision: str) -> Path:
     repo = repository(repo_id, repo_type, revision)
     check_path(filename, "filename")
-    with explained(str(repo)):
+    with translated(str(repo)):
         commit, listing = _look_up(opts, repo)
         if filename not in listing:
             raise NotFound(
-                f"{repo}: has no file {filename!r} at commit {commit}{_similar(filename, listing)}",
+                f"{repo}: has no file {filename!r} at commit {commit}"
+                f"{did_you_mean(filename, listing)}",
                 details={"missing": "file"},
             )
         files = _files(opts, repo, commit, listing)
@@ -94,7 +95,7 @@ def snapshot(
     repo = repository(repo_id, repo_type, revision)
     check_patterns(allow_patterns, "allow_patterns")
     check_patterns(ignore_patterns, "ignore_patterns")
-    with explained(str(repo)):
+    with translated(str(repo)):
         commit, listing = _look_up(opts, repo)
         files = _files(opts, repo, commit, listing)
         files.fetch(
@@ -102,14 +103,14 @@ def snapshot(
                 listing, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
             )
         )
-        files.folder.mkdir(parents=True, exist_ok=True)  # for where nothing matches
+        files.folder.mkdir(parents=True, exist_ok=True)  # in case nothing matches
     return files.folder
 
 
 @hookimpl
 def list_files(opts: Options, repo_id: str, repo_type: str, revision: str) -> list[str]:
     repo = repository(repo_id, repo_type, revision)
-    with explained(str(repo)):
+    with translated(str(repo)):
         _, listing = _look_up(opts, repo)
     return sorted(listing)
 
@@ -131,19 +132,19 @@ def upload(
     if opts.offline:
         raise Unavailable(f"{repo}: offline, nothing can be uploaded", retryable=False)
     files = list(_files_of(source, path_in_repo))
-    return hub(opts).upload(repo, files, message or f"Upload {path_in_repo or source.name}")
+    return _hub(opts).upload(repo, files, message or f"Upload {path_in_repo or source.name}")
 
 
 @hookimpl
 def ping(opts: Options) -> None:
     if not opts.offline:
-        hub(opts).ping()
+        _hub(opts).ping()
 
 
 @hookimpl
 def close(opts: Options) -> None:
-    hub.pop(opts)
-    checker.pop(opts)
+    _hub.pop(opts)
+    _checker.pop(opts)
 
 
 def _cache_dir(opts: Options) -> Path:
@@ -153,7 +154,7 @@ def _cache_dir(opts: Options) -> Path:
 
 
 def _look_up(opts: Options, repo: Repo) -> tuple[str, Listing]:
-    """Return the commit of a repository's revision, and the files that it has."""
+    """Return the commit of a repository's revision, and its files."""
     cache = RepoCache(_cache_dir(opts), repo)
     if opts.offline or is_commit(repo.revision):
         known = repo.revision if is_commit(repo.revision) else cache.commit_of(repo.revision)
@@ -165,25 +166,20 @@ def _look_up(opts: Options, repo: Repo) -> tuple[str, Listing]:
             "call once with `offline = false` to fetch it",
             retryable=False,
         )
-    commit = hub(opts).resolve(repo)
+    commit = _hub(opts).resolve(repo)
     if commit != repo.revision:
         cache.keep_commit(repo.revision, commit)
     listing = cache.listing(commit)
     if listing is None:
-        listing = hub(opts).list(repo, commit)
+        listing = _hub(opts).list(repo, commit)
         cache.keep_listing(commit, listing)
     return commit, listing
 
 
 def _files(opts: Options, repo: Repo, commit: str, listing: Listing) -> CommitFiles:
     cache = RepoCache(_cache_dir(opts), repo)
-    download = None if opts.offline else partial(hub(opts).download, repo, commit)
-    return CommitFiles(str(repo), commit, listing, cache, checker(opts), download)
-
-
-def _similar(filename: str, listing: Listing) -> str:
-    near = difflib.get_close_matches(filename, listing, n=3)
-    return f"; near names: {', '.join(map(repr, near))}" if near else ""
+    download = None if opts.offline else partial(_hub(opts).download, repo, commit)
+    return CommitFiles(str(repo), commit, listing, cache, _checker(opts), download)
 
 
 def _files_of(source: Path, path_in_repo: str) -> Iterable[tuple[Path, str]]:

@@ -1,14 +1,14 @@
-"""What a hub may take of this process (seconds, bytes), and who sees the token.
+"""Limits of seconds and bytes for requests to a hub, and of who receives the token.
 
-Left alone, huggingface_hub lists files and uploads without any limit of time, waits as long as a
-429 says, holds an answer of any size in memory, names files of the cache by whatever ETag it is
-told, and sends the token to any address that the next page of a listing is said to have (measured,
-2.4.0). Here each of these is an error at once: whether to try again is for the caller to say, and
-`retry` honours `retry_after`. What huggingface_hub does better than a caller could stays: a
+By itself, huggingface_hub lists files and uploads without any limit of time, waits as long as a
+429 says, holds an answer of any size in memory, names files of the cache by whatever ETag it
+receives, and sends the token to any address that a listing names as its next page (measured,
+2.4.0). Here each of these is an error at once: whether to try again is the caller's decision, and
+`retry` honours `retry_after`. What huggingface_hub does better than a caller could remains: a
 download that is cut is continued where it stopped.
 
-All of this goes through hooks on the one HTTP client that huggingface_hub has in a process. They
-do nothing but for the requests of a `Call`, so those of other libraries are as they were.
+All of this uses hooks on the one HTTP client that huggingface_hub has in a process. They affect
+requests of a `Call`, not those of other libraries.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from urllib.parse import urlsplit
 
 from crucible_kitchen import AdapterError, AdapterTimeout, Unavailable
 
-from .failures import WAYS_OUT, explained, refusal, said, seconds_to_wait
+from .failures import WAYS_OUT, refusal, said, seconds_to_wait, translated
 
 Result = TypeVar("Result")
 
-LONGEST_SLEEP = 60
-"""Seconds that a library which waits by itself sleeps at most, whatever a hub says."""
+_LONGEST_SLEEP = 60
+"""Limit of the seconds that a library which waits by itself is asked to sleep."""
 
-_LEAST = 1024  # bytes that come in `stall_timeout` while a transfer goes on
+_LEAST = 1024
+"""Bytes that have to arrive in `stall_timeout` during a transfer."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _XET = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -44,14 +45,14 @@ _OURS = "crucible.call"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long and how much.
+    """Limits of time and size.
 
     Args:
         timeout: seconds for each step of a request: to connect, to send, to get the next bytes.
-        answer_timeout: seconds until a question is answered whole, every page of it.
-        stall_timeout: seconds in which at least a KiB of a file comes.
-        answer_bytes: what a question may be answered with, every page of it together; one page
-            a quarter of that, since objects of JSON take many times their text in memory.
+        answer_timeout: seconds until a request for information is answered, with all its pages.
+        stall_timeout: seconds within which at least a KiB of a file has to arrive.
+        answer_bytes: size of an answer, with all its pages; one page may have a quarter of
+            that, since objects of JSON take many times their text in memory.
     """
 
     timeout: float = 10.0
@@ -62,17 +63,17 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """Something that is wanted of a hub, in one request or several.
+    """One or more requests to a hub with a common purpose.
 
     Args:
-        what: what it is about, for messages.
-        home: the hub's address; no other host gets the token.
-        limits: how long and how much.
-        most: bytes that may come in all; None for no limit.
-        seconds: that it may take in all; None for as long as something comes.
-        elsewhere: whether the hub may send on to another host, as it does for contents.
-        library: whether a library makes of an answer what it likes. If so, refusals are left to
-            it, and it gets no file to put into its cache: those that it needs are there already.
+        what: the subject, for messages.
+        home: the hub's address; only this host gets the token.
+        limits: limits of time and size.
+        most: limit of the bytes received in all; None for no limit.
+        seconds: limit of the time in all; None while data arrives.
+        elsewhere: whether the hub may redirect to another host, as it does for contents.
+        library: whether a library interprets the answers. If so, it sees refusals itself, and may
+            not download into its cache: the files that it needs are there already.
         commit: the one commit that is asked about, if it is known.
     """
 
@@ -88,14 +89,14 @@ class Call:
     given_up: bool = False
 
     def run(self, function: Callable[[], Result]) -> Result:
-        """Return what the function returns, which makes the requests.
+        """Run a function that makes the requests; return its result.
 
-        It runs in a thread of its own, which is left alone when the time is over: a hub may send
-        the head of an answer letter by letter, and nothing else ends that.
+        It runs in a separate thread, which is abandoned when the time is over: a hub may send the
+        head of an answer letter by letter, and nothing else ends that.
 
         Raises:
-            AdapterTimeout: the call takes longer than it may, or nothing comes any more.
-            AdapterError: what went wrong, as `explained` says it.
+            AdapterTimeout: the call takes too long, or data stopped arriving.
+            AdapterError: another failure, see `translated`.
         """
         done: Future[Result] = Future()
 
@@ -124,26 +125,26 @@ class Call:
     # --- hooks ---
 
     def before(self, request: Any) -> None:
-        """Let a request go out, or raise why it may not."""
+        """Prepare a request, or raise the reason why it may not be sent."""
         if self.given_up:
-            raise AdapterTimeout(f"{self.what}: was given up")
+            raise AdapterTimeout(f"{self.what}: was abandoned")
         origin, home = _origin(str(request.url)), _origin(self.home)
         content = request.extensions.get(_OURS, ("", False))[1] or "/resolve/" in request.url.path
         if origin != home:
             if not (self.elsewhere or content) or not _reachable(origin, home):
                 raise Unavailable(
-                    f"{self.what}: the hub sends on to another host, {said(request.url)}"
+                    f"{self.what}: the hub redirects to another host, {said(request.url)}"
                 )
             request.headers.pop("authorization", None)
             request.headers.pop("cookie", None)
         request.extensions[_OURS] = (self, content)
         phases = ("connect", "read", "write", "pool")
         request.extensions["timeout"] = dict.fromkeys(phases, self.limits.timeout)
-        # A few bytes may stand for gigabytes. What is sent as it is has the size that it has.
+        # A few compressed bytes may expand to gigabytes.
         request.headers["accept-encoding"] = "identity"
 
     def after(self, response: Any) -> None:
-        """Let an answer in, or raise why it may not."""
+        """Accept an answer, or raise the reason why it is refused."""
         if response.status_code >= 400 and not self.library:
             raise refusal(response, self.what)
         self._check(response)
@@ -158,35 +159,37 @@ class Call:
         for name, form in (("x-repo-commit", _COMMIT), ("x-xet-hash", _XET)):
             value = headers.get(name)
             if value is not None and not form.fullmatch(value):
-                raise self._lie(f"{said(value)} as {name}, which is no hash")
+                raise self._lie(f"{said(value)} as {name}, which is not a hash")
         if self.commit and headers.get("x-repo-commit", self.commit) != self.commit:
-            raise self._lie(f"commit {headers['x-repo-commit']}, and {self.commit} was asked for")
-        # HEAD comes before a download into the cache, where nothing would be compared any more.
+            raise self._lie(f"commit {headers['x-repo-commit']}, but {self.commit} was requested")
+        # HEAD precedes a download into the cache, which would not be compared with the listing.
         if self.library and response.request.method == "HEAD" and response.status_code < 400:
             raise self._lie(f"a file that it does not list, {said(response.request.url.path)}")
         for name in ("content-length", "x-linked-size"):
             value = headers.get(name)
             if value is not None and not _NUMBER.fullmatch(value):
-                raise self._lie(f"{said(value)} as {name}, which is no size")
+                raise self._lie(f"{said(value)} as {name}, which is not a size")
         for address in (route, links.get("next", {}).get("url")):
             if address and not self._is_home(address):
-                raise self._lie(f"another host to go on at, {said(address)}")
+                raise self._lie(f"the address of another host, {said(address)}")
         if headers.get("content-encoding", "identity").lower() != "identity":
-            raise self._lie(f"an answer encoded as {said(headers['content-encoding'])}, unasked")
+            raise self._lie(
+                f"an answer encoded as {said(headers['content-encoding'])}, not requested"
+            )
         if self.most is not None and response.request.method != "HEAD":
             self.count(0, int(headers.get("content-length", 0)))
 
     def count(self, count: int, more: int = 0) -> None:
-        """Note that bytes came. Raises `Unavailable` if, with what is announced, too many do."""
+        """Count received bytes; `more` are announced. Raises `Unavailable` if they are too many."""
         if self.given_up:
-            raise AdapterTimeout(f"{self.what}: was given up")
+            raise AdapterTimeout(f"{self.what}: was abandoned")
         self.received += count
         if self.most is not None and self.received + more > self.most:
             raise self._large(self.most)
 
     def came(self, content: bool, seconds: float, count: int) -> bool:
-        """Say whether a stretch of the transfer ends here; raise if what came of one answer in it
-        is too little or too much.
+        """Say whether an interval of the transfer ends here; raise if one answer sent too little or
+        too much in it.
         """
         if not content and count > self.limits.answer_bytes // 4:
             raise self._large(self.limits.answer_bytes // 4)
@@ -208,11 +211,11 @@ class Call:
         return Unavailable(f"{self.what}: the hub sends more than {most:,} bytes", retryable=False)
 
     def _late(self, seconds: float) -> AdapterTimeout:
-        return AdapterTimeout(f"{self.what}: no whole answer in {seconds:g} s; {WAYS_OUT}")
+        return AdapterTimeout(f"{self.what}: no complete answer in {seconds:g} s; {WAYS_OUT}")
 
     def _stalled(self) -> AdapterTimeout:
         return AdapterTimeout(
-            f"{self.what}: less than {_LEAST} bytes came in {self.limits.stall_timeout:g} s"
+            f"{self.what}: less than {_LEAST} bytes arrived in {self.limits.stall_timeout:g} s"
         )
 
 
@@ -223,10 +226,10 @@ _lock = threading.Lock()
 
 @contextmanager
 def calling(call: Call) -> Iterator[None]:
-    """Make the requests inside those of a call, and explain what goes wrong with them.
+    """Assign the requests made in this block to a call, and translate its failures.
 
-    What a library raises is left as it is; and as it may start threads, those that other threads
-    make to this hub meanwhile are taken for its own.
+    Exceptions of a library are not translated. Since a library may start threads, requests that
+    other threads make to this hub meanwhile are assigned to its call as well.
     """
     from huggingface_hub import get_session
 
@@ -253,8 +256,8 @@ def calling(call: Call) -> Iterator[None]:
 
 @contextmanager
 def _understood(what: str) -> Iterator[None]:
-    """Explain failures. What nobody foresaw comes of an answer that is none."""
-    with explained(what):
+    """Translate failures. Unforeseen exceptions come from answers that are not a hub's."""
+    with translated(what):
         try:
             yield
         except (AdapterError, json.JSONDecodeError):
@@ -272,13 +275,13 @@ def _understood(what: str) -> Iterator[None]:
 
 def _nonsense(what: str, error: Exception) -> Unavailable:
     return Unavailable(
-        f"{what}: what answers is no hub ({type(error).__name__}: {said(error)})",
+        f"{what}: the answer is not a hub's ({type(error).__name__}: {said(error)})",
         retryable=False,
     )
 
 
 def _before(request: Any) -> None:
-    call, _ = request.extensions.get(_OURS, (None, False))  # of what led here by a redirect
+    call, _ = request.extensions.get(_OURS, (None, False))  # of the request that was redirected
     call = call or _call.get()
     if call is None and _shared and _origin(str(request.url)) == _origin(_shared[-1].home):
         call = _shared[-1]
@@ -293,13 +296,13 @@ def _after(response: Any) -> None:
 
 
 def _counted(call: Call, stream: Any, content: bool) -> Any:
-    """Return the stream of an answer's body; what comes counts for the call."""
+    """Return the stream of an answer's body, whose bytes are counted for the call."""
     from huggingface_hub.utils import httpx
 
     class Counted(httpx.SyncByteStream):  # type: ignore[misc]
         def __iter__(self) -> Iterator[bytes]:
             chunks = iter(stream)
-            seconds, count = 0.0, 0  # of waiting: whoever reads may take their time
+            seconds, count = 0.0, 0  # of waiting, not of the reader
             while True:
                 started = time.monotonic()
                 chunk = next(chunks, None)
@@ -321,20 +324,20 @@ def _origin(url: str) -> tuple[str, str, int | None]:
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:  # nobody's
+    except ValueError:  # not an address
         return ("", url, None)
     return (parts.scheme, (parts.hostname or "").lower(), port)
 
 
 def _reachable(origin: tuple[str, str, int | None], home: tuple[str, str, int | None]) -> bool:
-    """Say whether contents of a hub may be there: what is encrypted stays so."""
+    """Say whether a hub's contents may be fetched from there: an encrypted hub's only encrypted."""
     return origin[0] == "https" or (origin[0] == "http" and home[0] == "http")
 
 
 def _curb(headers: Any) -> None:
-    """Say to libraries that wait by themselves how long: they believe any number."""
+    """Limit how long a library waits by itself: it believes any number in the headers."""
     wait_for = seconds_to_wait(headers)
     for name in ("ratelimit", "ratelimit-policy", "retry-after"):
         headers.pop(name, None)
     if wait_for is not None:
-        headers["retry-after"] = str(round(min(wait_for, LONGEST_SLEEP)))
+        headers["retry-after"] = str(round(min(wait_for, _LONGEST_SLEEP)))

@@ -1,9 +1,8 @@
-"""What the hub says about the files of a commit, and whether a file on this disk is as it says.
+"""The hub's listing of a commit, and the comparison of files on this disk with it.
 
-It is data of a stranger: names become paths, and hashes names of files, so neither is taken before
-it was found to be one.
+A listing is untrusted: names become paths, and hashes names of files, so each is checked first.
 
-The hub names each file's size, and a hash: of a file in Git LFS the SHA-256, of any other git's
+The hub lists each file's size and a hash: for a file in Git LFS the SHA-256, for any other git's
 own, the SHA-1 of a header and the content.
 """
 
@@ -30,7 +29,7 @@ class Entry:
 
     Args:
         size: in bytes.
-        kind: which hash `digest` is.
+        kind: the kind of hash of `digest`.
         digest: in lower-case hexadecimal digits.
     """
 
@@ -50,21 +49,21 @@ _LARGEST = 2**63 - 1
 
 
 class BadListing(ValueError):
-    """Something is listed that no commit can have."""
+    """The listing has an entry that no commit can have."""
 
 
 def entry_of(size: object, kind: object, digest: object) -> Entry:
-    """Return the entry of these.
+    """Return an entry of untrusted values.
 
     Raises:
-        BadListing: a size that is none, or a hash that is not one of its kind.
+        BadListing: a value is not a size, or not a hash of its kind.
     """
     if type(size) is not int or not 0 <= size <= _LARGEST:
         raise BadListing(f"the size {_cut(size)}")
     if kind not in ("git", "sha256") or not isinstance(digest, str):
         raise BadListing(f"the hash {_cut(digest)} of kind {_cut(kind)}")
     if not _HEX[kind].fullmatch(digest):
-        raise BadListing(f"{_cut(digest)}, which is no hash of kind {kind}")
+        raise BadListing(f"{_cut(digest)}, which is not a hash of kind {kind}")
     return Entry(size, kind, digest)
 
 
@@ -72,8 +71,8 @@ def listing_of(entries: Iterable[tuple[object, Entry]]) -> Listing:
     """Return the listing of these files.
 
     Raises:
-        BadListing: a name that is no path inside of a repository, that is there twice, or that is
-            also that of a folder.
+        BadListing: a name is not a path inside the repository, is listed twice, or is also that of
+            a folder.
     """
     listing: dict[str, Entry] = {}
     for path, entry in entries:
@@ -86,7 +85,7 @@ def listing_of(entries: Iterable[tuple[object, Entry]]) -> Listing:
         if path in listing:
             raise BadListing(f"{path!r} twice")
         listing[path] = entry
-    # What is inside of a folder comes right behind it, so only neighbours need to be compared.
+    # The content of a folder sorts right after it, so only neighbours need to be compared.
     for before, after in itertools.pairwise(sorted(f"{path}/" for path in listing)):
         if after.startswith(before):
             raise BadListing(f"{before[:-1]!r} as a file and as a folder")
@@ -96,16 +95,17 @@ def listing_of(entries: Iterable[tuple[object, Entry]]) -> Listing:
 def _cut(value: object) -> str:
     try:
         return f"{value!r:.80}"
-    except ValueError:  # an integer of more digits than Python writes
+    except ValueError:  # an integer of more digits than Python prints
         return f"an {type(value).__name__} of many digits"
 
 
-# A file changed again within the clock's tick looks unchanged; ticks are far shorter than this.
 _SETTLED_NS = 1_000_000_000
+"""Age of a file from which it is trusted to be unchanged: changes within one tick of the file
+system's clock look the same, and ticks are far shorter."""
 
 
 class Checker:
-    """Compares files with their entries, and remembers those that it found right.
+    """Compares files with their entries, and remembers those that match.
 
     Reading a large model costs seconds for each gigabyte, so a file is read again only when its
     inode, size or one of its times changed. Safe from any thread.
@@ -115,7 +115,7 @@ class Checker:
         self._right: set[tuple[Any, ...]] = set()
 
     def is_right(self, path: Path, entry: Entry) -> bool:
-        """Say whether the file is there, of the right size and with the right content."""
+        """Say whether the file exists with the listed size and content."""
         try:
             with path.open("rb") as file:
                 before = os.fstat(file.fileno())

@@ -1,4 +1,4 @@
-"""The names of repositories, revisions and files, checked before anything is done with them."""
+"""Names of repositories, revisions and files, checked before they are used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Repo:
 
 
 def is_commit(revision: object) -> bool:
-    """Say whether a revision is a whole commit id, which names the same content for ever."""
+    """Say whether a revision is a full commit id, which always names the same content."""
     return isinstance(revision, str) and _COMMIT.fullmatch(revision) is not None
 
 
@@ -34,7 +34,7 @@ def repository(repo_id: str, repo_type: str, revision: str) -> Repo:
     """Return the repository of these names.
 
     Raises:
-        InvalidInput: names that no repository or revision can have. They become parts of paths.
+        InvalidInput: a name that no repository or revision can have. Names become parts of paths.
     """
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
@@ -43,23 +43,24 @@ def repository(repo_id: str, repo_type: str, revision: str) -> Repo:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise InvalidInput(f"{repo_id!r} is no id of a repository: {error}") from None
+        raise InvalidInput(f"{repo_id!r} is not the id of a repository: {error}") from None
     check_path(revision, "revision")
     return Repo(repo_id, repo_type, revision)
 
 
-_LONGEST_NAME, _LONGEST_PATH = 255, 1024  # bytes; of names it is what file systems take
+_LONGEST_NAME, _LONGEST_PATH = 255, 1024
+"""Limits in bytes; that of a name is the one of file systems."""
 
 
 def check_path(path: str, what: str) -> None:
-    """Refuse, as `InvalidInput`, a path that is not relative, could leave its folder, or that no
-    file can have.
+    """Raise `InvalidInput` for a path that is absolute, could leave its folder, or that no file can
+    have.
     """
     parts = path.split("/")
     if any(part in ("", ".", "..") for part in parts):
         reason = "must be relative, without empty parts, '.' and '..'"
     elif "\\" in path or not _portable(path) or any(map(_CONTROL.__contains__, path)):
-        reason = "holds a backslash or a control character, which is never part of a name here"
+        reason = "holds a backslash or a control character, which names may not have"
     elif _length(path) > _LONGEST_PATH or max(map(_length, parts)) > _LONGEST_NAME:
         reason = f"is longer than a path can be ({_LONGEST_PATH} bytes, {_LONGEST_NAME} a part)"
     else:
@@ -78,7 +79,7 @@ def _length(path: str) -> int:
 
 
 def check_patterns(patterns: Sequence[str] | str | None, what: str) -> None:
-    """Refuse, as `InvalidInput`, a pattern that looks for files outside of the repository."""
+    """Raise `InvalidInput` for a pattern that matches files outside the repository."""
     for pattern in [patterns] if isinstance(patterns, str) else patterns or ():
         if pattern.startswith("/") or ".." in pattern.split("/") or not _portable(pattern):
             raise InvalidInput(f"{what} {pattern!r}: leaves the repository; write 'folder/*.json'")
