@@ -54,7 +54,7 @@ def test_other_paths_stay_as_they_are(path: str) -> None:
 
 
 def test_the_home_folder_of_nobody_is_an_error_and_no_folder_of_that_name() -> None:
-    with pytest.raises(ValidationError, match=r"'~nobody-at-all/runs' begins with no home folder"):
+    with pytest.raises(ValidationError, match="'~nobody-at-all/runs' does not begin with a home"):
         Options(folder="~nobody-at-all/runs")  # type: ignore[arg-type]
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from crucible_kitchen import ConfigurationError, Kitchen
-from crucible_kitchen.observers.config import switch_on
 from crucible_kitchen.settings import in_code
 
 
@@ -26,8 +25,7 @@ def blobs(**options: Any) -> None:
 
 def observe(**options: Any) -> None:
     with Kitchen(settings=in_code({"observe": options})) as kitchen:
-        for opened in switch_on(kitchen):
-            opened.close()
+        kitchen.observe_as_configured()
 
 
 def cache(port: str, **options: Any) -> None:
@@ -73,7 +71,7 @@ def test_a_relative_path_begins_in_the_current_folder(option: str, home: Path) -
 
 @pytest.mark.parametrize("option", USES)
 def test_an_unknown_home_folder_is_refused_and_never_made(option: str) -> None:
-    with pytest.raises(ConfigurationError, match="begins with no home folder"):
+    with pytest.raises(ConfigurationError, match="does not begin with a home folder"):
         USES[option]("~nobody-at-all/place")
     assert list(Path.cwd().iterdir()) == []
 

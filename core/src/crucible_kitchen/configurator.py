@@ -1,4 +1,4 @@
-"""Tables of the settings become what they describe: options, configurations, bound adapters."""
+"""Tables of the settings become what they describe: configurations and bound adapters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Configurator:
         settings: where each value came from, for messages.
         environ: the environment, for defaults of options.
         observers: those of every adapter.
-        secrets: those that no message may show; the ones that it meets are added.
+        secrets: those that no message may show; secrets in options and tables are added.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Files that somebody named, whatever they turn out to be."""
+"""Opening files by names from users, which may turn out to be pipes, folders or devices."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import BinaryIO
 
 
 def open_named(path: Path) -> BinaryIO:
-    """Open a regular file, or a pipe below `/dev`, to read it.
+    """Open a regular file, or a pipe below `/dev`, for reading.
 
-    Such a pipe is one that a shell opened for the command: `/dev/stdin`, `<(...)`. A pipe anywhere
-    else may have nobody who writes to it, and a device may have no end.
+    Such a pipe is one that a shell opened for the command: `/dev/stdin`, `<(...)`. Any other pipe
+    may have no writer, and a device may have no end.
 
     Raises:
-        OSError: it cannot be opened, or is neither; `strerror` says which.
+        OSError: it cannot be opened, or is of another kind; `strerror` says which.
     """
     try:
         mode = os.stat(path).st_mode
         if not (stat.S_ISREG(mode) or _is_of_a_shell(path, mode)):
             raise OSError(errno.EINVAL, f"it is {_kind(mode)}, not a file", str(path))
         return os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb")
-    except ValueError:  # a NUL, or what the locale cannot write
+    except ValueError:  # a NUL, or characters that the locale cannot encode
         raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
 
 
 def refuse_pipe(path: Path) -> None:
-    """Refuse to write to a pipe that no shell opened: nobody may read it, and a write waits.
+    """Refuse to write to a pipe that no shell opened: it may have no reader, and a write waits.
 
     Raises:
-        OSError: it is one.
+        OSError: the path is such a pipe.
     """
     with contextlib.suppress(FileNotFoundError):
         mode = os.stat(path).st_mode

@@ -1,6 +1,6 @@
 """Paths in options, which mean the same for every adapter.
 
-`~` is a home folder, and a relative path begins in the current working directory, wherever the
+`~` is the home folder, and a relative path starts in the current working directory, wherever the
 setting was written.
 """
 
@@ -22,27 +22,30 @@ def expand_home(path: str | Path) -> Path:
     """Return a path with the home folder in place of a leading `~` or `~user`.
 
     Raises:
-        ValueError: the path is empty, or the home folder is not known. A folder that is named
-            `~user` would be made in its place.
+        ValueError: the path is empty, or the home folder is not known, in which case libraries
+            would create a folder named `~user`.
     """
     text = str(path)
     if not text.strip():
         raise ValueError("must not be empty; the current folder is '.'")
-    expanded = os.path.expanduser(text)  # Path's own takes "./~", a folder of that name, for "~"
+    # Path.expanduser() reads "./~", a folder of that name, as "~".
+    expanded = os.path.expanduser(text)
     if text.startswith("~") and expanded == text:
-        raise ValueError(f"{text!r} begins with no home folder; a folder named so is './{text}'")
+        raise ValueError(
+            f"{text!r} does not begin with a home folder; a folder of that name is './{text}'"
+        )
     return Path(expanded)
 
 
 def check_writable(folder: Path) -> None:
-    """Try whether files can be written to a folder, which need not exist yet.
+    """Check that files can be written to a folder, which need not exist yet.
 
-    A small file is written and synced in it, or in the nearest folder above that exists. Nothing
-    is left behind, not even by a kill where the system makes files without a name (Linux does).
+    A small file is written and synced in it, or in the nearest folder above that exists. Nothing is
+    left behind, not even after a kill on systems that have files without a name, such as Linux.
 
     Raises:
-        AdapterError: they cannot; see `explain_os_errors`. The message names the folder, and
-            `no_effect` is set.
+        AdapterError: files cannot be written; see `explain_os_errors`. The message names the
+            folder, and `no_effect` is set.
     """
     folder = folder.absolute()
     with explain_os_errors(f"cannot write to the folder {folder}", no_effect=True):
@@ -53,7 +56,7 @@ def check_writable(folder: Path) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            error.filename = str(existing)  # and not a name that tells nobody anything
+            error.filename = str(existing)  # not the random name of the temporary file
             raise
 
 
@@ -62,7 +65,7 @@ def _nearest(folder: Path) -> Path:
         try:
             is_folder = stat.S_ISDIR(each.stat().st_mode)
         except (FileNotFoundError, NotADirectoryError):
-            if each.is_symlink():  # no folder can be made in the place of a link to nothing
+            if each.is_symlink():  # a link to nothing, in whose place no folder can be made
                 raise
         else:
             if not is_folder:
@@ -72,7 +75,8 @@ def _nearest(folder: Path) -> Path:
 
 
 def _expanded(value: Any) -> Any:
-    return expand_home(value) if isinstance(value, str | Path) else value  # pydantic refuses others
+    # pydantic refuses values of other types.
+    return expand_home(value) if isinstance(value, str | Path) else value
 
 
 LocalPath = Annotated[Path, BeforeValidator(_expanded)]
@@ -81,6 +85,6 @@ LocalPath = Annotated[Path, BeforeValidator(_expanded)]
     class Options(AdapterOptions):
         folder: LocalPath = Path("blobs")
 
-`~` and `~user` are expanded, defaults included; a relative path stays relative. Empty text, which
-`Path` takes for the current folder, is refused.
+`~` and `~user` are expanded, in defaults, too; a relative path stays relative. Empty text, which
+`Path` reads as the current folder, is refused.
 """

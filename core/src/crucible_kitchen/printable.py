@@ -1,8 +1,8 @@
-"""Text of others, such as names, answers and error messages, made safe for a terminal.
+"""Foreign text, such as names, answers and error messages, made safe for a terminal.
 
-A terminal takes some characters for commands: they clear the screen, change its title, write into
-the keyboard's buffer, or make a link that leads elsewhere than it says. Others turn the order of
-what is read around. Both are shown by their codes, as Python writes them.
+A terminal reads some characters as commands: they clear the screen, change its title, write into
+the keyboard's buffer, or make a link with a misleading text. Others reverse the order in which text
+is displayed. Both are shown by their codes, as Python writes them.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# C0 but for newline and tab, DEL and C1; separators that only some programs take for line breaks;
-# embeddings, overrides and isolates of direction; lone surrogates, which no encoding has.
+# C0 except newline and tab, DEL and C1; separators that only some programs read as line breaks;
+# embeddings, overrides and isolates of direction; lone surrogates, which cannot be encoded.
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    r"""Return the text with every character escaped that a terminal takes for a command.
+    r"""Return the text with every character escaped that a terminal reads as a command.
 
-    ESC becomes `\x1b`, say. Newlines and tabs stay.
+    ESC becomes `\x1b`, for example. Newlines and tabs stay.
     """
     return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def text_of(value: Any) -> str:
-    """Return `str(value)`, or the name of its type where that fails. Never fails."""
+    """Return `str(value)`, or the name of its type if that fails. Never fails."""
     try:
         return str.__str__(str(value))  # a subclass of str could fail later
     except KeyboardInterrupt:
@@ -34,7 +34,7 @@ def text_of(value: Any) -> str:
 
 
 def repr_of(value: Any) -> str:
-    """Return `repr(value)`, or the name of its type where that fails. Never fails."""
+    """Return `repr(value)`, or the name of its type if that fails. Never fails."""
     try:
         return str.__str__(repr(value))
     except KeyboardInterrupt:
@@ -44,8 +44,8 @@ def repr_of(value: Any) -> str:
 
 
 def printable_json(text: str) -> str:
-    r"""Return JSON, or strings as TOML has them, escaped meaning the same: ESC is `\u001b`.
+    r"""Return JSON, or TOML strings, escaped without a change of meaning: ESC is `\u001b`.
 
-    A lone surrogate, which TOML cannot hold, is escaped in its strings, too.
+    Lone surrogates are escaped, too, although TOML cannot hold them.
     """
     return _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
