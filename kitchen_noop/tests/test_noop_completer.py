@@ -49,33 +49,6 @@ def test_a_conversation_token_ids_and_a_model_input_are_one_prompt() -> None:
     assert len(texts) == 1
 
 
-def test_text_is_a_function_of_prompt_and_seed() -> None:
-    def texts(prompt: list[int], seed: int | None) -> list[Any]:
-        return shown(noop().complete_batch([prompt], SamplingParams(80, seed=seed, n=4)))
-
-    assert texts([1, 2], 5) == texts([1, 2], 5)
-    assert len(set(texts([1, 2], 5))) == 4
-    assert texts([1, 2], 5) != texts([1, 3], 5)
-    assert texts([1, 2], None) != texts([1, 2], None)
-
-
-def test_result_k_of_a_batch_is_sampled_with_seed_plus_k_prompt_major() -> None:
-    port = noop()
-    results = port.complete_batch([[1], [2]], SamplingParams(80, seed=10, n=2))
-    singly = [
-        port.complete(prompt, SamplingParams(80, seed=10 + k)).text
-        for k, prompt in enumerate([[1], [1], [2], [2]])
-    ]
-    assert shown(results) == singly
-
-
-def test_greedy_completions_are_all_alike() -> None:
-    port = noop()
-    results = port.complete_batch([[1]], SamplingParams(80, temperature=0, seed=1, n=3))
-    again = port.complete([1], SamplingParams(80, temperature=0))
-    assert set(shown(results)) == {again.text}
-
-
 def test_the_text_may_be_an_option() -> None:
     completion = noop(completion_text="the answer is 42").complete([1], SamplingParams(100))
     assert completion.text == "the answer is 42"
@@ -110,15 +83,6 @@ def test_a_completion_stops_where_it_is_told_to(
     assert completion.finish_reason == reason
 
 
-def test_logprobs_come_if_asked_for_one_for_each_token() -> None:
-    port = noop()
-    with_them = port.complete([1], SamplingParams(30, seed=1, logprobs=True))
-    assert with_them.logprobs is not None
-    assert with_them.logprobs.dtype == np.float32
-    assert with_them.logprobs.shape == (len(tokens_of(with_them)),)
-    assert port.complete([1], SamplingParams(30, seed=1)).logprobs is None
-
-
 BAD_PROMPTS: list[Any] = [
     [],
     "text",
@@ -151,11 +115,6 @@ def test_a_completion_ends_with_the_context() -> None:
     assert (len(tokens_of(completion)), completion.finish_reason) == (3, "length")
 
 
-def test_complete_wants_one_completion() -> None:
-    with pytest.raises(InvalidInput):
-        noop().complete([1], SamplingParams(1, n=2))
-
-
 @given(
     seed=st.integers(0, 1000),
     max_tokens=st.integers(1, 200),
@@ -174,12 +133,6 @@ def test_a_stream_adds_up_to_the_completion(
     assert chunks[-1].finish_reason == whole.finish_reason
     if logprobs:
         np.testing.assert_array_equal(np.concatenate([c.logprobs for c in chunks]), whole.logprobs)
-
-
-def test_a_stream_may_be_left_early() -> None:
-    with noop().stream_complete([1], SamplingParams(100, stop=())) as chunks:
-        next(chunks)
-    assert list(chunks) == []
 
 
 def test_scores_are_one_fewer_than_tokens() -> None:

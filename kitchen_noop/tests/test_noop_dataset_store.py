@@ -3,10 +3,7 @@
 from typing import Any
 
 import pytest
-from crucible_kitchen import DatasetStore, InvalidInput, Kitchen, NotFound, Unavailable
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from crucible_kitchen import DatasetStore, InvalidInput, Kitchen, Unavailable
 
 from kitchen_noop import dataset_store
 
@@ -48,21 +45,6 @@ def test_rows_are_those_of_their_data_set_and_split(store: DatasetStore) -> None
     assert head("a", "train") not in others
 
 
-def test_rows_may_be_changed_by_whoever_gets_them(store: DatasetStore) -> None:
-    handle = store.take(store.load_dataset("a", "train"), 1)
-    row = store.to_list(handle)[0]
-    before = row["messages"][0]["content"]
-    row["messages"][0]["content"] = "changed"
-    assert store.to_list(handle)[0]["messages"][0]["content"] == before
-
-
-def test_a_missing_split_is_not_found_and_the_error_lists_the_splits(store: DatasetStore) -> None:
-    with pytest.raises(NotFound, match=r"'dev'.*train, test"):
-        store.load_dataset("a", "dev")
-    with pytest.raises(NotFound, match=r"'dev'.*train, test"):
-        store.get_split(store.load_dataset("a"), "dev")
-
-
 def test_without_a_split_there_is_the_only_one_or_a_choice(store: DatasetStore) -> None:
     assert len(store.to_list(noop(rows={"all": 3}).load_dataset("a"))) == 3
     handle = store.load_dataset("a")
@@ -75,12 +57,6 @@ def test_a_file_has_one_split() -> None:
     with Kitchen({"dataset_store": {"use": dataset_store, "latency_scale": 0}}) as kitchen:
         store = kitchen.dataset_store
         assert len(store.to_list(store.load_dataset("folder/rows.jsonl"))) == 1000
-
-
-def test_another_split_comes_in_its_stored_order(store: DatasetStore) -> None:
-    shuffled = store.take(store.shuffle(store.load_dataset("a", "train"), 1), 5)
-    other = store.get_split(shuffled, "test")
-    assert texts(store, other) == texts(store, store.load_dataset("a", "test"))
 
 
 def test_the_order_of_a_seed_is_the_same_on_every_machine() -> None:
@@ -99,78 +75,6 @@ def test_streaming_and_buffers_change_no_order(store: DatasetStore) -> None:
     assert orders == [orders[0]] * 4
 
 
-@given(n=st.integers(0, 120), size=st.integers(1, 130), seed=st.integers(0, 9))
-def test_skipping_goes_on_where_reading_stopped(n: int, size: int, seed: int) -> None:
-    store = noop()
-    shuffled = store.shuffle(store.load_dataset("a", "test", streaming=True), seed)
-    batches = list(store.stream(store.skip(shuffled, n), batch_size=size))
-    assert all(len(batch) == size for batch in batches[:-1])
-    read = store.to_list(store.take(shuffled, n))
-    assert read + [row for batch in batches for row in batch] == store.to_list(shuffled)
-
-
-@pytest.mark.parametrize("selection", [[100], [-1], range(99, 102), [0.5], [[1]]])
-def test_a_selection_that_does_not_exist_is_invalid(store: DatasetStore, selection: Any) -> None:
-    with pytest.raises(InvalidInput):
-        store.select(store.load_dataset("a", "test"), selection)
-
-
-def test_numbers_of_rows_are_not_negative(store: DatasetStore) -> None:
-    handle = store.load_dataset("a", "test")
-    for wrong in (
-        lambda: store.take(handle, -1),
-        lambda: store.skip(handle, -1),
-        lambda: store.shuffle(handle, 0, 0),
-        lambda: list(store.stream(handle, 0)),
-    ):
-        with pytest.raises(InvalidInput):
-            wrong()
-
-
 def test_a_failing_store_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         noop(failure_rate=1).load_dataset("a", "train")
-
-
-class Handles(RuleBasedStateMachine):
-    """Any chain of operations equals the same on a list, and no handle ever changes."""
-
-    @initialize(streaming=st.booleans())
-    def load(self, streaming: bool) -> None:
-        self.store = noop(rows={"train": 12})
-        handle = self.store.load_dataset("a", "train", streaming=streaming)
-        self.handles = [(handle, texts(self.store, handle))]
-
-    @rule(data=st.data(), count=st.integers(0, 15))
-    def take(self, data: st.DataObject, count: int) -> None:
-        handle, rows = data.draw(st.sampled_from(self.handles))
-        self.handles.append((self.store.take(handle, count), rows[:count]))
-
-    @rule(data=st.data(), count=st.integers(0, 15))
-    def skip(self, data: st.DataObject, count: int) -> None:
-        handle, rows = data.draw(st.sampled_from(self.handles))
-        self.handles.append((self.store.skip(handle, count), rows[count:]))
-
-    @rule(data=st.data())
-    def select(self, data: st.DataObject) -> None:
-        handle, rows = data.draw(st.sampled_from(self.handles))
-        indices = data.draw(st.lists(st.sampled_from(range(len(rows))))) if rows else []
-        self.handles.append((self.store.select(handle, indices), [rows[i] for i in indices]))
-
-    @rule(data=st.data(), seed=st.integers())
-    def shuffle(self, data: st.DataObject, seed: int) -> None:
-        handle, rows = data.draw(st.sampled_from(self.handles))
-        shuffled = self.store.shuffle(handle, seed)
-        order = texts(self.store, shuffled)
-        assert sorted(order) == sorted(rows)
-        assert texts(self.store, self.store.shuffle(handle, seed)) == order
-        self.handles.append((shuffled, order))
-
-    @invariant()
-    def every_handle_is_as_it_was(self) -> None:
-        for handle, rows in getattr(self, "handles", ()):
-            assert texts(self.store, handle) == rows
-
-
-TestHandles = Handles.TestCase
-TestHandles.settings = settings(stateful_step_count=12, max_examples=50)

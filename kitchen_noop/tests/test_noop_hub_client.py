@@ -39,11 +39,6 @@ def test_every_repository_exists_and_all_its_files_can_be_had(
     assert files_in(hub.snapshot("any/name", repo_type)) == names
 
 
-def test_a_snapshot_is_complete_after_a_single_file_was_fetched(hub: HubClient) -> None:
-    hub.download("a", "config.json")
-    assert files_in(hub.snapshot("a")) == hub.list_files("a")
-
-
 @pytest.mark.parametrize(
     ("allow", "ignore", "expected"),
     [
@@ -61,15 +56,6 @@ def test_a_snapshot_holds_what_matches(
     folder = hub.snapshot("a", allow_patterns=allow, ignore_patterns=ignore)
     assert folder.is_dir()
     assert files_in(folder) == expected
-
-
-def test_a_file_that_was_spoiled_on_disk_is_fetched_again(hub: HubClient) -> None:
-    path = hub.download("a", "config.json")
-    content = path.read_bytes()
-    path.write_bytes(b"x" * len(content))
-    assert hub.download("a", "config.json").read_bytes() == content
-    path.write_bytes(b"x" * len(content))
-    assert (hub.snapshot("a") / "config.json").read_bytes() == content
 
 
 def test_a_file_is_replaced_whole_so_that_whoever_reads_it_goes_on(hub: HubClient) -> None:
@@ -114,15 +100,6 @@ def test_what_was_uploaded_is_seen_on_its_branch_and_under_its_commit(
 def test_each_upload_is_a_commit_of_its_own(hub: HubClient, tmp_path: Path) -> None:
     (tmp_path / "x").write_text("x")
     assert len({hub.upload("a", tmp_path / "x") for _ in range(3)}) == 3
-
-
-def test_a_folder_is_uploaded_whole(hub: HubClient, tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "x").write_text("x")
-    (tmp_path / "y").write_text("y")
-    hub.upload("a", tmp_path, "in/here")
-    folder = hub.snapshot("a", allow_patterns=["in/"])
-    assert files_in(folder) == ["in/here/sub/x", "in/here/y"]
 
 
 def test_an_upload_that_cannot_be_is_refused(hub: HubClient, tmp_path: Path) -> None:

@@ -15,23 +15,20 @@ from crucible_kitchen import (
     ImageChunk,
     InvalidInput,
     Kitchen,
-    LoraConfig,
     ModelInput,
     NotFound,
     SamplingParams,
-    SessionClosed,
     SessionConfig,
     SessionFailed,
     TrainingClient,
     Unavailable,
-    Unsupported,
     custom_loss,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 from kitchen_noop.loss_formulas import loss_and_gradient
 
-from kitchen_noop import CharTokenizer, completer, conditions, training_client
+from kitchen_noop import completer, conditions, training_client
 
 CONFIG = SessionConfig("any/model")
 
@@ -74,10 +71,6 @@ def steps(client: TrainingClient, session: Any, count: int) -> list[tuple[float,
 # --- sessions ---
 
 
-def test_any_model_revision_and_lora_is_accepted(client: TrainingClient) -> None:
-    client.start_session(SessionConfig("a", revision="b", lora=LoraConfig(dropout=0.1)))
-
-
 def test_a_session_that_is_not_trainable_only_evaluates(client: TrainingClient) -> None:
     session = client.start_session(SessionConfig("m", trainable=False))
     assert client.await_(client.forward(session, BATCH)).loss > 0
@@ -85,30 +78,6 @@ def test_a_session_that_is_not_trainable_only_evaluates(client: TrainingClient) 
         client.forward_backward(session, BATCH)
     with pytest.raises(InvalidInput, match="trainable"):
         client.optim_step(session, 1e-3)
-
-
-def test_using_a_closed_session_is_an_error_and_closing_twice_is_not(
-    client: TrainingClient,
-) -> None:
-    session = client.start_session(CONFIG)
-    reference = client.save_checkpoint(session, "x")
-    client.close_session(session)
-    client.close_session(session)
-    for use in (
-        lambda: client.forward_backward(session, BATCH),
-        lambda: client.forward(session, BATCH),
-        lambda: client.optim_step(session, 1e-3),
-        lambda: client.save_checkpoint(session, "x"),
-        lambda: client.load_checkpoint(session, reference),
-        lambda: client.save_weights_for_sampler(session),
-    ):
-        with pytest.raises(SessionClosed):
-            use()
-
-
-def test_the_tokenizer_comes_as_a_helper(client: TrainingClient) -> None:
-    tokenizer = client.helper("get_tokenizer")(client.start_session(CONFIG))
-    assert isinstance(tokenizer, CharTokenizer)
 
 
 # --- losses ---
@@ -207,15 +176,6 @@ def test_the_gradient_is_that_of_the_loss(loss_fn: str, advantage: float, shift:
         assert slope == pytest.approx((above - below) / (2 * h), rel=1e-3)
 
 
-def test_missing_weights_are_ones_in_forward(client: TrainingClient) -> None:
-    session = client.start_session(CONFIG)
-    bare = Datum(BATCH[0].model_input, {"target_tokens": BATCH[0].loss_fn_inputs["target_tokens"]})
-    assert (
-        client.await_(client.forward(session, [bare])).loss
-        == client.await_(client.forward(session, BATCH[:1])).loss
-    )
-
-
 def test_image_positions_count(client: TrainingClient) -> None:
     session = client.start_session(CONFIG)
     seen = ModelInput((ImageChunk(b"", "png", 2), EncodedTextChunk(np.asarray([3]))))
@@ -240,36 +200,9 @@ def test_a_custom_loss_runs_on_it(client: TrainingClient) -> None:
 # --- gradients ---
 
 
-def test_two_batches_accumulate_to_the_gradient_of_both(client: TrainingClient) -> None:
-    whole, halves = client.start_session(CONFIG), client.start_session(CONFIG)
-    client.forward_backward(whole, BATCH)
-    for one in BATCH:
-        client.forward_backward(halves, [one])
-    norms = [client.await_(client.optim_step(s, 1e-3)).grad_norm for s in (whole, halves)]
-    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
-
-
-def test_the_gradient_norm_is_that_before_clipping(client: TrainingClient) -> None:
-    sessions = [client.start_session(CONFIG) for _ in range(2)]
-    norms = []
-    for session, adam in zip(sessions, (AdamParams(), AdamParams(grad_clip_norm=0.1)), strict=True):
-        client.forward_backward(session, BATCH)
-        norms.append(client.await_(client.optim_step(session, 1e-3, adam)).grad_norm)
-    assert norms[0] == norms[1]
-    assert norms[0] is not None
-    assert norms[0] > 0.1
-
-
 def test_a_step_clears_the_gradient(client: TrainingClient) -> None:
     session = client.start_session(CONFIG)
     step(client, session)
-    with pytest.raises(InvalidInput, match="forward_backward"):
-        client.optim_step(session, 1e-3)
-
-
-def test_forward_leaves_no_gradient(client: TrainingClient) -> None:
-    session = client.start_session(CONFIG)
-    client.forward(session, BATCH)
     with pytest.raises(InvalidInput, match="forward_backward"):
         client.optim_step(session, 1e-3)
 
@@ -312,33 +245,6 @@ def test_a_gradient_that_is_not_finite_fails_the_step_and_leaves_the_weights(
         client.forward(session, BATCH)
     client.load_checkpoint(session, reference)
     assert client.await_(client.forward(session, BATCH)).loss == before
-
-
-# --- bad input ---
-
-
-@pytest.mark.parametrize(
-    ("datums", "loss_fn"),
-    [
-        ([], "cross_entropy"),
-        ([datum([1, 2, 3], weights=[1.0])], "cross_entropy"),
-        ([datum([1, 2], weights=[math.nan])], "cross_entropy"),
-        ([datum([1, 2], advantages=[1.0])], "cross_entropy"),
-        ([datum([1, -2])], "cross_entropy"),
-        ([datum([1, 2, 3, 4, 5, 6])], "cross_entropy"),
-        ([datum([1, 2])], "ppo"),
-        ([datum([1, 2])], "no_such_loss"),
-    ],
-)
-def test_bad_input_is_refused_at_submission_with_nothing_queued(
-    client: TrainingClient, datums: list[Datum], loss_fn: str
-) -> None:
-    session = client.start_session(SessionConfig("m", max_length=4))
-    with pytest.raises((InvalidInput, Unsupported)):
-        client.forward_backward(session, datums, loss_fn)
-    with pytest.raises(InvalidInput, match="no gradient"):
-        client.optim_step(session, 1e-3)
-    step(client, session)  # and the session goes on
 
 
 # --- time and order ---
@@ -388,11 +294,6 @@ def test_a_timeout_leaves_the_operation_running(clock: Clock) -> None:
     with pytest.raises(AdapterTimeout):
         client.await_(future, timeout=0)
     assert client.await_(future, timeout=1.0).loss > 0
-
-
-def test_a_result_may_be_asked_for_again(client: TrainingClient) -> None:
-    future = client.forward(client.start_session(CONFIG), BATCH)
-    assert client.await_(future) is client.await_(future, timeout=0)
 
 
 def test_saving_waits_for_the_queue(clock: Clock) -> None:
@@ -499,16 +400,6 @@ def test_without_the_optimizer_its_state_starts_afresh(client: TrainingClient) -
         assert each.state.weights.steps == 6
 
 
-def test_saving_a_label_again_replaces_nothing(client: TrainingClient) -> None:
-    session = client.start_session(CONFIG)
-    first = client.save_checkpoint(session, "any label: ü/ #1")
-    step(client, session)
-    second = client.save_checkpoint(session, "any label: ü/ #1")
-    assert first != second
-    client.load_checkpoint(session, first)
-    assert session.state.weights.steps == 0
-
-
 def test_pending_gradients_cannot_be_saved_and_are_dropped_by_loading(
     client: TrainingClient,
 ) -> None:
@@ -533,21 +424,6 @@ def test_an_unknown_checkpoint_is_not_found_and_changes_nothing(client: Training
         client.start_session(SessionConfig("m", from_checkpoint="gone"))
 
 
-def test_checkpoints_are_listed_by_label_oldest_first_and_can_be_deleted(
-    client: TrainingClient,
-) -> None:
-    session = client.start_session(CONFIG)
-    labels = ["run-2/b", "run-1/z", "run-1/a", "run-1/z"]
-    references = [client.save_checkpoint(session, label) for label in labels]
-    assert client.list_checkpoints() == references
-    assert client.list_checkpoints("run-1/") == references[1:]
-    client.delete_checkpoint(references[1])
-    client.delete_checkpoint(references[1])
-    assert client.list_checkpoints("run-1/") == references[2:]
-    with pytest.raises(NotFound):
-        client.load_checkpoint(session, references[1])
-
-
 def test_two_kitchens_share_no_checkpoints(client: TrainingClient) -> None:
     client.save_checkpoint(client.start_session(CONFIG), "x")
     assert noop().list_checkpoints() == []
@@ -566,12 +442,6 @@ def kitchen() -> Iterator[Kitchen]:
         }
     ) as kitchen:
         yield kitchen
-
-
-def test_references_are_never_reused(client: TrainingClient) -> None:
-    session = client.start_session(CONFIG)
-    names = [None, "final", "final", None, "ü / ?&#"]
-    assert len({client.save_weights_for_sampler(session, name) for name in names}) == 5
 
 
 def test_the_completer_s_logprobs_equal_the_trainer_s(kitchen: Kitchen) -> None:

@@ -12,11 +12,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import crucible_adapter_jsonl.metrics_store as jsonl
-import numpy as np
 import pytest
 from crucible_adapter_jsonl.files import RunFiles, file_name
 from crucible_kitchen import InvalidInput, Kitchen, MetricsStore, Unauthorized, Unavailable
@@ -80,66 +78,6 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 # --- rows ---
-
-
-def test_a_row_comes_back_with_everything_it_was_given(store: MetricsStore) -> None:
-    before = datetime.now(UTC)
-    store.record("run", "nll", 2.5, step=3, metadata={"lr": 1e-3, "tags": ["a", None]})
-    [entry] = store.read("run")
-    assert (entry.run_id, entry.metric, entry.value, entry.step) == ("run", "nll", 2.5, 3)
-    assert entry.metadata == {"lr": 1e-3, "tags": ["a", None]}
-    assert before <= entry.timestamp <= datetime.now(UTC)
-    assert entry.timestamp.utcoffset() == UTC.utcoffset(None)
-
-
-def test_metadata_is_empty_where_none_was_given(store: MetricsStore) -> None:
-    store.record("run", "nll", 1.0)
-    assert store.read("run")[0].metadata == {}
-
-
-@one_folder
-@given(value=st.floats())
-def test_every_float_comes_back_to_the_bit(tmp_path: Path, value: float) -> None:
-    opts = jsonl.Options(path=tmp_path)
-    jsonl.record(opts, "run", "x", value, 0, None)
-    [entry] = jsonl.read(opts, "run")
-    jsonl.close(opts)
-    if math.isnan(value):
-        assert math.isnan(entry.value)
-    else:
-        assert entry.value.hex() == value.hex()  # tells -0.0 from 0.0
-
-
-def test_numbers_of_numpy_become_plain_ones(store: MetricsStore) -> None:
-    store.record("run", "nll", np.float32(0.5), step=np.int64(3))  # type: ignore[arg-type]
-    [entry] = store.read("run")
-    assert (entry.value, entry.step) == (0.5, 3)
-
-
-def test_recording_a_step_again_replaces_its_row_in_its_place(store: MetricsStore) -> None:
-    for step in (0, 1, 2):
-        store.record("run", "nll", float(step), step=step)
-    store.record("run", "nll", 10.0, step=1, metadata={"again": True})
-    assert values(store) == [0.0, 10.0, 2.0]
-    assert store.read("run")[1].metadata == {"again": True}
-
-
-def test_the_same_step_of_another_metric_is_another_row(store: MetricsStore) -> None:
-    store.record("run", "a", 1.0, step=0)
-    store.record("run", "b", 2.0, step=0)
-    assert values(store) == [1.0, 2.0]
-
-
-def test_without_a_step_every_call_is_a_row_of_its_own(store: MetricsStore) -> None:
-    for value in (1.0, 2.0, 1.0):
-        store.record("run", "nll", value)
-    assert values(store) == [1.0, 2.0, 1.0]
-
-
-def test_steps_may_come_late_and_go_backwards(store: MetricsStore) -> None:
-    for step in (5, 3, -1, 10**12):
-        store.record("run", "nll", 0.0, step=step)
-    assert [entry.step for entry in store.read("run")] == [5, 3, -1, 10**12]
 
 
 def test_an_unknown_run_has_no_rows_and_asking_makes_no_file(
@@ -249,12 +187,6 @@ def test_a_folder_that_may_not_be_written_is_unauthorized(tmp_path: Path) -> Non
 
 
 # --- runs and their files ---
-
-
-def test_runs_are_listed_sorted(store: MetricsStore) -> None:
-    for run_id in ("b", "a", "B", "ä"):
-        store.record(run_id, "nll", 0.0)
-    assert list(store.runs()) == ["B", "a", "b", "ä"]
 
 
 @settings(one_folder, max_examples=50)
@@ -498,9 +430,3 @@ def test_close_closes_the_files_and_a_later_use_opens_them_anew(folder: Path) ->
     jsonl.record(opts, "run", "nll", 2.0, None, None)
     assert [entry.value for entry in jsonl.read(opts, "run")] == [1.0, 2.0]
     jsonl.close(opts)
-
-
-def test_the_package_offers_the_adapter_by_name(folder: Path) -> None:
-    with Kitchen(adapters={"metrics_store": {"use": "jsonl", "path": str(folder)}}) as kitchen:
-        kitchen.metrics_store.record("run", "nll", 1.0)
-        assert kitchen.metrics_store.supports("runs")
