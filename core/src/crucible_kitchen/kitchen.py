@@ -7,8 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from .binding import PortT
 from .closing import CLOSE_TIMEOUT, LeftOpen, raise_first, warn_of
@@ -16,6 +15,7 @@ from .configurator import Configurator
 from .errors import AdapterError, ConfigurationError, PortNotConfigured
 from .events import Observer, Observers
 from .masking import Secrets, without_secrets
+from .observers.config import ObserveConfig, check, handlers
 from .port import Port, ports_in
 from .ports import (
     PORTS,
@@ -30,29 +30,27 @@ from .settings import Key, Settings, gather, in_code
 from .suggestions import not_configured
 from .validation import ModelT
 
-if TYPE_CHECKING:
-    from .observers.jsonl import JsonLines
-
 
 class Kitchen:
-    """The adapters of one program, by port.
+    """The adapters of one program, one for each configured port.
 
         with Kitchen(adapters={"blob_store": {"use": "fsspec", "url": "runs"}}) as kitchen:
             kitchen.blob_store.write("greeting", b"hello")
 
-    Made in code it reads no file; `Kitchen.load()` reads `crucible.toml` and the environment.
+    Made in code, it reads no file; `Kitchen.load()` reads `crucible.toml` and the environment.
     An adapter is imported and bound when its port is first used. Safe to use from any thread.
 
     Args:
         adapters: for each port a name, a module or object, or a table whose `use` is one of
             these and whose other keys are the adapter's options.
-        settings: in place of `adapters`, settings that are merged already. Their mistakes raise
-            nothing here: the caller asks for all of them with `mistakes()`.
+        settings: in place of `adapters`, settings that are merged already. Mistakes in them raise
+            nothing here; `mistakes()` returns them with all others.
         environ: the environment, for defaults of options; None is the process's.
 
     Raises:
-        ConfigurationError: a port that does not exist. Wherever a mistake shows, here or when a
-            port is bound, the message lists every mistake in the configuration.
+        ConfigurationError: a port does not exist. Here and when a port is bound, the message
+            lists every mistake in the configuration.
+        TypeError: both `adapters` and `settings` are given.
     """
 
     def __init__(
@@ -78,7 +76,7 @@ class Kitchen:
         )
         self.left_open: list[str] = []
         """The adapters that did not close in time, as `port.adapter`."""
-        self._traces: list[JsonLines] = []
+        self._handlers: list[Observer] = []
         self._lock = threading.RLock()
         self._ports: dict[str, Port] = {}
         self._extra: list[Port] = []
@@ -101,12 +99,11 @@ class Kitchen:
             path: the file; None looks for `crucible.toml`.
             profile: the `[profile.<name>]` to lay over the file.
             arguments: `key.path=value`, as on the command line.
-            adapters: as in `Kitchen(...)`, above every other layer.
+            adapters: as in `Kitchen(...)`; they override every other layer.
             environ: the environment; None is the process's.
 
         Raises:
-            ConfigurationError: what is configured is wrong, as far as no adapter is needed to
-                tell.
+            ConfigurationError: the configuration has mistakes that show without any adapter.
         """
         code = {"adapters": adapters} if adapters else None
         settings = gather(path, profile=profile, arguments=arguments, code=code, environ=environ)
@@ -150,15 +147,15 @@ class Kitchen:
 
     @property
     def configured(self) -> tuple[str, ...]:
-        """The names of the ports for which an adapter was chosen."""
+        """The names of the ports that have an adapter in the settings."""
         return tuple(name for name in PORTS if name in self.settings.values.get("adapters", {}))
 
     def port(self, port: type[PortT]) -> PortT:
         """Return the adapter of a port, bound on first use.
 
         Raises:
-            PortNotConfigured: no adapter was chosen. There is no silent default.
-            ConfigurationError: its options are wrong, or its subclasses `AdapterNotFound`,
+            PortNotConfigured: no adapter is chosen; there is no silent default.
+            ConfigurationError: its options are wrong; or one of the subclasses `AdapterNotFound`,
                 `AdapterLoadError` and `BindError`.
         """
         if port.name not in self.configured:
@@ -167,8 +164,8 @@ class Kitchen:
             return self._bound(port)
         except ConfigurationError as error:
             found: dict[Key, ConfigurationError] = {("adapters", port.name): error}
-            cause = error.__cause__
-            raise self.with_the_rest(found) from cause and self.without_secrets(cause)
+            cause = None if error.__cause__ is None else self.without_secrets(error.__cause__)
+            raise self.with_the_rest(found) from cause
 
     def _bound(self, port: type[PortT]) -> PortT:
         with self._lock:
@@ -185,11 +182,11 @@ class Kitchen:
 
         Args:
             ports: their names.
-            found: mistakes that the caller knows of, by where they are in the settings.
+            found: mistakes that the caller has found, by where they are in the settings.
 
         Raises:
-            PortNotConfigured: names every port without an adapter.
-            ConfigurationError: as `port` does, or there are mistakes already.
+            PortNotConfigured: some ports have no adapter; the message names all of them.
+            ConfigurationError: as for `port`, or there are mistakes already.
         """
         ports, found = list(ports), dict(found or {})
         if missing := [name for name in PORTS if name in ports and name not in self.configured]:
@@ -205,14 +202,12 @@ class Kitchen:
         """Bind every configured port; return what is wrong, by where it is in the settings.
 
         Args:
-            found: what is known to be wrong, and so not tried again.
+            found: known mistakes, by where they are; what they are about is not tried again.
 
         Returns:
-            `found` and more: at `()` what is wrong whatever the adapters are, at
-            `("adapters", "<port>")` an adapter, at `("observe",)` that table.
+            `found` and all others: at `()` those that concern no adapter, at
+            `("adapters", "<port>")` those of an adapter, at `("observe",)` those of that table.
         """
-        from .observers.config import check
-
         found = dict(found or {})
         if self.settings.mistakes:
             found[()] = ConfigurationError(*self.settings.mistakes)
@@ -223,13 +218,13 @@ class Kitchen:
                 except ConfigurationError as error:
                     found["adapters", name] = error
         try:
-            check(self)
+            check(self.observe_config(), self.settings.source_of)
         except ConfigurationError as error:
             found["observe",] = error
         return found
 
     def with_the_rest(self, found: Mapping[Key, ConfigurationError]) -> ConfigurationError:
-        """Return one error of these mistakes and all others, so that one run shows them all."""
+        """Return one error of these and all other mistakes, so that one run shows them all."""
         return ConfigurationError.of(self.mistakes(found).values())
 
     def _not_configured(self, missing: Sequence[str]) -> str:
@@ -239,7 +234,7 @@ class Kitchen:
     # --- configuration ---
 
     def configure(self, model: type[ModelT], table: Mapping[str, Any], at: Key) -> ModelT:
-        """Validate a table against its class, which may name adapters, too.
+        """Validate a table of the settings; adapters that it names are bound.
 
         Args:
             model: the class, such as a workflow's configuration.
@@ -247,8 +242,8 @@ class Kitchen:
             at: where the table is in the settings, to name keys and sources in errors.
 
         Raises:
-            ConfigurationError: values that the class does not accept. The message names each
-                key's full path, the place it came from, and the nearest spelling.
+            ConfigurationError: the class does not accept the values. The message names each key's
+                full path, the place its value came from, and the nearest spelling.
         """
         configured = self._configurator.configure(model, table, at)
         with self._lock:
@@ -258,42 +253,55 @@ class Kitchen:
     # --- the whole ---
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Tell `observer` of every adapter call and workflow event; return what stops it."""
+        """Report every adapter call and workflow event to `observer`.
+
+        Returns:
+            A function that stops it.
+        """
         return self.observers.add(observer)
 
-    def observe_as_configured(self) -> None:
-        """Switch on the observers of the table `[observe]`, which `close` closes, too.
+    def observe_config(self) -> ObserveConfig:
+        """Return the table `[observe]`.
 
         Raises:
-            ConfigurationError: the table is wrong, or what it asks for cannot be had.
+            ConfigurationError: unknown keys or invalid values, named with their source.
         """
-        from .observers.config import switch_on
+        return self.configure(ObserveConfig, self.settings.values.get("observe", {}), ("observe",))
 
-        self._traces += switch_on(self)
+    def observe_as_configured(self) -> None:
+        """Switch on the handlers of the table `[observe]`, which `close` closes as well.
+
+        Raises:
+            ConfigurationError: the table is wrong, or a handler cannot be made.
+        """
+        for handler in handlers(self.observe_config(), self.settings.source_of):
+            self.observe(handler)
+            self._handlers.append(handler)
 
     def describe(self) -> dict[str, Any]:
-        """Return the adapters that are bound and their options as plain data, secrets masked."""
+        """Return the bound adapters and their options as plain data, secrets masked."""
         return {name: self._ports[name].describe() for name in PORTS if name in self._ports}
 
     def redacted(self, text: str, *, whole: bool = False) -> str:
-        """Return the text with every secret masked that is configured, in whatever form.
+        """Return the text with every configured secret masked, in whatever form.
 
         Args:
             text: any text.
-            whole: whether it is one value, such as an option, so that a URL ends where it ends.
+            whole: whether it is one value, such as an option, so that a URL at its start ends
+                where the text ends.
         """
         return self._secrets.masked(text, whole=whole)
 
     def without_secrets(self, error: BaseException) -> BaseException:
-        """Return an error in which, and in whose causes, every secret is masked that is configured.
+        """Return an error with every configured secret masked, in its causes, too.
 
-        It is masked in place. If it does not let itself be changed, an error of a class of the same
-        name that is derived from its own is returned instead.
+        It is masked in place. If it cannot be changed, an error of a class of the same name that is
+        derived from its own is returned instead.
         """
         return without_secrets(error, self._secrets)
 
     def conceal(self, value: Any) -> None:
-        """Know the secrets in a value, such as a configuration, for `redacted` from now on."""
+        """Mask the secrets in a value, such as a configuration, from now on."""
         self._secrets.learn(value)
 
     def packages(self) -> dict[str, str]:
@@ -301,16 +309,16 @@ class Kitchen:
         return dict(self._configurator.packages)
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Close every adapter that was bound. A later use binds anew.
+        """Close every adapter that was bound. Using a port later binds it again.
 
         Args:
-            timeout: seconds that each adapter is given. One that takes longer is left as it is, in
+            timeout: seconds that each adapter may take. One that takes longer is left as it is, in
                 a thread that does not keep the process from ending, and is named in `left_open`.
 
         Raises:
-            AdapterError: one of them failed, the others are closed all the same. Where several
-                did, it is the first, and each other one is a `CrucibleWarning`.
-            AdapterTimeout: one of them took longer than `timeout`.
+            AdapterError: an adapter failed; the others are closed all the same. If several failed,
+                it is the first error, and each other one is a `CrucibleWarning`.
+            AdapterTimeout: an adapter took longer than `timeout`.
         """
         with self._lock:
             ports = [*self._extra, *self._ports.values()]
@@ -318,8 +326,9 @@ class Kitchen:
         try:
             failures = [f for port in ports for f in port.close_within(timeout)]
         finally:
-            for trace in self._traces:
-                self.observers.guarded(trace, "close", trace.close)
+            for handler in self._handlers:
+                if callable(close := getattr(handler, "close", None)):
+                    self.observers.guarded(handler, "close", close)
         late = [failure for failure in failures if isinstance(failure, LeftOpen)]
         self.left_open += [f"{failure.port}.{failure.adapter}" for failure in late]
         raise_first(failures)
@@ -327,12 +336,7 @@ class Kitchen:
     def __enter__(self) -> Kitchen:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         try:
             self.close()
         except AdapterError as failure:

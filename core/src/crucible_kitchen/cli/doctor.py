@@ -113,7 +113,7 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[CheckR
 
 def _observers(kitchen: Kitchen) -> Iterator[CheckRow]:
     try:
-        on = ", ".join(reach(kitchen)) or "nothing"
+        on = ", ".join(reach(kitchen.observe_config(), kitchen.settings.source_of)) or "nothing"
     except ConfigurationError as error:
         yield "observe", "problem", str(error)
     else:

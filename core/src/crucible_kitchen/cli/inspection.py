@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
-from ..observers.config import ObserveConfig, configured
+from ..observers.config import ObserveConfig
 from ..port import Port
 from ..ports import PORTS
 from ..settings import Key
@@ -69,7 +69,7 @@ def inspect(kitchen: Kitchen) -> Iterator[Part]:
     if ("observe",) in wrong:
         yield Wrong(("observe",), wrong["observe",])
     elif "observe" in kitchen.settings.values:
-        yield Observation(("observe",), configured(kitchen))
+        yield Observation(("observe",), kitchen.observe_config())
 
 
 def _workflow(kitchen: Kitchen, at: Key) -> Part:

@@ -1,104 +1,86 @@
-"""The table `[observe]`: which handlers are switched on."""
+"""The table `[observe]`: which handlers are switched on.
+
+Functions here take what explains a mistake, `source_of(key)`, which says where a setting came from.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import AdapterError, ConfigurationError
-from ..masking import Masked
-from ..options import AdapterOptions
+from ..events import Observer
+from ..frozen import Frozen
 from ..paths import LocalPath
 
-if TYPE_CHECKING:
-    from ..kitchen import Kitchen
-    from .jsonl import JsonLines
+SourceOf = Callable[[tuple[str, ...]], str]
 
 
-class ObserveConfig(Masked):
-    """Where to tell of every adapter call and workflow event."""
-
-    model_config = AdapterOptions.model_config
+class ObserveConfig(Frozen):
+    """Where the events of adapter calls and workflows go."""
 
     console: bool = False
     """Print a line an event on standard error."""
     jsonl: LocalPath | None = None
     """File to append the events to, for `crucible trace`."""
     otel: bool = False
-    """Make OpenTelemetry spans and metrics; the exporter is set by OTEL_* variables."""
+    """Export OpenTelemetry spans and metrics; OTEL_* variables choose the exporter."""
 
 
-def configured(kitchen: Kitchen) -> ObserveConfig:
-    """Return the kitchen's table `[observe]`.
-
-    Raises:
-        ConfigurationError: keys or values that there are not; named with their source.
-    """
-    return kitchen.configure(
-        ObserveConfig, kitchen.settings.values.get("observe", {}), ("observe",)
-    )
-
-
-def check(kitchen: Kitchen) -> list[str]:
-    """Return the names of the handlers that `switch_on` would make, without making them.
+def handlers(config: ObserveConfig, source_of: SourceOf) -> Iterator[Observer]:
+    """Make the handlers that are switched on, one by one. Those with a `close` need closing.
 
     Raises:
-        ConfigurationError: the table is wrong, or the extra `otel` is not installed.
+        ConfigurationError: the file cannot be written, or the extra `otel` is not installed.
     """
-    config = configured(kitchen)
+    if config.jsonl is not None:
+        from .jsonl import JsonLines
+
+        with _explained_file(config.jsonl, source_of):
+            lines = JsonLines(config.jsonl)
+        yield lines
     if config.otel:
-        with _extra(kitchen):
+        with _explained_import(source_of):
+            from .otel import OpenTelemetry
+
+            exporter = OpenTelemetry.from_environment()
+        yield exporter
+    if config.console:
+        from .console import Console
+
+        yield Console()
+
+
+def check(config: ObserveConfig, source_of: SourceOf) -> list[str]:
+    """Return the names of the handlers that are switched on, without making them.
+
+    Raises:
+        ConfigurationError: the extra `otel` is not installed.
+    """
+    if config.otel:
+        with _explained_import(source_of):
             from . import otel  # noqa: F401
     return [name for name, value in config if value]
 
 
-def reach(kitchen: Kitchen) -> list[str]:
+def reach(config: ObserveConfig, source_of: SourceOf) -> list[str]:
     """Do as `check`, and try whether the trace can be written, which leaves nothing behind.
 
     Raises:
         ConfigurationError: as `check`; or the file cannot be written.
     """
-    on = check(kitchen)
-    if (path := configured(kitchen).jsonl) is not None:
+    on = check(config, source_of)
+    if config.jsonl is not None:
         from .jsonl import try_to_append
 
-        with _of_trace(kitchen, path):
-            try_to_append(path)
+        with _explained_file(config.jsonl, source_of):
+            try_to_append(config.jsonl)
     return on
 
 
-def switch_on(kitchen: Kitchen) -> list[JsonLines]:
-    """Switch on the handlers of the kitchen's table `[observe]`; return what is to be closed.
-
-    Raises:
-        ConfigurationError: the table is wrong, the file cannot be written, or the extra `otel` is
-            not installed.
-    """
-    config = configured(kitchen)
-    opened: list[JsonLines] = []
-    if config.jsonl is not None:
-        from .jsonl import JsonLines
-
-        with _of_trace(kitchen, config.jsonl):
-            lines = JsonLines(config.jsonl)
-        kitchen.observe(lines)
-        opened.append(lines)
-    if config.otel:
-        with _extra(kitchen):
-            from .otel import OpenTelemetry
-
-            kitchen.observe(OpenTelemetry.from_environment())
-    if config.console:
-        from .console import Console
-
-        kitchen.observe(Console())
-    return opened
-
-
 @contextlib.contextmanager
-def _of_trace(kitchen: Kitchen, path: Path) -> Iterator[None]:
+def _explained_file(path: Path, source_of: SourceOf) -> Iterator[None]:
     """Explain why a trace cannot be written."""
     try:
         yield
@@ -107,12 +89,12 @@ def _of_trace(kitchen: Kitchen, path: Path) -> Iterator[None]:
         why = "its folder is a file" if isinstance(error, FileExistsError) else why
         raise ConfigurationError(
             f"observe.jsonl: {path} cannot be written: {why} "
-            f"(from {kitchen.settings.source_of(('observe', 'jsonl'))})"
+            f"(from {source_of(('observe', 'jsonl'))})"
         ) from error
 
 
 @contextlib.contextmanager
-def _extra(kitchen: Kitchen) -> Iterator[None]:
+def _explained_import(source_of: SourceOf) -> Iterator[None]:
     """Explain an import that fails, of the SDK or of the exporter."""
     try:
         yield
@@ -120,5 +102,5 @@ def _extra(kitchen: Kitchen) -> Iterator[None]:
         raise ConfigurationError(
             f"observe.otel: OpenTelemetry cannot be imported ({error}); "
             "pip install 'crucible-kitchen[otel]' "
-            f"(from {kitchen.settings.source_of(('observe', 'otel'))})"
+            f"(from {source_of(('observe', 'otel'))})"
         ) from error
