@@ -7,7 +7,6 @@ call: pluggy lets most of these mistakes pass, and they would fail later or neve
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from .hookspecs import PROJECT, AdapterSpec
 from .masking import Secrets
 from .options import AdapterOptions
 from .port import Port
+from .spelling import did_you_mean
 
 PortT = TypeVar("PortT", bound=Port)
 
@@ -219,5 +219,4 @@ def _parameters(spec: Callable[..., Any]) -> list[str]:
 
 
 def _near(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+    return did_you_mean(name, known) or f"; there are {', '.join(known)}"

@@ -22,7 +22,7 @@ from packaging.version import Version
 from .errors import AdapterLoadError, AdapterNotFound, told
 from .known_packages import packages_of
 from .ports import PORTS
-from .spelling import listed, nearest
+from .spelling import did_you_mean, listed, nearest
 from .version import __version__
 
 ADAPTERS = "crucible.adapters"
@@ -126,8 +126,8 @@ class Catalog:
         lines = [f"no {kind} is named {use!r}"]
         known = packages_of(port)
         near = nearest(name, [*names, *known])
-        if near and near != name:
-            lines.append(f"did you mean {near!r}?")
+        if near != name:
+            lines[0] += did_you_mean(name, [near])
         if near and near not in names:
             lines.append(f"to get it: pip install {known[near]}")
         if others := [e.port for e in self.entries if e.name == name]:

@@ -4,7 +4,7 @@ All are **sums over tokens, never means**; the workflow normalises by choosing t
 the current log probability of each target token, q the `logprobs` that were recorded when it was
 sampled, A its advantage, w its weight, r = exp(p - q), and sg a stop-gradient:
 
-| loss_fn | inputs beside target_tokens | loss | config |
+| loss_fn | inputs besides target_tokens | loss | config |
 | --- | --- | --- | --- |
 | `cross_entropy` | weights | -sum w p | |
 | `importance_sampling` | logprobs, advantages | -sum r A | |
@@ -18,24 +18,20 @@ inputs and the two thresholds are those of the Tinker API.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .errors import InvalidInput, Unsupported
-from .types import Array, Datum, FloatArray
-
-if TYPE_CHECKING:
-    from .ports import TrainingClient
-    from .types import ForwardBackwardResult, Future
+from .spelling import did_you_mean
+from .types import Datum
 
 
 @dataclass(frozen=True, slots=True)
 class LossFunction:
-    """What a loss takes: per-token inputs beside `target_tokens`, and config with defaults."""
+    """What a loss takes: per-token inputs besides `target_tokens`, and config with defaults."""
 
     inputs: tuple[str, ...]
     config: Mapping[str, float]
@@ -132,12 +128,11 @@ def _validate(
     inputs = datum.loss_fn_inputs
     for name in inputs:
         if name not in ("target_tokens", *needed):
-            near = difflib.get_close_matches(name, ("target_tokens", *needed), 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, ("target_tokens", *needed))
             raise InvalidInput(f"{where}: loss {loss_fn!r} takes no input {name!r}{hint}")
     for name in ("target_tokens", *needed):
         if name in inputs:
-            _validate_array(f"{where}: {name}", inputs[name], length, name == "target_tokens")
+            validate_array(f"{where}: {name}", inputs[name], length, name == "target_tokens")
         elif name == "target_tokens" or require_weights or loss_fn != "cross_entropy":
             raise InvalidInput(f"{where} lacks {name!r}, which loss {loss_fn!r} needs")
     if vocab_size is not None:
@@ -150,7 +145,18 @@ def _validate(
                 )
 
 
-def _validate_array(what: str, array: Any, length: int, integers: bool) -> None:
+def validate_array(what: str, array: Any, length: int, integers: bool) -> None:
+    """Check a loss input of one datum.
+
+    Args:
+        what: what it is, for messages.
+        array: must be a NumPy array `(length,)`.
+        length: tokens of the model input.
+        integers: whether it holds integers, or floating point numbers within float32's range.
+
+    Raises:
+        InvalidInput: it is something else.
+    """
     if not isinstance(array, np.ndarray):
         raise InvalidInput(f"{what} is a {type(array).__name__}, not a numpy array")
     if array.shape != (length,):
@@ -161,49 +167,3 @@ def _validate_array(what: str, array: Any, length: int, integers: bool) -> None:
     # float32 is what a backend computes in: a larger float64 would become infinite there
     if not integers and not (np.abs(array) <= np.finfo(np.float32).max).all():
         raise InvalidInput(f"{what} holds a number that is not finite")
-
-
-CustomLoss = Callable[
-    [Sequence[Datum], Sequence[FloatArray]],
-    tuple[float, Sequence[Array], Mapping[str, float]],
-]
-"""`fn(datums, logprobs) -> (loss, grads, metrics)`: `grads[i]` is d loss / d `logprobs[i]`."""
-
-
-def custom_loss(
-    client: TrainingClient, session: Any, datums: Sequence[Datum], fn: CustomLoss
-) -> tuple[Future[ForwardBackwardResult], float, dict[str, float]]:
-    """Accumulate the gradient of any loss C that is a function of the token logprobs.
-
-    By the chain rule dC/dtheta = sum_t (dC/dp_t) dp_t/dtheta, which is the gradient of
-    `cross_entropy` with `weights = -dC/dp`. So the client runs `forward`, `fn` gives C and dC/dp
-    (in closed form, or with any autograd), and `forward_backward` with those weights follows.
-    Exact where both passes see the same model, so at dropout 0.
-
-    Args:
-        client: a training client that supports `forward`.
-        session: its session.
-        datums: `target_tokens` is all that they need; other loss inputs are for `fn` alone.
-        fn: see `CustomLoss`; logprobs are float32 arrays `(N_i,)` in nats, in datum order.
-
-    Returns:
-        The future of the backward pass (its own `loss` means nothing), C, and fn's metrics.
-
-    Raises:
-        InvalidInput: a gradient of the wrong shape or not finite.
-        Unsupported: the client has no `forward`.
-    """
-    plain = [
-        Datum(datum.model_input, {"target_tokens": datum.loss_fn_inputs["target_tokens"]})
-        for datum in datums
-    ]
-    outputs = client.await_(client.forward(session, plain)).outputs
-    loss, grads, metrics = fn(datums, [output["logprobs"] for output in outputs])
-    if len(grads) != len(plain):
-        raise InvalidInput(f"the loss returned {len(grads)} gradients for {len(plain)} datums")
-    weighted = []
-    for index, (datum, grad) in enumerate(zip(plain, grads, strict=True)):
-        weights = -np.asarray(grad, np.float32)
-        _validate_array(f"gradient {index}", weights, datum.model_input.length, integers=False)
-        weighted.append(Datum(datum.model_input, {**datum.loss_fn_inputs, "weights": weights}))
-    return client.forward_backward(session, weighted), float(loss), dict(metrics)

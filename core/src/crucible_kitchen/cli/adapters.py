@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -16,11 +15,13 @@ from ..binding import marked, options_class
 from ..discovery import Installed, catalog
 from ..environment import variables
 from ..errors import AdapterNotFound, ConfigurationError
+from ..known_packages import packages_of
 from ..masking import is_secret, masked
 from ..options import AdapterOptions
 from ..port import Port
 from ..ports import PORTS
 from ..printable import text_of
+from ..spelling import did_you_mean
 from . import stack
 from .arguments import ARGUMENTS, PROFILE, opened, read
 from .console import Text, console, note, say, table
@@ -39,7 +40,8 @@ def list_() -> None:
     """List the installed adapters. None is imported."""
     found = catalog()
     if not found.entries:
-        note("no adapter is installed; try `pip install crucible-adapter-noop`")
+        known = dict.fromkeys(name for port in PORTS for name in packages_of(port).values())
+        note(f"no adapter is installed; pip install one of {', '.join(known)}")
     else:
         rows = [(e.port, e.name, e.package, e.version) for e in found.entries]
         table(("port", "name", "package", "version"), rows)
@@ -98,9 +100,8 @@ def _matching(name: str) -> list[Installed]:
     matching = [e for e in found.entries if e.name == short and (not slash or e.package == package)]
     if not matching:
         known = {n for e in found.entries for n in (e.name, f"{e.port}.{e.name}")} | {*PORTS}
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else "`crucible adapters` lists what is"
-        raise AdapterNotFound(f"no adapter named {name!r} is installed; {hint}")
+        hint = did_you_mean(name, sorted(known)) or "; `crucible adapters` lists what is"
+        raise AdapterNotFound(f"no adapter named {name!r} is installed{hint}")
     return matching
 
 
