@@ -1,4 +1,4 @@
-"""The kitchen: what is bound when, what it reads, and what it says of a mistake in options."""
+"""The kitchen: when it binds, what it reads, and what it says about mistakes in options."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from crucible_kitchen import (
     resource,
     run,
 )
-from crucible_kitchen.settings import load
+from crucible_kitchen.settings import in_code, load
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
@@ -90,7 +90,7 @@ def test_threads_bind_a_port_once() -> None:
     assert len({id(port) for port in ports}) == len(made) == 1
 
 
-def test_a_port_is_bound_on_first_use_and_anew_after_close() -> None:
+def test_a_port_is_bound_on_first_use_and_again_after_close() -> None:
     kitchen = Kitchen({"blob_store": Store()})
     assert kitchen.describe() == {}
     first = kitchen.blob_store
@@ -156,12 +156,14 @@ def test_two_kitchens_with_equal_options_share_no_resource() -> None:
 
 
 @pytest.mark.parametrize("value", [5, True, 1.5, ["acme"], {"use": ["acme"]}, {"use": 5}])
-def test_what_can_be_no_adapter_is_said_to_be_none(value: Any) -> None:
-    with pytest.raises(BindError, match=r"adapters\.blob_store: name the adapter by a string, not a"):
+def test_a_value_that_cannot_be_an_adapter_is_refused_by_its_type(value: Any) -> None:
+    with pytest.raises(
+        BindError, match=r"adapters\.blob_store: name the adapter by a string, not a"
+    ):
         _ = Kitchen({"blob_store": value}).blob_store
 
 
-def test_an_option_called_use_is_refused_since_nobody_could_set_it() -> None:
+def test_an_option_called_use_is_refused_because_it_could_never_be_set() -> None:
     class Options(AdapterOptions):
         use: str = "x"
 
@@ -181,7 +183,7 @@ def test_a_kitchen_made_in_code_reads_no_file_and_no_variable(
     assert Kitchen().configured == ()
 
 
-def test_code_goes_before_every_other_layer(tmp_path: Path) -> None:
+def test_code_overrides_every_other_layer(tmp_path: Path) -> None:
     class Options(AdapterOptions):
         bucket: str = "default"
         region: str = "default"
@@ -290,7 +292,7 @@ def test_a_wrong_value_in_the_ecosystems_variable_is_said_to_come_from_there(
     assert "(from code)" in said_of(Options, port="x")
 
 
-def test_options_that_raise_what_they_should_not_are_a_mistake_of_the_adapter() -> None:
+def test_options_that_raise_an_unexpected_error_are_a_mistake_of_the_adapter() -> None:
     class Options(AdapterOptions):
         key: str = ""
 
@@ -309,7 +311,7 @@ def test_options_that_raise_what_they_should_not_are_a_mistake_of_the_adapter() 
 
 
 class Config(WorkflowConfig):
-    """Of a workflow that needs two ports."""
+    """The configuration of a workflow that needs two ports."""
 
     foreign_names: ClassVar[Mapping[str, str]] = {
         "lr": "rate",
@@ -453,7 +455,9 @@ def test_what_a_misspelt_key_hides_is_named_under_the_key_as_written() -> None:
         ({"pairs": "a"}, 'pairs: Input should be a valid tuple; write ["...", "..."] (from code)'),
     ],
 )
-def test_a_mistake_is_told_by_what_to_write_instead(table: dict[str, Any], message: str) -> None:
+def test_a_mistake_is_explained_by_what_to_write_instead(
+    table: dict[str, Any], message: str
+) -> None:
     assert mistakes_of({"model": "m", **table}) == [f"workflow.{message}"]
 
 
@@ -519,19 +523,33 @@ def test_a_text_may_be_digits() -> None:
 def test_a_table_given_in_code_may_not_hold_itself() -> None:
     table: dict[str, Any] = {}
     table["name"] = table
-    with Kitchen() as kitchen, pytest.raises(ConfigurationError, match="nested too deeply; the limit is 64"):
+    with (
+        Kitchen() as kitchen,
+        pytest.raises(ConfigurationError, match="nested too deeply; the limit is 64"),
+    ):
         kitchen.configure(Sizes, table, ("workflow",))
 
 
-def test_a_validator_that_raises_anything_is_a_mistake_told_without_its_text() -> None:
+def test_an_error_in_a_validator_is_a_mistake_reported_without_its_text() -> None:
     with Kitchen() as kitchen, pytest.raises(ConfigurationError) as caught:
         kitchen.configure(Sizes, {"when": 1}, ("workflow",))
     assert str(caught.value) == "workflow: Sizes raised ZeroDivisionError"
 
 
 @pytest.mark.parametrize(
-    "adapters", [{1: "noop"}, {"blob_store": {1: 2}}, {"blob_store": {"use": "noop", None: 2}}]
+    ("adapters", "said"),
+    [
+        ({1: "noop"}, "in code: there is no 'adapters.1'; there are training_client, "),
+        ({"blob_store": {1: 2}}, 'adapters.blob_store: name the adapter: use = "<name>"'),
+        ({"blob_store": {"use": "noop", None: 2}}, "adapters.blob_store.None: Keys should be str"),
+    ],
 )
-def test_keys_that_are_no_texts_are_mistakes(adapters: dict[Any, Any]) -> None:
-    with pytest.raises(ConfigurationError):
+def test_keys_that_are_not_strings_are_mistakes(adapters: dict[Any, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
         _ = Kitchen(adapters).blob_store
+    assert said in str(caught.value)
+
+
+def test_a_kitchen_takes_adapters_or_settings() -> None:
+    with pytest.raises(TypeError, match="not both"):
+        Kitchen({}, settings=in_code({}))

@@ -1,4 +1,4 @@
-"""Masking: no form of a secret is shown, and what is no secret stays readable."""
+"""Masking: no form of a secret is shown, and text without secrets stays readable."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import traceback
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from crucible_kitchen import (
     AdapterError,
     AdapterOptions,
+    ConfigurationError,
+    Event,
     Kitchen,
     NotFound,
     Unavailable,
@@ -117,7 +119,7 @@ def test_a_token_in_place_of_a_user_is_masked(token: str, host: str) -> None:
         f"authorization: Basic {CANARY}",
     ],
 )
-def test_a_message_of_others_shows_no_secret_that_is_seen_to_be_one(text: str) -> None:
+def test_a_secret_that_is_evident_in_a_message_is_masked(text: str) -> None:
     assert CANARY not in masked(text)
     assert MASK in masked(text)
 
@@ -155,7 +157,7 @@ def test_a_text_without_secrets_stays_as_it_is(text: str) -> None:
     st.from_regex(r"[a-z]{1,8}(\.[a-z]{2,5}){1,2}", fullmatch=True),
     st.text(string.ascii_letters + string.digits + "/._-@", max_size=20),
 )
-def test_a_path_behind_a_host_stays_readable(scheme: str, host: str, path: str) -> None:
+def test_a_path_after_a_host_stays_readable(scheme: str, host: str, path: str) -> None:
     url = f"{scheme}://{host}/{path}"
     assert masked(url, whole=True) == url
 
@@ -212,13 +214,13 @@ def test_no_form_of_a_secret_is_in_a_message(secret: str) -> None:
         assert MASK in said, name
 
 
-def test_of_a_url_each_piece_is_masked_that_a_library_may_take_for_a_host() -> None:
+def test_each_piece_of_a_url_that_a_library_may_read_as_its_host_is_masked() -> None:
     secrets = Secrets({"url": f"postgresql://me:a@{CANARY}/b%20c@127.0.0.1:1/db"})
     for said in (f"{CANARY}@127.0.0.1", f"host {CANARY.lower()!r}", f"a@{CANARY}"):
         assert CANARY.lower() not in secrets.masked(said).lower()
 
 
-def test_headers_are_known_by_what_they_hold() -> None:
+def test_the_secrets_inside_headers_are_known() -> None:
     basic = base64.b64encode(b"user-name:pass-word").decode()
     secrets = Secrets({"headers": {"Authorization": f"Basic {basic}", "Cookie": "id=crumbs; a=b"}})
     said = secrets.masked("user-name, pass-word and crumbs")
@@ -288,7 +290,7 @@ def test_free_tables_are_masked_by_the_names_of_their_keys_at_any_depth() -> Non
     }
 
 
-def test_a_table_without_end_is_masked_where_it_is_deeper_than_any_settings() -> None:
+def test_a_table_that_holds_itself_is_masked_below_the_deepest_level() -> None:
     table: dict[str, Any] = {}
     table["again"] = table
     assert MASK in repr(shown(table))
@@ -326,13 +328,15 @@ class Config(WorkflowConfig):
     ],
 )
 @pytest.mark.parametrize(
-    "look", [repr, str, BaseModel.model_dump, BaseModel.model_dump_json, visible, pickle.dumps]
+    "represent", [repr, str, BaseModel.model_dump, BaseModel.model_dump_json, visible, pickle.dumps]
 )
-def test_no_look_at_a_model_shows_a_secret(model: BaseModel, look: Callable[[Any], Any]) -> None:
-    if look is pickle.dumps:  # which is no look
+def test_no_representation_of_a_model_shows_a_secret(
+    model: BaseModel, represent: Callable[[Any], Any]
+) -> None:
+    if represent is pickle.dumps:  # which must keep everything
         assert pickle.loads(pickle.dumps(model)) == model
         return
-    said = str(look(model))
+    said = str(represent(model))
     assert CANARY not in said
     assert MASK in said
     assert "://" in said
@@ -349,7 +353,7 @@ def test_the_attributes_of_options_are_as_given() -> None:
 
 
 class Oneself(Exception):
-    """An exception whose text is not made of its arguments, as httpx and botocore have them."""
+    """An exception whose text is not made of its arguments, as in httpx and botocore."""
 
     def __init__(self, response: dict[str, str]) -> None:
         super().__init__()
@@ -360,7 +364,7 @@ class Oneself(Exception):
 
 
 class Closed(Exception):
-    """One that does not let itself be changed."""
+    """An exception that cannot be changed."""
 
     __slots__ = ()
 
@@ -375,30 +379,31 @@ class Closed(Exception):
 
 def kitchen_that_raises(raise_it: Callable[[], None]) -> Kitchen:
     class Store:
-        Options = Options
+        Options: ClassVar[type[AdapterOptions]] = Options
 
         @hookimpl
-        def read(self, opts: Options, path: str) -> bytes:
+        def read(self, opts: AdapterOptions, path: str) -> bytes:
             raise_it()
             return b""
 
         @hookimpl
-        def stream(self, opts: Options, path: str, chunk_size: int) -> Iterator[bytes]:
+        def stream(self, opts: AdapterOptions, path: str, chunk_size: int) -> Iterator[bytes]:
             yield b"a"
             raise_it()
 
         @hookimpl
-        def write(self, opts: Options, path: str, data: Any) -> None: ...
+        def write(self, opts: AdapterOptions, path: str, data: Any) -> None: ...
 
         @hookimpl
-        def exists(self, opts: Options, path: str) -> bool:
+        def exists(self, opts: AdapterOptions, path: str) -> bool:
             return True
 
     return Kitchen({"blob_store": {"use": Store(), **OPTIONS}})
 
 
 def key_error() -> None:
-    {}[CANARY]
+    nothing: dict[str, str] = {}
+    nothing[CANARY]
 
 
 def os_error() -> None:
@@ -509,12 +514,12 @@ def test_a_validator_that_repeats_a_secret_does_not_show_it() -> None:
         @field_validator("number")
         @classmethod
         def _is_long(cls, key: SecretStr) -> SecretStr:
-            raise ValueError(f"{key.get_secret_value()!r} is no key")
+            raise ValueError(f"{key.get_secret_value()!r} is not a key")
 
     class Store:
         Options = Strict
 
-    with pytest.raises(Exception, match=r"'\*{10}' is no key") as caught:
+    with pytest.raises(ConfigurationError, match=r"'\*{10}' is not a key") as caught:
         Kitchen({"blob_store": {"use": Store(), "number": CANARY}}).blob_store  # noqa: B018
     assert CANARY not in "".join(traceback.format_exception(caught.value))
 
@@ -523,7 +528,8 @@ def test_a_validator_that_repeats_a_secret_does_not_show_it() -> None:
 
 
 def test_no_event_shows_a_secret_that_is_known_or_that_a_url_holds() -> None:
-    kitchen, events = Kitchen({}), []
+    kitchen = Kitchen({})
+    events: list[Event] = []
     kitchen.conceal({"password": "hidden-value"})
     kitchen.observe(events.append)
     url = f"https://u:{CANARY} x@h/rows"
@@ -547,7 +553,7 @@ def test_numbers_that_are_not_finite_are_shown_as_they_are() -> None:
     assert seen == {"timeout": math.inf, "table": {"rate": -math.inf}}
 
 
-def test_a_plain_word_in_a_secret_table_is_not_looked_for_in_messages() -> None:
+def test_a_plain_word_in_a_secret_table_is_not_masked_in_messages() -> None:
     class Options(AdapterOptions):
         storage: dict[str, SecretStr | str]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
@@ -14,7 +15,7 @@ from pydantic import BaseModel, Secret, SecretStr, ValidationError
 
 
 class Options(AdapterOptions):
-    """Of an adapter."""
+    """The options of an adapter."""
 
     bucket: str = "runs"
     """Bucket that holds every blob."""
@@ -116,14 +117,16 @@ def test_a_field_that_can_hold_a_secret_is_masked_whatever_it_holds() -> None:
         (list[str] | None, False),
     ],
 )
-def test_a_type_that_can_hold_a_secret_is_one(annotation, secret: bool) -> None:
+def test_a_type_that_can_hold_a_secret_counts_as_secret(annotation: Any, secret: bool) -> None:
     assert is_secret(annotation) is secret
 
 
 @pytest.mark.parametrize(
     "travel", [copy.copy, copy.deepcopy, lambda opts: pickle.loads(pickle.dumps(opts))]
 )
-def test_a_copy_of_options_starts_without_resources(travel) -> None:
+def test_a_copy_of_options_starts_without_resources(
+    travel: Callable[[Options], Options],
+) -> None:
     opts = Options(bucket="b")
     original = made(opts)
     arrived = travel(opts)
@@ -137,7 +140,7 @@ def test_a_copy_of_options_starts_without_resources(travel) -> None:
     ("typed", "read"),
     [("false", False), ("96", 96), ("1e-3", 1e-3), ("null", None), ("a b", "a b"), ('"9"', '"9"')],
 )
-def test_a_keyword_is_what_text_typed_at_a_shell_says_as_json(typed: str, read: Any) -> None:
+def test_a_keyword_that_was_typed_is_read_as_json(typed: str, read: Any) -> None:
     class Passing(BaseModel):
         kwargs: dict[str, Keyword]
 

@@ -38,7 +38,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_the_home_folder_is_expanded_wherever_a_path_is(home: Path) -> None:
-    options = Options(folder="~/a", cache="~", others=["~/b", Path("~/c")])  # type: ignore[arg-type]
+    options = Options(folder="~/a", cache="~", others=["~/b", Path("~/c")])
     assert options.folder == home / "a"
     assert options.cache == home
     assert options.others == (home / "b", home / "c")
@@ -50,24 +50,24 @@ def test_the_home_folder_is_expanded_in_a_default(home: Path) -> None:
 
 @pytest.mark.parametrize("path", ["runs", "./~", "a/~/b", "/data", "a~", "."])
 def test_other_paths_stay_as_they_are(path: str) -> None:
-    assert Options(folder=path).folder == Path(path)  # type: ignore[arg-type]
+    assert Options(folder=path).folder == Path(path)
 
 
-def test_the_home_folder_of_nobody_is_an_error_and_no_folder_of_that_name() -> None:
+def test_an_unknown_home_folder_is_an_error_and_not_a_folder_of_that_name() -> None:
     with pytest.raises(ValidationError, match="'~nobody-at-all/runs' does not begin with a home"):
-        Options(folder="~nobody-at-all/runs")  # type: ignore[arg-type]
+        Options(folder="~nobody-at-all/runs")
 
 
 @pytest.mark.parametrize("empty", ["", " "])
 def test_an_empty_path_is_not_the_current_folder(empty: str) -> None:
     with pytest.raises(ValidationError, match=r"must not be empty; the current folder is '\.'"):
-        Options(folder=empty)  # type: ignore[arg-type]
+        Options(folder=empty)
 
 
 @pytest.mark.parametrize("value", [3, True, ["a"]])
-def test_what_is_no_path_is_refused(value: object) -> None:
+def test_a_value_that_is_not_a_path_is_refused(value: object) -> None:
     with pytest.raises(ValidationError):
-        Options(folder=value)  # type: ignore[arg-type]
+        Options(folder=value)
 
 
 def test_the_home_folder_can_be_expanded_within_an_address(home: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_folder_that_may_not_be_written_is_unauthorized(home: Path, below: str
     home.chmod(0o755)
 
 
-def test_a_path_that_can_be_no_folder_is_refused(home: Path) -> None:
+def test_a_path_that_cannot_be_a_folder_is_refused(home: Path) -> None:
     (home / "file").touch()
     (home / "loop").symlink_to("loop")
     for below, why in (
@@ -129,7 +129,7 @@ def test_a_path_that_can_be_no_folder_is_refused(home: Path) -> None:
     assert sorted(path.name for path in home.iterdir()) == ["file", "loop"]
 
 
-def test_a_link_to_nothing_is_no_place_for_a_folder(home: Path) -> None:
+def test_a_folder_cannot_replace_a_link_to_nothing(home: Path) -> None:
     (home / "link").symlink_to("nothing")
     with pytest.raises(NotFound, match="link"):
         check_writable(home / "link")

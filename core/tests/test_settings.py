@@ -93,25 +93,25 @@ tables = st.fixed_dictionaries(
 )
 
 
+def value_at(table: Any, key: tuple[str, ...]) -> Any:
+    """Return the value at a path, None if a part of it is missing or is not a table."""
+    for part in key:
+        table = table.get(part) if isinstance(table, dict) else None
+    return table
+
+
 @given(st.lists(tables, min_size=1, max_size=4))
-def test_every_leaf_is_as_the_highest_layer_that_sets_it_says(layers: list[dict]) -> None:
+def test_every_leaf_has_the_value_of_the_highest_layer_that_sets_it(
+    layers: list[dict[str, Any]],
+) -> None:
     named = [Layer(str(index), table) for index, table in enumerate(layers)]
     settings = merge(named)
     for key, value in settings.leaves():
         source = int(settings.source_of(key))
-        at = layers[source]
-        for part in key:
-            if not isinstance(at, dict) or part not in at:
-                at = value if value == {} else None
-                break
-            at = at[part]
-        assert at == value or value == {}
-        for above in layers[source + 1 :]:  # nobody above sets it, or a table around it to a leaf
-            for part in key:
-                above = above.get(part) if isinstance(above, dict) else None
-                if above is None:
-                    break
-            assert above is None or isinstance(above, dict)
+        assert value == {} or value_at(layers[source], key) == value
+        # No layer above sets it; if one has something at its place, it is a table without leaves.
+        for above in layers[source + 1 :]:
+            assert isinstance(value_at(above, key), dict | None)
 
 
 def test_merging_changes_no_layer() -> None:
@@ -163,7 +163,7 @@ def test_a_reserved_variable_in_another_spelling_is_an_error(name: str) -> None:
         load(environ={name: "x"})
 
 
-def test_a_variable_may_be_written_in_small_letters() -> None:
+def test_a_variable_may_be_written_in_lower_case() -> None:
     settings = load(environ={"crucible_adapters__blob_store": "acme"})
     assert settings.values == {"adapters": {"blob_store": {"use": "acme"}}}
 
@@ -186,7 +186,7 @@ def test_a_mistake_in_pyproject_is_one_plain_error(
         load(environ={})
 
 
-def test_an_argument_goes_before_a_variable_and_names_its_profile_first(tmp_path: Path) -> None:
+def test_an_argument_and_the_profile_of_the_call_override_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("profile.a.workflow.x = 1\nprofile.b.workflow.x = 2")
     environ = {"CRUCIBLE_PROFILE": "a", "CRUCIBLE_WORKFLOW__Y": "variable"}
@@ -194,7 +194,7 @@ def test_an_argument_goes_before_a_variable_and_names_its_profile_first(tmp_path
     assert settings.values["workflow"] == {"x": 2, "y": "argument"}
 
 
-def test_a_pyproject_of_somebody_else_is_no_file_of_ours(
+def test_a_pyproject_without_our_table_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.other]\nx = 1")
@@ -208,7 +208,7 @@ def test_a_name_too_long_for_a_file_is_one_plain_error() -> None:
 
 
 @pytest.mark.parametrize("name", ["crucible.toml", "pyproject.toml"])
-def test_a_byte_order_mark_is_no_part_of_the_text(
+def test_a_byte_order_mark_is_not_part_of_the_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     table = "[tool.crucible.workflow]" if name == "pyproject.toml" else "[workflow]"
@@ -228,7 +228,7 @@ def test_a_byte_order_mark_is_no_part_of_the_text(
         ("cp1252", "is not UTF-8: byte 0xe9 in line 2; save it as UTF-8"),
     ],
 )
-def test_a_file_in_another_encoding_is_said_to_be(
+def test_the_encoding_of_a_file_that_is_not_utf_8_is_named(
     tmp_path: Path, encoding: str, message: str
 ) -> None:
     file = tmp_path / "a.toml"
@@ -264,7 +264,7 @@ def test_what_python_cannot_read_is_one_plain_error(
     ("value", "why"),
     [("[" * 100_000, "nested too deeply"), (f"[1{'0' * 5000}]", "of more than 64 bits")],
 )
-def test_json_that_python_cannot_read_is_said_to_be_it_where_an_adapter_is_needed(
+def test_json_beyond_the_limits_is_explained_where_an_adapter_is_needed(
     value: str, why: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=why):
@@ -354,7 +354,7 @@ def test_in_code_a_table_that_holds_itself_is_nested_too_deeply() -> None:
             in_code({"adapters": {"blob_store": value}})
 
 
-def test_in_code_what_stands_in_many_places_counts_in_each() -> None:
+def test_a_value_in_many_places_counts_in_each() -> None:
     table: dict[str, Any] = {}
     for _ in range(DEEPEST - 4):
         table = {"a": table, "b": table}
@@ -453,7 +453,7 @@ def test_a_file_name_that_no_file_can_have_is_one_line(name: str) -> None:
 
 
 def test_ten_thousand_keys_are_merged_in_linear_time() -> None:
-    """Each is compared with its like, and not with all others."""
+    """Each key is compared with its equal, not with all others."""
     compared = 0
 
     class Name(str):
@@ -496,7 +496,7 @@ def test_every_mistake_in_every_layer_is_named_at_once(tmp_path: Path) -> None:
     assert str(caught.value).count("\n  - ") == 7
 
 
-def test_what_is_misspelt_is_read_as_what_it_is_taken_for(tmp_path: Path) -> None:
+def test_a_misspelt_key_is_read_as_the_nearest_known_key(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("[adapter]\nblob_stor = { use = 'x' }\nzzz = 'y'\n[zzz]\n[workflow]\na = 1")
     settings = gather(file, environ={"CRUCIBLE_WORKFLW__B": "2"}, arguments=["worklow.c=3"])
@@ -519,7 +519,7 @@ def test_toml_may_hold_dates_and_empty_tables(tmp_path: Path) -> None:
     assert settings.values == {"workflow": {"day": date(2024, 1, 1), "none": {}}, "adapters": {}}
 
 
-def test_a_value_behind_a_space_instead_of_a_sign_is_not_repeated() -> None:
+def test_a_value_after_a_space_instead_of_an_equals_sign_is_not_repeated() -> None:
     """It may be a secret."""
     with pytest.raises(ConfigurationError) as caught:
         load(environ={}, arguments=["workflow.epochs=3", "adapters.completer.api_key", "hunter22"])

@@ -1,8 +1,8 @@
-"""A canary is given wherever a secret can be, and looked for in everything that comes out.
+"""A canary is given wherever a secret can be, and searched for in everything that comes out.
 
-It goes through every command, observer and record, and through every error that this machine can
-bring about: the servers of adapters answer with whatever they were sent. A place is an output, a
-file or an attribute that is not empty; how many were searched is printed.
+It goes through every command, observer and record, and through every error that can be provoked on
+one machine: the servers that adapters talk to answer with what they were sent. A place is an
+output, a file or an attribute that is not empty; the number of places searched is printed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ HARD = f"a/{CANARY} @b#?c"
 
 
 def encodings(text: str) -> Iterator[bytes]:
-    """Yield what the text is in the encodings that a secret may be shown in."""
+    """Yield the text in the encodings in which a secret may be shown."""
     yield text.encode()
     yield text.encode("utf-16-le")
     yield text.encode().hex().encode()
@@ -73,7 +73,7 @@ def shows(data: bytes) -> bool:
 
 
 class Places:
-    """Where the canary was looked for."""
+    """Where the canary was searched for."""
 
     searched = 0
     found: list[str] = []  # noqa: RUF012
@@ -303,7 +303,7 @@ def test_no_error_of_a_workflow_shows_what_it_is_given(
         ("my run.toml", "my run.toml"),
     ],
 )
-def test_the_command_to_go_on_with_masks_even_what_is_too_short_to_be_known(
+def test_the_command_that_continues_a_run_masks_secrets_too_short_to_be_known(
     given: str, said: str
 ) -> None:
     assert Continuation(Kitchen({}), [given], None, "r", 1).masked(given) == said
@@ -320,7 +320,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize("command", ["config", "run", "doctor", "clean"])
 @pytest.mark.parametrize("arguments", MISTAKES, ids=range(len(MISTAKES)))
-def test_no_mistake_is_told_with_the_secret_in_it(
+def test_no_message_about_a_mistake_shows_the_secret(
     command: str, arguments: list[str], crucible_here: Callable[..., int]
 ) -> None:
     crucible_here(command, *arguments)
@@ -492,7 +492,7 @@ CONFIG = {
 
 @contextlib.contextmanager
 def exported(places: Places) -> Iterator[list[Any]]:
-    """Yield an OpenTelemetry observer, and search what it exports; none where it is missing."""
+    """Yield an OpenTelemetry observer and search what it exports; none if it is not installed."""
     try:
         from crucible_kitchen.observers.otel import OpenTelemetry
         from opentelemetry.sdk.metrics import MeterProvider

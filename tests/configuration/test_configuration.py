@@ -1,4 +1,4 @@
-"""Where settings come from, which goes first, and what is said of a mistake in one."""
+"""Where settings come from, which of them wins, and what is said about mistakes in them."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ class TestPrecedence:
     def test_a_default_is_shown_as_one(self, crucible: Crucible) -> None:
         assert resolved(crucible)["adapters.blob_store.tags"] == ("[]", "default")
 
-    def test_the_file_goes_before_defaults(self, crucible: Crucible) -> None:
+    def test_the_file_overrides_defaults(self, crucible: Crucible) -> None:
         assert resolved(crucible)[BUCKET] == ('"from-file"', "crucible.toml")
 
-    def test_the_profile_goes_before_the_file(self, crucible: Crucible) -> None:
+    def test_the_profile_overrides_the_file(self, crucible: Crucible) -> None:
         rows = resolved(crucible, "--profile", "prod")
         assert rows[BUCKET] == ('"from-profile"', "crucible.toml [profile.prod]")
         assert rows["adapters.blob_store.timeout"] == ("5.0", "crucible.toml")
@@ -70,12 +70,12 @@ class TestPrecedence:
     def test_a_profile_can_be_chosen_by_the_environment(self, crucible: Crucible) -> None:
         assert resolved(crucible, CRUCIBLE_PROFILE="prod")[BUCKET][0] == '"from-profile"'
 
-    def test_the_environment_goes_before_the_profile(self, crucible: Crucible) -> None:
+    def test_the_environment_overrides_the_profile(self, crucible: Crucible) -> None:
         name = "CRUCIBLE_ADAPTERS__BLOB_STORE__BUCKET"
         rows = resolved(crucible, "--profile", "prod", **{name: "from-env"})
         assert rows[BUCKET] == ('"from-env"', f"environment variable {name}")
 
-    def test_the_command_line_goes_before_the_environment(self, crucible: Crucible) -> None:
+    def test_the_command_line_overrides_the_environment(self, crucible: Crucible) -> None:
         name = "CRUCIBLE_ADAPTERS__BLOB_STORE__BUCKET"
         rows = resolved(crucible, f"{BUCKET}=from-cli", **{name: "from-env"})
         assert rows[BUCKET] == ('"from-cli"', f"argument {BUCKET}=")
@@ -197,13 +197,13 @@ class TestMistakes:
         said = mistake("config", "--profile", "prd")
         assert "no [profile.prd] in crucible.toml; did you mean 'prod'?" in said
 
-    def test_a_file_that_is_no_toml(self, mistake: Mistake, file: Path) -> None:
+    def test_a_file_that_is_not_toml(self, mistake: Mistake, file: Path) -> None:
         file.write_text("[adapters\n")
         said = mistake("config")
         assert "crucible.toml is not valid TOML" in said
         assert "line 1" in said
 
-    def test_a_table_that_is_none(self, mistake: Mistake, file: Path) -> None:
+    def test_a_string_in_place_of_a_table(self, mistake: Mistake, file: Path) -> None:
         file.write_text(f'adapters = "{TestSecrets.SECRET}"')
         said = mistake("config")
         assert "crucible.toml: adapters must be a table, not a string" in said
@@ -230,7 +230,7 @@ class TestMistakes:
         said = mistake("run", "workflw.epochs=3")
         assert "there is no setting 'workflw.epochs'; did you mean 'workflow'?" in said
 
-    def test_json_that_is_none_is_said_to_be_none(self, mistake: Mistake) -> None:
+    def test_json_that_is_not_valid_is_explained(self, mistake: Mistake) -> None:
         said = mistake(
             "config", "adapters.completer=", CRUCIBLE_ADAPTERS__COMPLETER='{"use": "a",}'
         )
@@ -353,7 +353,7 @@ class TestAllMistakesAtOnce:
 
 
 class TestSupervised:
-    """What people bring to the workflow of the core from elsewhere."""
+    """What people bring from other trainers."""
 
     GIVEN = ("workflow.use=supervised", "workflow.model=m", "workflow.dataset=d")
 
@@ -417,7 +417,7 @@ class TestSecrets:
             "environment variable ACME_API_KEY",
         )
 
-    def test_every_layer_goes_before_the_ecosystems_variable(self, crucible: Crucible) -> None:
+    def test_every_layer_overrides_the_ecosystems_variable(self, crucible: Crucible) -> None:
         rows = resolved(crucible, "adapters.blob_store.api_key=x", ACME_API_KEY=self.SECRET)
         assert rows["adapters.blob_store.api_key"][1] == "argument adapters.blob_store.api_key="
 
@@ -482,7 +482,7 @@ def test_every_default_that_init_comments_out_may_be_set(
     assert (outcome.code, outcome.err) == (0, "")
 
 
-def test_init_replaces_no_file_unless_told(
+def test_init_replaces_a_file_only_when_forced(
     crucible: Crucible, mistake: Mistake, file: Path
 ) -> None:
     assert "crucible.toml exists" in mistake("init")
@@ -509,8 +509,8 @@ def test_more_wrappers_are_one_line(
     value = '{"use": "retry", "inner": ' * many + '"noop"' + "}" * many
     outcome = crucible(*command, f"adapters.blob_store={value}")
     assert outcome.code == (1 if command == ("doctor",) else 2)
-    told = outcome.out if command == ("doctor",) else outcome.err
-    [line] = [line for line in told.splitlines() if "nested too deeply" in line]
+    said = outcome.out if command == ("doctor",) else outcome.err
+    [line] = [line for line in said.splitlines() if "nested too deeply" in line]
     assert "argument adapters.blob_store=: " in line
     assert "the limit is 64 levels of tables and lists" in line
 
@@ -551,7 +551,7 @@ LONG = "n" * 300
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, tuple) else "",
 )
-def test_names_that_nothing_has_are_one_line(
+def test_a_name_that_does_not_exist_is_one_line(
     plain_crucible: Crucible, tmp_path: Path, command: tuple[str, ...], said: str
 ) -> None:
     os.mkfifo(tmp_path / "pipe")

@@ -1,7 +1,7 @@
 """Whatever is configured, typed, found in the environment or in a trace: an answer, no traceback.
 
-The inputs are drawn by generators with a seed, so they are the same ones each time. Each is given
-to the command in this process, but for some that are given to a process of its own.
+The inputs are drawn by seeded generators, so they are the same each time. Each is given to the
+command in this process; some are also given to a process of their own.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Answer:
 
 
 WRITTEN: list[str] = []
-"""Paths that were opened to be written, or made, since the list was emptied."""
+"""Paths that were created or opened for writing since the list was emptied."""
 
 
 def _note_what_is_written(event: str, arguments: tuple[Any, ...]) -> None:
@@ -69,12 +69,12 @@ def _note_what_is_written(event: str, arguments: tuple[Any, ...]) -> None:
 
 @functools.cache
 def _listen() -> None:
-    sys.addaudithook(_note_what_is_written)  # which cannot be taken away again
+    sys.addaudithook(_note_what_is_written)  # it cannot be removed again
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: deep enough that `../..` leads to a place of the test's, too."""
+    """The current folder: so deep that `../..` is inside the folder of the test."""
     _listen()
     folder = tmp_path / "a" / "b" / "c" / "work"
     for each in (folder, tmp_path / "home", tmp_path / "tmp"):
@@ -86,7 +86,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in kept.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("tempfile.tempdir", None)
-    command = typer.main.get_command(app.app)  # to make it takes longer than most commands
+    command = typer.main.get_command(app.app)  # making it takes longer than most commands
     monkeypatch.setattr(typer.main, "get_command", lambda _: command)
     os.mkfifo("pipe")
     (folder / "folder").mkdir()
@@ -110,7 +110,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 def ask(
     folder: Path, arguments: Sequence[str], environ: dict[str, str], encoding: str = "utf-8"
 ) -> Answer:
-    """Run the command; check what holds for each, whatever it was asked."""
+    """Run the command, and check what must hold for any input."""
     streams = [
         io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace") for _ in "12"
     ]
@@ -125,7 +125,7 @@ def ask(
         except (Exception, SystemExit) as error:
             usage = callable(getattr(error, "show", None))  # one of typer's
             if not (isinstance(error, CrucibleError | typer.Exit | typer.Abort) or usage):
-                raise  # of which the command would print a traceback
+                raise  # the command would print a traceback
             code = explain(error)
     outside = [
         path
@@ -285,7 +285,7 @@ ODD: tuple[str, ...] = (
     "workflow.model",
     "=x",
 )
-"""Arguments that are no setting, or hardly one."""
+"""Arguments that are not settings, or barely."""
 
 
 class Draw(random.Random):
@@ -295,7 +295,7 @@ class Draw(random.Random):
         return self.choice(SCALARS if self.random() < 0.7 else TABLES)
 
     def text(self) -> str:
-        """Return a value as somebody may type it."""
+        """Return a value as a user may type it."""
         if self.random() < 0.1:
             return "".join(
                 self.choices(string.printable + "é\udcff\u2028[]{}\"'=.", k=self.randint(0, 12))
@@ -464,7 +464,7 @@ def test_every_configuration_gets_an_answer(folder: Path, block: int) -> None:
 
 
 def test_runs_of_any_configuration_end(folder: Path) -> None:
-    """The adapters, and how long it may be, are ours; all else is drawn."""
+    """The adapters and the length are fixed; everything else is drawn."""
     quick = ("training_client", "dataset_store", "blob_store", "metrics_store")
     ours = [f'adapters.{port}={{"use": "noop", "latency_scale": 0}}' for port in quick]
     ours += ["workflow.use=supervised", "workflow.max_steps=1", "workflow.batch_size=2"]
@@ -556,7 +556,7 @@ def test_every_trace_gets_an_answer(folder: Path, block: int) -> None:
 def test_a_process_of_its_own_answers_the_same(
     plain_crucible: Crucible, folder: Path, tmp_path: Path
 ) -> None:
-    """Its streams, its arguments and its environment are the system's: bytes that are no text."""
+    """Its streams, arguments and environment are the system's: bytes that are not text."""
     for seed in range(2000, 2012):
         arguments, environ, _ = case(seed, tmp_path)
         answer = plain_crucible(*arguments, timeout=60, **environ)
@@ -614,7 +614,7 @@ def test_the_worst_files_need_no_more_than_a_gigabyte(folder: Path) -> None:
 
 @pytest.mark.parametrize("text", ["k", "k.", "a:", " ", "é", "\\\\n"])
 def test_a_text_as_long_as_a_file_may_be_takes_no_time(folder: Path, text: str) -> None:
-    """Linear time: what is quadratic takes minutes, and is ended."""
+    """Linear time: a quadratic step would take minutes, and is interrupted."""
     long = (text * 2**20)[: 2**18]
     given = f'workflow = {{ use = "supervised", model = "{long}", dataset = "d" }}'
     Path("crucible.toml").write_text(given)
@@ -630,7 +630,7 @@ def test_a_text_as_long_as_a_file_may_be_takes_no_time(folder: Path, text: str) 
 def test_all_of_them_were_answered(
     request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Says how many there are; the tests above say which got no answer."""
+    """Prints how many there were; the tests above name those without an answer."""
     wanted = dict(zip(ANSWERED, (CONFIGURATIONS, TRACES), strict=True))
     if not all(ANSWERED.values()):
         pytest.skip("not all of the tests above were run")

@@ -1,4 +1,4 @@
-"""Every option that is a path means the same: `~` is the home folder, `x` is in the current one."""
+"""Paths mean the same in every option: `~` is the home folder, `x` is in the current one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def observe(**options: Any) -> None:
 
 
 def cache(port: str, **options: Any) -> None:
-    """Say where the cache is, and leave it: it takes a hub to fill it."""
+    """Make the folder of the cache; filling it would need a hub."""
     with Kitchen(adapters={port: options}) as kitchen:
         found: Path = getattr(kitchen, port).options.cache_dir
         found.mkdir(parents=True)
@@ -47,7 +47,7 @@ USES: dict[str, Callable[[str], None]] = {
 
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A home folder, beside the current one."""
+    """A home folder, next to the current one."""
     for name in ("home", "here"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
