@@ -32,7 +32,7 @@ CORE = "crucible-kitchen"
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An entry point of an installed package: an adapter, or a workflow (whose port is "")."""
+    """An entry point of an installed package: an adapter, or a workflow, whose port is ""."""
 
     port: str
     name: str
@@ -83,7 +83,7 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is wrong with an installed package, so that it was passed over."""
+    """What is wrong with an installed package that was passed over."""
 
     package: str
     message: str
@@ -101,7 +101,7 @@ class Catalog:
 
         Raises:
             AdapterNotFound: nothing has this name, or two packages give it to different things.
-                The message lists what there is, the nearest spelling, and what to install or to
+                The message lists what is installed, the nearest spelling, and what to install or
                 write.
         """
         package, slash, name = use.rpartition("/")
@@ -114,7 +114,7 @@ class Catalog:
             and (not slash or canonicalize_name(entry.package) == canonicalize_name(package))
         ]
         if len({entry.entry_point.value for entry in found}) == 1:
-            return found[0]  # of a package that was renamed, say, both names import the same
+            return found[0]  # both names of a renamed package import the same module
         if found:
             many = "two" if len(found) == 2 else f"{len(found):,}"
             packages = listed(package, (f"{e.package} {e.version}" for e in found), " and ")
@@ -151,7 +151,7 @@ def catalog(group: str = ADAPTERS) -> Catalog:
 
 
 def _changed(place: str) -> int:
-    """Return when a folder's entries last changed, in ns; 0 for what is no folder."""
+    """Return when a folder's entries last changed, in ns; 0 if it is not a folder."""
     try:
         return os.stat(place or os.curdir).st_mtime_ns
     except OSError:
@@ -166,7 +166,7 @@ def _read(path: tuple[tuple[str, int], ...]) -> Mapping[str, Catalog]:
     for distribution in cast("Iterator[metadata.Distribution]", metadata.distributions()):
         folder = _folder(distribution)
         if folder is not None and not _BEGINS_A_NAME.match(os.path.basename(folder)):
-            continue  # "~umpy-2.0.dist-info": an interrupted pip had set it aside to be deleted
+            continue  # "~umpy-2.0.dist-info", which an interrupted pip had set aside to delete
         try:
             package = _Package.of(distribution, folder)
         except Exception as error:
@@ -211,7 +211,7 @@ class _Package:
         try:
             with open(f"{folder}/METADATA", encoding="utf-8") as file:
                 text = file.read()
-        except OSError:  # it is not a folder: an egg, a zip file
+        except OSError:  # not a folder, but an egg or a zip file
             text = distribution.read_text("METADATA") or ""
         head = text.partition("\n\n")[0]
         found = _NAME.search(head)
@@ -238,16 +238,16 @@ _NAME, _VERSION, _REQUIRES = (
 
 
 def _folder(distribution: metadata.Distribution) -> str | None:
-    """Return where the metadata is, `.../<name>-<version>.dist-info`; None if it is not a file."""
-    path = getattr(distribution, "_path", None)  # no public name; pip reads it as well
+    """Return where the metadata is, `.../<name>-<version>.dist-info`; None if not on disk."""
+    path = getattr(distribution, "_path", None)  # there is no public name; pip reads it as well
     return None if path is None else str(path).rstrip("/")
 
 
 def _required(distribution: metadata.Distribution, field: str) -> str:
-    """Return a field of the metadata that every package has."""
+    """Return a field of the metadata that every package must have."""
     try:
         value = distribution.metadata[field]
-    except (KeyError, FileNotFoundError, TypeError):  # it is not there, or there is no METADATA
+    except (KeyError, FileNotFoundError, TypeError):  # the field or all of METADATA is missing
         value = None
     if not value:
         raise ValueError(f"there is no {field}")
@@ -268,7 +268,7 @@ def _cannot_be_read(error: Exception) -> str:
 
 
 def _replaces(one: _Package, other: _Package) -> bool:
-    """Say which of two of one name counts, `other` being found first.
+    """Say whether a package counts instead of `other`, of the same name and found first.
 
     The first on the path is the one that an import finds. In one folder an interrupted upgrade may
     have left the metadata of both versions, in any order.
@@ -277,7 +277,7 @@ def _replaces(one: _Package, other: _Package) -> bool:
         return False
     try:
         return Version(one.version) > Version(other.version)
-    except ValueError:  # the version is missing, or is not one
+    except ValueError:  # the version is missing, or not a version
         return False
 
 

@@ -22,9 +22,9 @@ from typing import Any
 
 
 def told(error: BaseException) -> str:
-    """Return the type and the text of somebody else's exception, as `KeyError: 'a'`.
+    """Return the type and the text of an exception, such as `KeyError: 'a'`.
 
-    Never fails. One that has no text, or fails to give it, is told by its type alone.
+    Never fails: an exception that has no text, or raises when asked for it, is its type alone.
     """
     name = type(error).__name__
     try:
@@ -61,14 +61,14 @@ class CrucibleError(Exception):
 
 
 class CrucibleWarning(RuntimeWarning):
-    """Something went wrong that stops nothing. The command line prints it as a line."""
+    """Something went wrong, and the work goes on. The command line prints it as a line."""
 
 
 class ConfigurationError(CrucibleError):
     """Settings are wrong. The message names each key, where it came from and what to do.
 
     Args:
-        mistakes: a text for each; several are listed, one below the other.
+        mistakes: a text for each; the message lists them one below the other.
     """
 
     def __init__(self, *mistakes: str) -> None:
@@ -83,7 +83,7 @@ class ConfigurationError(CrucibleError):
 
     @classmethod
     def of(cls, errors: Iterable[ConfigurationError]) -> ConfigurationError:
-        """Return one error with the mistakes of all, each once: of their class if they share it."""
+        """Return one error with the mistakes of all, each once; of their class if it is one."""
         errors = list(errors)
         kinds = {type(error) for error in errors}
         kind = kinds.pop() if len(kinds) == 1 else ConfigurationError
@@ -123,7 +123,7 @@ class AdapterError(CrucibleError):
 
     retryable: bool = False
     no_effect: bool = False
-    # Here as well, for a subclass whose __init__ does not call this one, as of a dataclass.
+    # For subclasses whose __init__ does not call this one, such as dataclasses.
     reason: str = ""
     port: str | None = None
     adapter: str | None = None
@@ -189,10 +189,11 @@ A_DAY = 86_400.0
 
 
 class RateLimited(AdapterError):
-    """The backend refused the call for now. `retry_after` is in seconds, if it said.
+    """The backend refused the call for now.
 
-    What cannot be waited for is not kept: None stands for what is no number or a negative one, and
-    a day for anything longer, since servers lie.
+    Args:
+        retry_after: seconds to wait, if the backend named them. Kept as None if negative or not a
+            number, and as a day if longer, since servers lie.
     """
 
     retryable = True
@@ -201,23 +202,23 @@ class RateLimited(AdapterError):
 
     def __init__(self, reason: str, *, retry_after: float | None = None, **fields: Any) -> None:
         super().__init__(reason, **fields)
-        if isinstance(retry_after, int | float) and retry_after >= 0:  # which NaN is not
+        if isinstance(retry_after, int | float) and retry_after >= 0:  # False for NaN
             self.retry_after = min(retry_after, A_DAY)
 
     @staticmethod
     def retry_after_of(headers: Mapping[str, str]) -> float | None:
-        """Return the seconds that `Retry-After` asks to wait, from 0 to a day; None if it does not.
+        """Return the seconds to wait according to `Retry-After`, from 0 to a day; None without it.
 
         RFC 9110, 10.2.3: digits, to which servers add decimals, or a date in any of the three forms
         of 5.6.7. A date that has passed is 0; anything else, a negative number included, is None.
 
         Args:
-            headers: of an HTTP response, in any capitalization.
+            headers: those of an HTTP response; the case of their names does not matter.
         """
         text = next((str(v) for k, v in headers.items() if k.lower() == "retry-after"), "").strip()
         if _SECONDS.fullmatch(text):
             return min(float(text), A_DAY)
-        # Of a date of many digits `parsedate_tz` raises other errors than it documents.
+        # For a date of many digits `parsedate_tz` raises errors that it does not document.
         with suppress(ValueError, OverflowError, TypeError, IndexError, OSError):
             if date := parsedate_tz(text[:64]):
                 # The form without a time zone means GMT, which `mktime_tz` takes for local time.
@@ -274,22 +275,22 @@ def check_positive(name: str, value: int | None) -> None:
 
 @contextmanager
 def explain_os_errors(what: str, *, no_effect: bool | None = None) -> Iterator[None]:
-    """Raise the `AdapterError` that an error of the operating system stands for, in its place.
+    """Replace errors of the operating system by the `AdapterError` that they stand for.
 
     A full disk, a failing one, or too many open files are `Unavailable`; a place that may not be
-    written, or is read-only, `Unauthorized`; a path that cannot be one `InvalidInput`; what does
-    not exist `NotFound`. Whatever is none of these is an `AdapterError`.
+    written, or is read-only, is `Unauthorized`; an impossible path is `InvalidInput`; a missing
+    file is `NotFound`. Any other is an `AdapterError`.
 
         with explain_os_errors(f"cannot write to {folder}", no_effect=True):
             os.fsync(descriptor)
 
     Args:
-        what: what is done and where, such as `cannot write to /data/runs`; begins the message.
-        no_effect: whether a call that fails here changed nothing. By default the class's own.
+        what: what failed and where, such as `cannot write to /data/runs`; begins the message.
+        no_effect: whether a call that fails here changed nothing. Default: the class's own.
     """
     try:
         yield
-    except AdapterError:  # of which some are OSErrors, too
+    except AdapterError:  # some are OSErrors as well
         raise
     except OSError as error:
         said = error.strerror or str(error) or type(error).__name__

@@ -1,7 +1,7 @@
-"""The adapters of this repository, which a message may suggest to install: `known_packages.toml`.
+"""The adapters of this repository, which messages may suggest installing: `known_packages.toml`.
 
-No other name of a package may be in a message unless the package is installed: to suggest a name
-that nobody has registered is to give it to whoever registers it first.
+A message names no other package that is not installed: suggesting a name that is not registered
+hands the user to the first person who registers it.
 """
 
 from __future__ import annotations

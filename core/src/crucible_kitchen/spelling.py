@@ -7,25 +7,25 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 LISTED = 10
-"""How many names a message lists, where there are more."""
+"""Names that a message lists at most."""
 
 
 def nearest(name: Any, known: Iterable[Any]) -> str:
-    """Return the known name that is spelt most like this one, or nothing."""
+    """Return the known name that is spelled most like this one; "" if none is close."""
     return next(iter(difflib.get_close_matches(str(name), [*map(str, known)], 1)), "")
 
 
 def did_you_mean(name: Any, known: Iterable[Any]) -> str:
-    """Return the end of a message about an unknown name: `; did you mean 'x'?`, or nothing.
+    """Return the end of a message about an unknown name, `; did you mean 'x'?`.
 
-    It names the one of `known` that is spelled most like `name`, if any is at all like it.
+    It names the one of `known` that is spelled most like `name`; "" if none is close.
     """
     near = nearest(name, known)
     return f"; did you mean {near!r}?" if near else ""
 
 
 def listed(name: Any, known: Iterable[str], between: str = ", ") -> str:
-    """Return the known names for a message: of many, the nearest ten and how many others."""
+    """Return the known names for a message: of many, the nearest ten and a count of the others."""
     names = list(known)
     if len(names) > LISTED:
         near = difflib.get_close_matches(str(name), names, LISTED, cutoff=0.0)
@@ -34,6 +34,6 @@ def listed(name: Any, known: Iterable[str], between: str = ", ") -> str:
 
 
 def shortened(names: Sequence[str], between: str = ", ") -> str:
-    """Return names for a message: of many the first ten, and how many others there are."""
+    """Return names for a message: of many, the first ten and a count of the others."""
     more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
     return f"{between.join(names[:LISTED])}{more}"
