@@ -32,5 +32,6 @@ class Frozen(Masked):
     foreign_names: ClassVar[Mapping[str, str]] = {}
     """Keys that users bring from other tools, for messages: the model's own key, or a hint.
 
-    A key within a table is written with dots: `{"lr": "learning_rate", "lora.r": "lora.rank"}`.
+    Those of the outermost model count. A key within a table is written with dots:
+    `{"lr": "learning_rate", "lora.r": "lora.rank"}`.
     """
