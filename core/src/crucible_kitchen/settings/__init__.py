@@ -18,8 +18,9 @@ that the mistakes behind it are found in the same run.
 | `merge` | merges layers, and knows the source of each value |
 """
 
+from ..extent import Key
 from .layers import gather, in_code, load
-from .merge import Key, Layer, Settings, merge
+from .merge import Layer, Settings, merge
 from .shell_text import miswritten
 from .tables import SETTABLE, TABLES
 

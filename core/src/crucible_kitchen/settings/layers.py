@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..extent import unfit
+from ..extent import Key, unfit
 from ..spelling import did_you_mean, listed
 from . import assignments, file, tables
-from .merge import Key, Layer, Settings, merge
+from .merge import Layer, Settings, merge
 
 
 def load(
