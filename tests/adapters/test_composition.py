@@ -76,7 +76,7 @@ def test_a_stack_is_shown_as_a_tree_with_every_option_and_where_it_was_set(
         "        └── tags = []  # default\n"
         "\n"
         "optional callbacks that it serves: none\n"
-        "and those that it does not: delete, list, read_range, ping, clean\n"
+        "optional callbacks that it does not: delete, list, read_range, ping, clean\n"
     )
 
 
@@ -209,7 +209,8 @@ def test_a_port_without_an_adapter_has_nothing_to_show(mistake: Mistake) -> None
 
 def test_settings_beside_the_name_of_an_adapter_are_not_ignored(mistake: Mistake) -> None:
     said = mistake("adapters", "show", "acme", "adapters.blob_store=acme")
-    assert "goes with a port, such as `crucible adapters show blob_store" in said
+    assert "only a port takes" in said
+    assert ", as in `crucible adapters show blob_store" in said
 
 
 def test_showing_a_wrapper_says_what_depends_on_the_adapter_inside(crucible: Crucible) -> None:
@@ -225,7 +226,7 @@ def test_a_wrapper_of_several_ports_is_shown_once(plain_crucible: Crucible) -> N
     said = plain_crucible("adapters", "show", "tee").out
     assert said.startswith("blob_store.tee\n")
     assert said.count("Write to several stores, read from the first.") == 1
-    assert said.endswith("\nThe same, around what serves another port: metrics_store.tee\n")
+    assert said.endswith("\nThe same wrapper for other ports: metrics_store.tee\n")
     said = plain_crucible("adapters", "show", "noop").out
     assert "completer.noop\n" in said
     assert "training_client.noop\n" in said

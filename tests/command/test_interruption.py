@@ -287,7 +287,7 @@ def test_the_second_signal_leaves_without_saving(mine: Mine) -> None:
 
 def test_the_third_signal_ends_the_process_whatever_it_does(mine: Mine) -> None:
     outcome = mine("hears_nothing")
-    assert (outcome.code, outcome.err) == (143, "interrupted for the third time: left at once\n")
+    assert (outcome.code, outcome.err) == (143, "interrupted for the third time; ended at once\n")
 
 
 def test_a_terminal_that_hangs_up_twice_leaves_time_to_save(mine: Mine) -> None:

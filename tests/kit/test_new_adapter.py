@@ -63,7 +63,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def elsewhere(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package and the core, both installed from their wheels."""
     wheels, site = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("site")
-    # Copied, for a build writes beside the source.
+    # Copied, since a build writes next to the source.
     core = tmp_path_factory.mktemp("core") / "core"
     shutil.copytree(ROOT / "core", core, ignore=shutil.ignore_patterns("__pycache__", "tests"))
     built = [wheel(package, wheels), wheel(core, wheels)]
@@ -150,7 +150,7 @@ def test_one_port_alone_leaves_no_trace_of_the_others(
         assert port not in text
 
 
-def test_a_file_that_is_there_is_left_alone_where_nobody_can_be_asked(
+def test_an_existing_file_is_left_alone_without_a_terminal(
     plain_crucible: Crucible, tmp_path: Path
 ) -> None:
     folder = tmp_path / "crucible-adapter-acme"
@@ -162,7 +162,7 @@ def test_a_file_that_is_there_is_left_alone_where_nobody_can_be_asked(
     assert [(p.name, p.read_text()) for p in folder.iterdir()] == [("README.md", "mine")]
 
 
-def test_it_goes_beside_files_of_other_names(plain_crucible: Crucible, tmp_path: Path) -> None:
+def test_it_goes_next_to_files_of_other_names(plain_crucible: Crucible, tmp_path: Path) -> None:
     folder = tmp_path / "crucible-adapter-acme"
     (folder / ".git").mkdir(parents=True)
     (folder / "LICENSE").write_text("mine")
@@ -173,7 +173,7 @@ def test_it_goes_beside_files_of_other_names(plain_crucible: Crucible, tmp_path:
 
 
 @pytest.mark.parametrize("answer", [b"\n", b"n\n", b"y\n"])
-def test_somebody_at_a_terminal_is_asked_before_a_file_is_replaced(
+def test_a_person_at_a_terminal_is_asked_before_a_file_is_replaced(
     tmp_path: Path, answer: bytes
 ) -> None:
     folder = tmp_path / "crucible-adapter-acme"
@@ -195,7 +195,7 @@ def test_somebody_at_a_terminal_is_asked_before_a_file_is_replaced(
             os.write(ours, answer)
             while process.poll() is None and b"wrote" not in said:
                 said += os.read(ours, 1000)
-        assert b"README.md is there already, and differs" in said
+        assert b"README.md exists and differs" in said
     finally:
         os.close(ours)
         os.close(theirs)
@@ -208,7 +208,7 @@ def test_somebody_at_a_terminal_is_asked_before_a_file_is_replaced(
     [
         (["Acme", "--port", "blob_store"], "'Acme' cannot be the name of a package"),
         (["a--b", "--port", "blob_store"], "'a--b' cannot be the name of a package"),
-        (["acme"], "name the ports with --port; there are training_client"),
+        (["acme"], "name the ports with --port: training_client"),
         (["acme", "--port", "blobstore"], "there is no port 'blobstore'; there are"),
     ],
 )
@@ -226,7 +226,7 @@ def _src(package: Path) -> str:
 
 
 def test_the_training_client_of_the_template_is_that_of_the_guide() -> None:
-    """One model in NumPy, in two places that pip installs apart."""
+    """One model in NumPy, in two places that pip installs separately."""
     example = (ROOT / "docs/examples/bigram_training_client.py").read_text("utf-8")
     for here, there in (
         (

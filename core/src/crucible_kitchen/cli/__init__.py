@@ -1,7 +1,7 @@
 """The `crucible` command.
 
-This module imports next to nothing: the signals must be listened to before the second or two that
-the rest takes to import.
+This module imports next to nothing: the command must listen to signals before the second or two
+that importing the rest takes.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from .interruption import signals
 def main() -> None:
     """Run the command, and end the process.
 
-    Exit codes: 0 done; 1 an adapter failed, or what was printed could not be written, or an
-    observer of a run failed; 2 a mistake in the configuration or of the user, which is a message
-    and never a traceback; 130, 143 and 129 interrupted by Ctrl-C, SIGTERM and SIGHUP. A run that is
-    done when a signal comes stays done: 0.
+    Exit codes: 0 done; 1 an adapter or an observer of a run failed, or output could not be written;
+    2 a mistake of the user, such as one in the configuration, reported as a message and never as a
+    traceback; 130, 143 and 129 interrupted by Ctrl-C, SIGTERM and SIGHUP. A run that is done when a
+    signal comes stays done: 0.
     """
     signals.listen()
     try:
         code = _outcome()
-    except KeyboardInterrupt:  # another, while the first was answered
+    except KeyboardInterrupt:  # another, while the first was handled
         code = signals.code
     signals.exit_code = code
     from . import ending, streams
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def _outcome() -> int:
-    """Run the command; return its exit code. What it ends with is printed."""
+    """Run the command, print the error that it ends with, and return its exit code."""
     try:
         import atexit
 
@@ -49,7 +49,7 @@ def _outcome() -> int:
     except KeyboardInterrupt:
         pass
     except BaseException as error:
-        if signals.first is None:  # else it is what a library made of KeyboardInterrupt
+        if signals.first is None:  # else a library turned KeyboardInterrupt into another error
             from .failures import explain
 
             return explain(error)

@@ -1,4 +1,4 @@
-"""`crucible adapters`: what is installed, what one adapter offers, what a port is served by."""
+"""`crucible adapters`: what is installed, what an adapter offers, which adapter serves a port."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def adapters(context: typer.Context) -> None:
 
 @app.command("list")
 def list_() -> None:
-    """List the installed adapters. None is imported."""
+    """List the installed adapters, without importing any."""
     found = catalog()
     if not found.entries:
         known = dict.fromkeys(name for port in PORTS for name in packages_of(port).values())
@@ -60,8 +60,8 @@ def show(
 ) -> None:
     """Show what an adapter is, its options and its callbacks.
 
-    Of a port, show what is configured for it: the adapter and those inside it as a tree, with the
-    options of each and where they were set. Secrets are masked. A FILE and settings go with that.
+    For a port, show what is configured: the adapter and those inside it as a tree, with the options
+    of each and where they were set. Secrets are masked. Only a port takes a FILE and settings.
     """
     if name in PORTS:
         settings = read(arguments or [], profile)
@@ -70,15 +70,15 @@ def show(
         return
     if given := [*(arguments or []), *([profile] if profile else [])]:
         raise ConfigurationError(
-            f"{given[0]!r} goes with a port, such as `crucible adapters show blob_store "
-            f"{given[0]}`; {name!r} is none of {', '.join(PORTS)}"
+            f"only a port takes {given[0]!r}, as in `crucible adapters show blob_store "
+            f"{given[0]}`; {name!r} is not one of {', '.join(PORTS)}"
         )
     shown: list[tuple[str | None, list[str]]] = []
     alike: list[str] = []
     for entry in _matching(name):
         adapter = entry.load()
         about = (_doc(adapter), [*options_class(adapter, entry.name).model_fields])
-        if about in shown and "around" in _callbacks_of(adapter):  # it treats all callbacks alike
+        if about in shown and "around" in _callbacks_of(adapter):  # it handles every callback alike
             alike.append(f"{entry.port}.{entry.name}")
             continue
         if shown:
@@ -86,7 +86,7 @@ def show(
         shown.append(about)
         _show(entry, adapter)
     if alike:
-        say(f"\nThe same, around what serves another port: {', '.join(alike)}")
+        say(f"\nThe same wrapper for other ports: {', '.join(alike)}")
 
 
 def _matching(name: str) -> list[Installed]:
@@ -132,7 +132,7 @@ def _options(options: type[AdapterOptions]) -> list[tuple[str, str, str, str]]:
 
 def _type_name(annotation: Any) -> str:
     bare = _tried(get_type_hints, SimpleNamespace(__annotations__={"": annotation}))
-    annotation = bare[""] if bare else annotation  # without what Annotated adds
+    annotation = bare[""] if bare else annotation  # without the metadata of Annotated
     if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
         return annotation.__name__
     name = re.sub(r"\b[a-z_.]+\.(?=[A-Za-z])", "", text_of(annotation))
@@ -198,7 +198,7 @@ def _made(factory: Callable[[], Any]) -> str:
 
 
 def _tried(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what the call returns, and None where it raises."""
+    """Return the result of the call; None if it raises."""
     try:
         return call(*arguments)
     except KeyboardInterrupt:
@@ -208,5 +208,5 @@ def _tried(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _in_one_line(text: str | None) -> str:
-    """Undo the line breaks of a source file; the screen has its own."""
+    """Replace the line breaks of a source file by spaces; the screen has its own."""
     return " ".join((text or "").split())

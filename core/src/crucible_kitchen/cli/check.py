@@ -41,7 +41,7 @@ def check(
             "--fixture",
             "-f",
             metavar="NAME=VALUE",
-            help="What the suite is to use, such as model=NAME or dataset_id=PATH.",
+            help="A fixture of the suite, such as model=NAME or dataset_id=PATH.",
         ),
     ] = None,
     level: Annotated[
@@ -58,12 +58,12 @@ def check(
 ) -> None:
     """Run the conformance suite on an adapter; print its report.
 
-    The adapter is bound with the options that crucible.toml has for it, and those given here. The
-    suite writes to it, below names that begin with "conformance-", and deletes what it can.
+    The adapter is bound with its options in crucible.toml and those given here. The suite writes to
+    it, under names that begin with "conformance-", and deletes what it can.
 
     The exit code is 0 if something passed and nothing failed.
     """
-    # Hypothesis loads the plugins of other packages, and fails where the metadata of one is broken.
+    # Hypothesis loads plugins of all packages, and fails if the metadata of one is broken.
     os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"
     try:
         from ..testing.check import check as run_suite
@@ -80,9 +80,9 @@ def check(
         arguments=[f"adapters.{port}={name}", *(f"adapters.{port}.{o}" for o in options)],
     )
     with opened(settings) as kitchen:
-        kitchen.bind([port])  # a mistake in the options is one error, not one a test
+        kitchen.bind([port])  # a mistake in the options is one error, not an error in each test
     if level is not None and not re.fullmatch(r"\d+\.\d+", level):
-        raise ConfigurationError(f"--level {level!r} is no level of the kit, such as 1.0")
+        raise ConfigurationError(f"--level: expected a level of the kit such as 1.0, got {level!r}")
     given = dict(_pair(text) for text in fixture or [])
 
     def run() -> ReportCard:
@@ -110,7 +110,7 @@ def _named(adapter: str) -> tuple[str, str]:
     port, _, name = adapter.partition(".")
     if port not in PORTS or not name:
         known = ", ".join(PORTS)
-        raise ConfigurationError(f"{adapter!r} is no <port>.<name>; the ports are {known}")
+        raise ConfigurationError(f"expected <port>.<name>, got {adapter!r}; the ports are {known}")
     catalog().find(port, name)
     return port, name
 
@@ -118,7 +118,7 @@ def _named(adapter: str) -> tuple[str, str]:
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise ConfigurationError(f"--fixture {text!r} is no NAME=VALUE")
+        raise ConfigurationError(f"--fixture: expected NAME=VALUE, got {text!r}")
     return name, value
 
 

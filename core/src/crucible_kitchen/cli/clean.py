@@ -25,8 +25,8 @@ def clean(
 ) -> None:
     """Remove what killed processes left behind with the configured adapters.
 
-    Unfinished files, checkpoints and uploads of which no process is left; and of each run in the
-    blob store that nobody works on, the checkpoints and weights that its record does not name.
+    Unfinished files, checkpoints and uploads whose process has ended; and of each run in the blob
+    store that is not at work, the checkpoints and weights that its record does not name.
     """
     settings = read(arguments or [], profile, gather)
     found: list[tuple[str, str]] = []
@@ -35,7 +35,7 @@ def clean(
             kitchen.bind(kitchen.configured)
             for one in _found(kitchen, dry_run):
                 found.append(one)
-    finally:  # what was removed is told, whatever ended it
+    finally:  # report what was removed, whatever ended it
         if found:
             table(("where", "would be done" if dry_run else "done"), found)
     if not found:
@@ -49,7 +49,7 @@ def _found(kitchen: Kitchen, dry_run: bool) -> Iterator[tuple[str, str]]:
     runs_here = {"blob_store", "training_client"} <= {*kitchen.configured}
     if runs_here and not kitchen.blob_store.supports("list"):
         adapter = kitchen.blob_store.adapter
-        note(f"the blob store {adapter} cannot list its blobs, so runs are left as they are")
+        note(f"the blob store {adapter} cannot list its blobs, so runs are not cleaned")
     elif runs_here:
         for run_id, what in runs.clean(kitchen, dry_run):
             yield f"run {run_id}", what

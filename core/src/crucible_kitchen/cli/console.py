@@ -1,8 +1,8 @@
 """Where the command writes: tables and messages, on a terminal or in a pipe.
 
-Everything that is printed is made of `Text`, which shows the control characters in it by their
-codes, and is never searched for markup: names, errors and rows are the text of others. Messages
-and tables show no secret of a URL, whatever they repeat; rows of data are shown as they are.
+Everything printed is `Text`, which shows control characters by their codes and is never searched
+for markup: names, errors and rows come from elsewhere. Messages and tables mask the secrets of
+URLs, whatever they repeat; rows of data are shown as they are.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Text(rich.text.Text):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console for this moment's streams. In a pipe nothing is cut to a width."""
+    """Return a console for the current streams. In a pipe nothing is cut to a width."""
     file = sys.stderr if stderr else sys.stdout
     width = None if file.isatty() else 10_000
     return Console(file=file, width=width, highlight=False, soft_wrap=not file.isatty())
@@ -45,7 +45,7 @@ _mask: Callable[[str], str] = masked
 
 
 def conceal(mask: Callable[[str], str] = masked) -> None:
-    """Mask messages by this from now on, such as by what a kitchen knows of secrets."""
+    """Mask messages with this function from now on, such as with a kitchen's secrets."""
     global _mask
     _mask = mask
 
@@ -63,7 +63,7 @@ def say(message: str = "") -> None:
 def fail(message: str) -> None:
     """Say what went wrong, on standard error."""
     out = console(stderr=True)
-    # Not wrapped here: a command in the message must stay one line to be copied.
+    # Not wrapped: a command in the message must stay one line, to be copied.
     out.print(Text("error: ", style="bold red"), Text(_mask(message)), sep="", soft_wrap=True)
 
 
@@ -75,7 +75,7 @@ def note(message: str) -> None:
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under headings: a table on a terminal, aligned columns in a pipe.
 
-    In a pipe a row is one line, whatever line breaks are in its cells.
+    In a pipe a row is one line; line breaks in its cells become spaces.
     """
     out, rows = console(), [[masked(cell) for cell in row] for row in rows]
     if not out.is_terminal:

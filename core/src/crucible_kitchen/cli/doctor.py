@@ -1,7 +1,7 @@
-"""`crucible doctor`: is what is installed in order, and what is configured within reach?
+"""`crucible doctor`: whether what is installed is in order, and what is configured within reach.
 
-It tries what a run needs before its first step: the adapters, and, where the workflow has a
-function `check`, the model, the data and the places that are written to.
+It tries what a run needs before its first step: the adapters, and, if the workflow has a function
+`check`, the model, the data and the places that the run writes to.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .console import say, table
 from .inspection import BoundAdapter, ChosenWorkflow, Observation, Wrong, inspect
 
 CheckRow: TypeAlias = tuple[str, str, str]
-"""What was tried, its state, and more about it. What is not in `_STATES` is a problem."""
+"""What was tried, its state, and details. A state that is not in `_STATES` is a problem."""
 
 _STATES = {"": "ok", "warning": "warning"}
 
@@ -68,7 +68,7 @@ def _packages() -> Iterator[CheckRow]:
 
 
 def _check(entry: Installed) -> str:
-    """Return what is wrong with an adapter or a workflow, or nothing."""
+    """Return what is wrong with an adapter or a workflow; "" if nothing is."""
     try:
         loaded = entry.load()
         if not entry.port:
@@ -108,16 +108,16 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[CheckR
                 case ChosenWorkflow():
                     yield from _try(kitchen, part, wrong)
                 case Observation():
-                    yield from _observers(kitchen)
+                    yield from _observers(settings, part)
 
 
-def _observers(kitchen: Kitchen) -> Iterator[CheckRow]:
+def _observers(settings: Settings, observe: Observation) -> Iterator[CheckRow]:
     try:
-        on = ", ".join(reach(kitchen.observe_config(), kitchen.settings.source_of)) or "nothing"
+        on = ", ".join(reach(observe.config, settings.source_of)) or "nothing"
     except ConfigurationError as error:
         yield "observe", "problem", str(error)
     else:
-        yield "observe", "", f"{on} (from {kitchen.settings.source_of(('observe',))})"
+        yield "observe", "", f"{on} (from {settings.source_of(observe.at)})"
 
 
 def _try(kitchen: Kitchen, workflow: ChosenWorkflow, wrong: Collection[Key]) -> Iterator[CheckRow]:
@@ -137,7 +137,7 @@ def _try(kitchen: Kitchen, workflow: ChosenWorkflow, wrong: Collection[Key]) -> 
 
 
 def _reach(settings: Settings, port: Port, at: Key) -> Iterator[CheckRow]:
-    """Reach an adapter, if it has something to reach itself, and those inside it."""
+    """Reach an adapter, if it has something to reach, and those inside it."""
     what, source = ".".join(at), f"(from {settings.source_of((*at, 'use'))})"
     inside = list(ports_in(port.options, at))
     if inside and not port.implements("ping"):

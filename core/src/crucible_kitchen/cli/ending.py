@@ -1,4 +1,4 @@
-"""The end of the process, which libraries may not delay for ever, nor turn into another."""
+"""The end of the process, which libraries may neither delay for ever nor turn into a crash."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ..printable import printable
 from .interruption import leave, signals
 
 GRACE = 10.0
-"""Seconds that the threads and exit functions of libraries get after the command's own end."""
-
+"""Seconds that the threads and exit functions of libraries get after the end of the command."""
 
 WATCH = "crucible-end"
+"""Name of the thread that enforces it."""
 
 
 def prepare(code: int) -> None:
-    """End this process with an exit code, once Python ends it, and `GRACE` after that at most.
+    """End this process with an exit code at most `GRACE` seconds after Python begins to end it.
 
     Python waits for threads that are not daemons, and for functions registered with `atexit`.
     """
     began = threading.Event()
     watch = threading.Thread(target=_watch, args=(code, began), name=WATCH, daemon=True)
     watch.start()
-    # Before the threads are waited for; concurrent.futures hears of the end in the same way.
+    # Called before the threads are waited for; concurrent.futures uses it in the same way.
     threading._register_atexit(began.set)  # type: ignore[attr-defined]
 
 
@@ -41,8 +41,8 @@ def _watch(code: int, began: threading.Event) -> None:
 def at_exit() -> None:
     """End the process as the last of all exit functions.
 
-    While Python takes itself apart, threads that libraries left behind crash in it, and signals
-    kill again.
+    During the interpreter's shutdown, threads that libraries left running crash, and signals kill
+    the process again.
     """
     code = signals.exit_code
     if code is None:

@@ -1,4 +1,4 @@
-"""What a command says of the error that it ends with."""
+"""What a command prints about the error that it ends with."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .console import fail, note
 def explain(error: BaseException) -> int:
     """Print an error; return the exit code: 2 for a mistake of the user, else 1.
 
-    A traceback is printed of what nobody raises on purpose: a bug, or a workflow's own exception.
+    Only unexpected errors get a traceback: bugs, and exceptions of a workflow's own.
     """
     match error:
         case CrucibleError():
             fail(told(error).removeprefix(f"{type(error).__name__}: "))
             for more in getattr(error, "__notes__", ()):
                 note(more)
-            # A library that reads entry points fails where a neighbour's are malformed.
+            # A library that reads entry points fails if those of any package are malformed.
             if found := catalog().problems:
                 note(
                     f"{len(found)} package(s) have malformed metadata; `crucible doctor` says which"
@@ -34,7 +34,7 @@ def explain(error: BaseException) -> int:
             note("aborted")
             return 1
         case SystemExit():
-            # Nothing here leaves that way, and what did, in a package, may have called it success.
+            # Our code never exits this way, and a package that does may have meant success.
             fail(f"sys.exit({error.code!r}) was called {_where(error)}")
             return 1
     usage = getattr(error, "show", None)  # typer names the class ClickException in some versions

@@ -36,7 +36,7 @@ def init(
 ) -> None:
     """Write a commented crucible.toml to start from."""
     try:
-        # Not Path.exists, to which a name that is too long does not exist, or is an error.
+        # Not Path.exists, which raises for a name that is too long or says that it does not exist.
         kind = os.stat(path).st_mode
     except FileNotFoundError:
         kind = None
@@ -65,7 +65,7 @@ def _lines(workflow: str) -> Iterator[str]:
         if port in needed:
             yield from _adapter(catalog(), port)
         else:
-            yield "# Not needed as it is:"
+            yield "# Not needed with these settings:"
             yield from (f"# {line}" for line in _adapter(catalog(), port))
     yield ""
     yield "[workflow]"
@@ -125,7 +125,7 @@ def _fields(model: type[BaseModel]) -> Iterator[str]:
             source = f"${names[0]}" if names else "the environment"
             yield f"# {name}: a secret, better kept in {source} than here"
         elif names:
-            yield f"# {name} = ...  # where it is not set, ${names[0]} is taken"
+            yield f"# {name} = ...  # ${names[0]} if not set"
         elif field.examples or field.is_required():
             yield f"{name} = {toml((field.examples or ['...'])[0])}"
         else:

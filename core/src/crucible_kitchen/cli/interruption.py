@@ -1,6 +1,6 @@
-"""Ctrl-C, SIGTERM and SIGHUP, which end a command at any moment, and always as what it was.
+"""Ctrl-C, SIGTERM and SIGHUP: they end a command at any moment, and always as an interruption.
 
-Until this is imported a signal is answered by Python, so it imports as little as it can.
+Until this module is imported Python answers signals itself, so it imports as little as it can.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ HANGUP: int | None = getattr(signal, "SIGHUP", None)  # not on Windows
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([] if HANGUP is None else [HANGUP])]
 
 ECHO = 0.1
-"""Seconds within which another signal is the same request: `uv run`, say, passes on to the command
-what the terminal has sent to both. Nobody presses a key twice as fast."""
+"""Seconds within which another signal is the same request: `uv run`, for one, passes on to the
+command what the terminal has sent to both. Keys are not pressed twice that fast."""
 
 
 class Interruption:
-    """Turns the three signals into KeyboardInterrupt, and remembers the first that came.
+    """Turns the three signals into KeyboardInterrupt, and remembers the first.
 
-    KeyboardInterrupt is raised wherever the main thread is at the moment. In a destructor it is
-    dropped; pydantic, while it serializes, and extension modules, while they are imported, make an
-    error of their own of it. So it is raised again at the next event of a run that goes on, and
-    callers that catch an error ask for `first`.
+    KeyboardInterrupt is raised wherever the main thread happens to be. A destructor drops it;
+    pydantic, while serializing, and extension modules, while being imported, replace it by an error
+    of their own. So it is raised again at the next event of a run that continues, and callers that
+    catch an error ask for `first`.
 
-    The first asks a run to end, which may save first. The second leaves without. The third ends the
-    process there and then, so that nobody is ever at the mercy of a library.
+    The first signal asks a run to end, and the run may save. The second leaves without saving. The
+    third ends the process at once, so that no library can keep it alive.
     """
 
     def __init__(self) -> None:
         self.first: int | None = None
-        """The first that came."""
+        """The first signal."""
         self.done = False
-        """Whether what was to be done is done, so that nothing that comes can change it."""
+        """Whether the work is done, so that a signal can no longer change its outcome."""
         self.exit_code: int | None = None
         """Set when nothing is left to do: a signal then ends the process at once."""
         self._held = False
@@ -51,14 +51,14 @@ class Interruption:
 
     @property
     def code(self) -> int:
-        """The exit code of what was interrupted, as shells have it: 130, 143 or 129."""
+        """The exit code of an interrupted command, as in shells: 130, 143 or 129; 0 if done."""
         return 0 if self.done else 128 + (self.first or signal.SIGINT)
 
     def listen(self) -> None:
-        """Take the signals from now on.
+        """Handle the signals from now on.
 
-        Not those that whoever started the command had ignored, as `nohup` does, and scripts with
-        what they start in the background.
+        Except those that were ignored when the command was started, as `nohup` does, and scripts
+        for commands in the background.
         """
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -68,7 +68,7 @@ class Interruption:
             os.register_at_fork(after_in_child=self._restore)
 
     def _restore(self) -> None:
-        """Let a forked process, of a data loader say, be ended as any other."""
+        """Let signals end a forked process, such as one of a data loader, as any other."""
         for number in SIGNALS:
             if signal.getsignal(number) == self._take:
                 signal.signal(
@@ -77,7 +77,7 @@ class Interruption:
                 )
 
     def ignore(self) -> None:
-        """Ignore the signals from now on: Python, when it ends, would make them kill again."""
+        """Ignore the signals from now on: at its end Python restores handlers that kill."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
@@ -85,37 +85,37 @@ class Interruption:
         if self.exit_code is not None:
             leave(self.exit_code)
         now = time.monotonic()
-        # A terminal that is closed tells its shell, too, which tells us again.
+        # When a terminal is closed, the shell gets the signal as well, and passes it on to us.
         if self.first is not None and (number == HANGUP or now - self._last < ECHO):
             return
         self.first = self.first or number
         self._last = now
         self._count += 1
         if self._count > 2:
-            leave(self.code, "interrupted for the third time: left at once")
+            leave(self.code, "interrupted for the third time; ended at once")
         if self._held and self._count == 1:
             return
         raise KeyboardInterrupt
 
     def check(self) -> None:
-        """Raise what was dropped."""
+        """Raise the interruption that was dropped, if one was."""
         if self.first is not None:
             raise KeyboardInterrupt
 
     def hold(self) -> None:
-        """Take note that all is done but to print the result, for which the first signal waits."""
+        """Note that only printing the result is left; the first signal waits for that."""
         self.done = self._held = True
 
     def release(self) -> None:
-        """Take note that the result is printed."""
+        """Note that the result is printed."""
         self._held = False
 
     def observe(self, event: Event) -> None:
-        """Raise what was dropped, at an event of a run that goes on.
+        """Raise the interruption that was dropped, at an event of a run that continues.
 
-        Not while a run is ending: it saves, and its record must be written. From the event on that
-        says that the record will say done, the first signal waits until its result has been
-        printed, or until that failed.
+        Not while a run is ending: it saves, and its record must be written. From
+        `workflow.finishing` on, the first signal waits until the result is printed, or the run
+        failed.
         """
         match event.name:
             case "workflow.interrupted":
@@ -134,7 +134,7 @@ class Interruption:
 
 
 def _without_interruptions(dropped: sys.UnraisableHookArgs) -> None:
-    """Say nothing of a KeyboardInterrupt that a destructor drops: it is raised again."""
+    """Do not report a KeyboardInterrupt that a destructor drops: it is raised again."""
     if not issubclass(dropped.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(dropped)
 
@@ -146,7 +146,7 @@ def leave(code: int, message: str = "") -> NoReturn:
             os.write(1, b"\x1b[?25h")  # the cursor, which a progress bar hides
         os.write(2, f"{message}\n".encode() if message else b"")
     except Exception:
-        pass  # there is nobody to see it
+        pass  # there is no terminal
     finally:
         os._exit(code)
 

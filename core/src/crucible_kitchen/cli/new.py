@@ -23,7 +23,7 @@ from .console import note
 app = typer.Typer(help="Start a package.", rich_markup_mode=None, no_args_is_help=True)
 
 LONGEST = 100
-"""How many letters a name may have, so that the names of files and folders have room for it."""
+"""Letters that a name may have, so that the names of files and folders have room for it."""
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -42,13 +42,13 @@ def adapter(
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(help="Where to; crucible-adapter-NAME if left out.", show_default=False),
+        typer.Option(help="Where to write it; default: crucible-adapter-NAME.", show_default=False),
     ] = None,
     author: Annotated[str, typer.Option(help="Who publishes it.")] = "",
 ) -> None:
-    """Write a package that serves ports, and passes their conformance suites as it is.
+    """Write a package that serves ports and passes their conformance suites.
 
-    A file that is there already, and says something else, is replaced only after asking.
+    An existing file that differs is replaced only after asking.
     """
     ports = _checked(name, port or [])
     for _, why in unfit(author):
@@ -89,10 +89,10 @@ def adapter(
 
 
 def _put(made: Path, target: Path) -> list[Path]:
-    """Put the files that were made in their place; return those that are kept instead.
+    """Copy the files that were made to their place; return the existing ones that are kept.
 
     Raises:
-        ConfigurationError: files would be replaced, and there is nobody to ask.
+        ConfigurationError: files would be replaced, and there is no terminal to ask on.
     """
     files = [path.relative_to(made) for path in sorted(made.rglob("*")) if path.is_file()]
     for path in files:
@@ -118,9 +118,7 @@ def _put(made: Path, target: Path) -> list[Path]:
 
 def _may_replace(path: Path) -> bool:
     # Not copier's own question, which takes Enter for yes.
-    return typer.confirm(
-        f"{printable(str(path))} is there already, and differs. Replace it?", default=False
-    )
+    return typer.confirm(f"{printable(str(path))} exists and differs. Replace it?", default=False)
 
 
 def _checked(name: str, ports: list[str]) -> list[str]:
@@ -133,7 +131,7 @@ def _checked(name: str, ports: list[str]) -> list[str]:
         )
     known = ", ".join(PORTS)
     if not ports:
-        raise ConfigurationError(f"name the ports with --port; there are {known}")
+        raise ConfigurationError(f"name the ports with --port: {known}")
     for port in ports:
         if port not in PORTS:
             raise ConfigurationError(f"there is no port {port!r}; there are {known}")

@@ -1,4 +1,4 @@
-"""`crucible run --show-rows`: rows as the model reads them, what is trained on marked."""
+"""`crucible run --show-rows`: rows as the model reads them, with what is trained on marked."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ _TRAINED = re.compile("⟦.*?⟧", re.DOTALL)
 
 
 def preview(workflow: Workflow, count: int) -> Workflow:
-    """Return what prints the first rows of a workflow in place of running it.
+    """Return a workflow that prints the first rows of this one instead of running it.
 
-    It is the function `preview(kitchen, config, count)` in the workflow's module that yields their
-    texts.
+    The function `preview(kitchen, config, count)` in the workflow's module yields their texts.
 
     Raises:
         ConfigurationError: the module has no such function.

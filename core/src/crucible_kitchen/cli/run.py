@@ -27,7 +27,8 @@ def run(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Append every event to FILE, for `crucible trace`; short for observe.jsonl=FILE.",
+            help="Append every event to FILE, for `crucible trace`; the same as "
+            "observe.jsonl=FILE.",
         ),
     ] = None,
     show_rows: Annotated[
@@ -53,7 +54,7 @@ def run(
             try:
                 start = _prepared(kitchen, show_rows)
                 kitchen.observe_as_configured()
-                # Last, for it may raise where others must be notified.
+                # Last, for it may raise, and the others must be notified before.
                 kitchen.observe(signals.observe)
                 signals.check()
                 result = start()
@@ -76,7 +77,7 @@ def run(
             raise typer.Exit(explain(ended)) from None
     losses, observers = streams.lost(), kitchen.observers.failed
     if losses:
-        fail(f"{progress.name} is done, but what it printed is lost: {streams.told(losses)}")
+        fail(f"{progress.name} is done, but what it printed is lost: {streams.described(losses)}")
     if observers:
         fail(f"{progress.name} is done, but observers failed: {', '.join(observers)}")
     if losses or observers:

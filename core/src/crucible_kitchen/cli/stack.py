@@ -12,9 +12,9 @@ from .provenance import plain_rows
 
 
 def show(settings: Settings, port: Port) -> None:
-    """Print a bound adapter and those inside it: each with its options, and their sources.
+    """Print a bound adapter and those inside it, each with its options and their sources.
 
-    Below stands which of the port's optional callbacks the whole can serve.
+    Then print which of the port's optional callbacks the whole serves.
     """
     out = console()
     out.print(_tree(settings, port, ("adapters", port.name), port.name, catalog()))
@@ -28,7 +28,7 @@ def show(settings: Settings, port: Port) -> None:
     say()
     say(f"optional callbacks that it serves: {', '.join(offered) or 'none'}")
     if lacking:
-        say(f"and those that it does not: {', '.join(lacking)}")
+        say(f"optional callbacks that it does not: {', '.join(lacking)}")
 
 
 def _tree(settings: Settings, port: Port, at: Key, name: str, installed: Catalog) -> Tree:

@@ -1,7 +1,7 @@
-"""What Python prints of its own accord on standard error, as messages like ours.
+"""What Python itself prints on standard error, as messages like ours.
 
-That is errors in threads and in destructors, and the log records of libraries, whichever handlers
-these go to: none of them shows a secret that is known, or a terminal's commands.
+That is errors in threads and in destructors, and log records of libraries, whatever handles them:
+none shows a known secret, or control sequences of a terminal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import console
 
 
 def take() -> None:
-    """Print them as messages from now on. For the process of the command alone."""
+    """Print these as messages from now on. Only for the process of the command."""
     threading.excepthook = _of_a_thread
     sys.unraisablehook = _of_a_destructor
     made = logging.getLogRecordFactory()
@@ -51,8 +51,8 @@ def _traceback(error: BaseException) -> str:
 
 
 def _readable(record: logging.LogRecord) -> logging.LogRecord:
-    """Return a record with its text and its traceback as they may be shown."""
-    with contextlib.suppress(Exception):  # its arguments do not fit: logging tells of that
+    """Return a record whose text and traceback are fit to be shown."""
+    with contextlib.suppress(Exception):  # its arguments do not fit, which logging reports
         record.msg = printable(console.without_secrets(text_of(record.getMessage())))
         record.args = ()
         if record.exc_info and record.exc_info[1] is not None:

@@ -1,7 +1,7 @@
-"""Standard output and standard error, whose loss does not stop what is at work.
+"""Standard output and standard error, whose loss does not stop a run.
 
 A run may take days, and outlives the terminal or the `head` that reads its lines. So what cannot be
-written is dropped, and what went wrong is kept until the end, where the exit code tells.
+written is dropped, and the error is kept until the end, where it decides the exit code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NAMES = {1: "standard output", 2: "standard error"}
 
 
 class Sink(io.FileIO):
-    """A file descriptor on which writing does not fail: it drops what cannot be written.
+    """A file descriptor to which writing does not fail: what cannot be written is dropped.
 
     Args:
         number: the descriptor, which stays open.
@@ -35,8 +35,9 @@ class Sink(io.FileIO):
         try:
             if self.absent:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-            while (written := super().write(data)) is None:  # of a terminal shared with others,
-                select.select([], [self.number], [])  # one of which made it non-blocking
+            # None: another process that shares the terminal has made it non-blocking.
+            while (written := super().write(data)) is None:
+                select.select([], [self.number], [])
             return written
         except OSError as error:
             self.lost = self.lost or error
@@ -47,14 +48,14 @@ _sinks: list[Sink] = []
 
 
 def open_streams() -> None:
-    """Put streams over sinks in the place of `sys.stdout` and `sys.stderr`.
+    """Replace `sys.stdout` and `sys.stderr` by streams over sinks.
 
-    Descriptors that are closed are opened first: else the next file that anybody opens would get
-    the number of standard output, and what is printed would end up in it.
+    Closed descriptors are opened first: otherwise the next file to be opened would get the number
+    of standard output, and what is printed would end up in it.
     """
     absent = [number for number in (0, 1, 2) if _is_closed(number)]
     for number in absent:
-        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest one that is free
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number
         if number == 0:
             sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))
     for number, name in ((1, "stdout"), (2, "stderr")):
@@ -66,7 +67,7 @@ def open_streams() -> None:
         stream = io.TextIOWrapper(
             io.BufferedWriter(sink),
             encoding=getattr(before, "encoding", "utf-8"),
-            errors="backslashreplace",  # a character that the encoding lacks is no failure either
+            errors="backslashreplace",  # nor does a character fail that the encoding lacks
             line_buffering=number == 2 or sink.isatty() or getattr(before, "write_through", False),
         )
         setattr(sys, name, stream)
@@ -87,7 +88,7 @@ def lost() -> dict[int, OSError]:
     return {sink.number: sink.lost for sink in _sinks if sink.lost is not None}
 
 
-def told(losses: dict[int, OSError]) -> str:
+def described(losses: dict[int, OSError]) -> str:
     """Return what was lost, in words."""
     return " and ".join(f"{NAMES[n]} ({error.strerror})" for n, error in losses.items())
 
@@ -95,12 +96,12 @@ def told(losses: dict[int, OSError]) -> str:
 def settled(code: int) -> int:
     """Write what is buffered; return the exit code of a command that ends with `code`.
 
-    It is 1 where lines of standard output were lost. That is said, too, but for a reader that has
-    left, as `head` does. A command that was started without standard output has lost nothing.
+    It is 1 if lines of standard output were lost. That is also printed, unless the reader left, as
+    `head` does. A command that was started without standard output has lost nothing.
     """
     error = lost().get(1)
     if code or error is None or error.errno == errno.EBADF:
         return code
     if error.errno != errno.EPIPE:
-        print(f"error: what was printed is lost: {told({1: error})}", file=sys.stderr)
+        print(f"error: what was printed is lost: {described({1: error})}", file=sys.stderr)
     return 1

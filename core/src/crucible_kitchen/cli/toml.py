@@ -11,7 +11,7 @@ from ..printable import printable_json, text_of
 
 
 def toml(value: Any) -> str:
-    """Return a plain value, or a dataclass of such, as TOML."""
+    """Return a plain value, or a dataclass of plain values, as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
@@ -28,7 +28,7 @@ def toml(value: Any) -> str:
 
 
 def key(name: Any) -> str:
-    """Return the name of a key, in quotes where it needs them."""
+    """Return the name of a key, in quotes if it needs them."""
     name = text_of(name)
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
 
