@@ -2,7 +2,7 @@
 
     python benchmarks/compare_with_raw_loop.py --steps 100
 
-The two take turns, so that whatever else the machine does hits both alike.
+The two take turns, so that the machine's other work affects both alike.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def raw_step(rows: np.ndarray) -> Callable[[], object]:
         loss = functional.cross_entropy(
             logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="sum"
         )
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         optimizer.zero_grad()

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from crucible_adapter_torch.byte_tokenizer import byte_tokenizer
 from crucible_adapter_torch.detokenizer import Detokenizer
 from crucible_adapter_torch.tokenizer import HuggingFaceTokenizer
@@ -12,7 +14,7 @@ TOKENS = st.one_of(
 
 
 @given(tokens=TOKENS)
-def test_text_is_that_of_all_tokens_decoded_at_once(tokens):
+def test_text_is_that_of_all_tokens_decoded_at_once(tokens: list[int]) -> None:
     detokenizer = Detokenizer(TOKENIZER, [])
     for token in tokens:
         detokenizer.add(token)
@@ -20,7 +22,7 @@ def test_text_is_that_of_all_tokens_decoded_at_once(tokens):
 
 
 @given(tokens=TOKENS, stops=st.lists(st.text("ab€", min_size=1, max_size=3)))
-def test_what_was_shown_is_never_taken_back(tokens, stops):
+def test_what_was_shown_is_never_taken_back(tokens: list[int], stops: list[str]) -> None:
     detokenizer = Detokenizer(TOKENIZER, stops)
     shown = ""
     for token in tokens:
@@ -36,7 +38,7 @@ def test_what_was_shown_is_never_taken_back(tokens, stops):
     text=st.text("abc€", max_size=20),
     stops=st.lists(st.text("abc€", min_size=1, max_size=3), min_size=1),
 )
-def test_text_ends_at_the_first_stop_string(text, stops):
+def test_text_ends_at_the_first_stop_string(text: str, stops: list[str]) -> None:
     detokenizer = Detokenizer(TOKENIZER, stops)
     data = text.encode()
     read = next((n for n, token in enumerate(data, 1) if detokenizer.add(token)), None)
@@ -49,7 +51,7 @@ def test_text_ends_at_the_first_stop_string(text, stops):
     assert detokenizer.text == prefix[: min(prefix.find(s) for s in stops if s in prefix)]
 
 
-def test_half_a_character_is_not_shown():
+def test_half_a_character_is_not_shown() -> None:
     detokenizer = Detokenizer(TOKENIZER, [])
     shown = []
     for token in "a€b".encode():

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 from crucible_kitchen import (
     AdapterError,
+    Completion,
     Datum,
+    IntArray,
     InvalidInput,
     Kitchen,
     LoraConfig,
@@ -190,7 +192,7 @@ EXTRAS: dict[str, dict[str, Any]] = {
     },
     "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 8},
 }
-"""What an architecture needs besides, or otherwise."""
+"""What an architecture needs in addition, or instead."""
 
 NOT_TINY: dict[str, str] = {
     "blt": "its four parts want sizes that fit each other",
@@ -297,7 +299,7 @@ class Trial:
         ):
             if isinstance(answer, AdapterError):
                 raise answer
-            true = self.forward([*prompt, *answer.tokens])[len(prompt) - 1 :]
+            true = self.forward([*prompt, *_tokens(answer)])[len(prompt) - 1 :]
             _equal(answer.logprobs, true, "a sampled logprob is not that of the forward pass")
 
     def score(self) -> None:
@@ -316,7 +318,7 @@ class Trial:
         again = self.client.start_session(config)
         self.step(again)
         if not np.array_equal(self.forward(TEXT[0], again), expected):
-            raise Wrong("a resumed session goes on otherwise")
+            raise Wrong("a resumed session continues differently")
         self.client.close_session(again)
 
     def export(self) -> None:
@@ -327,6 +329,11 @@ class Trial:
         again = self.client.start_session(SessionConfig(folder))
         _equal(self.forward(TEXT[0], again), expected, "a session from them has others")
         self.client.close_session(again)
+
+
+def _tokens(answer: Completion) -> IntArray:
+    assert answer.tokens is not None
+    return answer.tokens
 
 
 def _equal(found: Any, expected: Any, otherwise: str) -> None:

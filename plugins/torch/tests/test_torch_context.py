@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from crucible_adapter_torch.models import load
 from crucible_adapter_torch.options import ModelOptions
 from crucible_kitchen import InvalidInput, SessionConfig
+from tiny_torch import MakeKitchen, datum
 
 LLAMA = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 PHI3 = {**LLAMA, "model_type": "phi3", "pad_token_id": 0, "original_max_position_embeddings": 16}
@@ -29,9 +29,10 @@ def context_of(sizes: dict[str, Any]) -> int | None:
 @pytest.mark.parametrize("kind", ["linear", "dynamic", "yarn", "llama3"])
 @pytest.mark.parametrize("factor", [2.0, 4.0, 1.5])
 def test_positions_that_are_stretched_count(kind: str, factor: float) -> None:
-    sizes = {**LLAMA, "max_position_embeddings": 32, "rope_parameters": rope(kind, factor)}
+    parameters = rope(kind, factor)
     if kind in ("yarn", "llama3"):
-        sizes["rope_parameters"]["original_max_position_embeddings"] = 32
+        parameters["original_max_position_embeddings"] = 32
+    sizes = {**LLAMA, "max_position_embeddings": 32, "rope_parameters": parameters}
     assert context_of(sizes) == int(32 * factor)
 
 
@@ -70,7 +71,7 @@ def test_a_factor_of_layers_of_several_kinds_is_in_the_limit_already() -> None:
 
 
 def test_rows_up_to_the_context_are_trained_on_and_longer_ones_refused(
-    make_kitchen: Callable[..., Any], make_datum: Callable[..., Any]
+    make_kitchen: MakeKitchen,
 ) -> None:
     yarn = rope("yarn", 4.0, original_max_position_embeddings=16)
     bert = {"model_type": "roberta", "intermediate_size": 32, "pad_token_id": 1}
@@ -82,11 +83,11 @@ def test_rows_up_to_the_context_are_trained_on_and_longer_ones_refused(
     for name, context in (("stretched", 64), ("behind-the-padding", 16)):
         session = client.start_session(SessionConfig(name))
         row = np.arange(2, context + 3)
-        result = client.await_(client.forward_backward(session, [make_datum(row)]))
+        result = client.await_(client.forward_backward(session, [datum(row)]))
         assert np.isfinite(result.loss)
         client.await_(client.optim_step(session, 1e-3))
         with pytest.raises(InvalidInput, match=str(context)):
-            client.forward(session, [make_datum([*row, 2])])
+            client.forward(session, [datum([*row, 2])])
 
 
 def test_tokens_beyond_the_embedding_are_not_known() -> None:
@@ -96,7 +97,7 @@ def test_tokens_beyond_the_embedding_are_not_known() -> None:
 
 @pytest.mark.parametrize("kind", ["linear", "dynamic", "yarn", "longrope"])
 def test_a_row_is_read_alike_alone_and_next_to_a_stretched_one(
-    make_kitchen: Callable[..., Any], make_datum: Callable[..., Any], kind: str
+    make_kitchen: MakeKitchen, kind: str
 ) -> None:
     mine = {**LLAMA, "max_position_embeddings": 16, "rope_parameters": rope(kind, 4.0)}
     if kind == "longrope":
@@ -107,7 +108,7 @@ def test_a_row_is_read_alike_alone_and_next_to_a_stretched_one(
     client = make_kitchen(models={"mine": mine}).training_client
     session = client.start_session(SessionConfig("mine"))
     rng = np.random.default_rng(0)
-    rows = [make_datum(rng.integers(0, 256, length)) for length in (10, 60, 14, 40)]
+    rows = [datum(rng.integers(0, 256, length)) for length in (10, 60, 14, 40)]
     together = client.await_(client.forward(session, rows)).outputs
     for row, found in zip(rows, together, strict=True):
         [alone] = client.await_(client.forward(session, [row])).outputs

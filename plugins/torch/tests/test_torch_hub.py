@@ -67,6 +67,18 @@ def test_what_the_hub_does_not_have_is_not_found(
             client.start_session(config)
 
 
+def test_every_request_is_for_the_revision_of_the_session(
+    client: TrainingClient, hub: LoopbackHub, folders: list[Path]
+) -> None:
+    hub.tag(REPO, "v1", hub.commit(REPO, folders[0]))
+    hub.fail(Answer(404, "RevisionNotFound"), path="/resolve/")
+    with pytest.raises(NotFound):
+        client.start_session(SessionConfig(REPO, revision="v1"))
+    asked = [request.path for request in hub.requests if "/resolve/" in request.path]
+    assert asked
+    assert all("/v1/" in path for path in asked)
+
+
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [

@@ -1,31 +1,51 @@
+"""Low-rank updates: which projections they adapt, how they train, and what is merged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import safetensors.torch
+import tiny_torch
 import torch
-from crucible_kitchen import InvalidInput, LoraConfig, SessionConfig, Unsupported
+from crucible_kitchen import (
+    Completer,
+    Datum,
+    FloatArray,
+    InvalidInput,
+    Kitchen,
+    LoraConfig,
+    SessionConfig,
+    TrainingClient,
+    Unsupported,
+)
+from tiny_torch import MakeKitchen
 
 
-def lora(model="tiny", seed=0, **config):
+def lora(model: str = "tiny", seed: int = 0, **config: Any) -> SessionConfig:
     return SessionConfig(model, seed=seed, lora=LoraConfig(**{"rank": 2, **config}))
 
 
-def train(client, session, datums, steps=3):
-    for _ in range(steps):
-        client.forward_backward(session, datums)
-        client.await_(client.optim_step(session, 1e-1))
+def train(client: TrainingClient, session: Any, datums: list[Datum], steps: int = 3) -> None:
+    tiny_torch.train(client, session, datums, steps, rate=1e-1)
 
 
-def logprobs(client, session, datums):
+def logprobs(client: TrainingClient, session: Any, datums: list[Datum]) -> FloatArray:
     return np.concatenate(
         [o["logprobs"] for o in client.await_(client.forward(session, datums)).outputs]
     )
 
 
-def adapted(session):
+def adapted(session: Any) -> set[str]:
+    """Return the last parts of the names of what is adapted."""
     return {name.split(".lora_")[0].split(".")[-1] for name in session.engine.weights}
 
 
-def test_an_update_starts_at_zero_and_trains_alone(client, datums):
+def test_an_update_starts_at_zero_and_trains_alone(
+    client: TrainingClient, datums: list[Datum]
+) -> None:
     session, plain = client.start_session(lora()), client.start_session(SessionConfig("tiny"))
     assert np.array_equal(logprobs(client, session, datums), logprobs(client, plain, datums))
     base = {
@@ -50,20 +70,28 @@ def test_an_update_starts_at_zero_and_trains_alone(client, datums):
         ("gpt2", ("attn", "mlp"), {"c_attn", "c_proj", "c_fc"}),
     ],
 )
-def test_targets_choose_the_projections(client, datums, model, targets, names):
+def test_targets_choose_the_projections(
+    client: TrainingClient,
+    datums: list[Datum],
+    model: str,
+    targets: tuple[str, ...],
+    names: set[str],
+) -> None:
     session = client.start_session(lora(model, targets=targets))
     assert adapted(session) == names
     train(client, session, datums, steps=1)
 
 
-def test_rank_and_alpha_are_those_of_the_configuration(client):
+def test_rank_and_alpha_are_those_of_the_configuration(client: TrainingClient) -> None:
     session = client.start_session(lora(rank=3, alpha=6.0))
     assert {w.shape[0] for n, w in session.engine.weights.items() if "lora_A" in n} == {3}
     layer = next(m for m in session.engine.model.modules() if hasattr(m, "get_delta_weight"))
     assert set(layer.scaling.values()) == {2.0}
 
 
-def test_dropout_of_the_update_is_on_in_training_alone(client, datums):
+def test_dropout_of_the_update_is_on_in_training_alone(
+    client: TrainingClient, datums: list[Datum]
+) -> None:
     session = client.start_session(lora(dropout=0.5))
     train(client, session, datums)
     assert np.array_equal(logprobs(client, session, datums), logprobs(client, session, datums))
@@ -71,7 +99,7 @@ def test_dropout_of_the_update_is_on_in_training_alone(client, datums):
     assert losses[0] != losses[1]
 
 
-def test_the_update_is_a_function_of_the_seed(client):
+def test_the_update_is_a_function_of_the_seed(client: TrainingClient) -> None:
     first, again, other = (client.start_session(lora("deep", seed=s)) for s in (1, 1, 2))
     for name, weight in first.engine.weights.items():
         assert torch.equal(weight, again.engine.weights[name])
@@ -79,7 +107,9 @@ def test_the_update_is_a_function_of_the_seed(client):
             assert not torch.equal(weight, other.engine.weights[name])
 
 
-def test_a_checkpoint_holds_the_update_alone(client, datums, tmp_path):
+def test_a_checkpoint_holds_the_update_alone(
+    client: TrainingClient, datums: list[Datum], tmp_path: Path
+) -> None:
     session = client.start_session(lora())
     train(client, session, datums)
     reference = client.save_checkpoint(session, "x")
@@ -91,7 +121,9 @@ def test_a_checkpoint_holds_the_update_alone(client, datums, tmp_path):
 @pytest.mark.parametrize(
     "other", [lora(seed=1), lora(alpha=1.0), lora("drops", seed=2), SessionConfig("tiny")]
 )
-def test_an_update_of_other_weights_is_refused(client, other):
+def test_an_update_of_other_weights_is_refused(
+    client: TrainingClient, other: SessionConfig
+) -> None:
     reference = client.save_checkpoint(client.start_session(lora()), "x")
     session = client.start_session(other)
     with pytest.raises(InvalidInput, match="update of other weights"):
@@ -99,7 +131,9 @@ def test_an_update_of_other_weights_is_refused(client, other):
 
 
 @pytest.mark.parametrize("model", ["tiny", "gpt2"])
-def test_weights_saved_for_sampling_have_the_update_merged(client, completer, datums, model):
+def test_weights_saved_for_sampling_have_the_update_merged(
+    client: TrainingClient, completer: Completer, datums: list[Datum], model: str
+) -> None:
     session = client.start_session(lora(model))
     train(client, session, datums)
     expected = logprobs(client, session, datums)
@@ -111,17 +145,17 @@ def test_weights_saved_for_sampling_have_the_update_merged(client, completer, da
     train(client, session, datums, steps=1)  # the session itself still has its update apart
 
 
-def test_an_unknown_target_is_unsupported(client):
+def test_an_unknown_target_is_unsupported(client: TrainingClient) -> None:
     with pytest.raises(Unsupported, match=r"'attention'.*did you mean 'attn'\?.*q_proj, up_proj"):
         client.start_session(lora(targets=("attention",)))
 
 
-def test_a_tied_unembedding_cannot_be_adapted(client):
+def test_a_tied_unembedding_cannot_be_adapted(client: TrainingClient) -> None:
     with pytest.raises(Unsupported, match="one matrix"):
         client.start_session(lora("gpt2", targets=("unembed",)))
 
 
-def test_no_targets_are_invalid_input(client):
+def test_no_targets_are_invalid_input(client: TrainingClient) -> None:
     with pytest.raises(InvalidInput, match="no such projections"):
         client.start_session(lora(targets=()))
 
@@ -159,13 +193,13 @@ STATES = {"mamba": {"hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}}
 
 
 @pytest.fixture
-def mixtures(make_kitchen):
+def mixtures(make_kitchen: MakeKitchen) -> Kitchen:
     sizes = {**MIXTURES, **STATES}
     return make_kitchen(models={name: {"model_type": name, **s} for name, s in sizes.items()})
 
 
-def matrices(session, part):
-    """Names of the matrices of the second layer of which `part` is a part."""
+def matrices(session: Any, part: str) -> set[str]:
+    """Return the names of the matrices of the second layer of which `part` is a part."""
     names = {name.split(".lora_")[0] for name in session.engine.weights}
     return {name for name in names if "layers.1." in name and part in name}
 
@@ -179,7 +213,9 @@ def matrices(session, part):
         ("deepseek_v3", 5),
     ],
 )
-def test_updates_reach_routed_and_shared_experts(mixtures, datums, model, count):
+def test_updates_reach_routed_and_shared_experts(
+    mixtures: Kitchen, datums: list[Datum], model: str, count: int
+) -> None:
     client = mixtures.training_client
     session = client.start_session(lora(model, targets=("mlp",)))
     assert len(matrices(session, "mlp")) == count
@@ -191,7 +227,9 @@ def test_updates_reach_routed_and_shared_experts(mixtures, datums, model, count)
 
 
 @pytest.mark.parametrize("model", MIXTURES)
-def test_updates_of_experts_are_merged_for_sampling(mixtures, datums, model):
+def test_updates_of_experts_are_merged_for_sampling(
+    mixtures: Kitchen, datums: list[Datum], model: str
+) -> None:
     client, completer = mixtures.training_client, mixtures.completer
     session = client.start_session(lora(model))
     train(client, session, datums)
@@ -206,7 +244,7 @@ def test_updates_of_experts_are_merged_for_sampling(mixtures, datums, model):
     np.testing.assert_array_equal(logprobs(client, again, datums), expected)
 
 
-def test_a_dense_layer_of_a_mixture_is_adapted_too(mixtures):
+def test_a_dense_layer_of_a_mixture_is_adapted_too(mixtures: Kitchen) -> None:
     session = mixtures.training_client.start_session(lora("deepseek_v3", targets=("mlp",)))
     names = {name.split(".lora_")[0] for name in session.engine.weights}
     assert {n.split(".")[-1] for n in names if "layers.0." in n} == {
@@ -216,7 +254,7 @@ def test_a_dense_layer_of_a_mixture_is_adapted_too(mixtures):
     }
 
 
-def test_experts_cannot_drop_inputs(mixtures):
+def test_experts_cannot_drop_inputs(mixtures: Kitchen) -> None:
     with pytest.raises(Unsupported, match=r"dropout 0.1: the experts .*layers.0.mlp.experts"):
         mixtures.training_client.start_session(lora("mixtral", dropout=0.1))
 
@@ -230,19 +268,29 @@ def test_experts_cannot_drop_inputs(mixtures):
         ("gpt2", ("c_attn",), {"c_attn"}),
     ],
 )
-def test_targets_are_named_by_hand(client, datums, model, targets, names):
+def test_targets_are_named_by_hand(
+    client: TrainingClient,
+    datums: list[Datum],
+    model: str,
+    targets: tuple[str, ...],
+    names: set[str],
+) -> None:
     session = client.start_session(lora(model, targets=targets))
     assert adapted(session) == names
     train(client, session, datums, steps=1)
 
 
 @pytest.mark.parametrize("name", ["wte", "lm_head"])
-def test_what_is_no_projection_of_its_own_is_unsupported_by_name_too(client, name):
+def test_what_is_no_projection_of_its_own_is_unsupported_by_name_too(
+    client: TrainingClient, name: str
+) -> None:
     with pytest.raises(Unsupported, match=f"target '{name}'"):
         client.start_session(lora("gpt2", targets=(name,)))
 
 
-def test_an_update_that_would_have_no_effect_is_refused_with_what_has(mixtures, datums):
+def test_an_update_that_would_have_no_effect_is_refused_with_what_has(
+    mixtures: Kitchen, datums: list[Datum]
+) -> None:
     """Mamba multiplies with the weight of dt_proj itself, not through the module."""
     client = mixtures.training_client
     with pytest.raises(Unsupported, match=r"mixer.dt_proj .*targets`: in_proj, out_proj, x_proj"):

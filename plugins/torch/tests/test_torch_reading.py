@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,19 @@ import numpy as np
 import pytest
 import torch
 from crucible_adapter_torch import live_weights, random_models, reading
+from crucible_adapter_torch.language_model import LanguageModel
 from crucible_adapter_torch.models import load
-from crucible_adapter_torch.options import ModelOptions
-from crucible_adapter_torch.reading import Again, Cached, cacheable
-from crucible_kitchen import SamplingParams, SessionConfig, Unsupported
+from crucible_adapter_torch.options import CompleterOptions, ModelOptions
+from crucible_adapter_torch.reading import Again, Cached, Reader, cacheable
+from crucible_kitchen import (
+    Completer,
+    Kitchen,
+    SamplingParams,
+    SessionConfig,
+    TrainingClient,
+    Unsupported,
+)
+from tiny_torch import MakeKitchen, datum
 
 LAYERS = {"hidden_size": 32, "num_hidden_layers": 2}
 ATTENTION = {**LAYERS, "num_attention_heads": 4, "intermediate_size": 48}
@@ -36,12 +44,12 @@ PROMPTS = [[7, 8, 9, 10, 11], [12], [13, 14, 15]]
 PARAMS = SamplingParams(6, seed=0, stop=(), logprobs=True)
 
 
-def language(name: str, seed: int = 0) -> Any:
+def language(name: str, seed: int = 0) -> LanguageModel:
     return load(ModelOptions(models=MODELS, device="cpu"), name, seed=seed)
 
 
 @pytest.fixture
-def wild(make_kitchen: Callable[..., Any]) -> Any:
+def wild(make_kitchen: MakeKitchen) -> Kitchen:
     return make_kitchen(models=MODELS)
 
 
@@ -60,20 +68,18 @@ def test_a_cache_is_used_where_it_gives_what_a_whole_pass_gives(name: str, promp
 
 
 @pytest.mark.parametrize("name", ["llama", "mamba", "rwkv", "openai-gpt", "roberta"])
-def test_what_is_sampled_is_what_the_forward_pass_says(
-    wild: Any, make_datum: Callable[..., Any], name: str
-) -> None:
+def test_what_is_sampled_is_what_the_forward_pass_says(wild: Kitchen, name: str) -> None:
     client = wild.training_client
     session = client.start_session(SessionConfig(name))
     for _ in range(3):  # so that the weights are not those of the beginning
-        client.forward_backward(session, [make_datum([*b"abcabdabcabd"])])
+        client.forward_backward(session, [datum([*b"abcabdabcabd"])])
         client.await_(client.optim_step(session, 1e-2))
     params = replace(PARAMS, model=client.save_weights_for_sampler(session))
     completer = wild.completer.options
     for index, (prompt, answer) in enumerate(
         zip(PROMPTS, sample(completer, PROMPTS, params), strict=True)
     ):
-        rows = [make_datum([*prompt, *answer.tokens])]
+        rows = [datum([*prompt, *answer.tokens])]
         forward = client.await_(client.forward(session, rows)).outputs[0]["logprobs"]
         np.testing.assert_allclose(answer.logprobs, forward[len(prompt) - 1 :], atol=1e-4)
         [alone] = sample(completer, [prompt], replace(params, seed=index))
@@ -84,7 +90,7 @@ def sample(options: Any, prompts: list[list[int]], params: SamplingParams) -> An
     return torch_completer.complete_batch(options, prompts, params)
 
 
-def test_reading_again_fills_the_context_and_not_more(wild: Any) -> None:
+def test_reading_again_fills_the_context_and_not_more(wild: Kitchen) -> None:
     params = replace(
         PARAMS,
         model=wild.training_client.save_weights_for_sampler(
@@ -99,7 +105,7 @@ def test_reading_again_fills_the_context_and_not_more(wild: Any) -> None:
 def test_both_ways_of_reading_agree_while_rows_are_dropped() -> None:
     model = language("llama")
     prompts = [np.array(prompt) for prompt in PROMPTS]
-    readers = [Cached(model, prompts), Again(model, prompts)]
+    readers: list[Reader] = [Cached(model, prompts), Again(model, prompts)]
     for kept in ([0, 1, 2], [0, 2], [1]):
         first, second = (reader.advance() for reader in readers)
         torch.testing.assert_close(first, second)
@@ -108,11 +114,16 @@ def test_both_ways_of_reading_agree_while_rows_are_dropped() -> None:
 
 
 def test_it_is_found_out_once_for_all_snapshots_of_a_session(
-    client: Any, completer: Any, monkeypatch: pytest.MonkeyPatch
+    client: TrainingClient, completer: Completer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = []
     real = reading._try
-    monkeypatch.setattr(reading, "_try", lambda model: tried.append(model) or real(model))
+
+    def counted(model: LanguageModel) -> reading.Prompts | None:
+        tried.append(model)
+        return real(model)
+
+    monkeypatch.setattr(reading, "_try", counted)
     session = client.start_session(SessionConfig("tiny"))
     for _ in range(2):
         live = client.save_weights_for_sampler(session)
@@ -120,7 +131,9 @@ def test_it_is_found_out_once_for_all_snapshots_of_a_session(
     assert len(tried) == 1
 
 
-def test_weights_that_do_not_show_whether_a_cache_works_are_read_without_one(client: Any) -> None:
+def test_weights_that_do_not_show_whether_a_cache_works_are_read_without_one(
+    client: TrainingClient,
+) -> None:
     session = client.start_session(SessionConfig("tiny"))
     weights = session.engine.weights
     with torch.no_grad():
@@ -134,14 +147,18 @@ def test_weights_that_do_not_show_whether_a_cache_works_are_read_without_one(cli
 
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])
 def test_answers_that_pass_the_original_context_are_what_a_pass_of_the_row_so_far_says(
-    make_kitchen: Callable[..., Any], make_datum: Callable[..., Any], kind: str
+    make_kitchen: MakeKitchen, kind: str
 ) -> None:
     """Then the positions of the whole row change, those in a cache too."""
-    rope = {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0}
-    sizes = {**ATTENTION, "max_position_embeddings": 16, "initializer_range": 0.3}
+    rope: dict[str, Any] = {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0}
+    sizes: dict[str, Any] = {**ATTENTION, "max_position_embeddings": 16, "initializer_range": 0.3}
     if kind == "longrope":
         rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
-        phi = {"model_type": "phi3", "pad_token_id": 0, "original_max_position_embeddings": 16}
+        phi: dict[str, Any] = {
+            "model_type": "phi3",
+            "pad_token_id": 0,
+            "original_max_position_embeddings": 16,
+        }
         sizes |= {**phi, "max_position_embeddings": 64}
     kitchen = make_kitchen(models={"mine": {**sizes, "rope_parameters": rope}})
     client = kitchen.training_client
@@ -154,7 +171,7 @@ def test_answers_that_pass_the_original_context_are_what_a_pass_of_the_row_so_fa
         prompts, sample(kitchen.completer.options, prompts, params), strict=True
     ):
         for size in range(1, len(answer.tokens) + 1):
-            row = make_datum([*prompt, *answer.tokens[:size]])
+            row = datum([*prompt, *answer.tokens[:size]])
             forward = client.await_(client.forward(session, [row])).outputs[0]["logprobs"]
             assert abs(answer.logprobs[size - 1] - forward[-1]) < 1e-3
 
@@ -178,14 +195,14 @@ def test_a_model_that_sees_later_tokens_is_refused(as_it_comes: None) -> None:
 
 
 def test_a_model_that_no_switch_makes_causal_is_refused_by_both_ports(
-    make_kitchen: Callable[..., Any], tmp_path: Path
+    make_kitchen: MakeKitchen, tmp_path: Path
 ) -> None:
     """CPM-Ant's prompts see each other."""
     sizes = {"model_type": "cpmant", "hidden_size": 32, "num_hidden_layers": 1, "dim_ff": 48}
     made = {"mine": {**sizes, "num_attention_heads": 4, "dim_head": 8}}
     with pytest.raises(Unsupported, match="is not causal"):
         make_kitchen(models=made).training_client.start_session(SessionConfig("mine"))
-    options = torch_completer.Options(models=made, device="cpu")
+    options = CompleterOptions(models=made, device="cpu")
     with pytest.raises(Unsupported, match="is not causal"):
         sample(options, [[1, 2]], replace(PARAMS, model="mine"))
 

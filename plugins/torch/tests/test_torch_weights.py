@@ -16,6 +16,7 @@ from crucible_kitchen import (
     CrucibleError,
     InvalidInput,
     LoraConfig,
+    Message,
     NotFound,
     SamplingParams,
     SessionConfig,
@@ -23,6 +24,7 @@ from crucible_kitchen import (
     Unsupported,
 )
 from safetensors.torch import load_file, save_file
+from tiny_torch import MakeKitchen, datum
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 # PEFT, which the tests use themselves, calls what Transformers will remove.
@@ -182,12 +184,12 @@ def test_a_model_without_its_head_is_refused_where_the_head_is_not_tied(
         client.start_session(SessionConfig(str(tmp_path / "base")))
 
 
-# --- what is no decoder ---
+# --- what is not a decoder ---
 
 
 @pytest.mark.parametrize("architecture", ["t5", "vit"])
 def test_what_is_not_a_causal_language_model_is_unsupported(
-    make_kitchen: Callable[..., Any], folder: Path, architecture: str
+    make_kitchen: MakeKitchen, folder: Path, architecture: str
 ) -> None:
     client = make_kitchen(models={"mine": {"model_type": architecture}}).training_client
     with pytest.raises(
@@ -250,29 +252,27 @@ def test_a_merged_adapter_is_trained_on(
     client: TrainingClient,
     completer: Completer,
     adapter: Path,
-    make_datum: Callable[..., Any],
     lora: LoraConfig | None,
 ) -> None:
     session = client.start_session(SessionConfig(str(adapter), lora=lora))
-    before = client.await_(client.forward(session, [make_datum(ROWS[0])])).loss
-    client.forward_backward(session, [make_datum(ROWS[0])])
+    before = client.await_(client.forward(session, [datum(ROWS[0])])).loss
+    client.forward_backward(session, [datum(ROWS[0])])
     client.await_(client.optim_step(session, 1e-2))
     exported = client.save_weights_for_sampler(session, "trained")
     assert -completer.score(ROWS, exported)[0].sum() < before
 
 
 def test_an_adapter_is_continued_by_option(
-    make_kitchen: Callable[..., Any],
+    make_kitchen: MakeKitchen,
     completer: Completer,
     folder: Path,
     adapter: Path,
-    make_datum: Callable[..., Any],
 ) -> None:
     client = make_kitchen(adapter="continue").training_client
     lora = LoraConfig(rank=2, alpha=4, targets=("q_proj", "v_proj"))
     session = client.start_session(SessionConfig(str(adapter), lora=lora))
     expected = of_peft(folder, adapter)
-    found = client.await_(client.forward(session, [make_datum(ROWS[0])])).outputs[0]["logprobs"]
+    found = client.await_(client.forward(session, [datum(ROWS[0])])).outputs[0]["logprobs"]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     stored = load_file(adapter / "adapter_model.safetensors")
     key = "model.layers.0.self_attn.q_proj.lora_A"
@@ -292,7 +292,7 @@ def test_an_adapter_is_continued_by_option(
     ],
 )
 def test_an_adapter_is_continued_with_the_lora_that_it_was_made_with(
-    make_kitchen: Callable[..., Any], adapter: Path, lora: LoraConfig | None, told: str
+    make_kitchen: MakeKitchen, adapter: Path, lora: LoraConfig | None, told: str
 ) -> None:
     client = make_kitchen(adapter="continue").training_client
     with pytest.raises(InvalidInput, match=told):
@@ -367,16 +367,20 @@ def silent(request: pytest.FixtureRequest, client: TrainingClient) -> str:
 
 
 def test_a_model_without_tokenizer_trains_and_samples_on_token_ids(
-    client: TrainingClient, completer: Completer, silent: str, make_datum: Callable[..., Any]
+    client: TrainingClient, completer: Completer, silent: str
 ) -> None:
     session = client.start_session(SessionConfig(silent))
-    client.forward_backward(session, [make_datum([1, 2, 3])])
+    client.forward_backward(session, [datum([1, 2, 3])])
     client.await_(client.optim_step(session, 1e-3))
     exported = client.save_weights_for_sampler(session, "trained")
     params = SamplingParams(4, temperature=0, stop=(), model=exported)
     answer = completer.complete([1, 2], params)
+    assert answer.tokens is not None
     assert (len(answer.tokens), answer.text) == (4, "")
-    assert [len(chunk.tokens) for chunk in completer.stream_complete([1, 2], params)] == [1] * 4
+    chunks = list(completer.stream_complete([1, 2], params))
+    assert [chunk.text for chunk in chunks] == [""] * 4
+    streamed = [chunk.tokens for chunk in chunks if chunk.tokens is not None]
+    np.testing.assert_array_equal(np.concatenate(streamed), answer.tokens)
 
 
 def test_a_model_without_tokenizer_says_so_where_text_is_asked_for(
@@ -386,9 +390,9 @@ def test_a_model_without_tokenizer_says_so_where_text_is_asked_for(
     asked: list[Callable[[], object]] = [
         lambda: client.helper("get_tokenizer")(session),
         lambda: completer.complete(
-            [{"role": "user", "content": "hi"}], SamplingParams(1, model=silent)
+            [Message(role="user", content="hi")], SamplingParams(1, model=silent)
         ),
-        lambda: completer.complete([1], SamplingParams(1, stop="x", model=silent)),
+        lambda: completer.complete([1], SamplingParams(1, stop=("x",), model=silent)),
     ]
     for ask in asked:
         with pytest.raises(CrucibleError, match=r"no tokenizer files \(tokenizer.json"):
