@@ -457,10 +457,10 @@ def test_nothing_of_an_error_shows_a_secret(raise_it: Callable[[], None], callba
     with pytest.raises(AdapterError) as caught:
         store.read("a") if callback == "read" else list(store.stream("a"))
     error = caught.value
-    told = "".join(traceback.format_exception(error))
-    for text in (told, str(error), repr(error), repr(error.details), repr(vars(error))):
+    printed = "".join(traceback.format_exception(error))
+    for text in (printed, str(error), repr(error), repr(error.details), repr(vars(error))):
         assert CANARY not in text
-    assert MASK in told
+    assert MASK in printed
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.details) == (str(error), error.details)
 

@@ -567,7 +567,7 @@ def search_error(places: Places, error: BaseException) -> None:
 def test_the_canary_is_found_nowhere(
     request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Says in how many places; the tests above say where it is."""
+    """Prints the number of places; the tests above name those where it is."""
     if request.session.testsfailed == 0 and Places.searched < 500:
         pytest.skip("not all of the tests above were run")
     with capsys.disabled():

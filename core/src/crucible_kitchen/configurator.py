@@ -22,7 +22,7 @@ from .spelling import nearest
 from .validation import ModelT, validate
 
 PLAIN = (bool, int, float, list, tuple, datetime.date, datetime.time)
-"""What TOML and JSON can hold besides texts and tables, none of which can be an adapter."""
+"""Types of TOML and JSON besides strings and tables. None of their values can be an adapter."""
 
 
 class Configurator:

@@ -202,7 +202,8 @@ class Kitchen:
         """Bind every configured port; return what is wrong, by where it is in the settings.
 
         Args:
-            found: known mistakes, by where they are; what they are about is not tried again.
+            found: known mistakes, by where they are; adapters with known mistakes are not tried
+                again.
 
         Returns:
             `found` and all others: at `()` those that concern no adapter, at

@@ -5,15 +5,21 @@
 | `names` | which names say that their value is a secret |
 | `urls` | where a URL holds a secret |
 | `forms` | how libraries write a secret: `repr`, JSON, percent-encoding, base64 |
-| `secrets` | the secrets of a program, and texts without them |
+| `mask` | the mask that stands for a secret |
+| `evident` | texts without the secrets that are evident in them |
+| `secrets` | the secrets that a program knows, and texts without them |
+| `data` | plain data without secrets |
 | `models` | models that show no secret |
 | `errors` | errors, their notes, details and causes, without secrets |
 """
 
+from .data import shown
 from .errors import mask_error, without_secrets
+from .evident import masked
+from .mask import MASK
 from .models import Masked, visible
 from .names import says_secret
-from .secrets import MASK, SHORTEST, Secrets, is_secret, masked, redacted, shown
+from .secrets import SHORTEST, Secrets, is_secret, redacted
 
 __all__ = [
     "MASK",

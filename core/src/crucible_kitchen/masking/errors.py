@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import CrucibleError
 from ..printable import repr_of, text_of
-from .secrets import Secrets, shown
+from .data import shown
+from .secrets import Secrets
 
 LONGEST = 100
 """Most errors of a chain of causes that are masked."""

@@ -9,7 +9,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from ..printable import text_of
-from .secrets import hidden, is_secret, shown
+from .data import shown
+from .mask import hidden
+from .secrets import is_secret
 
 
 def _survive_broken_plugins() -> None:

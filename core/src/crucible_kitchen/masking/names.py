@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from functools import lru_cache
+from typing import Any
 from urllib.parse import unquote
 
 
@@ -86,3 +88,17 @@ def says_secret_in_a_query(name: str) -> bool:
         or (len(words) == 1 and last in _IN_A_QUERY)
         or words[-2:] == ["access", "id"]
     )
+
+
+def names_secret(name: object) -> bool:
+    """Say whether a key of a table, which need not be a string, names a secret."""
+    return isinstance(name, str) and says_secret(name)
+
+
+def counts(name: str, value: Any) -> bool:
+    """Say whether a value is a plain number: the id of a token, as `token = 17` in an error, or a
+    measurement, as `secret_recall = 0.5` among metrics.
+    """
+    if isinstance(value, numbers.Integral):
+        return name.lower().endswith(("token", "tokens", "key"))
+    return isinstance(value, numbers.Real)

@@ -1,22 +1,20 @@
-"""The secrets that a program knows, and texts without them."""
+"""The secrets that a program knows, wherever they came from."""
 
 from __future__ import annotations
 
 import base64
-import numbers
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Set, Sized
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, get_args, get_origin
 from urllib.parse import unquote, unquote_plus
 
 from pydantic import BaseModel
 
-from ..printable import repr_of, text_of
 from . import forms, urls
-from .names import says_secret, says_secret_in_a_text
-
-MASK = "**********"
+from .evident import evident
+from .mask import blanked
+from .names import names_secret, says_secret
 
 SHORTEST = 4
 """Shortest secret that is looked for in text; anything shorter would match ordinary words."""
@@ -31,65 +29,10 @@ PART = 6
 """The same for the part of a secret that is left where a text was cut."""
 
 DEEPEST = 100
-"""How deep values are searched; anything deeper is masked whole."""
+"""How deep values are searched for secrets."""
 
-_QUOTED_NAME = re.compile(
-    r"""(?P<q>\\*['"])(?P<name>[\w.-]{1,100})(?P=q)\s*:\s*b?(?P<v>\\*['"])(?P<value>.*?)(?P=v)""",
-    re.DOTALL,
-)
-_ASSIGNED = re.compile(
-    r"""(?<![\w.-])(?P<name>[\w.-]{1,100})="""
-    r"""(?:(?P<q>\\*['"])(?P<quoted>[^\n]{0,1000}?)(?P=q)"""
-    r"""|(?:\\*['"])?(?!\.\.\.)(?P<bare>[^\s'"`,:;&=<>$(){}\[\]\\][^\s'"`,;&<>(){}\[\]\\]*))"""
-)
 _CUT = re.compile(r"(?:\.{3,}|\u2026)+|\Z")
-_NOTHING = frozenset(["none", "null", "true", "false"])
-_HEADER = re.compile(
-    r"\bauthorization\W{0,6}(?:bearer|basic|digest|token|apikey)\s+(?P<value>[^\s'\",;}]+)",
-    re.IGNORECASE,
-)
 _SCHEMES = frozenset(["apikey", "basic", "bearer", "digest", "token"])
-
-
-def masked(text: str, *, whole: bool = False) -> str:
-    """Return a text without the secrets that are evident in it: those in URLs, in headers, and
-    in tables and assignments with a name that says so.
-
-    Args:
-        text: any text, such as a message.
-        whole: whether it is one value, such as an option, so that a URL ends where it ends.
-    """
-    return _blanked(text, _evident(text, whole))
-
-
-def _evident(text: str, whole: bool) -> Iterator[tuple[int, int]]:
-    if ":" in text or "=" in text:
-        for found in urls.find(text, whole):
-            yield found.start, found.end
-        for header in _HEADER.finditer(text):
-            yield header.span("value")
-        for item in _ASSIGNED.finditer(text) if "=" in text else ():
-            bare = item["bare"]
-            if says_secret_in_a_text(item["name"]) and not _is_plain(item["name"], bare or ""):
-                yield item.span("quoted" if bare is None else "bare")
-        if "'" in text or '"' in text:
-            for item in _QUOTED_NAME.finditer(text):
-                if says_secret(item["name"]):
-                    yield item.span("value")
-
-
-def _is_plain(name: str, value: str) -> bool:
-    return value.lower() in _NOTHING or (value.isdecimal() and _counts(name, len(value)))
-
-
-def _blanked(text: str, spans: Iterator[tuple[int, int]]) -> str:
-    kept: list[str] = []
-    behind = 0
-    for start, end in sorted(span for span in spans if span[0] < span[1]):
-        if start > behind or not kept:
-            kept.append(text[behind:start])
-        behind = max(behind, end)
-    return MASK.join([*kept, text[behind:]]) if kept else text
 
 
 def redacted(text: str, model: BaseModel) -> str:
@@ -134,9 +77,9 @@ class Secrets:
 
     def masked(self, text: str, *, whole: bool = False) -> str:
         """Return a text without these secrets, in whatever form, and without those that are evident
-        in it; see the function `masked`.
+        in it; see `evident`.
         """
-        spans = [*_evident(text, whole)]
+        spans = [*evident(text, whole)]
         if self._wholes or self._pieces:
             plain, encoded = self._compiled()
             for pattern in plain:
@@ -148,7 +91,7 @@ class Secrets:
                     start -= 1
                 run = forms.RUN.match(text, end)
                 spans.append((start, run.end() if run else end))
-        return _blanked(text, iter(spans))
+        return blanked(text, iter(spans))
 
     def _cut_in(self, text: str) -> Iterator[tuple[int, int]]:
         """Yield where parts of secrets are left in a text that was cut, as by `reprlib`."""
@@ -210,8 +153,8 @@ def _secrets(value: Any, inside: bool, depth: int) -> Iterator[Known]:
         for name, item in value.items():
             # `protocol = "file"` in a table whose type is secret: every message has such words.
             plain = item.get_secret_value() if hasattr(item, "get_secret_value") else item
-            if _named_so(name) or not (isinstance(plain, str) and plain.isalpha()):
-                yield from _secrets(item, inside or _named_so(name), depth + 1)
+            if names_secret(name) or not (isinstance(plain, str) and plain.isalpha()):
+                yield from _secrets(item, inside or names_secret(name), depth + 1)
     elif isinstance(value, list | tuple | Set):
         for item in value:
             yield from _secrets(item, inside, depth + 1)
@@ -252,68 +195,3 @@ def _of_header(value: str) -> Iterator[Known]:
             yield from (each for each in ((user, ()), (password, ())))
     for cookie in value.split(";") if "=" in value else ():
         yield cookie.partition("=")[2].strip(), ()
-
-
-def shown(value: Any, *, known: Callable[[str], str] | None = None, depth: int = 0) -> Any:
-    """Return plain data without its secrets: values with such names, and those in URLs.
-
-    Args:
-        value: plain data. Values other than tables, lists, texts and bytes stay as they are, unless
-            `known` finds a secret in their `str` or `repr`.
-        known: masks texts; models become plain data. None masks the secrets that are evident in
-            texts, and leaves models as they are.
-        depth: how deep in other data it is.
-    """
-    mask = known or (lambda text: masked(text, whole=True))
-    if depth > DEEPEST:
-        return MASK
-    if hasattr(value, "get_secret_value"):
-        return hidden(value)
-    if known is not None and isinstance(value, BaseModel):
-        value = value.model_dump(mode="json", fallback=text_of)
-    if isinstance(value, str):
-        return mask(value)
-    if isinstance(value, bytes):
-        text = value.decode("latin-1")
-        return value if (without := mask(text)) == text else without.encode("latin-1", "replace")
-    if isinstance(value, Mapping):
-        return {
-            (mask(name) if isinstance(name, str) else name): (
-                hidden(item)
-                if _named_so(name) and not _counts(name, item)
-                else shown(item, known=known, depth=depth + 1)
-            )
-            for name, item in value.items()
-        }
-    if type(value) in (list, tuple, set, frozenset):
-        return type(value)(shown(item, known=known, depth=depth + 1) for item in value)
-    if known is not None and not isinstance(value, _PLAIN):
-        for text in (text_of(value), repr_of(value)):
-            if (without := known(text)) != text:
-                return without
-    return value
-
-
-_PLAIN = (numbers.Number, type, type(None))
-
-
-def _named_so(name: Any) -> bool:
-    return isinstance(name, str) and says_secret(name)
-
-
-def _counts(name: str, value: Any) -> bool:
-    """Say whether a value is a plain number: the id of a token, as `token = 17` in an error, or a
-    measurement, as `secret_recall = 0.5` among metrics.
-    """
-    if isinstance(value, numbers.Integral):
-        return name.lower().endswith(("token", "tokens", "key"))
-    return isinstance(value, numbers.Real)
-
-
-def hidden(value: Any) -> Any:
-    """Return what is shown of a secret: the mask, or the value itself if it is empty."""
-    there = value.get_secret_value() if hasattr(value, "get_secret_value") else value
-    nothing = (
-        there is None or isinstance(there, bool) or (isinstance(there, Sized) and not len(there))
-    )
-    return there if nothing else MASK

@@ -106,7 +106,7 @@ def _text(file: Path) -> str:
         raise ConfigurationError(
             f"{file} has more than {LARGEST:,} bytes, so it cannot be a file of settings"
         )
-    # The rule of JSON holds for TOML, too: the zeros among the first bytes tell the encoding.
+    # The rule of JSON holds for TOML, too: zeros among the first bytes show the encoding.
     if not (encoding := json.detect_encoding(data)).startswith("utf-8"):
         raise ConfigurationError(f"{file} is {encoding[:6].upper()}; save it as UTF-8")
     try:

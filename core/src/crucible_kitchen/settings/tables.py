@@ -1,6 +1,6 @@
 """The tables and ports that settings may name; a misspelt one is read as the nearest.
 
-Each mistake is noted in the list `mistakes`, with the place where it is, such as a file.
+Each mistake is noted in the list `mistakes`, with its place, such as a file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TABLES = (*SETTABLE, "profile")
 
 
 def profiles(place: str, given: Any, mistakes: list[str]) -> Mapping[str, Any]:
-    """Return the profiles of a file by name, each checked as a table of its own."""
+    """Return the profiles of a file by name, each checked."""
     if not isinstance(given, Mapping):
         mistakes.append(f"{place}: profile must be a table of profiles")
         return {}
