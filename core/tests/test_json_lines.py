@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from crucible_kitchen import Event
 from crucible_kitchen.events import Observers
-from crucible_kitchen.observers.jsonl import JsonLines, Line, decode, encode, read
+from crucible_kitchen.observers.jsonl import JsonLines
+from crucible_kitchen.traces.lines import Line, decode, encode, read
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,8 +25,8 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     lines(EVENT)
     lines(Event("noticed", {}, 13.0))
     assert list(read(lines.path)) == [
-        Line(lines.trace, EVENT),
-        Line(lines.trace, Event("noticed", {}, 13.0)),
+        Line(lines.trace_id, EVENT),
+        Line(lines.trace_id, Event("noticed", {}, 13.0)),
     ]
 
 
@@ -37,7 +38,7 @@ def test_each_observer_of_a_file_has_a_trace_of_its_own(tmp_path: Path) -> None:
     first, second = read(tmp_path / "trace.jsonl")
     assert first is not None
     assert second is not None
-    assert first.trace != second.trace
+    assert first.trace_id != second.trace_id
 
 
 def test_numbers_that_json_lacks_are_written_as_text() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from crucible_kitchen import Event
-from crucible_kitchen.observers.durations import duration
-from crucible_kitchen.observers.jsonl import Line
-from crucible_kitchen.observers.profile import Profile, profile, traces
+from crucible_kitchen.durations import duration
+from crucible_kitchen.traces.lines import Line
+from crucible_kitchen.traces.profile import Profile, profile, traces
 from hypothesis import given
 from hypothesis import strategies as st
 

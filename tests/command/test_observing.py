@@ -26,7 +26,8 @@ from crucible_kitchen import (
     hookimpl,
 )
 from crucible_kitchen.observers.console import Console
-from crucible_kitchen.observers.jsonl import JsonLines, read
+from crucible_kitchen.observers.jsonl import JsonLines
+from crucible_kitchen.traces.lines import read
 from crucible_kitchen.workflows import run_in
 from pydantic import SecretStr
 
@@ -189,7 +190,7 @@ class TestTree:
         loads = exported.named("dataset.load")
         assert names(exported.children(loads[0])) == [
             "dataset_store.load_dataset",
-            "dataset_store.to_list",
+            "dataset_store.stream",
         ]
 
     def test_a_child_lies_within_its_parent(self, exported: Exported) -> None:

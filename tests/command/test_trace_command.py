@@ -17,9 +17,10 @@ import pytest
 from conftest import COMMAND, Crucible, clean_environ
 from crucible_kitchen import AdapterError, AdapterOptions, BlobStore, Event, Kitchen, hookimpl
 from crucible_kitchen.cli.trace import _columns, _read
-from crucible_kitchen.observers.durations import duration
-from crucible_kitchen.observers.jsonl import JsonLines, encode, read
-from crucible_kitchen.observers.profile import profile
+from crucible_kitchen.durations import duration
+from crucible_kitchen.observers.jsonl import JsonLines
+from crucible_kitchen.traces.lines import encode, read
+from crucible_kitchen.traces.profile import profile
 from crucible_kitchen.workflows import run_in
 
 Mistake = Callable[..., str]
@@ -61,7 +62,8 @@ def test_a_run_can_be_traced_and_its_trace_tells_where_the_time_went(
     ran = crucible("run", "--trace", "traces/run.jsonl")
     assert (ran.code, ran.err) == (0, "")
     told = crucible("trace", "traces/run.jsonl")
-    assert (told.code, told.err) == (0, "")
+    assert told.code == 0
+    assert told.err == "a stream's time includes what its caller did between items\n"
     head, totals, *rest = told.out.splitlines()
     assert head.startswith("supervised-")
     assert re.fullmatch(r"[\d.]+ m?s in all, \d+ calls, 0 errors", totals)
@@ -169,7 +171,7 @@ def test_a_stream_is_explained(crucible: Crucible, tmp_path: Path) -> None:
         assert list(kitchen.blob_store.stream("a")) == [b"1"]
     told = crucible("trace", "t.jsonl")
     assert told.out.startswith("no run\n")
-    assert "a stream's time is from the call to its end" in told.err
+    assert told.err == "a stream's time includes what its caller did between items\n"
 
 
 class TestMistakes:
@@ -181,13 +183,16 @@ class TestMistakes:
         (tmp_path / "t.jsonl").touch()
         assert "t.jsonl is empty" in mistake("trace", "t.jsonl")
 
-    @pytest.mark.parametrize("content", [b"hello\n", b"\xff\x00\xfe", b'{"a": 1}\n[1]\n', b"\n"])
-    def test_a_file_that_is_no_trace(
+    def test_a_file_of_blank_lines(self, mistake: Mistake, tmp_path: Path) -> None:
+        (tmp_path / "t.jsonl").write_bytes(b"\n")
+        assert "t.jsonl is empty" in mistake("trace", "t.jsonl")
+
+    @pytest.mark.parametrize("content", [b"hello\n", b"\xff\x00\xfe", b'{"a": 1}\n[1]\n'])
+    def test_a_file_that_is_not_a_trace(
         self, mistake: Mistake, tmp_path: Path, content: bytes
     ) -> None:
         (tmp_path / "t.jsonl").write_bytes(content)
-        said = mistake("trace", "t.jsonl")
-        assert "t.jsonl is no trace" in said or "t.jsonl is empty" in said
+        assert "t.jsonl is not a trace" in mistake("trace", "t.jsonl")
 
     def test_a_folder(self, mistake: Mistake, tmp_path: Path) -> None:
         (tmp_path / "t.jsonl").mkdir()
@@ -202,7 +207,7 @@ class TestMistakes:
         told = crucible("trace", "t.jsonl")
         assert told.code == 0
         assert "1.00 s in all, 1 call, 0 errors; it goes on, or was killed" in told.out
-        assert "1 line(s) of t.jsonl are torn or no events, and were left out" in told.err
+        assert "1 line(s) of t.jsonl are torn or not events, and were left out" in told.err
 
     @pytest.mark.parametrize(
         ("trace", "why"),

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import rich.text
 import typer
 from rich import box
 from rich.table import Table
 
+from ..durations import duration
 from ..errors import ConfigurationError
-from ..observers.durations import duration
-from ..observers.jsonl import Line, read
-from ..observers.profile import WAITING, Callee, Profile, Row, Trace, profile, traces
 from ..ports import PORTS
 from ..spelling import listed, shortened
+from ..traces.lines import Line, read
+from ..traces.profile import WAITING, Callee, CalleeTimes, Profile, Trace, profile, traces
 from .console import Text, console, note, table
 
 BAR = 24
@@ -33,8 +33,8 @@ def trace(
 ) -> None:
     """Show where the time of a run went.
 
-    By port, adapter and callback. Times are own times: what was spent in a callback, and not in
-    calls that it made itself. So a wrapper's time is told apart from that of the adapter within it.
+    By port, adapter and callback. Times are own times: those spent in a callback, without the calls
+    that it made itself. So a wrapper's time does not include that of the adapter within it.
     """
     found, unreadable = _read(file)
     attempts = _chosen(file, found, run_id)
@@ -44,14 +44,14 @@ def trace(
     _print_parts(result)
     _print_rows(result)
     if unreadable:
-        note(f"{unreadable} line(s) of {file} are torn or no events, and were left out")
+        note(f"{unreadable} line(s) of {file} are torn or not events, and were left out")
 
 
 # --- reading ---
 
 
 def _read(file: Path) -> tuple[list[Trace], int]:
-    """Return the traces in a file, and how many of its lines are none."""
+    """Return the traces in a file, and how many of its lines are not events."""
     count = good = 0
 
     def lines() -> Iterator[Line]:
@@ -74,7 +74,7 @@ def _read(file: Path) -> tuple[list[Trace], int]:
         raise ConfigurationError(f"{file} is empty: no event has been written to it yet")
     if not good:
         raise ConfigurationError(
-            f"{file} is no trace: none of its lines is an event; `crucible run --trace FILE` "
+            f"{file} is not a trace: none of its lines is an event; `crucible run --trace FILE` "
             "writes one"
         )
     return found, count - good
@@ -84,7 +84,7 @@ def _chosen(file: Path, found: Sequence[Trace], run_id: str | None) -> list[Trac
     """Return the attempts at a run: the one of this id, or the last of the file."""
     known = list(dict.fromkeys(run for trace in found for run in trace.runs))
     if run_id is not None and run_id not in known:
-        there = f"it has {listed(run_id, known)}" if known else "it has events of no run"
+        there = f"it has {listed(run_id, known)}" if known else "its events belong to no run"
         raise ConfigurationError(f"{file} has no events of the run {run_id!r}; {there}")
     wanted = {run_id} if run_id is not None else set(found[-1].runs)
     return [trace for trace in found if wanted & set(trace.runs)] or [found[-1]]
@@ -155,21 +155,21 @@ def _print_rows(result: Profile) -> None:
             _add_port(grid, port, adapters, result)
         out.print(grid)
     if any(_is_stream(row.callee) for row in result.rows):
-        note("a stream's time is from the call to its end, what the caller did in between included")
+        note("a stream's time includes what its caller did between items")
 
 
-Group = tuple[str, list[Row]]
+Group: TypeAlias = tuple[str, list[CalleeTimes]]
 
 
-def _grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> list[Group]:
+def _grouped(rows: Iterable[CalleeTimes], key: Callable[[CalleeTimes], str]) -> list[Group]:
     """Group rows, the group that took the longest first."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[CalleeTimes]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return sorted(groups.items(), key=lambda group: -_total(group[1]))
 
 
-def _by_adapter(rows: Iterable[Row]) -> list[Group]:
+def _by_adapter(rows: Iterable[CalleeTimes]) -> list[Group]:
     groups = _grouped(rows, lambda row: f"{row.callee.adapter}{' around' * row.callee.wraps}")
     return sorted(groups, key=lambda group: not group[1][0].callee.wraps)  # wrappers first
 
@@ -190,28 +190,28 @@ def _add_heading(grid: Table, text: rich.text.Text, total: float, result: Profil
     grid.add_row(text, "", "", Text(duration(total), "bold"), Text(share, "bold"))
 
 
-def _cells(row: Row, result: Profile) -> list[Text]:
+def _cells(row: CalleeTimes, result: Profile) -> list[Text]:
     calls, errors, *times = _figures(row, result)
     return [Text(calls), Text("" if errors == "0" else errors, "bold red"), *map(Text, times)]
 
 
-def _columns(row: Row, result: Profile) -> list[str]:
+def _columns(row: CalleeTimes, result: Profile) -> list[str]:
     callee = row.callee
     callback = f"around {callee.callback}" if callee.wraps else callee.callback
     return [callee.port, callee.adapter, callback, *_figures(row, result)]
 
 
-def _figures(row: Row, result: Profile) -> list[str]:
+def _figures(row: CalleeTimes, result: Profile) -> list[str]:
     total, p50, p95 = map(duration, (row.total, row.p50, row.p95))
     share = f"{_share(row.total, result):.1%}"
     return [f"{row.calls:,}", f"{row.errors:,}", total, share, p50, p95]
 
 
-def _port(row: Row) -> str:
+def _port(row: CalleeTimes) -> str:
     return row.callee.port
 
 
-def _total(rows: Iterable[Row]) -> float:
+def _total(rows: Iterable[CalleeTimes]) -> float:
     return sum(row.total for row in rows)
 
 

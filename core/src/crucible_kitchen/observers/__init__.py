@@ -1,4 +1,4 @@
-"""Where events can go: handlers, one a module, and what can be read from a trace afterwards.
+"""Handlers: where events can go, one a module.
 
 | module | handler |
 | --- | --- |
@@ -7,5 +7,5 @@
 | `otel` | OpenTelemetry spans and metrics; needs the extra `otel` |
 
 Each is an observer like any other: `kitchen.observe(JsonLines("trace.jsonl"))`. The table
-`[observe]` of `crucible.toml` switches them on by name.
+`[observe]` of `crucible.toml` switches them on by name (`config`).
 """

@@ -1,4 +1,19 @@
-"""Where the time of a run went, from its trace."""
+"""Where the time of a run went, from its trace.
+
+Own times are without the calls made within a call; the whole has three parts:
+
+    retry, around read   |=====================|
+    acme, read               |=====|   |====|
+    own time of acme         |-----|   |----|
+    own time of retry    |---|     |---|    |--|
+
+    calls that wait                |=======|
+    other calls                |=====|        |====|
+    waiting                        |-------|
+    calling                    |---|          |----|
+    own                  |-----|           |--|    |---|  the workflow's own work
+    elapsed              |-----------------------------|  the sum of the three
+"""
 
 from __future__ import annotations
 
@@ -6,25 +21,25 @@ import math
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..errors import NotFound
 from ..events import Event
-from .jsonl import LATEST, Line
+from .lines import LATEST, Line
 
 WAITING = ("training_client", "await_")
-"""The callback in which a caller does nothing but wait for a backend."""
+"""The port and callback in which a caller only waits for a backend."""
 
-Interval = tuple[float, float]
-Number = tuple[str, int]
+Interval: TypeAlias = tuple[float, float]
+Number: TypeAlias = tuple[str, int]
 """A trace, and the number of a span in it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Callee:
-    """What was called: an adapter's callback, or a wrapper around it."""
+    """An adapter's callback, or a wrapper around one."""
 
     port: str
     adapter: str
@@ -33,18 +48,16 @@ class Callee:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What the calls of one callee took. Times are in seconds, and are own times: of a call, the
-    part in which no other call was made within it.
+class CalleeTimes:
+    """How long the calls of one callee took. Times are own times, in seconds.
 
     Args:
         callee: what was called.
-        calls: how often.
-        errors: how many calls failed; of a batch, how many completions did. That something was
-            not found is an answer.
-        total: all calls together.
+        calls: how many calls there were.
+        errors: how many calls failed; in a batch, how many completions. `NotFound` is an answer.
+        total: the sum over all calls.
         p50: the median.
-        p95: what 95 of 100 calls did not exceed.
+        p95: the 95th percentile.
     """
 
     callee: Callee
@@ -57,12 +70,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A kind of span of the workflow's, such as `training.step`.
+    """A kind of span that the workflow emits, such as `training.step`.
 
     Args:
-        name: the event's.
+        name: the event's name.
         count: how many there were.
-        total: seconds in which at least one of them was going on.
+        total: seconds during which at least one of them was open.
     """
 
     name: str
@@ -76,15 +89,15 @@ class Profile:
 
     Args:
         elapsed: from the first event to the last one.
-        waiting: in calls that wait for a backend, at least one.
-        calling: in other calls, at least one, and in none of those.
-        own: in no call.
-        calls: how many there were, those apart that another call made.
+        waiting: at least one call waits for a backend.
+        calling: at least one call is open, and none waits.
+        own: no call is open.
+        calls: how many there were, without those made within another call.
         errors: how many of these failed.
-        rows: by callee, for each port the one that took the longest first.
+        rows: by callee, the one that took the longest first.
         phases: by kind, in order of appearance.
-        ended: how the last attempt ended: None, or the type of the error. `unfinished` if its
-            trace does not tell.
+        ended: how the last attempt ended: None, or the type of the error; `unfinished` if the
+            trace does not say.
     """
 
     elapsed: float
@@ -93,18 +106,18 @@ class Profile:
     own: float
     calls: int
     errors: int
-    rows: tuple[Row, ...]
+    rows: tuple[CalleeTimes, ...]
     phases: tuple[Phase, ...]
     ended: str | None
 
 
 USED = ("port", "adapter", "callback", "duration_s", "failed", "error")
-"""Attributes that are kept of an event: a trace may have millions."""
+"""Attributes that are kept of an event: a trace may have millions of them."""
 
 
 @dataclass(slots=True)
 class Trace:
-    """The events that one observer wrote: of a run, or of one attempt at it."""
+    """The events that one observer wrote: those of a run, or of one attempt at it."""
 
     name: str
     runs: list[str] = field(default_factory=list)
@@ -124,7 +137,7 @@ def traces(lines: Iterable[Line]) -> list[Trace]:
     """Sort lines by the observer that wrote them, in order of appearance."""
     found: dict[str, Trace] = {}
     for line in lines:
-        found.setdefault(line.trace, Trace(line.trace)).add(line)
+        found.setdefault(line.trace_id, Trace(line.trace_id)).add(line)
     return list(found.values())
 
 
@@ -193,7 +206,7 @@ def _call(line: Line, interval: Interval) -> _Call:
     failed, error = about.get("failed"), about.get("error")
     return _Call(
         Callee(port, adapter, event.name == "adapter.around", callback),
-        None if event.parent is None else (line.trace, event.parent),
+        None if event.parent is None else (line.trace_id, event.parent),
         interval,
         failed
         if isinstance(failed, int) and 0 <= failed < LATEST
@@ -202,11 +215,11 @@ def _call(line: Line, interval: Interval) -> _Call:
 
 
 def _text(value: Any) -> str:
-    """Return a text once for all events that have it, and `?` for what is no text."""
+    """Return one object for equal texts, and `?` for anything that is not a text."""
     return sys.intern(value) if isinstance(value, str) else "?"
 
 
-def _rows(calls: dict[Number, _Call]) -> Iterator[Row]:
+def _rows(calls: dict[Number, _Call]) -> Iterator[CalleeTimes]:
     within: dict[Number, list[Interval]] = {}
     for call in calls.values():
         if call.within in calls and call.within is not None:
@@ -221,11 +234,11 @@ def _rows(calls: dict[Number, _Call]) -> Iterator[Row]:
     for callee in sorted(own, key=lambda callee: -sum(own[callee])):
         p50, p95 = np.percentile(own[callee], [50, 95])
         total = math.fsum(own[callee])
-        yield Row(callee, len(own[callee]), errors[callee], total, float(p50), float(p95))
+        yield CalleeTimes(callee, len(own[callee]), errors[callee], total, float(p50), float(p95))
 
 
 def _union(intervals: Iterable[Interval]) -> float:
-    """Return the seconds that lie in at least one of the intervals."""
+    """Return the seconds covered by at least one of the intervals."""
     total, reached = 0.0, -math.inf
     for start, end in sorted(intervals):
         if end > reached:
