@@ -7,12 +7,12 @@ adapter is a module, or an object, whose functions of these names are marked `@h
     @hookimpl
     def read(opts: Options, path: str) -> bytes: ...
 
-Every callback takes the adapter's bound options first, as `opts` (an implementation that has no
-use for them may leave them out), then its arguments by name. A callback may leave out an argument
-that has a default in `crucible_kitchen.ports`; a caller who passes anything but that default then
+Every callback takes the adapter's bound options first, as `opts` (an implementation that does not
+need them may leave them out), then its arguments by name. A callback may leave out an argument
+that has a default in `crucible_kitchen.ports`; a caller that passes anything but that default then
 gets `Unsupported`, so nothing is silently ignored. Callbacks return values of the annotated types,
 which the port checks, and raise `AdapterError`s; they are plain functions, called from any thread.
-A handle of a session, a future or a data set may be anything but None.
+The handle of a session, a future or a data set may be anything but None.
 
 The specs are generic in the type of the options and of the handles, and carry no defaults, so
 that a type checker can hold a module against its port:
@@ -22,8 +22,8 @@ that a type checker can hold a module against its port:
 
         _: BlobStoreSpec[Options] = this_module
 
-Callbacks marked `repeatable` may be run again even when it is unknown whether the first attempt
-had an effect: a second run leaves the world as one run does. Wrappers that retry rely on it.
+Callbacks marked `repeatable` may be repeated even when it is unknown whether the first attempt had
+an effect: running one twice has the same effect as running it once. Wrappers that retry rely on it.
 """
 
 from __future__ import annotations
@@ -68,22 +68,22 @@ OptsT = TypeVar("OptsT", contravariant=True)
 SessionT = TypeVar("SessionT")
 FutureT = TypeVar("FutureT")
 DatasetT = TypeVar("DatasetT")
-# Where a callback of the optional specs only takes or only returns a handle:
+# Where the callbacks of an optional spec only take, or only return, a handle:
 SessionArgT = TypeVar("SessionArgT", contravariant=True)
 FutureRetT = TypeVar("FutureRetT", covariant=True)
 DatasetArgT = TypeVar("DatasetArgT", contravariant=True)
 
 if TYPE_CHECKING:
-    # A list takes no other types than its own, and an adapter may promise completions alone.
+    # Lists are invariant, and an adapter may promise completions alone.
     Answer: TypeAlias = Completion | Any
 else:
     Answer = Completion | AdapterError
 
 
 def helper(function: F) -> F:
-    """Mark a function, `opts` first, that is offered beside the callbacks of the port.
+    """Mark a function that an adapter offers in addition to its callbacks; `opts` comes first.
 
-    Callers reach it as `port.helper(name)`, with the options bound. Helpers are an agreement
+    Callers get it from `port.helper(name)`, with the options bound. Helpers are an agreement
     between an adapter and its users; `get_tokenizer(opts, session)` is the one that workflows
     ask training clients for.
     """
@@ -93,12 +93,12 @@ def helper(function: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class CallbackTraits:
-    """What the system must know about a callback beside its signature.
+    """What the system must know about a callback besides its signature.
 
     Args:
-        repeatable: whether it may be run again, given the arguments of the call.
+        repeatable: whether it may be repeated, given the arguments of the call.
         stream: whether it returns an iterable that the port hands out as a `Stream`.
-        result: checks what it returns.
+        result: checks the value that it returns.
         item: checks each item of a stream.
         count: how many items it must return, given the arguments; None is any number.
         errors: whether items of the result may be errors, each of which the port explains.
@@ -120,9 +120,9 @@ def _callback(
     errors: bool = False,
     deprecated: str | None = None,
 ) -> Callable[[F], F]:
-    """Declare a callback. The first implementation's result is the result (there is one).
+    """Declare a callback. The first implementation's result is the result (there is only one).
 
-    Whoever implements a deprecated one is told why when the adapter is bound.
+    Binding an adapter that implements a deprecated callback warns with this reason.
     """
     decide = repeatable if callable(repeatable) else lambda arguments: bool(repeatable)
     warning = DeprecationWarning(deprecated) if deprecated else None
@@ -144,15 +144,15 @@ class AdapterSpec(Protocol[OptsT]):
     def close(self, opts: OptsT) -> None:
         """Release what the adapter keeps under these options: connections, threads, buffers.
 
-        Called once when the kitchen closes, after everything written was flushed by its writer, in
-        a thread of its own. One that takes longer than 30 s is left, and the process ends without
-        it. A later call may make the resources anew. Closing twice is fine.
+        Called once when the kitchen closes, in a separate thread, after writers have flushed all
+        data. A call that takes longer than 30 s is abandoned, and the process ends without it. A
+        later callback may create the resources again. Closing twice is fine.
         """
         ...
 
     @_callback(repeatable=True)
     def ping(self, opts: OptsT) -> None:
-        """Ask the backend for a sign of life under these options, credentials included.
+        """Check that the backend answers under these options, credentials included.
 
         Return if it answered, change nothing, and give up after `PING_TIMEOUT`, 5 s. `Unavailable`
         and `AdapterTimeout` mean that it cannot be reached, `Unauthorized` that it refuses. An
@@ -164,20 +164,20 @@ class AdapterSpec(Protocol[OptsT]):
     def clean(self, opts: OptsT, prefix: str, keep: Sequence[str], dry_run: bool) -> Sequence[str]:
         """Remove what killed processes left behind, and return the name of each thing removed.
 
-        Without a `prefix`, that is whatever lies unfinished under these options and is certain to
-        have no writer any more: its lock is free, or it is older than a day where there are no
-        locks, as with a multi-part upload.
+        Without a `prefix`, remove everything unfinished under these options that certainly has no
+        writer any more: its lock is free, or, where there are no locks, as with a multi-part
+        upload, it is older than a day.
 
-        With a `prefix`, whatever lies unfinished under a label or path that starts with it: the
-        caller guarantees that no other process works there, and none of this one's is under way. A
-        training client also removes the complete checkpoints, and the weights that were saved
-        with a name, whose label or name starts with it and whose reference is not in `keep`.
-        Labels are compared as they were given: `run/1/` is not how `run/10/` begins.
+        With a `prefix`, remove everything unfinished under a label or path that starts with it: the
+        caller guarantees that no other process works there, and that this one has nothing under
+        way. A training client also removes the complete checkpoints, and the weights saved with a
+        name, whose label or name starts with it and whose reference is not in `keep`. Labels are
+        compared as they were given: `run/10/` does not start with `run/1/`.
 
-        Nothing else is touched, and what is damaged or belongs to somebody else stops nothing.
-        Complete checkpoints and weights are named by their references. With `dry_run` nothing is
-        removed, and the names are of what would be. An adapter that leaves nothing behind leaves
-        it out. `crucible clean`, and the start of a run, call it.
+        Nothing else is touched. Damaged or foreign files are skipped, without an error. Complete
+        checkpoints and weights are named by their references. With `dry_run`, remove nothing, and
+        return the names of what would be removed. An adapter that leaves nothing behind leaves this
+        out. `crucible clean`, and the start of a run, call it.
         """
         ...
 
@@ -186,9 +186,9 @@ class AdapterSpec(Protocol[OptsT]):
         """Run in place of every callback that this adapter leaves to its option `inner`.
 
         `call()` passes the call on and returns its result, `call.on(port)` runs it on another
-        adapter of the same port; see `crucible_kitchen.Call` for what it tells. Whatever is
-        returned is the result of the call. Where that is a stream, `call()` returns a `Stream`,
-        and whatever wraps it must close it.
+        adapter of the same port; `crucible_kitchen.Call` has the rest. The return value is the
+        result of the call. Where that is a stream, `call()` returns a `Stream`, and an adapter
+        that wraps it must close it.
         """
         ...
 
@@ -197,16 +197,16 @@ class TrainingClientSpec(Protocol[OptsT, SessionT, FutureT]):
     """Train a language model, one operation at a time.
 
     A session executes its operations in the order of submission. `forward_backward` and
-    `optim_step` submit and return at once, so the right use is to submit both, then await both.
+    `optim_step` submit and return at once, so callers should submit both, then await both.
 
-    A failed operation fails its session: everything queued behind it, and every later call but
+    A failed operation fails its session: everything queued behind it, and every later call except
     `load_checkpoint` and `close_session`, raises `SessionFailed`, because weights that missed a
     gradient must never be used.
     """
 
     @_callback()
     def start_session(self, opts: OptsT, config: SessionConfig) -> SessionT:
-        """Load or create a model to be trained and return the session's handle.
+        """Load or create a model to train, and return the session's handle.
 
         Bad credentials (`Unauthorized`), an unknown model (`NotFound`) and a field of `config`
         that cannot be honoured (`Unsupported`) fail here, not later.
@@ -226,11 +226,11 @@ class TrainingClientSpec(Protocol[OptsT, SessionT, FutureT]):
 
         The loss is the sum over tokens; its formula is in `crucible_kitchen.losses`. Gradients
         accumulate until the next `optim_step`: two calls equal one call with both batches to
-        1e-5 relative. How a large batch is cut into pieces is invisible, nothing is truncated.
+        1e-5 relative. Splitting a large batch must not show in the results; nothing is truncated.
 
         Bad input (an empty list, a wrong shape or dtype, a number that is not finite, an input
         beyond the context, an unknown loss) is `InvalidInput` or `Unsupported` at submission,
-        with nothing queued.
+        and nothing is queued.
         """
         ...
 
@@ -241,8 +241,9 @@ class TrainingClientSpec(Protocol[OptsT, SessionT, FutureT]):
         """Submit one AdamW step; return a future of `OptimStepResult`.
 
         Clips the accumulated gradient by its global L2 norm, applies it, clears it. With nothing
-        accumulated it is `InvalidInput`. A gradient that is not finite fails the step and leaves
-        the weights alone. `learning_rate=0` leaves the weights, not the moments.
+        accumulated, the step is `InvalidInput`. A gradient that is not finite fails the step and
+        leaves the weights unchanged. `learning_rate=0` leaves the weights unchanged, but updates
+        the moments.
         """
         ...
 
@@ -250,22 +251,22 @@ class TrainingClientSpec(Protocol[OptsT, SessionT, FutureT]):
     def await_(
         self, opts: OptsT, future: FutureT, timeout: float | None
     ) -> ForwardBackwardResult | OptimStepResult:
-        """Wait for a submitted operation, `timeout` seconds or as long as it takes.
+        """Wait for a submitted operation, at most `timeout` seconds; None waits indefinitely.
 
-        May be asked again, from any thread, with the same result. `AdapterTimeout` leaves the
+        May be called again, from any thread, with the same result. `AdapterTimeout` leaves the
         operation running.
         """
         ...
 
     @_callback()
     def save_checkpoint(self, opts: OptsT, session: SessionT, path: str) -> str:
-        """Save weights, optimizer state and the state of randomness; return a reference.
+        """Save weights, optimizer state and random state; return a reference.
 
-        Waits for everything queued. `path` is a label of any characters; the reference is new
-        each time, is complete once returned (written atomically), never replaces another, and is
-        good for `load_checkpoint` and `SessionConfig.from_checkpoint` from any process under the
-        same options. Training that continues from it is bit-equal on a deterministic backend.
-        With gradients pending it is `InvalidInput`. Loading never unpickles.
+        Waits for everything queued. `path` is a label of any characters. The reference is new each
+        time and never replaces another; its checkpoint is complete once returned (written
+        atomically), and valid for `load_checkpoint` and `SessionConfig.from_checkpoint` in any
+        process under the same options. Training that continues from it is bit-equal on a
+        deterministic backend. With gradients pending it is `InvalidInput`. Loading never unpickles.
         """
         ...
 
@@ -273,21 +274,21 @@ class TrainingClientSpec(Protocol[OptsT, SessionT, FutureT]):
     def load_checkpoint(
         self, opts: OptsT, session: SessionT, path: str, with_optimizer: bool
     ) -> None:
-        """Put a session back to the checkpoint of this reference.
+        """Restore a session from the checkpoint of this reference.
 
-        Drops accumulated gradients and revives a failed session. Without the optimizer, its
-        state starts afresh. An unknown reference is `NotFound` and changes nothing.
+        Drops accumulated gradients and revives a failed session. Without the optimizer, its state
+        starts from zero. An unknown reference is `NotFound` and changes nothing.
         """
         ...
 
     @_callback(repeatable=True)
     def close_session(self, opts: OptsT, session: SessionT) -> None:
-        """Free what the session holds. Twice is fine; any other use after is `SessionClosed`."""
+        """Free what the session holds. Closing twice is fine; any other use is `SessionClosed`."""
         ...
 
 
 class TrainingClientOptionalSpec(Protocol[OptsT, SessionArgT, FutureRetT]):
-    """What a training client may offer beside."""
+    """Optional callbacks of a training client."""
 
     @_callback(repeatable=True)
     def forward(
@@ -307,9 +308,9 @@ class TrainingClientOptionalSpec(Protocol[OptsT, SessionArgT, FutureRetT]):
     def save_weights_for_sampler(self, opts: OptsT, session: SessionArgT, name: str | None) -> str:
         """Publish the weights as they are after everything queued; return a model reference.
 
-        The paired Completer takes it as `SamplingParams.model`. Without a name it is ephemeral:
-        valid in this process until the next one or `close_session`. References are never reused,
-        since inference servers cache by name.
+        The paired Completer takes it as `SamplingParams.model`. Without a name the reference is
+        ephemeral: valid in this process until the next such reference or `close_session`.
+        References are never reused, since inference servers cache by name.
         """
         ...
 
@@ -317,23 +318,24 @@ class TrainingClientOptionalSpec(Protocol[OptsT, SessionArgT, FutureRetT]):
     def get_info(
         self, opts: OptsT, session: SessionArgT
     ) -> Mapping[str, str | int | float | bool | None]:
-        """Return what results depend on besides the session's configuration and what is submitted.
+        """Return what results depend on besides the session's configuration and its inputs.
 
-        Such as the precision, the kind of device, how batches are cut, the commit that the model
-        was loaded from: by name, as JSON holds it. A run is not continued where one of them
-        differs, so a thing that changes no result (a path, a host's name) does not belong here.
+        For example the precision, the kind of device, how batches are split, the commit that the
+        model was loaded from; by name, with values that JSON can hold. A run does not continue
+        where one of them differs, so values that change no result (a path, a host name) do not
+        belong here.
         """
         ...
 
     @_callback(repeatable=True)
     def check_storage(self, opts: OptsT, session: SessionArgT, checkpoints: int) -> None:
-        """Try every place that saving will need, so that nobody learns of it after training.
+        """Try every place that saving will need, so that a problem shows before training.
 
-        Return if folders can be made and written there, and the free space is enough for
-        `checkpoints` more checkpoints of this session and for its weights saved once with a name;
-        leave nothing behind, no empty folder either. Else `Unauthorized`, `Unavailable` with
-        `no_effect`, or `InvalidInput`, which names the place, the bytes that are needed and free,
-        and what to do.
+        Return if folders can be created and written there, and the free space is enough for
+        `checkpoints` more checkpoints of this session and for its weights saved once with a name.
+        Leave nothing behind, not even an empty folder. Otherwise raise `Unauthorized`,
+        `Unavailable` with `no_effect`, or `InvalidInput`, naming the place, the bytes needed and
+        free, and what to do.
         """
         ...
 
@@ -351,17 +353,17 @@ class TrainingClientOptionalSpec(Protocol[OptsT, SessionArgT, FutureRetT]):
 
 
 class DatasetStoreSpec(Protocol[OptsT, DatasetT]):
-    """Load rows and choose among them. Every callback is repeatable.
+    """Load rows and select among them. Every callback is repeatable.
 
     Handles are immutable: each operation returns a new one and leaves the old one usable. A
     position is a number of rows: `skip(shuffled, n)` continues exactly where n rows had been
     read, map-style or streaming.
 
-    A row is what is stored. A text is that text to the character, whether it looks like a date, a
-    number, a truth value or `NA`; an integer has all its digits; an object has the fields that were
-    stored with it and no others, a stored null being None; a value with a type of its own (a time,
-    a decimal) keeps it. This holds for every value, whatever the rows before it are like. What
-    cannot be read so is `InvalidInput` with its place; no row is left out without a word.
+    A row is exactly what was stored. A text keeps every character, even if it looks like a date, a
+    number, a boolean or `NA`; an integer keeps all its digits; an object has the fields stored with
+    it and no others, a stored null being None; values of other types (times, decimals) keep their
+    type. This holds for every value, whatever the rows before it contain. A value that cannot be
+    read this way is `InvalidInput` with its place; no row is dropped silently.
     """
 
     @_callback(repeatable=True)
@@ -377,7 +379,7 @@ class DatasetStoreSpec(Protocol[OptsT, DatasetT]):
         """Open a data set. `name` is the configuration within it.
 
         `split=None` is the only split, or a handle from which `get_split` chooses. An unknown
-        data set or split is `NotFound`; for a split, the message lists those there are.
+        data set or split is `NotFound`; for a split, the message lists the existing ones.
         """
         ...
 
@@ -392,21 +394,21 @@ class DatasetStoreSpec(Protocol[OptsT, DatasetT]):
     def shuffle(
         self, opts: OptsT, handle: DatasetT, seed: int, buffer_size: int | None
     ) -> DatasetT:
-        """Return the rows in an order that is a function of the seed and the rows alone.
+        """Return the rows in an order that depends only on the seed and the rows.
 
-        The same on every machine. `buffer_size` rows are held at a time where the data set
-        streams; None is the adapter's choice.
+        It is the same on every machine. While streaming, at most `buffer_size` rows are held at a
+        time; None is the adapter's choice.
         """
         ...
 
     @_callback(repeatable=True)
     def take(self, opts: OptsT, handle: DatasetT, count: int) -> DatasetT:
-        """Return the first `count` rows, or all where there are fewer."""
+        """Return the first `count` rows, or all if there are fewer."""
         ...
 
     @_callback(repeatable=True)
     def skip(self, opts: OptsT, handle: DatasetT, count: int) -> DatasetT:
-        """Return all but the first `count` rows; none where there are no more."""
+        """Return all but the first `count` rows; no rows if there are not more."""
         ...
 
     @_callback(repeatable=True)
@@ -421,7 +423,7 @@ class DatasetStoreSpec(Protocol[OptsT, DatasetT]):
 
 
 class DatasetStoreOptionalSpec(Protocol[OptsT, DatasetArgT]):
-    """What a dataset store may offer beside."""
+    """Optional callbacks of a dataset store."""
 
     @_callback(repeatable=True, stream=True)
     def stream(
@@ -436,19 +438,19 @@ class BlobStoreSpec(Protocol[OptsT]):
 
     A path is relative to the store's configured root, with `/` between its parts; one that
     leaves the root (`..`, absolute, through a symbolic link) is `InvalidInput`. Empty blobs, and
-    names with spaces, dots and any Unicode, are fine.
+    names with spaces, dots and any Unicode, are valid.
     """
 
     @_callback(repeatable=True)
     def read(self, opts: OptsT, path: str) -> bytes:
-        """Return the whole blob. `NotFound` where there is none."""
+        """Return the whole blob. `NotFound` if it does not exist."""
         ...
 
     @_callback(repeatable=True, stream=True)
     def stream(self, opts: OptsT, path: str, chunk_size: int) -> Iterable[bytes]:
         """Yield the blob in pieces of at most `chunk_size` bytes, in constant memory.
 
-        `NotFound` where there is none, at the call or at the first piece.
+        `NotFound` if it does not exist, at the call or at the first piece.
         """
         ...
 
@@ -456,20 +458,20 @@ class BlobStoreSpec(Protocol[OptsT]):
     def write(self, opts: OptsT, path: str, data: bytes | Iterable[bytes] | BinaryIO) -> None:
         """Store a blob, replacing an older one, all or nothing.
 
-        A failure or a kill at any instant, in the data's own iterator too, leaves the old content
+        A failure or a kill at any instant, even in the data's own iterator, leaves the old content
         or none, never a part. Two writers at once leave the content of one of them. Repeatable
-        for bytes only: an iterator was consumed.
+        for bytes only: the first attempt consumes an iterator.
         """
         ...
 
     @_callback(repeatable=True)
     def exists(self, opts: OptsT, path: str) -> bool:
-        """Say whether there is a blob of this path. A folder is not a blob."""
+        """Say whether a blob of this path exists. A folder is not a blob."""
         ...
 
 
 class BlobStoreOptionalSpec(Protocol[OptsT]):
-    """What a blob store may offer beside."""
+    """Optional callbacks of a blob store."""
 
     @_callback(repeatable=True)
     def delete(self, opts: OptsT, path: str) -> None:
@@ -495,9 +497,8 @@ class BlobStoreOptionalSpec(Protocol[OptsT]):
 class HubClientSpec(Protocol[OptsT]):
     """Fetch models and data sets from a hub. Every callback but `upload` is repeatable.
 
-    The revision is resolved to a commit first and everything comes from that commit. A missing
-    repository, revision and file are three `NotFound`s that say which; no access is
-    `Unauthorized`.
+    The revision is resolved to a commit first, and everything comes from that commit. A missing
+    repository, revision or file is a `NotFound` that says which; denied access is `Unauthorized`.
     """
 
     @_callback(repeatable=True)
@@ -517,11 +518,11 @@ class HubClientSpec(Protocol[OptsT]):
         allow_patterns: Sequence[str] | None,
         ignore_patterns: Sequence[str] | None,
     ) -> Path:
-        """Return a local folder that holds every file of the commit that matches, complete and
-        checked; never a part of it, offline neither.
+        """Return a local folder that holds every matching file of the commit, complete and
+        checked; never a partial snapshot, not even offline.
 
         A file matches if its path fits one of `allow_patterns` (None is all) and none of
-        `ignore_patterns`, by the rules of `fnmatch`: `*` matches slashes, too.
+        `ignore_patterns`, by the rules of `fnmatch`: `*` also matches slashes.
         """
         ...
 
@@ -532,7 +533,7 @@ class HubClientSpec(Protocol[OptsT]):
 
 
 class HubClientOptionalSpec(Protocol[OptsT]):
-    """What a hub client may offer beside."""
+    """Optional callbacks of a hub client."""
 
     @_callback()
     def upload(
@@ -550,16 +551,16 @@ class HubClientOptionalSpec(Protocol[OptsT]):
 
 
 def _replaces(arguments: Mapping[str, Any]) -> bool:
-    """Say whether recording again would replace a row, and not add one."""
+    """Say whether recording again replaces a row instead of adding one."""
     return arguments.get("step") is not None
 
 
 class MetricsStoreSpec(Protocol[OptsT]):
-    """Keep the numbers of runs. Every callback is repeatable, but for recording without a step.
+    """Keep the numbers of runs. Every callback is repeatable, except recording without a step.
 
-    One row per (run, metric, step): recording again replaces, so a resumed run leaves no
-    duplicates. Without a step every call is a row of its own. Steps may come late and go
-    backwards. NaN and infinities come back as they went in. Several processes may write at once.
+    One row per (run, metric, step): recording again replaces it, so a resumed run leaves no
+    duplicates. Without a step, every call adds a row. Steps may arrive late and out of order. NaN
+    and infinities are returned as they were recorded. Several processes may write at once.
     """
 
     @_callback(repeatable=_replaces)
@@ -572,24 +573,24 @@ class MetricsStoreSpec(Protocol[OptsT]):
         step: int | None,
         metadata: Mapping[str, Any] | None,
     ) -> None:
-        """Take one number. It may be held back until `flush`."""
+        """Record one number. It may be buffered until `flush`."""
         ...
 
     @_callback(repeatable=True)
     def flush(self, opts: OptsT, run_id: str) -> None:
-        """Return when everything recorded for the run would survive a power cut."""
+        """Return once everything recorded for the run would survive a power cut."""
         ...
 
     @_callback(repeatable=True)
     def read(self, opts: OptsT, run_id: str) -> builtins.list[MetricEntry]:
-        """Return the run's rows, this process's unflushed ones included, in the order in which
-        they were first recorded. An unknown run has none.
+        """Return the run's rows, including this process's unflushed ones, in the order in which
+        they were first recorded. An unknown run has no rows.
         """
         ...
 
 
 class MetricsStoreOptionalSpec(Protocol[OptsT]):
-    """What a metrics store may offer beside."""
+    """Optional callbacks of a metrics store."""
 
     @_callback(repeatable=_replaces)
     def record_many(
@@ -600,7 +601,7 @@ class MetricsStoreOptionalSpec(Protocol[OptsT]):
         step: int | None,
         metadata: Mapping[str, Any] | None,
     ) -> None:
-        """Take several numbers of one step, as `record` would one by one."""
+        """Record several numbers of one step, as `record` would one by one."""
         ...
 
     @_callback(repeatable=True)
@@ -615,9 +616,9 @@ class CompleterSpec(Protocol[OptsT]):
     A prompt is a conversation, token ids, or a `ModelInput`. Token ids in, token ids out: where
     the server returns no ids, a prompt of token ids is `Unsupported`. A prompt beyond the context
     is `InvalidInput`. Logprobs equal the trainer's `forward` at temperature 1, top_p 1 and
-    top_k -1; elsewhere they are the backend's, raw or processed. Asking for them where the server
-    ignores it is `Unsupported`. Each is a finite number: one that the server does not say is an
-    `AdapterError`, never NaN or a number in its place, which would be trained on.
+    top_k -1; elsewhere they are the backend's, raw or processed. Where the server ignores a request
+    for them, it is `Unsupported`. Each is a finite number: one that the server does not return is
+    an `AdapterError`, never NaN or a substitute, which would be trained on.
     """
 
     @_callback(repeatable=True)
@@ -636,20 +637,20 @@ class CompleterSpec(Protocol[OptsT]):
         """Return `len(prompts) * params.n` results, prompt-major, each a `Completion` or an
         `AdapterError`: one bad item does not lose the rest.
 
-        Result k is sampled with `params.seed + k`. Requests in flight are bounded.
+        Result k is sampled with `params.seed + k`. The number of requests in flight is bounded.
         """
         ...
 
 
 class CompleterOptionalSpec(Protocol[OptsT]):
-    """What a completer may offer beside."""
+    """Optional callbacks of a completer."""
 
     @_callback(repeatable=True, stream=True)
     def stream_complete(
         self, opts: OptsT, prompt: Prompt, params: SamplingParams
     ) -> Iterable[CompletionChunk]:
-        """Yield one completion in pieces, whose texts, tokens, logprobs and reasoning add up to
-        what `complete` returns. Leaving early closes the stream and frees the server.
+        """Yield one completion in pieces, whose texts, tokens, logprobs and reasoning concatenate
+        to what `complete` returns. Leaving early closes the stream and frees the server.
         """
         ...
 
