@@ -31,11 +31,11 @@ from crucible_kitchen import (
     hookimpl,
 )
 from crucible_kitchen.workflows import run_in, runs
-from crucible_kitchen.workflows.rows import longest_input
+from crucible_kitchen.workflows.judge import longest_input
+from crucible_kitchen.workflows.loop import TrainingResult
 from crucible_kitchen.workflows.runs import Run
 from crucible_kitchen.workflows.supervised import (
     SupervisedConfig,
-    SupervisedResult,
     check,
     preview,
 )
@@ -68,9 +68,9 @@ def noops(**training_client: Any) -> dict[str, Any]:
     return quick
 
 
-def train(kitchen: Kitchen, **changed: Any) -> SupervisedResult:
+def train(kitchen: Kitchen, **changed: Any) -> TrainingResult:
     result = run_in(kitchen, "supervised", {**CONFIG, **changed})
-    assert isinstance(result, SupervisedResult)
+    assert isinstance(result, TrainingResult)
     return result
 
 
@@ -420,7 +420,7 @@ def test_a_process_that_was_forked_from_a_run_neither_ends_it_nor_frees_it(tmp_p
     files = {"blob_store": {"use": "fsspec", "url": str(tmp_path)}}
     with Kitchen(noops() | files) as kitchen:
         config = SupervisedConfig(**CONFIG)
-        with Run(kitchen, "supervised", config, "r") as run:
+        with Run.open(kitchen, "supervised", config, "r") as run:
             if not (forked := os.fork()):
                 try:
                     run.finish(None, {})
@@ -450,8 +450,8 @@ def test_a_run_that_was_taken_over_writes_nothing_more(kitchen: Kitchen) -> None
 def without_rows_of(kitchen: Kitchen, count: int) -> None:
     """Have the data set lose all but its first rows."""
     store: Any = kitchen.dataset_store
-    original = store.to_list
-    store.to_list = lambda *args, **kwargs: original(*args, **kwargs)[:count]
+    load = store.load_dataset
+    store.load_dataset = lambda *args, **kwargs: store.take(load(*args, **kwargs), count)
 
 
 def test_a_run_does_not_go_on_with_other_rows(kitchen: Kitchen) -> None:
@@ -468,8 +468,13 @@ def test_a_run_does_not_go_on_with_other_rows(kitchen: Kitchen) -> None:
 def test_a_run_does_not_go_on_with_other_rows_to_evaluate_on(kitchen: Kitchen) -> None:
     stopped(kitchen, "training_client", "optim_step", by=Killed, nth=9, after=True)
     store: Any = kitchen.dataset_store
-    original = store.to_list
-    store.to_list = lambda *args: found if len(found := original(*args)) == 1000 else found[::-1]
+    load = store.load_dataset
+
+    def load_reversed(dataset: str, split: str, *rest: Any) -> Any:
+        handle = load(dataset, split, *rest)
+        return handle if split == "train" else store.select(handle, range(99, -1, -1))
+
+    store.load_dataset = load_reversed
     with pytest.raises(ConfigurationError, match="test: sha256 was"):
         train(kitchen, **RESUMED)
 
@@ -549,13 +554,13 @@ def test_a_damaged_record_is_named_and_kept(kitchen: Kitchen, content: bytes, na
         ({"state": {"step": 0, "checkpoint": "a"}}, "step 0 does not go with the checkpoint 'a'"),
         ({"state": {"step": 3, "checkpoint": "a"}, "checkpoints": ["a"]}, "is at step 3 of 2"),
         ({"checkpoints": []}, "is not among them all"),
-        ({"checkpoint_prefix": ""}, "the checkpoint_prefix '' is none of it"),
+        ({"checkpoint_prefix": ""}, "the checkpoint_prefix '' is not its own"),
         ({"checkpoint_prefix": "other/01234567/"}, "the checkpoint_prefix 'other/01234567/' is"),
         ({"checkpoint_prefix": None}, "checkpoint_prefix: Input should be"),
         ({"workflow": "mine"}, "is one of the workflow 'mine', and not of 'supervised'"),
         ({"metrics": {"nll": None}}, "metrics: nll: "),
         ({"metrics": {"nll": "x"}}, "metrics: nll: "),
-        ({"template_date": "yesterday"}, "template_date: Invalid isoformat string"),
+        ({"template_date": "yesterday"}, "template_date: Input should be a valid date"),
         ({"depends_on": {"train": 3}}, "depends_on: train: Input should be"),
         ({"weights": 3}, "weights: Input should be"),
     ],
@@ -591,7 +596,7 @@ def test_an_id_that_is_no_path_or_that_of_a_file_of_another_run_is_refused(
     with pytest.raises(ConfigurationError, match=r"workflow\.run_id: .*no part"):
         train(kitchen, run_id=run_id)
     with pytest.raises(ConfigurationError, match=f"the run id {run_id!r}: .*no part"):
-        Run(kitchen, "mine", SupervisedConfig(**CONFIG), run_id)
+        Run.open(kitchen, "mine", SupervisedConfig(**CONFIG), run_id)
 
 
 @pytest.mark.parametrize("outputs", [[], [{}] * 8, [{"logprobs": [0.0]}] * 8, [{"x": None}] * 9])
@@ -610,8 +615,8 @@ def test_what_must_be_in_order_is_tried_and_told(kitchen: Kitchen) -> None:
         ("model", "any"),
         ("tokenizer", "CharTokenizer"),
         ("storage", "can be written"),
-        ("train rows", "1,000; row 0: 40 tokens"),
-        ("test rows", "20; row 0: 39 tokens"),
+        ("train rows", "row 0: 40 tokens"),
+        ("test rows", "row 0: 40 tokens"),
     ]
     assert kitchen.blob_store.list("") == []
     missing = check(kitchen, config.model_copy(update={"split": "no-such-split"}))

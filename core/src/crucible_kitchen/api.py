@@ -30,7 +30,7 @@ from .events import Event, Observer
 from .frozen import Frozen
 from .hookspecs import PING_TIMEOUT, helper, hookimpl
 from .kitchen import Kitchen
-from .losses import LOSS_FUNCTIONS, custom_loss, loss_config, validate_datums
+from .losses import LOSS_FUNCTIONS, loss_config, validate_datums
 from .options import AdapterOptions
 from .paths import LocalPath, check_writable, expand_home
 from .ports import (
@@ -71,13 +71,38 @@ from .types import (
     Usage,
 )
 from .version import __version__
-from .workflows import WorkflowConfig, run
+from .workflows import (
+    Algorithm,
+    Example,
+    Measure,
+    Prepared,
+    RowsConfig,
+    Run,
+    RunRecord,
+    TrainingConfig,
+    TrainingResult,
+    WorkflowConfig,
+    custom_loss,
+    run,
+    train,
+)
 
 __all__ = [
     # the kitchen
     "Kitchen",
-    "WorkflowConfig",
     "run",
+    # for workflows; crucible_kitchen.workflows has more
+    "Algorithm",
+    "Example",
+    "Measure",
+    "Prepared",
+    "RowsConfig",
+    "Run",
+    "RunRecord",
+    "TrainingConfig",
+    "TrainingResult",
+    "WorkflowConfig",
+    "train",
     # ports
     "PORTS",
     "TrainingClient",

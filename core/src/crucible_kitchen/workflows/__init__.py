@@ -1,5 +1,18 @@
-"""Workflows: plain functions of a kitchen and a configuration, which use ports only."""
+"""Workflows: plain functions of a kitchen and a configuration, which use ports only.
 
+| module | what is in it |
+| --- | --- |
+| `supervised` | the workflow of that name |
+| `loop` | `train`: the run of any algorithm, with checkpoints, restarts and metrics |
+| `rows` | rows of the dataset store, rendered |
+| `runs` | `Run`, `RunRecord`: what is kept of a run |
+| `config` | the settings that training workflows share |
+| `batches`, `rollouts`, `custom_loss`, `evaluation`, `schedules` | parts of a training step |
+| `rendering`, `examples` | token sequences from rows, and the shape of a row |
+| `registry` | finds workflows by name and starts them |
+"""
+
+from .batches import Batches, Shuffled, permutation
 from .config import (
     ModelConfig,
     OptimizerConfig,
@@ -8,20 +21,48 @@ from .config import (
     TrainingConfig,
     WorkflowConfig,
 )
+from .custom_loss import CustomLoss, custom_loss
+from .examples import Conversation, PromptCompletion, RowReader, Text
+from .loop import Algorithm, Measure, Metrics, Prepared, TrainingResult, train
 from .registry import Workflow, companion, config_class, find, prepare, run, run_in
+from .rendering import Example, Renderer
+from .rollouts import Rollout, sample
+from .runs import Run, RunRecord, RunState
 
 __all__ = [
+    "Algorithm",
+    "Batches",
+    "Conversation",
+    "CustomLoss",
+    "Example",
+    "Measure",
+    "Metrics",
     "ModelConfig",
     "OptimizerConfig",
+    "Prepared",
+    "PromptCompletion",
+    "Renderer",
+    "Rollout",
+    "RowReader",
     "RowsConfig",
+    "Run",
     "RunConfig",
+    "RunRecord",
+    "RunState",
+    "Shuffled",
+    "Text",
     "TrainingConfig",
+    "TrainingResult",
     "Workflow",
     "WorkflowConfig",
     "companion",
     "config_class",
+    "custom_loss",
     "find",
+    "permutation",
     "prepare",
     "run",
     "run_in",
+    "sample",
+    "train",
 ]

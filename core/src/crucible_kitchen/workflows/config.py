@@ -6,9 +6,9 @@ import datetime
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from ..masking import Masked
+from ..frozen import Frozen
 from ..texts import Keyword, Name, Template
 from ..types import AdamParams, LoraConfig, SessionConfig
 from .batches import share
@@ -41,23 +41,11 @@ RunId = Annotated[Name, AfterValidator(check_run_id)]
 """The type of a run's id: parts separated by `/`, in one spelling."""
 
 
-class WorkflowConfig(Masked):
+class WorkflowConfig(Frozen):
     """The base of a workflow's configuration: frozen, no unknown keys, like adapter options."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        validate_default=True,
-        use_attribute_docstrings=True,
-        hide_input_in_errors=True,
-        protected_namespaces=(),
-    )
-
-    foreign_names: ClassVar[Mapping[str, str]] = {}
-    """Keys that users bring from other tools, for messages: this workflow's own key, or a hint.
-
-    A key within a table is written with dots: `{"lr": "learning_rate", "lora.r": "lora.rank"}`.
-    """
+    may_change: ClassVar[frozenset[str]] = frozenset()
+    """Settings that change no result, so that a run may be continued with other values of them."""
 
     def required_ports(self) -> tuple[str, ...]:
         """Return the ports that a run with this configuration uses; they are bound before it."""
@@ -123,6 +111,10 @@ class OptimizerConfig(WorkflowConfig):
 
 class RunConfig(WorkflowConfig):
     """When to evaluate and save, and what to do about failures."""
+
+    may_change = frozenset(
+        {"save_every", "keep_checkpoints", "max_restarts", "submit_ahead", "render_cache"}
+    )
 
     run_id: RunId | None = None
     """Id of the run; the id of an interrupted run resumes it. A new id is made if unset."""

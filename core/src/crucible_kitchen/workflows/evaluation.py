@@ -26,7 +26,7 @@ def mean_nll(
         for batch in _batches(examples, batch_size)
     ]
     loss = sum(client.await_(future).loss for future in futures)
-    return loss / sum(example.weight for example in examples)
+    return loss / sum(example.trained_tokens for example in examples)
 
 
 def negative_log_likelihood(

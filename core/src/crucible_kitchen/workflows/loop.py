@@ -1,0 +1,399 @@
+"""The training loop: steps in flight, pauses, restarts. What a step computes is the algorithm's.
+
+An algorithm sees sessions, batches and log probabilities. It never sees the id of a run, a
+checkpoint, a metrics store or a restart: these are the loop's, so that every algorithm has them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from ..errors import AdapterError, ConfigurationError, CrucibleError, InvalidInput, SessionFailed
+from ..events import Span
+from ..kitchen import Kitchen
+from ..types import Future, OptimStepResult
+from .batches import Batches, Shuffled, share
+from .checks import check_places
+from .config import TrainingConfig
+from .runs import Run
+
+T = TypeVar("T")
+ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
+
+Metrics: TypeAlias = Mapping[str, float]
+Measure: TypeAlias = Callable[[], Metrics]
+"""Awaits a submitted pass and returns what it measured, by metric."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared(Generic[T]):
+    """What to train on, and what is known of it.
+
+    Args:
+        items: in their stored order, or as batches whose order is their own.
+        depends_on: what the results depend on, such as digests, as plain data by name. A run is
+            not continued where one of them has changed.
+        facts: what else the run's record is to hold, such as how many rows were left out.
+    """
+
+    items: Sequence[T] | Batches[T]
+    depends_on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Algorithm(Protocol[T]):
+    """What distinguishes one training workflow from another.
+
+    `session` is an argument each time because a restart without a checkpoint starts another one.
+    """
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is anything to evaluate on."""
+        ...
+
+    def prepare(self, session: Any) -> Sequence[T] | Prepared[T]:
+        """Return the items to train on. The session has its starting weights, also in a run that
+        is continued. Whatever can fail before the first step should fail here.
+        """
+        ...
+
+    def submit(self, session: Any, batch: Sequence[T], step: int) -> Measure:
+        """Submit the gradient of one step, counted from 0; return what awaits and measures it.
+
+        The loop submits the optimizer step that follows, and may submit further steps before it
+        calls the returned function. `num_tokens` among the measured values gives
+        `tokens_per_second`.
+        """
+        ...
+
+    def evaluate(self, session: Any) -> Metrics:
+        """Measure the weights as they are. Nothing is in flight."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """How a run ended.
+
+    Args:
+        run_id: its id.
+        steps: optimizer steps taken.
+        metrics: the last value of every metric.
+        checkpoint: the reference of the last checkpoint.
+        weights: a model reference of the final weights, where the training client offers one.
+    """
+
+    run_id: str
+    steps: int
+    metrics: Metrics
+    checkpoint: str | None
+    weights: str | None
+
+
+def train(
+    kitchen: Kitchen,
+    workflow: str,
+    config: ConfigT,
+    algorithm: Callable[[Kitchen, ConfigT], Algorithm[Any]],
+) -> TrainingResult:
+    """Run an algorithm from its last checkpoint to the end.
+
+    A run killed at any instant and started again under its `run_id` ends with the same weights,
+    bit for bit where the backend is deterministic, and the same rows of metrics.
+
+    Metrics, one row a step, besides those of the algorithm: `learning_rate`, `grad_norm`,
+    `progress` (fraction of the run, 0 to 1), `time/step` (seconds), `tokens_per_second`.
+
+    Args:
+        kitchen: its adapters.
+        workflow: the workflow's name, for records and events.
+        config: the settings.
+        algorithm: makes the algorithm from the kitchen and the settings; the class itself, say. In
+            these settings, what was left open is as it was when the run first started.
+
+    Raises:
+        ConfigurationError: the settings do not fit the adapters, or the run that is continued.
+        InvalidInput: the items cannot be trained on.
+        AdapterError: a call failed, and restarts are used up.
+    """
+    with Run.open(kitchen, workflow, config, config.run_id) as run:
+        with _reported(kitchen, workflow, run):
+            if not run.done:
+                _Loop(kitchen, workflow, run, algorithm(kitchen, run.config)).complete()
+        return TrainingResult(run.id, run.step, run.metrics, run.checkpoint, run.record.weights)
+
+
+@contextlib.contextmanager
+def _reported(kitchen: Kitchen, workflow: str, run: Run[Any]) -> Iterator[None]:
+    """Report to observers, and to the record, how a run begins and ends."""
+    emit, about = kitchen.observers.emit, {"workflow": workflow, "run_id": run.id}
+    emit("workflow.start", **about, resumed_at=run.step, done=run.done)
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(CrucibleError):  # never hide the first failure behind another
+            run.fail(error)
+        emit("workflow.exception", **about, step=run.step, error=type(error).__name__)
+        raise
+    emit("workflow.stop", **about)
+
+
+@dataclass(slots=True)
+class _Step:
+    """A step that was submitted and not yet awaited."""
+
+    number: int
+    learning_rate: float
+    measure: Measure
+    update: Future[OptimStepResult]
+    span: Span
+
+
+class _Loop(Generic[T]):
+    def __init__(
+        self,
+        kitchen: Kitchen,
+        workflow: str,
+        run: Run[Any],
+        algorithm: Algorithm[T],
+    ) -> None:
+        self._kitchen, self._client = kitchen, kitchen.training_client
+        self._workflow = workflow
+        self._run, self._algorithm = run, algorithm
+        self._config: TrainingConfig = run.config
+        self._metrics: dict[str, float] = {}
+        self._restarts = 0
+        self._in_flight: deque[_Step] = deque()
+        self._submitted: int | None = None
+        """How many steps the session has received; None while that is not known."""
+
+    def complete(self) -> None:
+        """Train from the last checkpoint to the end."""
+        client, run = self._client, self._run
+        self._session = client.start_session(self._config.session())
+        try:
+            self._prepare()
+            if run.checkpoint is not None:
+                client.load_checkpoint(self._session, run.checkpoint)
+                self._metrics = run.metrics
+            while True:
+                try:
+                    self._take_steps()
+                    self._finish()
+                    break
+                except AdapterError as error:
+                    self._restart(error)
+        except KeyboardInterrupt:
+            self._save_interrupted()
+            raise
+        finally:
+            self._abandon(sys.exception())
+            with contextlib.suppress(AdapterError):
+                client.close_session(self._session)
+
+    def _prepare(self) -> None:
+        """Do whatever can fail before the first step, and commit the record."""
+        config, run = self._config, self._run
+        prepared = self._algorithm.prepare(self._session)
+        if not isinstance(prepared, Prepared):
+            prepared = Prepared(prepared)
+        items = prepared.items
+        self._batches = (
+            items if isinstance(items, Batches) else Shuffled(items, config.batch_size, config.seed)
+        )
+        self._total = self._steps_of_the_run()
+        if run.step > self._total:
+            raise ConfigurationError(
+                f"the record of the run {run.id!r} is damaged: it is at step {run.step} of "
+                f"{self._total}. Restore it, or choose another workflow.run_id"
+            )
+        run.start(self._session, prepared.depends_on, **prepared.facts)
+        check_places(self._kitchen, self._session, config, self._total)
+
+    def _steps_of_the_run(self) -> int:
+        if self._config.max_steps is not None:
+            return self._config.max_steps
+        if self._batches.per_epoch is None:
+            raise ConfigurationError(
+                "workflow.max_steps: it is needed where the number of rows is not known"
+            )
+        return share(self._config.epochs, self._batches.per_epoch)
+
+    # --- steps ---
+
+    def _take_steps(self) -> None:
+        """Take every step from the last checkpoint, at most `submit_ahead` ahead of the awaited."""
+        start = self._submitted = self._run.step
+        self._last = time.perf_counter()
+        for step, items in self._items(start):
+            self._in_flight.append(self._submit(step, items))
+            pause = self._pauses_after(step + 1)
+            while self._in_flight and (pause or len(self._in_flight) > self._config.submit_ahead):
+                self._await()
+            if pause:
+                self._pause(step + 1)
+        while self._in_flight:
+            self._await()
+
+    def _items(self, start: int) -> Iterator[tuple[int, Sequence[T]]]:
+        """Yield each step from `start` with its items, and report where an epoch begins."""
+        current = None
+        with contextlib.closing(self._batches.between(start, self._total)) as batches:
+            while True:
+                try:
+                    epoch, step, items = next(batches)
+                except StopIteration:
+                    return
+                except InvalidInput:  # a row that could not be checked before the first step
+                    self._save_submitted()
+                    raise
+                if epoch != current:
+                    current = epoch
+                    self._emit("training.epoch", epoch=epoch)
+                yield step, items
+
+    def _submit(self, step: int, items: Sequence[T]) -> _Step:
+        rate = self._config.learning_rate_at(step, self._total)
+        span = self._span("training.step", step + 1)
+        self._submitted = None  # while it is not known what the session has received
+        with span.current():
+            measure = self._algorithm.submit(self._session, items, step)
+            update = self._client.optim_step(self._session, rate, self._config.adam)
+        self._submitted = step + 1
+        return _Step(step + 1, rate, measure, update, span)
+
+    def _await(self) -> None:
+        """Await the oldest step. It stays in flight until its metrics are recorded."""
+        step = self._in_flight[0]
+        with step.span.current():
+            metrics = dict(step.measure())
+            update = self._client.await_(step.update)
+            now = time.perf_counter()
+            seconds, self._last = now - self._last, now
+            metrics |= {
+                "learning_rate": step.learning_rate,
+                "progress": step.number / self._total,
+                "time/step": seconds,
+            }
+            if "num_tokens" in metrics:
+                metrics["tokens_per_second"] = metrics["num_tokens"] / max(seconds, 1e-9)
+            if update.grad_norm is not None:
+                metrics["grad_norm"] = update.grad_norm
+            self._record(metrics, step.number)
+        self._in_flight.popleft()
+        step.span.end(metrics=metrics)
+
+    def _restart(self, error: AdapterError) -> None:
+        """Restore a failed session from the last checkpoint, or raise."""
+        client, config = self._client, self._config
+        self._submitted = None
+        self._abandon(error)
+        # A call without effect that is not worth repeating is wrong in itself.
+        hopeless = error.no_effect and not (error.retryable or isinstance(error, SessionFailed))
+        if hopeless:
+            raise error
+        if self._restarts >= config.max_restarts:
+            if config.max_restarts:
+                error.add_note(f"restarts are used up (workflow.max_restarts={self._restarts})")
+            raise error
+        self._restarts += 1
+        self._emit(
+            "workflow.restart",
+            workflow=self._workflow,
+            step=self._run.step,
+            restart=self._restarts,
+            callback=error.callback,
+            error=type(error).__name__,
+        )
+        if self._run.checkpoint is not None:
+            client.load_checkpoint(self._session, self._run.checkpoint)
+            return
+        client.close_session(self._session)
+        self._session = client.start_session(config.session())
+
+    def _abandon(self, error: BaseException | None) -> None:
+        """End the spans of steps that were submitted and will never be awaited."""
+        while self._in_flight:
+            self._in_flight.popleft().span.end(error)
+
+    # --- pauses ---
+
+    def _pauses_after(self, step: int) -> bool:
+        """Say whether something is due after `step` steps that needs a quiet session."""
+        return self._is_due(self._config.eval_every, step) or self._is_due(
+            self._config.save_every, step
+        )
+
+    def _is_due(self, every: int, step: int) -> bool:
+        return step < self._total and every > 0 and step % every == 0
+
+    def _pause(self, step: int) -> None:
+        """Do what is due after `step` steps. Nothing is in flight."""
+        if self._is_due(self._config.eval_every, step):
+            self._evaluate(step)
+        if self._is_due(self._config.save_every, step):
+            self._save(step)
+        self._last = time.perf_counter()  # a pause is not part of the next step's time
+
+    def _evaluate(self, step: int) -> None:
+        if not self._algorithm.evaluates:
+            return
+        with self._span("training.eval", step) as span:
+            metrics = dict(self._algorithm.evaluate(self._session))
+            self._record(metrics, step)
+            span.set(metrics=metrics)
+
+    def _save(self, step: int) -> None:
+        self._run.save(self._session, step, self._config.keep_checkpoints, self._metrics)
+
+    def _save_interrupted(self) -> None:
+        """Save after the last step that was submitted, so that an interrupted run loses nothing."""
+        if self._submitted is not None and self._submitted > self._run.step:
+            self._emit("workflow.interrupted", workflow=self._workflow, step=self._submitted)
+            self._save_submitted()
+
+    def _save_submitted(self) -> None:
+        """Save after the last step that was submitted, and do what is due after it, which would
+        not be done when the run is continued. Not where it is unknown what the session has
+        received, or where saving fails.
+        """
+        step = self._submitted
+        if step is None or step <= self._run.step:
+            return
+        with contextlib.suppress(CrucibleError):
+            while self._in_flight:
+                self._await()
+            self._pause(step)
+            if self._run.step < step:
+                self._save(step)
+
+    def _finish(self) -> None:
+        client = self._client
+        self._evaluate(self._total)
+        self._save(self._total)
+        weights = None
+        if client.supports("save_weights_for_sampler"):
+            weights = client.save_weights_for_sampler(self._session, self._run.weights_name)
+        self._emit("workflow.finishing", workflow=self._workflow)
+        self._run.finish(weights, self._metrics)
+
+    # --- what is reported ---
+
+    def _record(self, metrics: dict[str, float], step: int) -> None:
+        self._metrics |= metrics
+        self._kitchen.metrics_store.record_many(self._run.id, metrics, step)
+
+    def _span(self, event: str, step: int) -> Span:
+        return self._kitchen.observers.start(
+            event, run_id=self._run.id, step=step, total=self._total
+        )
+
+    def _emit(self, event: str, **about: Any) -> None:
+        self._kitchen.observers.emit(event, run_id=self._run.id, **about)
