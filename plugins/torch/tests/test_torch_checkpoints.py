@@ -266,7 +266,7 @@ def test_a_checkpoint_is_good_for_another_kitchen_of_the_same_options(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda m: {n: t[:1] if n.startswith("exp_avg.") else t for n, t in m.items()}, "exp_avg"),
         (lambda m: {n: t.double() if "_sq" in n else t for n, t in m.items()}, "float64"),
@@ -284,7 +284,7 @@ def test_moments_that_do_not_fit_are_invalid_and_change_nothing(
     datums: list[Datum],
     tmp_path: Path,
     change: Callable[[Tensors], Tensors],
-    told: str,
+    message: str,
 ) -> None:
     session = client.start_session(TINY)
     steps(client, session, datums)
@@ -293,7 +293,7 @@ def test_moments_that_do_not_fit_are_invalid_and_change_nothing(
     changed = {name: t.contiguous() for name, t in change(load_file(file)).items()}
     save_file(changed, file)
     before = state(session)
-    with pytest.raises(InvalidInput, match=told):
+    with pytest.raises(InvalidInput, match=message):
         client.load_checkpoint(session, reference)
     assert_equal_to_the_bit(state(session), before)
     steps(client, session, datums)

@@ -143,7 +143,7 @@ def test_weights_that_older_versions_saved_stay(client: TrainingClient, ckpt: Pa
     assert client.clean("run/1/") == []
 
 
-def test_what_cannot_be_removed_is_told_and_stops_nothing(
+def test_what_cannot_be_removed_is_warned_of_and_stops_nothing(
     ckpt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "ab":

@@ -274,7 +274,7 @@ def test_a_stream_holds_back_what_may_begin_a_stop_string(
 ) -> None:
     chunks = list(completer.stream_complete(list(b"ab"), greedy(alphabet, stop="dex")))
     assert [chunk.text for chunk in chunks] == ["c", "", "", "def", ""]
-    assert all(chunk.logprobs is None for chunk in chunks)  # nobody asked for them
+    assert all(chunk.logprobs is None for chunk in chunks)  # not asked for
 
 
 def test_weights_that_have_diverged_fail_the_stream(

@@ -86,22 +86,22 @@ def test_what_is_damaged_is_passed_over_and_named_by_ping(
     good = client.save_checkpoint(session, "run/1/good")
     FOREIGN[name](ckpt / name)
     assert [ref for ref in client.list_checkpoints() if ref != name] == [good]
-    with pytest.warns(CrucibleWarning) as told:
+    with pytest.warns(CrucibleWarning) as warned:
         client.ping()
-    assert [ascii(name)[1:-1] in str(each.message) for each in told] == [True]
+    assert [ascii(name)[1:-1] in str(each.message) for each in warned] == [True]
     assert client.clean("run/1/", [good]) == []
     assert os.path.lexists(ckpt / name)
     assert client.clean("run/1/") == [good]
     assert client.list_checkpoints("run/") == []
 
 
-def test_ping_tells_of_ten_and_counts_the_rest(client: TrainingClient, ckpt: Path) -> None:
+def test_ping_warns_of_ten_and_counts_the_rest(client: TrainingClient, ckpt: Path) -> None:
     for number in range(13):
         (ckpt / f"{number}").mkdir(parents=True)
-    with pytest.warns(CrucibleWarning) as told:
+    with pytest.warns(CrucibleWarning) as warned:
         client.ping()
-    assert len(told) == 11
-    assert "3 more" in str(told[-1].message)
+    assert len(warned) == 11
+    assert "3 more" in str(warned[-1].message)
 
 
 def test_ping_is_silent_about_checkpoints_and_leaves_nothing(

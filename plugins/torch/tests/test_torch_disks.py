@@ -175,7 +175,7 @@ def test_a_folder_that_may_not_be_written_is_known_before(
             attempt()
 
 
-def test_a_library_that_tells_of_a_full_disk_in_its_own_words_is_understood(ckpt: Path) -> None:
+def test_a_library_that_reports_a_full_disk_in_its_own_words_is_understood(ckpt: Path) -> None:
     with (
         pytest.raises(Unavailable, match="No space left"),
         folders.new_folder(ckpt, "x"),

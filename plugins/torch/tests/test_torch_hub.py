@@ -90,7 +90,7 @@ def test_every_request_is_for_the_revision_of_the_session(
     ],
     ids=["gated-403", "gated-401", "403", "429", "500"],
 )
-def test_a_hub_that_refuses_or_fails_is_told_apart_from_a_missing_model(
+def test_a_hub_that_refuses_or_fails_is_not_taken_for_a_missing_model(
     client: TrainingClient,
     hub: LoopbackHub,
     folders: list[Path],

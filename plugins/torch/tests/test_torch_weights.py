@@ -85,7 +85,7 @@ def use(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         (prefixed("_orig_mod."), "'_orig_mod.' is what torch.compile"),
         (prefixed("module."), "'module.' is what DistributedDataParallel"),
@@ -99,10 +99,12 @@ def use(
     ids=["compile", "ddp", "fsdp", "peft", "layer-less", "no-head", "layer-more", "shape"],
 )
 def test_weights_that_do_not_fit_are_refused_with_their_names(
-    use: Callable[[Path], object], folder: Path, change: Change, told: str
+    use: Callable[[Path], object], folder: Path, change: Change, reason: str
 ) -> None:
     change_weights(folder, change)
-    with pytest.raises(InvalidInput, match=f"the weights of model '{folder}' do not fit.*{told}"):
+    with pytest.raises(
+        InvalidInput, match=f"the weights of model '{folder}' do not fit.*{reason}"
+    ):
         use(folder)
 
 
@@ -283,7 +285,7 @@ def test_an_adapter_is_continued_by_option(
 
 
 @pytest.mark.parametrize(
-    ("lora", "told"),
+    ("lora", "reason"),
     [
         (None, "`lora` must be set"),
         (LoraConfig(rank=3, alpha=4, targets=("q_proj", "v_proj")), "its r is 2"),
@@ -292,10 +294,10 @@ def test_an_adapter_is_continued_by_option(
     ],
 )
 def test_an_adapter_is_continued_with_the_lora_that_it_was_made_with(
-    make_kitchen: MakeKitchen, adapter: Path, lora: LoraConfig | None, told: str
+    make_kitchen: MakeKitchen, adapter: Path, lora: LoraConfig | None, reason: str
 ) -> None:
     client = make_kitchen(adapter="continue").training_client
-    with pytest.raises(InvalidInput, match=told):
+    with pytest.raises(InvalidInput, match=reason):
         client.start_session(SessionConfig(str(adapter), lora=lora))
 
 
@@ -303,14 +305,16 @@ def test_the_base_model_of_an_adapter_is_named_where_it_is_missing(
     use: Callable[[Path], object], folder: Path, adapter: Path
 ) -> None:
     gone = folder.rename(folder.with_name("gone"))
-    told = f"adapter of the model '{folder}' \\(base_model_name_or_path in its adapter_config.json"
-    with pytest.raises(NotFound, match=told):
+    reason = (
+        f"adapter of the model '{folder}' \\(base_model_name_or_path in its adapter_config.json"
+    )
+    with pytest.raises(NotFound, match=reason):
         use(adapter)
     assert gone.is_dir()
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         (without("layers.1.self_attn.q_proj.lora_B"), "1 missing"),
         (
@@ -327,11 +331,11 @@ def test_the_base_model_of_an_adapter_is_named_where_it_is_missing(
     ids=["missing", "unexpected", "shape"],
 )
 def test_an_adapter_of_another_model_is_refused(
-    client: TrainingClient, adapter: Path, change: Change, told: str
+    client: TrainingClient, adapter: Path, change: Change, reason: str
 ) -> None:
     file = adapter / "adapter_model.safetensors"
     save_file(change(load_file(file)), file, metadata={"format": "pt"})
-    with pytest.raises(InvalidInput, match=f"adapter '{adapter}' do not fit its base.*{told}"):
+    with pytest.raises(InvalidInput, match=f"adapter '{adapter}' do not fit its base.*{reason}"):
         client.start_session(SessionConfig(str(adapter)))
 
 

@@ -26,7 +26,7 @@ def decoder_of(config: Any, name: str) -> Any:
 
 
 def looking_back(config: Any, name: str) -> Any:
-    """Do as `decoder_of`, for encoder-decoders too: their decoder is a model of its own here.
+    """Do as `decoder_of`, but accept encoder-decoders: made here, only their decoder is used.
 
     Raises:
         Unsupported: it is not a language model.
