@@ -27,6 +27,7 @@ from .loop import Algorithm, Measure, Metrics, Prepared, TrainingResult, train
 from .registry import Workflow, companion, config_class, find, prepare, run, run_in
 from .rendering import Example, Renderer
 from .rollouts import Rollout, sample
+from .rows import RenderedRows, prepare_rows
 from .runs import Run, RunRecord, RunState
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "OptimizerConfig",
     "Prepared",
     "PromptCompletion",
+    "RenderedRows",
     "Renderer",
     "Rollout",
     "RowReader",
@@ -61,6 +63,7 @@ __all__ = [
     "find",
     "permutation",
     "prepare",
+    "prepare_rows",
     "run",
     "run_in",
     "sample",

@@ -42,6 +42,11 @@ class Example:
         )
 
     @property
+    def prompt(self) -> IntArray:
+        """The tokens before the last answer, int64 `(prompt_length,)`; all where there is none."""
+        return self.tokens[: self.prompt_length]
+
+    @property
     def trained_tokens(self) -> float:
         """The sum of the weights of the predicted tokens: how many of them are trained on."""
         return float(self.weights[1:].sum())

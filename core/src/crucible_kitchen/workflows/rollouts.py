@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import AdapterError
 from ..ports import Completer
 from ..types import Completion, Datum, FloatArray, IntArray, ModelInput, SamplingParams
+from .rendering import Example
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +49,12 @@ class Rollout:
             "advantages": self._over_targets(advantages),
         }
         return Datum(ModelInput.from_ints(tokens[:-1]), {"target_tokens": tokens[1:], **inputs})
+
+    def example(self) -> Example:
+        """Return it for supervised learning, which trains on the sampled tokens alone."""
+        weights = np.zeros(len(self.tokens), np.float32)
+        weights[len(self.prompt) :] = 1
+        return Example(self.tokens, weights, len(self.prompt))
 
     def of_completion(self, per_target: FloatArray) -> FloatArray:
         """Return the part `(C,)` of an array over all targets, `(P + C - 1,)`, that belongs to the
