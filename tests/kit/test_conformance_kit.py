@@ -1,4 +1,4 @@
-"""The conformance kit itself: nobody passes it by leaving something out."""
+"""The conformance kit itself: an adapter cannot pass by leaving something out."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TestTheGuard:
 
         assert suite(test_a_write_replaces=test)
 
-    def test_fixtures_and_tests_of_ones_own_are_accepted(self) -> None:
+    def test_further_fixtures_and_tests_are_accepted(self) -> None:
         assert suite(test_mine=lambda self: None, blob_store=pytest.fixture(lambda self: None))
 
 
@@ -72,6 +72,14 @@ def test_every_promise_says_what_usually_breaks_it(port: str) -> None:
     assert port in SUITES
     for name, promise in suite_of(port).promises.items():
         assert "broken by" in (promise.__doc__ or ""), name
+
+
+@pytest.mark.parametrize("port", PORTS)
+def test_no_two_sections_of_a_suite_have_a_promise_of_one_name(port: str) -> None:
+    whole, *sections = suite_of(port).__mro__
+    names = [name for each in sections for name in vars(each) if name.startswith("test_")]
+    assert sorted(names) == sorted(suite_of(port).promises)
+    assert {name for name in vars(whole) if name.startswith("test_")} == set(names)
 
 
 # --- what a suite makes of an adapter ---
@@ -125,7 +133,43 @@ def test_an_expected_failure_runs_the_promise(run_pytest: Pytest) -> None:
     assert "XPASS(strict)" in said
 
 
-def test_a_suite_of_which_every_test_was_skipped_fails(run_pytest: Pytest) -> None:
+def test_an_adapter_that_is_not_given_is_asked_for(run_pytest: Pytest) -> None:
+    without = KIT[: KIT.index("    @pytest.fixture")]
+    code, said = run_pytest(without, "-k", "test_a_write_replaces")
+    assert code == 1
+    assert "give the fixture `blob_store`, which yields the adapter to be tested" in said
+
+
+def test_an_optional_fixture_that_is_not_given_skips_its_tests(run_pytest: Pytest) -> None:
+    code, said = run_pytest(KIT, "-k", "test_what_was_written_is_stored or test_a_write_replaces")
+    assert code == 0
+    assert "the fixture `stored` is not given" in said
+    assert "1 passed, 1 skipped" in said
+
+
+TRAINING = """
+import pytest
+from crucible_kitchen.testing import TrainingClientConformance, bound
+
+class TestNoop(TrainingClientConformance):
+    @pytest.fixture
+    def training_client(self):
+        with bound("training_client", "noop", latency_scale=0) as client:
+            yield client
+
+    @pytest.mark.xfail(reason="a promise that is kept all the same", strict=True)
+    def test_gradients_accumulate(self, bench):
+        super().test_gradients_accumulate(bench)
+"""
+
+
+def test_an_expected_failure_needs_the_bench_alone(run_pytest: Pytest) -> None:
+    code, said = run_pytest(TRAINING, "-k", "test_gradients_accumulate")
+    assert code == 1
+    assert "XPASS(strict)" in said
+
+
+def test_a_suite_whose_tests_were_all_skipped_fails(run_pytest: Pytest) -> None:
     skipping = KIT.replace("with bound", "pytest.skip('no server')\n        with bound")
     code, said = run_pytest(skipping)
     assert code == 1
@@ -142,7 +186,7 @@ class NewerConformance(BlobStoreConformance):
 
     @since("1.7")
     def test_a_promise_of_later(self, blob_store):
-        '''Is kept. Usually broken by whom it did not exist for.'''
+        '''Is kept. Usually broken by adapters that are older.'''
         assert blob_store.exists("what was never promised before")
 
 class TestNewer(NewerConformance):
@@ -162,14 +206,14 @@ def test_a_test_that_was_added_later_only_warns(run_pytest: Pytest) -> None:
 
 
 @pytest.mark.parametrize("level", ["1.7", "1.10", "2.0"])
-def test_a_test_that_was_added_later_fails_for_whoever_asks_for_its_level(
+def test_a_test_that_was_added_later_fails_an_adapter_that_is_held_to_its_level(
     run_pytest: Pytest, level: str
 ) -> None:
     asking = NEWER.replace('level = "1.0"', f'level = "{level}"')
     assert run_pytest(KIT + asking, "-k", "of_later")[0] == 1
 
 
-def test_a_failure_tells_the_values_that_were_compared(run_pytest: Pytest) -> None:
+def test_a_failure_shows_the_values_that_were_compared(run_pytest: Pytest) -> None:
     broken = (
         KIT
         + """
@@ -183,9 +227,7 @@ def test_a_failure_tells_the_values_that_were_compared(run_pytest: Pytest) -> No
     assert "assert b'something else' == b'content'" in said
 
 
-def test_cards_are_written_where_the_plugin_is_asked_for_them(
-    run_pytest: Pytest, tmp_path: Path
-) -> None:
+def test_cards_are_written_to_the_folder_that_is_named(run_pytest: Pytest, tmp_path: Path) -> None:
     code, _ = run_pytest(KIT, "-p", "crucible_kitchen.testing.plugin", "--report-cards", "cards")
     assert code == 0
     card = ReportCard.from_json((tmp_path / "cards/blob_store.noop.json").read_text())
@@ -267,15 +309,15 @@ def test_a_card_is_markdown_on_request(plain_crucible: Crucible) -> None:
     ("arguments", "message"),
     [
         (["blob_store.nop"], "did you mean 'noop'?"),
-        (["blobstore.noop"], "'blobstore.noop' is no <port>.<name>; the ports are"),
-        (["noop"], "'noop' is no <port>.<name>"),
+        (["blobstore.noop"], "expected <port>.<name>, got 'blobstore.noop'; the ports are"),
+        (["noop"], "expected <port>.<name>, got 'noop'"),
         (["blob_store.noop", "latency_scal=0"], "did you mean 'latency_scale'?"),
         (["blob_store.noop", "absent.toml"], "absent.toml"),
         (["hub_client.noop", "--fixture", "repoid=1"], "'repoid' is not a fixture of the suite of"),
         (["hub_client.noop", "--fixture", "reopen=1"], "those are below, cache_is_ours, files"),
         (["blob_store.noop", "--level", "9.9"], "there is no level 9.9 yet"),
-        (["blob_store.noop", "--fixture", "stored"], "'stored' is no NAME=VALUE"),
-        (["blob_store.noop", "--level", "one"], "'one' is no level of the kit"),
+        (["blob_store.noop", "--fixture", "stored"], "expected NAME=VALUE, got 'stored'"),
+        (["blob_store.noop", "--level", "one"], "expected a level of the kit such as 1.0, got 'one'"),
         (["blob_store.explodes"], "the licence server is on fire"),
     ],
 )
@@ -285,7 +327,7 @@ def test_a_mistake_is_named(
     assert message in mistake("check", *arguments)
 
 
-def test_plugins_and_settings_of_the_users_pytest_take_no_part(
+def test_plugins_and_settings_of_the_users_pytest_are_ignored(
     plain_crucible: Crucible, tmp_path: Path
 ) -> None:
     (tmp_path / "conftest.py").write_text("raise SystemExit('a conftest of the user')")

@@ -41,7 +41,7 @@ def _without_shrinking(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Conformance.hypothesis_settings.__func__  # type: ignore[attr-defined]
     phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
 
-    def without(cls: type[Conformance], **others: Any) -> hypothesis.settings:
+    def without(cls: type[Conformance], /, **others: Any) -> hypothesis.settings:
         return hypothesis.settings(whole(cls, **others), phases=phases)
 
     monkeypatch.setattr(Conformance, "hypothesis_settings", classmethod(without))

@@ -15,13 +15,13 @@ class Options(AdapterOptions):
     inner: BlobStore
 
 
-class Faulty:
-    """The base of the mutants: an adapter that leaves everything to `inner`."""
+class Delegate:
+    """Base of the mutants: an adapter that leaves everything to `inner`."""
 
     Options = Options
 
 
-class KeepsWhatWasWrittenBeforeAFailure(Faulty):
+class KeepsWhatWasWrittenBeforeAFailure(Delegate):
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
         if isinstance(data, bytes):
@@ -35,14 +35,14 @@ class KeepsWhatWasWrittenBeforeAFailure(Faulty):
         return None
 
 
-class DeletesBeforeItWrites(Faulty):
+class DeletesBeforeItWrites(Delegate):
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
         opts.inner.delete(path)
         opts.inner.write(path, data)
 
 
-class WritesInPlace(Faulty):
+class WritesInPlace(Delegate):
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
         content = b""
@@ -52,7 +52,7 @@ class WritesInPlace(Faulty):
         opts.inner.write(path, content)
 
 
-class WritesToOneTemporaryName(Faulty):
+class WritesToOneTemporaryName(Delegate):
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
         opts.inner.write(f"{path}.tmp", data)
@@ -60,7 +60,7 @@ class WritesToOneTemporaryName(Faulty):
         opts.inner.delete(f"{path}.tmp")
 
 
-class LeavesItsTemporaryFile(Faulty):
+class LeavesItsTemporaryFile(Delegate):
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
         content = data if isinstance(data, bytes) else b"".join(data)
@@ -68,26 +68,26 @@ class LeavesItsTemporaryFile(Faulty):
         opts.inner.write(path, content)
 
 
-class TakesAnEmptyBlobForNone(Faulty):
+class TakesAnEmptyBlobForNone(Delegate):
     @hookimpl
     def exists(self, opts: Options, path: str) -> bool:
         return opts.inner.exists(path) and bool(opts.inner.read(path))
 
 
-class WritesText(Faulty):
+class WritesText(Delegate):
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
         content = data if isinstance(data, bytes) else b"".join(data)
         opts.inner.write(path, content.replace(b"\r\n", b"\n"))
 
 
-class EncodesText(Faulty):
+class EncodesText(Delegate):
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
         opts.inner.write(path, data.encode() if isinstance(data, str) else data)
 
 
-class FoldsTheCaseOfNames(Faulty):
+class FoldsTheCaseOfNames(Delegate):
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
         opts.inner.write(path.lower(), data)
@@ -105,13 +105,13 @@ class FoldsTheCaseOfNames(Faulty):
         return opts.inner.exists(path.lower())
 
 
-class TakesNamesForPatterns(Faulty):
+class TakesNamesForPatterns(Delegate):
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
         opts.inner.write(path.replace("[", "(").replace("*", "_"), data)
 
 
-class JoinsPathsAndTrusts(Faulty):
+class JoinsPathsAndTrusts(Delegate):
     @hookimpl
     def read(self, opts: Options, path: str) -> bytes:
         try:
@@ -120,13 +120,13 @@ class JoinsPathsAndTrusts(Faulty):
             return b"root:x:0:0"
 
 
-class TakesAFolderForABlob(Faulty):
+class TakesAFolderForABlob(Delegate):
     @hookimpl
     def exists(self, opts: Options, path: str) -> bool:
         return opts.inner.exists(path) or bool(opts.inner.list(f"{path}/"))
 
 
-class RaisesTheBackendsError(Faulty):
+class RaisesTheBackendsError(Delegate):
     @hookimpl
     def read(self, opts: Options, path: str) -> bytes:
         try:
@@ -135,14 +135,14 @@ class RaisesTheBackendsError(Faulty):
             raise KeyError(path) from error
 
 
-class ReturnsNothingForWhatIsMissing(Faulty):
+class ReturnsNothingForWhatIsMissing(Delegate):
     @hookimpl
     def stream(self, opts: Options, path: str, chunk_size: int) -> Iterator[bytes]:
         if opts.inner.exists(path):
             yield from opts.inner.stream(path, chunk_size)
 
 
-class ReadsWholeToStream(Faulty):
+class ReadsWholeToStream(Delegate):
     @hookimpl
     def stream(self, opts: Options, path: str, chunk_size: int) -> Iterator[bytes]:
         content = bytearray(opts.inner.read(path))
@@ -152,13 +152,13 @@ class ReadsWholeToStream(Faulty):
             yield bytes(content[start : start + chunk_size])
 
 
-class StreamsInPiecesOfItsOwn(Faulty):
+class StreamsInPiecesOfItsOwn(Delegate):
     @hookimpl
     def stream(self, opts: Options, path: str, chunk_size: int) -> Iterator[bytes]:
         return iter(opts.inner.stream(path, max(chunk_size, 65536)))
 
 
-class LosesTheLastPiece(Faulty):
+class LosesTheLastPiece(Delegate):
     @hookimpl
     def stream(self, opts: Options, path: str, chunk_size: int) -> Iterator[bytes]:
         for piece in opts.inner.stream(path, chunk_size):
@@ -166,7 +166,7 @@ class LosesTheLastPiece(Faulty):
                 yield piece
 
 
-class RunsOutOfConnections(Faulty):
+class RunsOutOfConnections(Delegate):
     def __init__(self) -> None:
         self.connections = threading.BoundedSemaphore(10)
 
@@ -178,7 +178,7 @@ class RunsOutOfConnections(Faulty):
         self.connections.release()
 
 
-class TakesARepeatedDeletionForAnError(Faulty):
+class TakesARepeatedDeletionForAnError(Delegate):
     @hookimpl
     def delete(self, opts: Options, path: str) -> None:
         if not opts.inner.exists(path):
@@ -186,7 +186,7 @@ class TakesARepeatedDeletionForAnError(Faulty):
         opts.inner.delete(path)
 
 
-class DeletesAPrefix(Faulty):
+class DeletesAPrefix(Delegate):
     @hookimpl
     def delete(self, opts: Options, path: str) -> None:
         opts.inner.delete(path)
@@ -194,38 +194,38 @@ class DeletesAPrefix(Faulty):
             opts.inner.delete(found)
 
 
-class ListsOneLevel(Faulty):
+class ListsOneLevel(Delegate):
     @hookimpl
     def list(self, opts: Options, prefix: str) -> list[str]:
         depth = prefix.count("/")
         return [path for path in opts.inner.list(prefix) if path.count("/") == depth]
 
 
-class ListsOnePage(Faulty):
+class ListsOnePage(Delegate):
     @hookimpl
     def list(self, opts: Options, prefix: str) -> list[str]:
         return list(opts.inner.list(prefix))[:1000]
 
 
-class ListsUnsorted(Faulty):
+class ListsUnsorted(Delegate):
     @hookimpl
     def list(self, opts: Options, prefix: str) -> list[str]:
         return list(reversed(opts.inner.list(prefix)))
 
 
-class TakesRangesForInclusive(Faulty):
+class TakesRangesForInclusive(Delegate):
     @hookimpl
     def read_range(self, opts: Options, path: str, start: int, end: int | None) -> bytes:
         return opts.inner.read_range(path, start, None if end is None else end + 1)
 
 
-class CountsRangesFromTheEnd(Faulty):
+class CountsRangesFromTheEnd(Delegate):
     @hookimpl
     def read_range(self, opts: Options, path: str, start: int, end: int | None) -> bytes:
         return opts.inner.read(path)[start:end]
 
 
-class CleansBlobs(Faulty):
+class CleansBlobs(Delegate):
     @hookimpl
     def clean(
         self, opts: Options, prefix: str, keep: Sequence[str], dry_run: bool
@@ -236,7 +236,7 @@ class CleansBlobs(Faulty):
         return doomed
 
 
-class CleansWhatIsBeingWritten(Faulty):
+class CleansWhatIsBeingWritten(Delegate):
     def __init__(self) -> None:
         self.begun: dict[str, bytes] = {}
 

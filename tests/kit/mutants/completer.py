@@ -35,8 +35,8 @@ class Options(AdapterOptions):
     inner: Completer
 
 
-class Faulty:
-    """The base of the mutants: an adapter that leaves everything to `inner`."""
+class Delegate:
+    """Base of the mutants: an adapter that leaves everything to `inner`."""
 
     Options = Options
 
@@ -48,7 +48,7 @@ def changed(completion: Completion, **fields: Any) -> Completion:
 # --- batches ---
 
 
-class BatchFaulty(Faulty):
+class ChangedBatch(Delegate):
     """The base of the mutants whose batches are wrong."""
 
     @hookimpl
@@ -72,12 +72,12 @@ def one_by_one(
     return results
 
 
-class HasOneSeedForABatch(BatchFaulty):
+class HasOneSeedForABatch(ChangedBatch):
     def batch(self, inner: Completer, prompts: Any, params: SamplingParams) -> Results:
         return one_by_one(inner, prompts, params, [params.seed] * (len(prompts) * params.n))
 
 
-class HasOneSeedForAPrompt(BatchFaulty):
+class HasOneSeedForAPrompt(ChangedBatch):
     def batch(self, inner: Completer, prompts: Any, params: SamplingParams) -> Results:
         if params.seed is None:
             return inner.complete_batch(prompts, params)
@@ -85,7 +85,7 @@ class HasOneSeedForAPrompt(BatchFaulty):
         return one_by_one(inner, prompts, params, seeds)
 
 
-class CountsSeedsAnewForEachPrompt(BatchFaulty):
+class CountsSeedsAnewForEachPrompt(ChangedBatch):
     def batch(self, inner: Completer, prompts: Any, params: SamplingParams) -> Results:
         if params.seed is None:
             return inner.complete_batch(prompts, params)
@@ -93,18 +93,18 @@ class CountsSeedsAnewForEachPrompt(BatchFaulty):
         return one_by_one(inner, prompts, params, seeds)
 
 
-class IsSampleMajor(BatchFaulty):
+class IsSampleMajor(ChangedBatch):
     def batch(self, inner: Completer, prompts: Any, params: SamplingParams) -> Results:
         results = inner.complete_batch(prompts, params)
         return [result for sample in range(params.n) for result in results[sample :: params.n]]
 
 
-class IgnoresN(BatchFaulty):
+class IgnoresN(ChangedBatch):
     def batch(self, inner: Completer, prompts: Any, params: SamplingParams) -> Results:
         return inner.complete_batch(prompts, replace(params, n=1))
 
 
-class SwapsTwoResults(BatchFaulty):
+class SwapsTwoResults(ChangedBatch):
     def batch(self, inner: Completer, prompts: Any, params: SamplingParams) -> Results:
         results = inner.complete_batch(prompts, params)
         if len(results) > 3:
@@ -112,7 +112,7 @@ class SwapsTwoResults(BatchFaulty):
         return results
 
 
-class ABadItemLosesTheRest(BatchFaulty):
+class ABadItemLosesTheRest(ChangedBatch):
     def batch(self, inner: Completer, prompts: Any, params: SamplingParams) -> Results:
         results = inner.complete_batch(prompts, params)
         for result in results:
@@ -121,32 +121,33 @@ class ABadItemLosesTheRest(BatchFaulty):
         return results
 
 
-class LeavesABadItemOut(BatchFaulty):
+class LeavesABadItemOut(ChangedBatch):
     def batch(self, inner: Completer, prompts: Any, params: SamplingParams) -> Results:
         results = inner.complete_batch(prompts, params)
         return [result for result in results if not isinstance(result, AdapterError)]
 
 
-class ABadItemIsNone(BatchFaulty):
+class ABadItemIsNone(ChangedBatch):
     def batch(self, inner: Completer, prompts: Any, params: SamplingParams) -> Results:
         results: list[Any] = inner.complete_batch(prompts, params)
-        return [None if isinstance(result, AdapterError) else result for result in results]
+        nothing: Any = None
+        return [nothing if isinstance(result, AdapterError) else result for result in results]
 
 
-class FailsOnAnEmptyBatch(BatchFaulty):
+class FailsOnAnEmptyBatch(ChangedBatch):
     def batch(self, inner: Completer, prompts: Any, params: SamplingParams) -> Results:
         max(map(len, prompts))
         return inner.complete_batch(prompts, params)
 
 
-class LooksAtTheFirstPromptAlone(BatchFaulty):
+class LooksAtTheFirstPromptAlone(ChangedBatch):
     def batch(self, inner: Completer, prompts: Any, params: SamplingParams) -> Results:
         if prompts and prompts[0] and isinstance(prompts[0][0], Mapping):
             prompts = [[dict(message) for message in prompt] for prompt in prompts]
         return inner.complete_batch(prompts, params)
 
 
-class SeedsFromZero(BatchFaulty):
+class SeedsFromZero(ChangedBatch):
     def batch(self, inner: Completer, prompts: Any, params: SamplingParams) -> Results:
         return inner.complete_batch(prompts, replace(params, seed=params.seed or 0))
 
@@ -154,7 +155,7 @@ class SeedsFromZero(BatchFaulty):
 # --- one completion ---
 
 
-class OneFaulty(Faulty):
+class ChangedCompletion(Delegate):
     """The base of the mutants that complete alone, in batches and in streams in one wrong way."""
 
     @hookimpl
@@ -186,18 +187,18 @@ class OneFaulty(Faulty):
         return inner.complete(prompt, params)
 
 
-class IgnoresLogprobs(OneFaulty):
+class IgnoresLogprobs(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return inner.complete(prompt, replace(params, logprobs=False))
 
 
-class LeavesOutALogprob(OneFaulty):
+class LeavesOutALogprob(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         found = inner.complete(prompt, params)
         return changed(found, logprobs=None if found.logprobs is None else found.logprobs[1:])
 
 
-class LeavesOutTheLogprobOfTheEnd(OneFaulty):
+class LeavesOutTheLogprobOfTheEnd(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         found = inner.complete(prompt, params)
         if found.logprobs is None or found.finish_reason != "stop":
@@ -205,7 +206,7 @@ class LeavesOutTheLogprobOfTheEnd(OneFaulty):
         return changed(found, logprobs=found.logprobs[:-1])
 
 
-class GivesLogprobsInFloat64(OneFaulty):
+class GivesLogprobsInFloat64(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         found = inner.complete(prompt, params)
         if found.logprobs is None:
@@ -213,13 +214,13 @@ class GivesLogprobsInFloat64(OneFaulty):
         return changed(found, logprobs=found.logprobs.astype(np.float64))
 
 
-class GivesProbabilities(OneFaulty):
+class GivesProbabilities(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         found = inner.complete(prompt, params)
         return changed(found, logprobs=None if found.logprobs is None else np.exp(found.logprobs))
 
 
-class GivesNaNForALogprobThatTheServerDoesNotSay(OneFaulty):
+class GivesNaNForALogprobThatTheServerDoesNotSay(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         found = inner.complete(prompt, params)
         if found.logprobs is None:
@@ -228,12 +229,12 @@ class GivesNaNForALogprobThatTheServerDoesNotSay(OneFaulty):
         return changed(found, logprobs=np.where(unlikely, np.float32(np.nan), found.logprobs))
 
 
-class GivesLogprobsUnasked(OneFaulty):
+class GivesLogprobsUnasked(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return inner.complete(prompt, replace(params, logprobs=True))
 
 
-class ShiftsLogprobsByOne(OneFaulty):
+class ShiftsLogprobsByOne(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         found = inner.complete(prompt, params)
         return changed(
@@ -241,7 +242,7 @@ class ShiftsLogprobsByOne(OneFaulty):
         )
 
 
-class RetokenisesTokenPrompts(OneFaulty):
+class RetokenisesTokenPrompts(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         if isinstance(prompt, list) and prompt and isinstance(prompt[0], int):
             text = TOKENIZER.decode(prompt)  # special tokens become text
@@ -249,7 +250,7 @@ class RetokenisesTokenPrompts(OneFaulty):
         return inner.complete(prompt, params)
 
 
-class DropsSpecialTokens(OneFaulty):
+class DropsSpecialTokens(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         if isinstance(prompt, list) and prompt and isinstance(prompt[0], int):
             text = TOKENIZER.decode(prompt, skip_special_tokens=True)
@@ -257,7 +258,7 @@ class DropsSpecialTokens(OneFaulty):
         return inner.complete(prompt, params)
 
 
-class AnswersTokensWithText(OneFaulty):
+class AnswersTokensWithText(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return changed(inner.complete(prompt, params), tokens=None, logprobs=None)
 
@@ -266,7 +267,7 @@ class ContextOptions(Options):
     context_length: int = 64
 
 
-class TruncatesThePrompt(OneFaulty):
+class TruncatesThePrompt(ChangedCompletion):
     Options = ContextOptions
 
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
@@ -275,12 +276,12 @@ class TruncatesThePrompt(OneFaulty):
         return inner.complete(prompt, params)
 
 
-class CountsOneTokenTooMany(OneFaulty):
+class CountsOneTokenTooMany(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return inner.complete(prompt, replace(params, max_tokens=params.max_tokens + 1))
 
 
-class CutsTheTextAlone(OneFaulty):
+class CutsTheTextAlone(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         found = inner.complete(prompt, params)
         if found.finish_reason != "length":
@@ -291,24 +292,24 @@ class CutsTheTextAlone(OneFaulty):
         return changed(found, tokens=found.tokens[:-1], usage=usage)
 
 
-class AlwaysSaysStop(OneFaulty):
+class AlwaysSaysStop(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return changed(inner.complete(prompt, params), finish_reason="stop")
 
 
-class AlwaysSaysLength(OneFaulty):
+class AlwaysSaysLength(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return changed(inner.complete(prompt, params), finish_reason="length")
 
 
-class PassesOnTheServersReason(OneFaulty):
+class PassesOnTheServersReason(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         found = inner.complete(prompt, params)
         reason: Any = "max_tokens" if found.finish_reason == "length" else found.finish_reason
         return changed(found, finish_reason=reason)
 
 
-class LeavesTheEndTokenOutOfUsage(OneFaulty):
+class LeavesTheEndTokenOutOfUsage(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         found = inner.complete(prompt, params)
         assert found.usage is not None
@@ -316,34 +317,34 @@ class LeavesTheEndTokenOutOfUsage(OneFaulty):
         return changed(found, usage=usage)
 
 
-class GivesTokensInInt32(OneFaulty):
+class GivesTokensInInt32(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         found = inner.complete(prompt, params)
         assert found.tokens is not None
         return changed(found, tokens=found.tokens.astype(np.int32))
 
 
-class SamplesAtTemperature0(OneFaulty):
+class SamplesAtTemperature0(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return inner.complete(prompt, replace(params, temperature=params.temperature or 1.0))
 
 
-class DropsTopK(OneFaulty):
+class DropsTopK(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return inner.complete(prompt, replace(params, top_k=-1))
 
 
-class DropsTopP(OneFaulty):
+class DropsTopP(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return inner.complete(prompt, replace(params, top_p=1.0))
 
 
-class DropsTheSeed(OneFaulty):
+class DropsTheSeed(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return inner.complete(prompt, replace(params, seed=None))
 
 
-class HasAGeneratorOfItsOwn(OneFaulty):
+class HasAGeneratorOfItsOwn(ChangedCompletion):
     def __init__(self) -> None:
         self.drawn = itertools.count()
 
@@ -353,14 +354,14 @@ class HasAGeneratorOfItsOwn(OneFaulty):
         return inner.complete(prompt, params)
 
 
-class SeedsFromItsAddress(OneFaulty):
+class SeedsFromItsAddress(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         if params.seed is not None:
             params = replace(params, seed=params.seed ^ id(inner))
         return inner.complete(prompt, params)
 
 
-class ChangesThePrompt(OneFaulty):
+class ChangesThePrompt(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         found = inner.complete(prompt, params)
         if isinstance(prompt, list) and prompt and isinstance(prompt[0], Mapping):
@@ -368,7 +369,7 @@ class ChangesThePrompt(OneFaulty):
         return found
 
 
-class SharesAPromptAmongThreads(OneFaulty):
+class SharesAPromptAmongThreads(ChangedCompletion):
     prompt: Prompt = ()
 
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
@@ -380,12 +381,12 @@ class SharesAPromptAmongThreads(OneFaulty):
 # --- stops ---
 
 
-class IgnoresStop(OneFaulty):
+class IgnoresStop(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return inner.complete(prompt, replace(params, stop=params.stop and None))
 
 
-class KeepsTheStopString(OneFaulty):
+class KeepsTheStopString(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         found = inner.complete(prompt, params)
         assert found.tokens is not None
@@ -393,19 +394,19 @@ class KeepsTheStopString(OneFaulty):
         return changed(found, text=text)
 
 
-class CutsTheTextButGeneratesOn(OneFaulty):
+class CutsTheTextButGeneratesOn(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         found = inner.complete(prompt, params)
         whole = inner.complete(prompt, replace(params, stop=params.stop and None))
         return changed(found, tokens=whole.tokens, logprobs=whole.logprobs, usage=whole.usage)
 
 
-class TakesTheFirstStopAlone(OneFaulty):
+class TakesTheFirstStopAlone(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return inner.complete(prompt, replace(params, stop=params.stop and params.stop[:1]))
 
 
-class LosesWhatItHeldBack(OneFaulty):
+class LosesWhatItHeldBack(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         found = inner.complete(prompt, params)
         for stop in params.stop or ():
@@ -415,7 +416,7 @@ class LosesWhatItHeldBack(OneFaulty):
         return found
 
 
-class AStopReplacesTheEndToken(OneFaulty):
+class AStopReplacesTheEndToken(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         if not (params.stop and isinstance(params.stop[0], str)):
             return inner.complete(prompt, params)
@@ -424,19 +425,19 @@ class AStopReplacesTheEndToken(OneFaulty):
         return whole if cut < 0 else inner.complete(prompt, params)
 
 
-class SendsStopTokensAsText(OneFaulty):
+class SendsStopTokensAsText(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         if params.stop and not isinstance(params.stop[0], str):
             params = replace(params, stop=tuple(str(stop) for stop in params.stop))
         return inner.complete(prompt, params)
 
 
-class TakesAnEmptyStopForNone(OneFaulty):
+class TakesAnEmptyStopForNone(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return inner.complete(prompt, replace(params, stop=params.stop or None))
 
 
-class RendersWhatIsNoMessage(OneFaulty):
+class RendersWhatIsNoMessage(ChangedCompletion):
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         rendered: Any = prompt
         if isinstance(prompt, list) and prompt and isinstance(prompt[0], Mapping):
@@ -452,7 +453,7 @@ class RendersWhatIsNoMessage(OneFaulty):
 # --- streams ---
 
 
-class DropsTheLastPiece(Faulty):
+class DropsTheLastPiece(Delegate):
     @hookimpl
     def stream_complete(
         self, opts: Options, prompt: Prompt, params: SamplingParams
@@ -464,7 +465,7 @@ class DropsTheLastPiece(Faulty):
                 yield CompletionChunk("", chunk.tokens, chunk.logprobs, chunk.finish_reason)
 
 
-class StreamsWithoutAReason(Faulty):
+class StreamsWithoutAReason(Delegate):
     @hookimpl
     def stream_complete(
         self, opts: Options, prompt: Prompt, params: SamplingParams
@@ -473,7 +474,7 @@ class StreamsWithoutAReason(Faulty):
             yield CompletionChunk(chunk.text, chunk.tokens, chunk.logprobs)
 
 
-class StreamsWithAnotherSeed(Faulty):
+class StreamsWithAnotherSeed(Delegate):
     @hookimpl
     def stream_complete(
         self, opts: Options, prompt: Prompt, params: SamplingParams
@@ -482,7 +483,7 @@ class StreamsWithAnotherSeed(Faulty):
         yield from opts.inner.stream_complete(prompt, replace(params, seed=seed))
 
 
-class StreamsTheStopString(Faulty):
+class StreamsTheStopString(Delegate):
     @hookimpl
     def stream_complete(
         self, opts: Options, prompt: Prompt, params: SamplingParams
@@ -493,7 +494,7 @@ class StreamsTheStopString(Faulty):
             yield CompletionChunk(text, chunk.tokens, chunk.logprobs, chunk.finish_reason)
 
 
-class StreamsNaNForTheFirstLogprob(Faulty):
+class StreamsNaNForTheFirstLogprob(Delegate):
     @hookimpl
     def stream_complete(
         self, opts: Options, prompt: Prompt, params: SamplingParams
@@ -504,14 +505,14 @@ class StreamsNaNForTheFirstLogprob(Faulty):
             yield chunk
 
 
-class StreamsTheAnswerWithoutItsReasoning(OneFaulty):
+class StreamsTheAnswerWithoutItsReasoning(ChangedCompletion):
     """Its server reasons, and the reasoning comes with whole answers alone."""
 
     def one(self, inner: Completer, prompt: Prompt, params: SamplingParams) -> Completion:
         return changed(inner.complete(prompt, params), reasoning="Let me think.")
 
 
-class RunsOutOfStreams(Faulty):
+class RunsOutOfStreams(Delegate):
     def __init__(self) -> None:
         self.free = threading.BoundedSemaphore(8)
 
@@ -528,7 +529,7 @@ class RunsOutOfStreams(Faulty):
 # --- scores ---
 
 
-class ScoreFaulty(Faulty):
+class ChangedScore(Delegate):
     """The base of the mutants that score."""
 
     @hookimpl
@@ -541,25 +542,25 @@ class ScoreFaulty(Faulty):
         return inner.score(sequences, model)
 
 
-class ScoresTheFirstTokenToo(ScoreFaulty):
+class ScoresTheFirstTokenToo(ChangedScore):
     def scores(self, inner: Completer, sequences: Any, model: str | None) -> list[FloatArray]:
         zero = np.zeros(1, np.float32)
         return [np.concatenate([zero, each]) for each in inner.score(sequences, model)]
 
 
-class ShiftsScoresByOne(ScoreFaulty):
+class ShiftsScoresByOne(ChangedScore):
     def scores(self, inner: Completer, sequences: Any, model: str | None) -> list[FloatArray]:
         return [np.roll(each, 1) for each in inner.score(sequences, model)]
 
 
-class SortsScoresByLength(ScoreFaulty):
+class SortsScoresByLength(ChangedScore):
     def scores(self, inner: Completer, sequences: Any, model: str | None) -> list[FloatArray]:
         if all(isinstance(each, list) for each in sequences):
             sequences = sorted(sequences, key=len)
         return inner.score(sequences, model)
 
 
-class PadsOnTheLeft(ScoreFaulty):
+class PadsOnTheLeft(ChangedScore):
     def scores(self, inner: Completer, sequences: Any, model: str | None) -> list[FloatArray]:
         good = inner.score(sequences, model)
         if not all(isinstance(each, list) for each in sequences):
@@ -569,12 +570,12 @@ class PadsOnTheLeft(ScoreFaulty):
         return [row[len(row) - len(right) :] for row, right in zip(padded, good, strict=True)]
 
 
-class ScoresInFloat64(ScoreFaulty):
+class ScoresInFloat64(ChangedScore):
     def scores(self, inner: Completer, sequences: Any, model: str | None) -> list[FloatArray]:
-        return [each.astype(np.float64) for each in inner.score(sequences, model)]  # type: ignore[misc]
+        return [each.astype(np.float64) for each in inner.score(sequences, model)]
 
 
-class LeavesOutABadSequence(ScoreFaulty):
+class LeavesOutABadSequence(ChangedScore):
     def scores(self, inner: Completer, sequences: Any, model: str | None) -> list[FloatArray]:
         scores = []
         for sequence in sequences:

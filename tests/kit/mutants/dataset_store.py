@@ -105,13 +105,13 @@ class Options(AdapterOptions):
     inner: DatasetStore
 
 
-class Faulty:
-    """The base of the mutants: an adapter that leaves everything to `inner`."""
+class Delegate:
+    """Base of the mutants: an adapter that leaves everything to `inner`."""
 
     Options = Options
 
 
-class ShufflesDifferentlyTheSecondTime(Faulty):
+class ShufflesDifferentlyTheSecondTime(Delegate):
     def __init__(self) -> None:
         self.calls = itertools.count()
 
@@ -120,19 +120,19 @@ class ShufflesDifferentlyTheSecondTime(Faulty):
         return opts.inner.shuffle(handle, seed + 1000 * next(self.calls), buffer_size)
 
 
-class IgnoresTheSeed(Faulty):
+class IgnoresTheSeed(Delegate):
     @hookimpl
     def shuffle(self, opts: Options, handle: Lines, seed: int, buffer_size: int | None) -> Any:
         return opts.inner.shuffle(handle, 0, buffer_size)
 
 
-class TakesSeedZeroForNone(Faulty):
+class TakesSeedZeroForNone(Delegate):
     @hookimpl
     def shuffle(self, opts: Options, handle: Lines, seed: int, buffer_size: int | None) -> Any:
         return opts.inner.shuffle(handle, seed or 42, buffer_size)
 
 
-class MixesTheHistoryIntoTheSeed(Faulty):
+class MixesTheHistoryIntoTheSeed(Delegate):
     @hookimpl
     def take(self, opts: Options, handle: Lines, count: int) -> Any:
         part = opts.inner.take(handle, count)
@@ -143,7 +143,7 @@ class MixesTheHistoryIntoTheSeed(Faulty):
         return opts.inner.shuffle(handle, seed + str(handle.file).count("taken"), buffer_size)
 
 
-class SaltsTheSeedInEachProcess(Faulty):
+class SaltsTheSeedInEachProcess(Delegate):
     """Each binding is another process; the salt is its options' identity."""
 
     @hookimpl
@@ -151,7 +151,7 @@ class SaltsTheSeedInEachProcess(Faulty):
         return opts.inner.shuffle(handle, seed + id(opts), buffer_size)
 
 
-class RepeatsARow(Faulty):
+class RepeatsARow(Delegate):
     @hookimpl
     def shuffle(self, opts: Options, handle: Lines, seed: int, buffer_size: int | None) -> Any:
         shuffled = opts.inner.shuffle(handle, seed, buffer_size)
@@ -160,13 +160,13 @@ class RepeatsARow(Faulty):
         return Lines(shuffled.file, (*shuffled.lines[:-1], shuffled.lines[0]))
 
 
-class TakesNoBufferForTheDefault(Faulty):
+class TakesNoBufferForTheDefault(Delegate):
     @hookimpl
     def shuffle(self, opts: Options, handle: Lines, seed: int, buffer_size: int | None) -> Any:
         return opts.inner.shuffle(handle, seed, buffer_size or None)
 
 
-class ShufflesTheRestAnew(Faulty):
+class ShufflesTheRestAnew(Delegate):
     @hookimpl
     def skip(self, opts: Options, handle: Lines, count: int) -> Any:
         rest = opts.inner.skip(handle, count)
@@ -176,7 +176,7 @@ class ShufflesTheRestAnew(Faulty):
         return rest
 
 
-class LosesRowsAtAResumedPosition(Faulty):
+class LosesRowsAtAResumedPosition(Delegate):
     """Forgets what would be in a buffer of 5 rows, unless at a multiple of it."""
 
     @hookimpl
@@ -186,58 +186,58 @@ class LosesRowsAtAResumedPosition(Faulty):
         return opts.inner.skip(handle, count + (count % 5 if shuffled else 0))
 
 
-class RaisesPastTheEnd(Faulty):
+class RaisesPastTheEnd(Delegate):
     @hookimpl
     def take(self, opts: Options, handle: Lines, count: int) -> Any:
         return opts.inner.select(handle, range(count)) if count > 0 else opts.inner.take(handle, 0)
 
 
-class TakesNoneForAll(Faulty):
+class TakesNoneForAll(Delegate):
     @hookimpl
     def take(self, opts: Options, handle: Lines, count: int) -> Any:
         return opts.inner.take(handle, count) if count else handle
 
 
-class SlicesFromTheEnd(Faulty):
+class SlicesFromTheEnd(Delegate):
     @hookimpl
     def skip(self, opts: Options, handle: Lines, count: int) -> Any:
         return Lines(handle.file, handle.lines[count:])
 
 
-class CountsIndicesFromTheEnd(Faulty):
+class CountsIndicesFromTheEnd(Delegate):
     @hookimpl
     def select(self, opts: Options, handle: Lines, selection: Sequence[int]) -> Any:
         count = len(handle.lines)
         return opts.inner.select(handle, [i + count if i < 0 else i for i in selection])
 
 
-class ChecksIndicesAgainstWhatIsStored(Faulty):
+class ChecksIndicesAgainstWhatIsStored(Delegate):
     @hookimpl
     def select(self, opts: Options, handle: Lines, selection: Sequence[int]) -> Any:
         opts.inner.select(opts.inner.get_split(handle, "train"), selection)
         return opts.inner.select(handle, [i for i in selection if i < len(handle.lines)])
 
 
-class LooksIndicesUpInWhatIsStored(Faulty):
+class LooksIndicesUpInWhatIsStored(Delegate):
     @hookimpl
     def select(self, opts: Options, handle: Lines, selection: Sequence[int]) -> Any:
         opts.inner.select(handle, selection)
         return opts.inner.select(opts.inner.get_split(handle, "train"), selection)
 
 
-class SortsIndices(Faulty):
+class SortsIndices(Delegate):
     @hookimpl
     def select(self, opts: Options, handle: Lines, selection: Sequence[int]) -> Any:
         return opts.inner.select(handle, sorted(selection))
 
 
-class DropsRepeatedIndices(Faulty):
+class DropsRepeatedIndices(Delegate):
     @hookimpl
     def select(self, opts: Options, handle: Lines, selection: Sequence[int]) -> Any:
         return opts.inner.select(handle, list(dict.fromkeys(selection)))
 
 
-class SharesItsRows(Faulty):
+class SharesItsRows(Delegate):
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
 
@@ -246,7 +246,7 @@ class SharesItsRows(Faulty):
         return [self.rows.setdefault(line, json.loads(line)) for line in handle.lines]
 
 
-class CopiesItsRowsShallowly(Faulty):
+class CopiesItsRowsShallowly(Delegate):
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
 
@@ -255,7 +255,7 @@ class CopiesItsRowsShallowly(Faulty):
         return [dict(self.rows.setdefault(line, json.loads(line))) for line in handle.lines]
 
 
-class ShufflesInPlace(Faulty):
+class ShufflesInPlace(Delegate):
     @hookimpl
     def shuffle(self, opts: Options, handle: Lines, seed: int, buffer_size: int | None) -> Any:
         shuffled = opts.inner.shuffle(handle, seed, buffer_size)
@@ -263,7 +263,7 @@ class ShufflesInPlace(Faulty):
         return handle
 
 
-class SkipsInPlace(Faulty):
+class SkipsInPlace(Delegate):
     @hookimpl
     def skip(self, opts: Options, handle: Lines, count: int) -> Any:
         rest = opts.inner.skip(handle, count)
@@ -271,14 +271,14 @@ class SkipsInPlace(Faulty):
         return rest
 
 
-class KeepsTheOrderForAnotherSplit(Faulty):
+class KeepsTheOrderForAnotherSplit(Delegate):
     @hookimpl
     def get_split(self, opts: Options, handle: Lines, split: str) -> Any:
         other = opts.inner.get_split(handle, split)
         return handle if sorted(handle.lines) == sorted(other.lines) else other
 
 
-class TakesAMissingSplitForTheFirst(Faulty):
+class TakesAMissingSplitForTheFirst(Delegate):
     @hookimpl
     def get_split(self, opts: Options, handle: Lines, split: str) -> Any:
         try:
@@ -287,7 +287,7 @@ class TakesAMissingSplitForTheFirst(Faulty):
             return opts.inner.get_split(handle, "train")
 
 
-class DoesNotListTheSplits(Faulty):
+class DoesNotListTheSplits(Delegate):
     @hookimpl
     def get_split(self, opts: Options, handle: Lines, split: str) -> Any:
         try:
@@ -296,7 +296,7 @@ class DoesNotListTheSplits(Faulty):
             raise NotFound(f"there is no split {split!r}") from error
 
 
-class TakesAMissingFileForAnEmptyOne(Faulty):
+class TakesAMissingFileForAnEmptyOne(Delegate):
     @hookimpl
     def load_dataset(
         self, opts: Options, dataset_id: str, split: str | None, streaming: bool
@@ -309,21 +309,21 @@ class TakesAMissingFileForAnEmptyOne(Faulty):
             return Lines(Path(dataset_id), ())
 
 
-class DropsMissingValues(Faulty):
+class DropsMissingValues(Delegate):
     @hookimpl
     def to_list(self, opts: Options, handle: Lines) -> list[Row]:
         rows = opts.inner.to_list(handle)
         return [{key: value for key, value in row.items() if value is not None} for row in rows]
 
 
-class TakesEmptyTextForMissing(Faulty):
+class TakesEmptyTextForMissing(Delegate):
     @hookimpl
     def to_list(self, opts: Options, handle: Lines) -> list[Row]:
         rows = opts.inner.to_list(handle)
         return [{k: None if v == "" else v for k, v in row.items()} for row in rows]
 
 
-class MakesFloatsOfIntegersWithGaps(Faulty):
+class MakesFloatsOfIntegersWithGaps(Delegate):
     @hookimpl
     def to_list(self, opts: Options, handle: Lines) -> list[Row]:
         rows = opts.inner.to_list(handle)
@@ -332,7 +332,7 @@ class MakesFloatsOfIntegersWithGaps(Faulty):
         return rows
 
 
-class TakesDigitsForANumber(Faulty):
+class TakesDigitsForANumber(Delegate):
     @hookimpl
     def to_list(self, opts: Options, handle: Lines) -> list[Row]:
         rows = opts.inner.to_list(handle)
@@ -341,14 +341,14 @@ class TakesDigitsForANumber(Faulty):
         return rows
 
 
-class TakesWordsForMissingValues(Faulty):
+class TakesWordsForMissingValues(Delegate):
     @hookimpl
     def to_list(self, opts: Options, handle: Lines) -> list[Row]:
         rows = opts.inner.to_list(handle)
         return [{k: None if v in ("NA", "nan") else v for k, v in row.items()} for row in rows]
 
 
-class MakesFloatsOfLongIntegers(Faulty):
+class MakesFloatsOfLongIntegers(Delegate):
     @hookimpl
     def to_list(self, opts: Options, handle: Lines) -> list[Row]:
         rows = opts.inner.to_list(handle)
@@ -358,7 +358,7 @@ class MakesFloatsOfLongIntegers(Faulty):
         return rows
 
 
-class FitsLateValuesToTheFirst(Faulty):
+class FitsLateValuesToTheFirst(Delegate):
     @hookimpl
     def to_list(self, opts: Options, handle: Lines) -> list[Row]:
         rows = opts.inner.to_list(handle)
@@ -368,7 +368,7 @@ class FitsLateValuesToTheFirst(Faulty):
         return rows
 
 
-class LeavesOutLateFields(Faulty):
+class LeavesOutLateFields(Delegate):
     @hookimpl
     def to_list(self, opts: Options, handle: Lines) -> list[Row]:
         rows = opts.inner.to_list(handle)
@@ -376,7 +376,7 @@ class LeavesOutLateFields(Faulty):
         return [{key: value for key, value in row.items() if key in known} for row in rows]
 
 
-class GivesRowsTheFieldsOfAll(Faulty):
+class GivesRowsTheFieldsOfAll(Delegate):
     @hookimpl
     def to_list(self, opts: Options, handle: Lines) -> list[Row]:
         rows = opts.inner.to_list(handle)
@@ -384,7 +384,7 @@ class GivesRowsTheFieldsOfAll(Faulty):
         return [{**every, **row} for row in rows]
 
 
-class GivesArgumentsTheNamesOfAll(Faulty):
+class GivesArgumentsTheNamesOfAll(Delegate):
     @hookimpl
     def to_list(self, opts: Options, handle: Lines) -> list[Row]:
         rows = opts.inner.to_list(handle)
@@ -395,7 +395,7 @@ class GivesArgumentsTheNamesOfAll(Faulty):
         return rows
 
 
-class DropsNullsWithin(Faulty):
+class DropsNullsWithin(Delegate):
     @hookimpl
     def to_list(self, opts: Options, handle: Lines) -> list[Row]:
         return [
@@ -409,7 +409,7 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-class DropsTheShortLastBatch(Faulty):
+class DropsTheShortLastBatch(Delegate):
     @hookimpl
     def stream(self, opts: Options, handle: Lines, batch_size: int) -> Iterator[list[Row]]:
         for batch in opts.inner.stream(handle, batch_size):
@@ -417,20 +417,20 @@ class DropsTheShortLastBatch(Faulty):
                 yield batch
 
 
-class StopsOneBatchEarly(Faulty):
+class StopsOneBatchEarly(Delegate):
     @hookimpl
     def stream(self, opts: Options, handle: Lines, batch_size: int) -> Iterator[list[Row]]:
         batches = list(opts.inner.stream(handle, batch_size))
         yield from batches[:-1] if len(batches) > 20 else batches
 
 
-class StreamsAnEmptyBatch(Faulty):
+class StreamsAnEmptyBatch(Delegate):
     @hookimpl
     def stream(self, opts: Options, handle: Lines, batch_size: int) -> Iterator[list[Row]]:
         yield from list(opts.inner.stream(handle, batch_size)) or [[]]
 
 
-class StreamsFromOnePosition(Faulty):
+class StreamsFromOnePosition(Delegate):
     """Goes on where the last stream of the handle was left."""
 
     def __init__(self) -> None:
@@ -444,7 +444,7 @@ class StreamsFromOnePosition(Faulty):
         del self.left[id(handle)]
 
 
-class ForgetsTheFirstOfTwoShuffles(Faulty):
+class ForgetsTheFirstOfTwoShuffles(Delegate):
     def __init__(self) -> None:
         self.made: dict[int, tuple[Any, Any]] = {}
 
@@ -456,13 +456,13 @@ class ForgetsTheFirstOfTwoShuffles(Faulty):
         return shuffled
 
 
-class RoundsIndices(Faulty):
+class RoundsIndices(Delegate):
     @hookimpl
     def select(self, opts: Options, handle: Lines, selection: range | Sequence[int]) -> Any:
         return opts.inner.select(handle, [int(index) for index in selection])
 
 
-class IgnoresTheRevision(Faulty):
+class IgnoresTheRevision(Delegate):
     @hookimpl
     def load_dataset(
         self,
@@ -476,7 +476,7 @@ class IgnoresTheRevision(Faulty):
         return opts.inner.load_dataset(dataset_id, split, name, streaming=streaming)
 
 
-class ChoosesTheFirstSplit(Faulty):
+class ChoosesTheFirstSplit(Delegate):
     @hookimpl
     def load_dataset(
         self, opts: Options, dataset_id: str, split: str | None, streaming: bool
@@ -484,7 +484,7 @@ class ChoosesTheFirstSplit(Faulty):
         return opts.inner.load_dataset(dataset_id, split or "train", streaming=streaming)
 
 
-class ReadsWholeToStream(Faulty):
+class ReadsWholeToStream(Delegate):
     @hookimpl
     def stream(self, opts: Options, handle: Any, batch_size: int) -> Iterator[list[Row]]:
         rows = opts.inner.to_list(handle)

@@ -28,13 +28,13 @@ class Options(AdapterOptions):
     inner: HubClient
 
 
-class Faulty:
-    """The base of the mutants: an adapter that leaves everything to `inner`."""
+class Delegate:
+    """Base of the mutants: an adapter that leaves everything to `inner`."""
 
     Options = Options
 
 
-class OwnFolder(Faulty):
+class OwnFolder(Delegate):
     """A mutant that returns files of its own making."""
 
     def __init__(self) -> None:
@@ -48,19 +48,19 @@ class OwnFolder(Faulty):
 # --- listings ---
 
 
-class ListsUnsorted(Faulty):
+class ListsUnsorted(Delegate):
     @hookimpl
     def list_files(self, opts: Options, repo_id: str, repo_type: str, revision: str) -> list[str]:
         return list(reversed(opts.inner.list_files(repo_id, repo_type, revision)))
 
 
-class ListsOneLevel(Faulty):
+class ListsOneLevel(Delegate):
     @hookimpl
     def list_files(self, opts: Options, repo_id: str, repo_type: str, revision: str) -> list[str]:
         return [f for f in opts.inner.list_files(repo_id, repo_type, revision) if "/" not in f]
 
 
-class ListsFoldersToo(Faulty):
+class ListsFoldersToo(Delegate):
     @hookimpl
     def list_files(self, opts: Options, repo_id: str, repo_type: str, revision: str) -> list[str]:
         files = opts.inner.list_files(repo_id, repo_type, revision)
@@ -93,7 +93,7 @@ class ReadsFilesAsText(OwnFolder):
         return path
 
 
-class ReturnsARelativePath(Faulty):
+class ReturnsARelativePath(Delegate):
     @hookimpl
     def download(
         self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
@@ -101,7 +101,7 @@ class ReturnsARelativePath(Faulty):
         return Path(os.path.relpath(opts.inner.download(repo_id, filename, repo_type, revision)))
 
 
-class FollowsDots(Faulty):
+class FollowsDots(Delegate):
     @hookimpl
     def download(
         self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
@@ -112,7 +112,7 @@ class FollowsDots(Faulty):
         return path
 
 
-class IgnoresTheRevision(Faulty):
+class IgnoresTheRevision(Delegate):
     @hookimpl
     def download(
         self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
@@ -121,7 +121,7 @@ class IgnoresTheRevision(Faulty):
         return opts.inner.download(repo_id, filename, repo_type, "main")
 
 
-class FallsBackToTheDefaultBranch(Faulty):
+class FallsBackToTheDefaultBranch(Delegate):
     @hookimpl
     def download(
         self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
@@ -147,7 +147,7 @@ class HasOneFolderForAllRevisions(OwnFolder):
         return path
 
 
-class TrustsTheCache(Faulty):
+class TrustsTheCache(Delegate):
     def __init__(self) -> None:
         self.cached: dict[Any, Path] = {}
 
@@ -163,18 +163,22 @@ class TrustsTheCache(Faulty):
 
 
 class ComparesSizesAlone(TrustsTheCache):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[Path, int] = {}
+
     @hookimpl
     def download(
         self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
     ) -> Path:
         path = super().download(opts, repo_id, filename, repo_type, revision)
-        right = self.cached.setdefault(path, path.stat().st_size)  # type: ignore[call-overload]
+        right = self.sizes.setdefault(path, path.stat().st_size)
         if path.stat().st_size == right:
             return path
         return opts.inner.download(repo_id, filename, repo_type, revision)
 
 
-class CannotBeSharedByThreads(Faulty):
+class CannotBeSharedByThreads(Delegate):
     def __init__(self) -> None:
         self.busy = threading.Lock()
 
@@ -193,7 +197,7 @@ class CannotBeSharedByThreads(Faulty):
 # --- snapshots ---
 
 
-class ReturnsAPartOfASnapshot(Faulty):
+class ReturnsAPartOfASnapshot(Delegate):
     @hookimpl
     def snapshot(
         self,
@@ -209,7 +213,7 @@ class ReturnsAPartOfASnapshot(Faulty):
         return opts.inner.snapshot(repo_id, repo_type, revision, allow_patterns, ignore_patterns)
 
 
-class TakesOneFileForTheSnapshot(Faulty):
+class TakesOneFileForTheSnapshot(Delegate):
     def __init__(self) -> None:
         self.begun: set[Any] = set()
 
@@ -235,7 +239,7 @@ class TakesOneFileForTheSnapshot(Faulty):
         return opts.inner.snapshot(repo_id, repo_type, revision, allow_patterns, ignore_patterns)
 
 
-class LeavesItsOwnFileInASnapshot(Faulty):
+class LeavesItsOwnFileInASnapshot(Delegate):
     @hookimpl
     def snapshot(
         self,
@@ -251,7 +255,7 @@ class LeavesItsOwnFileInASnapshot(Faulty):
         return folder
 
 
-class DropsAllowPatterns(Faulty):
+class DropsAllowPatterns(Delegate):
     @hookimpl
     def snapshot(
         self,
@@ -265,7 +269,7 @@ class DropsAllowPatterns(Faulty):
         return opts.inner.snapshot(repo_id, repo_type, revision, None, ignore_patterns)
 
 
-class DropsIgnorePatterns(Faulty):
+class DropsIgnorePatterns(Delegate):
     @hookimpl
     def snapshot(
         self,
@@ -279,7 +283,7 @@ class DropsIgnorePatterns(Faulty):
         return opts.inner.snapshot(repo_id, repo_type, revision, allow_patterns, None)
 
 
-class TakesNoPatternsForAll(Faulty):
+class TakesNoPatternsForAll(Delegate):
     @hookimpl
     def snapshot(
         self,
@@ -295,7 +299,7 @@ class TakesNoPatternsForAll(Faulty):
         )
 
 
-class MatchesTheLastPartOfAPath(Faulty):
+class MatchesTheLastPartOfAPath(Delegate):
     @hookimpl
     def snapshot(
         self,
@@ -313,7 +317,7 @@ class MatchesTheLastPartOfAPath(Faulty):
         )
 
 
-class TakesASnapshotOfTheBranch(Faulty):
+class TakesASnapshotOfTheBranch(Delegate):
     @hookimpl
     def snapshot(
         self,
@@ -328,7 +332,7 @@ class TakesASnapshotOfTheBranch(Faulty):
         return opts.inner.snapshot(repo_id, repo_type, "main", allow_patterns, ignore_patterns)
 
 
-class EmptiesTheFolderFirst(Faulty):
+class EmptiesTheFolderFirst(Delegate):
     @hookimpl
     def snapshot(
         self,
@@ -347,7 +351,7 @@ class EmptiesTheFolderFirst(Faulty):
 # --- errors ---
 
 
-class SaysOnlyNotFound(Faulty):
+class SaysOnlyNotFound(Delegate):
     @hookimpl
     def download(
         self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
@@ -360,7 +364,7 @@ class SaysOnlyNotFound(Faulty):
             ) from None
 
 
-class DoesNotNameTheFile(Faulty):
+class DoesNotNameTheFile(Delegate):
     @hookimpl
     def download(
         self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
@@ -370,7 +374,7 @@ class DoesNotNameTheFile(Faulty):
         return opts.inner.download(repo_id, filename, repo_type, revision)
 
 
-class RaisesTheBackendsError(Faulty):
+class RaisesTheBackendsError(Delegate):
     @hookimpl
     def list_files(self, opts: Options, repo_id: str, repo_type: str, revision: str) -> list[str]:
         try:
@@ -379,14 +383,14 @@ class RaisesTheBackendsError(Faulty):
             raise FileNotFoundError(error.reason) from error
 
 
-class TakesAnyTypeForAModel(Faulty):
+class TakesAnyTypeForAModel(Delegate):
     @hookimpl
     def list_files(self, opts: Options, repo_id: str, repo_type: str, revision: str) -> list[str]:
         known = repo_type if repo_type in ("dataset", "space") else "model"
         return list(opts.inner.list_files(repo_id, known, revision))
 
 
-class ForgetsTheType(Faulty):
+class ForgetsTheType(Delegate):
     @hookimpl
     def snapshot(
         self,
@@ -404,7 +408,7 @@ class ForgetsTheType(Faulty):
 # --- uploads ---
 
 
-class UploadFaulty(Faulty):
+class ChangedUpload(Delegate):
     """The base of the mutants that upload."""
 
     @hookimpl
@@ -424,14 +428,14 @@ class UploadFaulty(Faulty):
         return hub.upload(repo_id, source, path, *rest)
 
 
-class DropsPathInRepo(UploadFaulty):
+class DropsPathInRepo(ChangedUpload):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         if ".." in path or path.startswith("/"):
             raise InvalidInput(path)
         return hub.upload(repo_id, source, "", *rest)
 
 
-class UploadsOneFileOfAFolder(UploadFaulty):
+class UploadsOneFileOfAFolder(ChangedUpload):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         if source.is_dir():
             first = min(file for file in source.rglob("*") if file.is_file())
@@ -439,7 +443,7 @@ class UploadsOneFileOfAFolder(UploadFaulty):
         return hub.upload(repo_id, source, path, *rest)
 
 
-class UploadsOneLevelOfAFolder(UploadFaulty):
+class UploadsOneLevelOfAFolder(ChangedUpload):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         if not source.is_dir():
             return hub.upload(repo_id, source, path, *rest)
@@ -450,7 +454,7 @@ class UploadsOneLevelOfAFolder(UploadFaulty):
             return hub.upload(repo_id, Path(flat), path, *rest)
 
 
-class ReturnsTheFirstOfManyCommits(UploadFaulty):
+class ReturnsTheFirstOfManyCommits(ChangedUpload):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         if not source.is_dir():
             return hub.upload(repo_id, source, path, *rest)
@@ -462,13 +466,13 @@ class ReturnsTheFirstOfManyCommits(UploadFaulty):
         return commits[0]
 
 
-class ReturnsTheBranch(UploadFaulty):
+class ReturnsTheBranch(ChangedUpload):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         hub.upload(repo_id, source, path, *rest)
         return str(rest[1])
 
 
-class CachesTheBranch(Faulty):
+class CachesTheBranch(Delegate):
     def __init__(self) -> None:
         self.listed: dict[Any, list[str]] = {}
 
@@ -480,18 +484,18 @@ class CachesTheBranch(Faulty):
         return self.listed[key]
 
 
-class UsesTheLocalPath(UploadFaulty):
+class UsesTheLocalPath(ChangedUpload):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         return hub.upload(repo_id, source, path or str(source).lstrip("/"), *rest)
 
 
-class MakesTheMissingBranch(UploadFaulty):
+class MakesTheMissingBranch(ChangedUpload):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         kind, _, message = rest
         return hub.upload(repo_id, source, path, kind, "main", message)
 
 
-class RefusesAMessageAfterTheCommit(UploadFaulty):
+class RefusesAMessageAfterTheCommit(ChangedUpload):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         commit = hub.upload(repo_id, source, path, *rest)
         str(rest[-1] or "").encode("latin-1")  # as a header is

@@ -20,13 +20,13 @@ class Options(AdapterOptions):
     inner: MetricsStore
 
 
-class Faulty:
-    """The base of the mutants: an adapter that leaves everything to `inner`."""
+class Delegate:
+    """Base of the mutants: an adapter that leaves everything to `inner`."""
 
     Options = Options
 
 
-class FaultyRecord(Faulty):
+class ChangedRecord(Delegate):
     """One that records each number singly, and each in the same wrong way."""
 
     def keep(self, opts: Options, run: str, metric: str, value: Any, step: Any, meta: Any) -> None:
@@ -45,7 +45,7 @@ class FaultyRecord(Faulty):
         self.keep(opts, run_id, metric, value, step, metadata)
 
 
-class FaultyRead(Faulty):
+class FaultyRead(Delegate):
     """One that shows the rows otherwise than they are."""
 
     def shown(self, rows: list[MetricEntry]) -> list[MetricEntry]:
@@ -56,7 +56,7 @@ class FaultyRead(Faulty):
         return self.shown(opts.inner.read(run_id))
 
 
-class AddsToABufferWithoutALock(FaultyRecord):
+class AddsToABufferWithoutALock(ChangedRecord):
     def __init__(self) -> None:
         self.buffer: list[tuple[Any, ...]] = []
 
@@ -89,7 +89,7 @@ class EmptiesItsBufferAfterWriting(AddsToABufferWithoutALock):
         self.buffer.clear()
 
 
-class ReadsOnlyWhatWasFlushed(Faulty):
+class ReadsOnlyWhatWasFlushed(Delegate):
     def __init__(self) -> None:
         self.flushed: dict[str, list[MetricEntry]] = {}
 
@@ -103,7 +103,7 @@ class ReadsOnlyWhatWasFlushed(Faulty):
         return self.flushed.get(run_id, [])
 
 
-class EmptiesOneBufferForAllRuns(FaultyRecord):
+class EmptiesOneBufferForAllRuns(ChangedRecord):
     def __init__(self) -> None:
         self.buffer: list[tuple[Any, ...]] = []
 
@@ -119,7 +119,7 @@ class EmptiesOneBufferForAllRuns(FaultyRecord):
         self.buffer.clear()
 
 
-class FailsAtTheFlush(FaultyRecord):
+class FailsAtTheFlush(ChangedRecord):
     def __init__(self) -> None:
         self.buffer: list[tuple[Any, ...]] = []
 
@@ -231,7 +231,7 @@ class TakesEqualRowsForOne(FaultyRead):
         return list({(row.metric, row.step, repr(row.value)): row for row in rows}.values())
 
 
-class KeepsEveryValueOfAStep(Faulty):
+class KeepsEveryValueOfAStep(Delegate):
     def __init__(self) -> None:
         self.history: list[MetricEntry] = []
 
@@ -264,7 +264,7 @@ class MovesAReplacedRowToTheEnd(KeepsEveryValueOfAStep):
         return list(rows.values())
 
 
-class KeepsTheLeastValueOfAStep(FaultyRecord):
+class KeepsTheLeastValueOfAStep(ChangedRecord):
     def keep(self, opts: Options, run: str, metric: str, value: Any, step: Any, meta: Any) -> None:
         for row in opts.inner.read(run):
             if step is not None and (row.metric, row.step) == (metric, step) and row.value < value:
@@ -272,63 +272,63 @@ class KeepsTheLeastValueOfAStep(FaultyRecord):
         opts.inner.record(run, metric, value, step, meta)
 
 
-class IgnoresStepsThatComeLate(FaultyRecord):
+class IgnoresStepsThatComeLate(ChangedRecord):
     def keep(self, opts: Options, run: str, metric: str, value: Any, step: Any, meta: Any) -> None:
         steps = [row.step for row in opts.inner.read(run) if row.step is not None]
         if step is None or not steps or step >= max(steps):
             opts.inner.record(run, metric, value, step, meta)
 
 
-class TakesStepZeroForNone(FaultyRecord):
+class TakesStepZeroForNone(ChangedRecord):
     def keep(self, opts: Options, run: str, metric: str, value: Any, step: Any, meta: Any) -> None:
         opts.inner.record(run, metric, value, step or None, meta)
 
 
-class CutsSteps(FaultyRecord):
+class CutsSteps(ChangedRecord):
     def keep(self, opts: Options, run: str, metric: str, value: Any, step: Any, meta: Any) -> None:
         opts.inner.record(run, metric, value, None if step is None else int(step), meta)
 
 
-class ReadsTextAsANumber(FaultyRecord):
+class ReadsTextAsANumber(ChangedRecord):
     def keep(self, opts: Options, run: str, metric: str, value: Any, step: Any, meta: Any) -> None:
         opts.inner.record(
             run, metric, float(value) if isinstance(value, str) else value, step, meta
         )
 
 
-class KnowsNoNumPy(FaultyRecord):
+class KnowsNoNumPy(ChangedRecord):
     def keep(self, opts: Options, run: str, metric: str, value: Any, step: Any, meta: Any) -> None:
         if isinstance(value, np.generic) and not isinstance(value, float):
             raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
         opts.inner.record(run, metric, value, step, meta)
 
 
-class DropsMetadataInSilence(FaultyRecord):
+class DropsMetadataInSilence(ChangedRecord):
     def keep(self, opts: Options, run: str, metric: str, value: Any, step: Any, meta: Any) -> None:
         opts.inner.record(run, metric, value, step, None)
 
 
-class RecordsAndThenRefusesMetadata(FaultyRecord):
+class RecordsAndThenRefusesMetadata(ChangedRecord):
     def keep(self, opts: Options, run: str, metric: str, value: Any, step: Any, meta: Any) -> None:
         opts.inner.record(run, metric, value, step, None)
         if meta:
             raise Unsupported("no metadata")
 
 
-class WritesMetadataAsText(FaultyRecord):
+class WritesMetadataAsText(ChangedRecord):
     def keep(self, opts: Options, run: str, metric: str, value: Any, step: Any, meta: Any) -> None:
         plain = (str, int, type(None), list, dict)
         kept = {key: v if isinstance(v, plain) else str(v) for key, v in (meta or {}).items()}
         opts.inner.record(run, metric, value, step, kept)
 
 
-class ReplacesWhatAMetricMayNotHold(FaultyRecord):
+class ReplacesWhatAMetricMayNotHold(ChangedRecord):
     def keep(self, opts: Options, run: str, metric: str, value: Any, step: Any, meta: Any) -> None:
         allowed = "".join(each if each.isalnum() or each in "_-./ " else "_" for each in metric)
         opts.inner.record(run, allowed, value, step, meta)
 
 
-class MixesRunsByPrefix(Faulty):
+class MixesRunsByPrefix(Delegate):
     @hookimpl
     def read(self, opts: Options, run_id: str) -> list[MetricEntry]:
         return [
@@ -339,7 +339,7 @@ class MixesRunsByPrefix(Faulty):
         ]
 
 
-class FoldsTheCaseOfRuns(FaultyRecord):
+class FoldsTheCaseOfRuns(ChangedRecord):
     def keep(self, opts: Options, run: str, metric: str, value: Any, step: Any, meta: Any) -> None:
         opts.inner.record(run.lower(), metric, value, step, meta)
 
@@ -348,7 +348,7 @@ class FoldsTheCaseOfRuns(FaultyRecord):
         return [replace(row, run_id=run_id) for row in opts.inner.read(run_id.lower())]
 
 
-class NamesFilesAfterRuns(FaultyRecord):
+class NamesFilesAfterRuns(ChangedRecord):
     def keep(self, opts: Options, run: str, metric: str, value: Any, step: Any, meta: Any) -> None:
         opts.inner.record(run.replace("/", "_"), metric, value, step, meta)
 
@@ -357,7 +357,7 @@ class NamesFilesAfterRuns(FaultyRecord):
         return [replace(r, run_id=run_id) for r in opts.inner.read(run_id.replace("/", "_"))]
 
 
-class DoesNotKnowTheRun(Faulty):
+class DoesNotKnowTheRun(Delegate):
     @hookimpl
     def read(self, opts: Options, run_id: str) -> list[MetricEntry]:
         if not (rows := opts.inner.read(run_id)):
@@ -365,7 +365,7 @@ class DoesNotKnowTheRun(Faulty):
         return rows
 
 
-class MakesARunByFlushingIt(Faulty):
+class MakesARunByFlushingIt(Delegate):
     def __init__(self) -> None:
         self.flushed: set[str] = set()
 
@@ -378,7 +378,7 @@ class MakesARunByFlushingIt(Faulty):
         return sorted(self.flushed | set(opts.inner.runs()))
 
 
-class FaultyMany(Faulty):
+class FaultyMany(Delegate):
     """One that takes several numbers otherwise than single ones."""
 
     def keep(self, opts: Options, run: str, metrics: Any, step: Any, meta: Any) -> None:
@@ -420,19 +420,19 @@ class ChecksSeveralInTurn(FaultyMany):
             opts.inner.record(run, metric, value, step, meta)
 
 
-class ListsTheLatestRunFirst(Faulty):
+class ListsTheLatestRunFirst(Delegate):
     @hookimpl
     def runs(self, opts: Options) -> list[str]:
         return sorted(opts.inner.runs(), key=lambda run: opts.inner.read(run)[0].timestamp)
 
 
-class ListsRunsByACollation(Faulty):
+class ListsRunsByACollation(Delegate):
     @hookimpl
     def runs(self, opts: Options) -> list[str]:
         return sorted(opts.inner.runs(), key=str.lower)
 
 
-class RecordsAgainAfterAFlush(FaultyRecord):
+class RecordsAgainAfterAFlush(ChangedRecord):
     """What was flushed is a row of its own to it."""
 
     def __init__(self) -> None:

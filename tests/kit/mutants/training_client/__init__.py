@@ -1,0 +1,17 @@
+"""Training clients with one fault each."""
+
+from __future__ import annotations
+
+from . import bad_input, checkpoints, forward, futures, losses, preflight, results, sessions, steps
+
+MUTANTS = [
+    *futures.MUTANTS,
+    *results.MUTANTS,
+    *losses.MUTANTS,
+    *steps.MUTANTS,
+    *bad_input.MUTANTS,
+    *forward.MUTANTS,
+    *checkpoints.MUTANTS,
+    *sessions.MUTANTS,
+    *preflight.MUTANTS,
+]
