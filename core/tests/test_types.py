@@ -105,7 +105,7 @@ def test_lora_settings_out_of_range_are_refused(wrong) -> None:
     ("value", "step", "metadata", "message"),
     [
         ("1.0", 1, None, "the value of 'nll' must be a number"),
-        (10**400, 1, None, "the value of 'nll' is no float"),
+        (10**400, 1, None, "the value of 'nll' is not a float"),
         (1.0, 1.5, None, "the step of 'nll' must be an integer"),
         (1.0, 1, {1: "a"}, "metadata keys must be strings"),
         (1.0, 1, {"a": float("nan")}, r"metadata\['a'\] is not JSON"),

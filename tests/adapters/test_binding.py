@@ -86,7 +86,7 @@ def test_a_mistake_in_an_inner_adapter_is_named_with_its_full_path(mistake: Mist
     said = mistake(
         "config", "adapters.blob_store=counting", "adapters.blob_store.inner.use=missing"
     )
-    assert "adapters.blob_store.inner: 'missing' is no blob_store adapter" in said
+    assert "adapters.blob_store.inner: 'missing' is not a blob_store adapter" in said
 
 
 def _run(site: Path, program: str) -> None:

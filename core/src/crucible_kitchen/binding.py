@@ -1,7 +1,7 @@
 """An adapter and its options become a port.
 
-Everything that can be wrong with an adapter is found here, when it is bound, not at the first
-call: pluggy lets most of these mistakes pass, and they would fail later or never say a word.
+Everything that can be wrong with an adapter is found here, when it is bound, and not at the first
+call: pluggy accepts most of these mistakes, and they would fail later, or silently.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MARK = f"{PROJECT}_impl"
 
 
 def label_of(adapter: Any) -> str:
-    """Return the name of a module or an object, or that of its class; for messages."""
+    """Return the name of a module or an object, else that of its class; for messages."""
     try:
         name = adapter.__name__
     except KeyboardInterrupt:
@@ -40,7 +40,7 @@ def label_of(adapter: Any) -> str:
 
 @contextlib.contextmanager
 def _looked_at(label: str) -> Iterator[None]:
-    """Make whatever an adapter raises while it is looked at a mistake in it."""
+    """Turn what an adapter raises during inspection into a mistake of the adapter."""
     try:
         yield
     except (BindError, KeyboardInterrupt):
@@ -83,8 +83,8 @@ def bind(
         opts: its validated options. A field named `inner` that holds a port of the same kind
             serves whatever the adapter does not implement; of a list of them, the first does.
         label: the adapter's name in messages.
-        observers: told of each call.
-        secrets: those that are known, for messages to show none of them; the options' are added.
+        observers: notified of each call.
+        secrets: the known ones, which messages must not show; those of the options are added.
 
     Raises:
         BindError: the adapter breaks the contract; the message lists every way in which it does.
@@ -101,7 +101,7 @@ def bind(
             if isinstance(given, Port) and inner is None:
                 found.append(f"its inner is a {given.name}, which cannot serve what it leaves out")
             listed = found[0] if len(found) == 1 else "".join(f"\n  - {p}" for p in found)
-            raise BindError(f"{label!r} is no {port.name} adapter: {listed}")
+            raise BindError(f"{label!r} is not a {port.name} adapter: {listed}")
 
         manager = pluggy.PluginManager(PROJECT)
         for spec in (port.spec, port.optional, AdapterSpec):
@@ -122,7 +122,7 @@ def bind(
 
 
 def marked(adapter: Any) -> dict[str, Any]:
-    """Return whatever the adapter marks with `@hookimpl`, by name."""
+    """Return everything that the adapter marks with `@hookimpl`, by name."""
     return {
         name: value
         for name in dir(adapter)
@@ -155,9 +155,9 @@ def problems(port: type[Port], adapter: Any, *, composes: bool) -> Iterator[str]
 
 
 def _forgotten(adapter: Any, name: str) -> bool:
-    """Say whether the adapter defines an unmarked function named as a callback.
+    """Say whether the adapter defines an unmarked function with the name of a callback.
 
-    One that a module only imported is somebody else's.
+    A function that a module imported does not count.
     """
     value = getattr(adapter, name, None)
     if hasattr(value, _MARK):

@@ -1,8 +1,8 @@
 """The six ports, as the authors of workflows call them.
 
-Options are bound, so a call takes the arguments of its callback alone. The contract of each
+Options are bound, so a call takes only the arguments of its callback. The contract of each
 callback is in `hookspecs.py`; here are types and defaults. A callback that the adapter leaves out
-raises `Unsupported`; ask `supports` before. Every failure is an `AdapterError`.
+raises `Unsupported`; `supports` says beforehand. Every failure is an `AdapterError`.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class TrainingClient(Port):
 
 
 class DatasetStore(Port):
-    """Load rows and choose among them; handles are immutable."""
+    """Load rows and select among them; handles are immutable."""
 
     name = "dataset_store"
     spec = DatasetStoreSpec
@@ -313,7 +313,7 @@ class MetricsStore(Port):
         step: int | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take several numbers; one by one where the adapter has no quicker way."""
+        """Record several numbers; one by one if the adapter has no quicker way."""
         if self.supports("record_many"):
             self._call(
                 MetricsStoreOptionalSpec.record_many,
@@ -369,4 +369,4 @@ PORTS: Mapping[str, type[Port]] = {
     port.name: port
     for port in (TrainingClient, DatasetStore, BlobStore, HubClient, MetricsStore, Completer)
 }
-"""The six ports by the name that they have in configuration."""
+"""The six ports by their names in configuration."""

@@ -1,6 +1,6 @@
 """Resources: what an adapter keeps between calls, one for each bound options object.
 
-An adapter is stateless but for engines, clients, file systems and connection pools. Each is
+An adapter is stateless except for engines, clients, file systems and connection pools. Each is
 made by a function of the options:
 
     @resource
@@ -32,12 +32,12 @@ R = TypeVar("R")
 
 
 class Resource(Generic[O, R]):
-    """A function of the options that runs once for each options object, see the module.
+    """A function of the options that runs once for each options object; see the module.
 
     The value lives as long as the options object, by identity: two kitchens with equal options
-    share nothing. It is made on first use, once even under threads, and anew after a fork,
-    since connections and locks do not survive one; the parent's value is kept in the child, not
-    finalised, because closing it there could close it for the parent, too.
+    share nothing. It is made on first use, only once even with several threads, and again after a
+    fork, since connections and locks do not survive one. The child keeps the parent's value and
+    does not finalise it, because closing it there could close it for the parent as well.
     """
 
     def __init__(self, make: Callable[[O], R]) -> None:
@@ -62,15 +62,15 @@ class Resource(Generic[O, R]):
             return cast(R, values[key])
 
     def peek(self, opts: O) -> R | None:
-        """Return the value if it was made, else None. Makes nothing."""
+        """Return the value if it exists, else None, without making one."""
         return cast("R | None", resource_cache(opts).get((self, os.getpid())))
 
     def pop(self, opts: O) -> R | None:
-        """Take the value out, if it was made; the next use makes another."""
+        """Remove the value and return it, or None; the next use makes another."""
         with self._lock:
             return cast("R | None", resource_cache(opts).pop((self, os.getpid()), None))
 
 
 def resource(make: Callable[[O], R]) -> Resource[O, R]:
-    """Decorate a function of the options that makes something worth keeping."""
+    """Decorate a function of the options, so that its value is kept between calls."""
     return Resource(make)

@@ -1,10 +1,10 @@
 """What a callback may return: the annotation of its spec, as a check.
 
-An adapter is checked by no type checker but its author's, if there is one, and a wrong value would
-fail far from where it came from, or train on what is not there. So each port checks what comes back
-through it. The check is made once, out of the annotation. A plain value costs less than 0.1 us; of
-a list, columns of types are compared, since it may be a million rows. Handles, such as sessions,
-futures and data sets, may be anything but None, which is what a function returns that forgot to.
+At run time no type checker guards an adapter, and a wrong value would fail far from its origin, or
+be trained on. So each port checks the values that adapters return. The check is built once, from
+the annotation. A plain value costs less than 0.1 us; lists, which may have a million rows, are
+checked column by column. Handles, such as sessions, futures and data sets, may be anything but
+None, which is what a function returns that forgot its `return`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from .errors import AdapterError
 
 
 def returned(function: Callable[..., Any]) -> Any:
-    """Return the annotation of what a function returns; `Any` if there is none."""
-    # Not those of its arguments, whose names may mean nothing where the function is.
+    """Return the annotation of a function's result; `Any` if it has none."""
+    # Not those of its arguments, whose names may not exist at run time in the function's module.
     alone = types.SimpleNamespace(
         __annotations__={"return": function.__annotations__.get("return", Any)}
     )
@@ -78,7 +78,7 @@ class Wrong(NamedTuple):
     Args:
         expected: what belongs there.
         found: the name of its type, never the value, which may be data or a secret.
-        place: where it is in what was returned, such as `[3].loss`; empty for the whole.
+        place: where it is in the result, such as `[3].loss`; empty for the whole result.
     """
 
     expected: str
@@ -86,7 +86,7 @@ class Wrong(NamedTuple):
     place: str = ""
 
     def within(self, place: str) -> Wrong:
-        """Return it as seen from what it is part of."""
+        """Return it as seen from the value that contains it."""
         return self._replace(place=place + self.place)
 
 
@@ -94,7 +94,7 @@ class Check:
     """What a value must be.
 
     Args:
-        expected: that, as an annotation.
+        expected: its type, as an annotation.
         kinds: types whose instances are right.
     """
 
@@ -102,13 +102,13 @@ class Check:
         self.expected = expected
         self.kinds = kinds
         self.right = frozenset(kinds)
-        """Types of which a value is right for certain, so that no more need be asked."""
+        """Types whose values are certainly right, so that nothing more needs to be checked."""
 
     def __call__(self, value: Any, verb: str = "return") -> None:
         """Check what an adapter returned.
 
         Raises:
-            AdapterError: it is something else.
+            AdapterError: the value is of another type.
         """
         if type(value) in self.right or (wrong := self.wrong(value)) is None:
             return
@@ -123,11 +123,11 @@ class Check:
         raise NotImplementedError
 
     def fits(self, values: Sequence[Any]) -> bool:
-        """Say whether values are right for certain, at the speed of C; if not, look at each."""
+        """Say whether all values are certainly right, at the speed of C; if False, check each."""
         return False
 
     def not_(self, value: Any) -> Wrong:
-        """Return that a value is none of this at all."""
+        """Return the mistake of a value that is of another type altogether."""
         return Wrong(self.expected, "None" if value is None else _a(type(value).__name__))
 
 
@@ -144,7 +144,7 @@ class _Anything(Check):
 
 
 class _Plain(Check):
-    """An instance of a class, or a number where one is asked for."""
+    """An instance of a class; for a class of numbers, also NumPy's and, for floats, integers."""
 
     ALSO: ClassVar[Mapping[Any, tuple[type, ...]]] = {
         float: (float, int, np.floating, np.integer),
@@ -157,7 +157,7 @@ class _Plain(Check):
         super().__init__(name, *self.ALSO.get(kind, (kind,)))
 
     def wrong(self, value: Any) -> Wrong | None:
-        # By its type: a mock says that its `__class__` is what it stands for.
+        # By its type: the `__class__` of a mock is that of the object it stands for.
         return None if issubclass(type(value), self.kinds) else self.not_(value)
 
     def fits(self, values: Sequence[Any]) -> bool:
@@ -165,7 +165,7 @@ class _Plain(Check):
 
 
 class _Handle(Check):
-    """What the adapter calls a session, a future or a data set."""
+    """The adapter's own object for a session, a future or a data set."""
 
     def __init__(self, annotation: TypeVar) -> None:
         # SessionT, FutureRetT, DatasetArgT: the name says of what.
@@ -206,7 +206,7 @@ class _AnyOf(Check):
             wrong = check.wrong(value)
             if wrong is None:
                 return None
-            if wrong.place:  # it is one of these, but for something in it
+            if wrong.place:  # it is of this type, except for something in it
                 nearest = wrong
             elif wrong.found != none.found and nearest is none:  # another kind of array, or text
                 nearest = wrong._replace(expected=self.expected)
@@ -218,7 +218,7 @@ class _AnyOf(Check):
 
 
 class _Array(Check):
-    """An array of NumPy, of one type of numbers if the annotation has one."""
+    """A NumPy array, of one dtype if the annotation has one."""
 
     def __init__(self, arguments: tuple[Any, ...]) -> None:
         kind = items_of(arguments[-1])
@@ -239,10 +239,10 @@ class _Array(Check):
 
 
 class _Container(Check):
-    """Something with items, of which only itself is looked at."""
+    """A value with items, which are not checked."""
 
     TEXTS = (str, bytes, bytearray, memoryview)
-    """They have items, too, and are never meant by that."""
+    """Types that have items, but are never what such an annotation means."""
 
     def __init__(self, kind: type, *items: Check) -> None:
         super().__init__(f"{kind.__name__}[{', '.join(item.expected for item in items)}]", kind)
@@ -256,7 +256,7 @@ class _Container(Check):
 
 
 class _Sequence(_Container):
-    """A list, or whatever else can be read as one."""
+    """A list, or another sequence."""
 
     def __init__(self, kind: type, item: Check) -> None:
         super().__init__(kind, item)
@@ -277,10 +277,10 @@ class _Sequence(_Container):
 
 
 class _Mapping(_Container):
-    """A dict, or whatever else can be read as one."""
+    """A dict, or another mapping."""
 
     LONGEST = 60
-    """Characters of a key that a message repeats."""
+    """Characters of a key that a message repeats at most."""
 
     def __init__(self, kind: type, key: Check, item: Check) -> None:
         super().__init__(kind, key, item)
@@ -308,7 +308,7 @@ class _Mapping(_Container):
 
 
 class _Fields(_Plain):
-    """One of our dataclasses. Its own `__init__` checks no types."""
+    """One of our dataclasses, whose own `__init__` does not check types."""
 
     def __init__(self, kind: Any) -> None:
         super().__init__(kind)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import Generic, NoReturn, TypeVar
 
 T = TypeVar("T")
@@ -17,12 +16,16 @@ class Stream(Generic[T], Iterator[T]):
     one that was never advanced: a generator wrapped around another would not do that, since a
     generator that never started runs none of its `finally` blocks.
 
+    A call that returns a stream ends only with its last item, so the dispatch hands over what it
+    does at the end of any other call: checking the result, translating errors, ending the span.
+
     Args:
         source: the adapter's iterable.
-        translate: makes the exception that a caller sees out of one that the source raised.
-        ended: told once that the stream is over, with the error that ended it, if any.
-        seen: told each item.
-        check: given each item, raises if the source must not yield it.
+        translate: turns an exception of the source into the one that the caller sees.
+        ended: called once when the stream is over, with the error that ended it, if any: ends the
+            span of the call.
+        seen: called with each item: records it on the span.
+        check: called with each item; raises if the contract does not allow it.
     """
 
     def __init__(
@@ -68,11 +71,11 @@ class Stream(Generic[T], Iterator[T]):
         return item
 
     def close(self) -> None:
-        """Free what the stream holds. Closing twice is fine."""
+        """Release what the stream holds. Closing twice is fine."""
         self._finish(None)
 
     def __del__(self) -> None:
-        """Close a stream that was left early and forgotten."""
+        """Close a stream that was left early and never closed."""
         if getattr(self, "_open", False):
             with contextlib.suppress(Exception):
                 self.close()
@@ -99,16 +102,11 @@ class Stream(Generic[T], Iterator[T]):
     def __enter__(self) -> Stream[T]:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
 def _raise(translated: Exception, error: BaseException) -> NoReturn:
     if translated is error:
         raise translated  # with the cause that it has
-    raise translated from translated.__cause__ or error  # whose secrets are masked
+    raise translated from translated.__cause__ or error  # secrets are masked in it

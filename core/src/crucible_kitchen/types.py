@@ -32,14 +32,17 @@ from .errors import InvalidInput
 T_co = TypeVar("T_co", covariant=True)
 
 IntArray: TypeAlias = NDArray[np.int64]
+"""An int64 array, such as token ids."""
 FloatArray: TypeAlias = NDArray[np.float32]
+"""A float32 array, such as log probabilities."""
 Array: TypeAlias = NDArray[Any]
+"""An array of any dtype."""
 
 
 class Future(Generic[T_co]):
-    """What a training operation returns at once: hand it to `TrainingClient.await_`.
+    """What a training operation returns at once; pass it to `TrainingClient.await_`.
 
-    Only type checkers see this class. An adapter returns any object it likes.
+    Only type checkers see this class. An adapter may return any object.
     """
 
 
@@ -125,10 +128,10 @@ class Datum:
 
     Args:
         model_input: the N positions that the model reads, `sequence[:-1]`.
-        loss_fn_inputs: per-token arrays of shape `(N,)`, image positions counted (weight 0).
+        loss_fn_inputs: per-token arrays of shape `(N,)`, image positions included (weight 0).
             `target_tokens` (integers) is `sequence[1:]`; `weights` (float32) is 0 where a token
             does not count, and may be negative. Only the inputs that the loss function names
-            may be present: see `crucible_kitchen.losses`.
+            are allowed: see `crucible_kitchen.losses`.
     """
 
     model_input: ModelInput
@@ -146,14 +149,14 @@ class LoraConfig:
         rank: the inner dimension r of each update.
         alpha: the update is scaled by `alpha / rank`.
         dropout: probability of dropping an input of an update while training.
-        targets: which projections are adapted: "attn", "mlp" and "unembed" stand for those inside
-            and outside of the attention of each layer, experts of a mixture included, and for the
-            output layer. Anything else is the end of a module's name, "q_proj" or
-            "mixer.in_proj"; a backend that does not take such names, or a model that has no such
-            module, is `Unsupported`.
+        targets: which projections are adapted: "attn" and "mlp" stand for those inside and outside
+            the attention of each layer, experts of a mixture included, and "unembed" for the output
+            layer. Anything else is the end of a module's name, such as "q_proj" or
+            "mixer.in_proj"; it is `Unsupported` if the backend does not take such names, or the
+            model has no such module.
     """
 
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # where a configuration holds it
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # for configurations that hold one
 
     rank: int = 32
     alpha: float = 32.0
@@ -176,9 +179,9 @@ class SessionConfig:
         model: a name or path that the adapter knows.
         revision: a branch, tag or commit of the model; None is the adapter's default.
         lora: train a low-rank update; None trains every weight.
-        seed: of everything random in the session: new weights, dropout.
+        seed: seeds everything random in the session: new weights, dropout.
         from_checkpoint: a reference from `save_checkpoint` to start from.
-        with_optimizer: take the optimizer's state from that checkpoint, too.
+        with_optimizer: also take the optimizer's state from that checkpoint.
         trainable: False for a model that is only evaluated (a reference, a teacher).
         max_length: the longest input in tokens; None is the model's own limit.
     """
@@ -202,13 +205,13 @@ class AdamParams:
         beta1, beta2: decay of the first and second moment.
         eps: added to the root of the second moment.
         weight_decay: decoupled: each step multiplies the weights by `1 - lr * weight_decay`.
-        grad_clip_norm: the gradient's largest L2 norm over all parameters; 0 turns it off.
+        grad_clip_norm: the largest L2 norm of the gradient over all parameters; 0 turns it off.
 
     Raises:
         InvalidInput: a value is out of its range.
     """
 
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # where a configuration holds it
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}  # for configurations that hold one
 
     beta1: float = 0.9
     beta2: float = 0.95
@@ -232,7 +235,7 @@ class ForwardBackwardResult:
 
     Args:
         loss: the **sum** over the tokens of all datums, never a mean.
-        outputs: one mapping a datum, in order; `logprobs` is float32 of shape `(N_i,)`, in nats.
+        outputs: one mapping per datum, in order; `logprobs` is float32 of shape `(N_i,)`, in nats.
         metrics: further numbers that the backend reports.
     """
 
@@ -257,9 +260,9 @@ class OptimStepResult:
 class Tokenizer(Protocol):
     """What `helper("get_tokenizer")(session)` returns: a part of Hugging Face's protocol.
 
-    It may also have these attributes, None or absent where they are not known: `chat_template`, the
-    source of the template, None where the model has none; `model_max_length`, the longest input of
-    the session's model in tokens; `model_vocab_size`, the number of tokens that the model knows.
+    It may also have these attributes, None or absent if unknown: `chat_template`, the source of the
+    template, None if the model has none; `model_max_length`, the longest input of the session's
+    model in tokens; `model_vocab_size`, the number of tokens that the model knows.
     """
 
     @property
@@ -276,8 +279,8 @@ class Tokenizer(Protocol):
         """Return the token ids of a conversation, `list[int]`.
 
         `add_generation_prompt=True` appends what the model sees before its own answer. Workflows
-        also ask for the text (`tokenize=False`), and pass `tools`, JSON schemas, and what else the
-        template takes; a tokenizer may leave these aside and return the ids.
+        also ask for the text (`tokenize=False`), and pass `tools`, JSON schemas, and anything else
+        that the template takes; a tokenizer may ignore these and return the ids.
         """
         ...
 
@@ -297,6 +300,7 @@ Prompt: TypeAlias = "Sequence[Message] | Sequence[int] | ModelInput"
 never turned into text and back."""
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+"""Why a completion ended: at a stop, at `max_tokens`, with a call of tools, or by a filter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,8 +312,8 @@ class SamplingParams:
         temperature: 0 is greedy.
         top_p: sample from the smallest set of tokens that holds this probability, in (0, 1].
         top_k: sample from this many most likely tokens; -1 is all.
-        stop: strings or token ids, not mixed, at which to stop beside the model's end token.
-            None stops at that token alone, () at nothing, not even there.
+        stop: strings or token ids, not mixed, at which to stop besides the model's end token.
+            None stops only at that token, () at nothing, not even there.
         seed: completion k of a call is sampled with `seed + k`; None is unpredictable.
         n: completions per prompt.
         logprobs: whether to return the log probability, in nats, of each generated token.
@@ -363,14 +367,14 @@ class Completion:
     """One sampled answer.
 
     Args:
-        text: what was generated, without the stop string and without special tokens; of a server
-            that tells reasoning and answer apart, the answer.
-        tokens: int64 `(n,)`, the stop token included, or None where the server gives none.
+        text: what was generated, without the stop string and without special tokens; only the
+            answer, if the server separates it from the reasoning.
+        tokens: int64 `(n,)`, the stop token included, or None if the server does not return them.
         logprobs: float32 `(n,)`, nats, finite, of the same length; None if not asked for.
         finish_reason: why it ended.
         usage: token counts, if known.
-        reasoning: what was generated before the answer, where the server tells it apart; its tokens
-            are among `tokens`. None elsewhere: what a model thinks aloud is then in `text`.
+        reasoning: what was generated before the answer, if the server separates it; its tokens are
+            among `tokens`. Otherwise None, and a model's reasoning is part of `text`.
     """
 
     text: str
@@ -402,8 +406,8 @@ class MetricEntry:
     Args:
         run_id: the run that it belongs to.
         metric: its name, such as `train_mean_nll`.
-        value: any float; NaN and infinities are values like others.
-        step: the training step, or None for a number outside of the steps.
+        value: any float, including NaN and infinities.
+        step: the training step, or None for a number outside the steps.
         timestamp: when it was recorded; aware, UTC.
         metadata: anything JSON can hold.
     """
@@ -427,15 +431,15 @@ class MetricEntry:
         """Make the entry of a number that is recorded now, checked as every store must.
 
         Raises:
-            InvalidInput: a value that is no number, a step that is no integer, metadata that JSON
-                cannot hold.
+            InvalidInput: the value is not a number, the step is not an integer, or JSON cannot hold
+                the metadata.
         """
         if not isinstance(value, SupportsFloat):
             raise InvalidInput(f"the value of {metric!r} must be a number, not {value!r}")
         try:
             number = float(value)
         except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidInput(f"the value of {metric!r} is no float: {error}") from error
+            raise InvalidInput(f"the value of {metric!r} is not a float: {error}") from error
         try:
             at = None if step is None else int(operator.index(step))  # True is 1
         except TypeError:
@@ -452,16 +456,16 @@ class MetricEntry:
         timestamp: object,
         metadata: object,
     ) -> MetricEntry:
-        """Make the entry of a row that was read from where a store keeps it.
+        """Make the entry of a row that was read back from storage.
 
-        Files and tables are damaged, and others write to them, too: a store that reads something
-        which is no row of its own skips it, and says how often in a `CrucibleWarning`.
+        Files and tables may be damaged or written to by other programs: a store skips anything that
+        is not one of its rows, and counts it in a `CrucibleWarning`.
 
         The arguments are the fields as they were read. The value may be an integer; the timestamp
-        is aware, in any zone.
+        is aware, in any time zone.
 
         Raises:
-            InvalidInput: a field is not of its type, or cannot be held by it.
+            InvalidInput: a field is of another type, or out of its range.
         """
         if not (
             isinstance(run_id, str)
@@ -477,14 +481,14 @@ class MetricEntry:
         if timestamp.tzinfo is None:
             raise InvalidInput(f"the time {timestamp} has no zone")
         try:
-            # An integer of 400 digits; the first hour of the year 1 in a zone east of UTC.
+            # An integer of 400 digits; the first hour of year 1 in a zone east of UTC.
             return cls(run_id, metric, float(value), step, timestamp.astimezone(UTC), metadata)
         except OverflowError as error:
             raise InvalidInput(f"the value or the time cannot be held: {error}") from None
 
 
 def _json_object(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of metadata as JSON keeps it."""
+    """Return a copy of the metadata, converted to JSON and back."""
     kept = {}
     for key, value in metadata.items():
         if not isinstance(key, str):

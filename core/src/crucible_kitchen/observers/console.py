@@ -15,14 +15,14 @@ from ..events import Event
 from ..printable import printable
 
 WIDTH = 48
-"""Characters for what happened, before the column of how long it took."""
+"""Characters for what happened, before the column of durations."""
 
 
 class Console:
-    """Prints a line an event: when, what, how long, and what else is known of it.
+    """Prints a line per event: when, what, how long, and the other attributes.
 
-    It goes to the standard error of the moment, so that a progress bar stays whole. Line breaks and
-    control characters in names and figures are shown by their codes: an event is one line.
+    It writes to the current `sys.stderr`, so that a progress bar stays intact. Line breaks and
+    control characters in names and values are escaped: an event is one line.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,8 @@ class Console:
         if not file.isatty():
             file.write(f"{text.plain}\n")
             return
-        if self._terminal is None or self._terminal.file is not file:  # costs more than a line
+        # Kept, since making one costs more than printing a line.
+        if self._terminal is None or self._terminal.file is not file:
             self._terminal = Terminal(file=file, highlight=False)
         self._terminal.print(text, soft_wrap=True)
 
@@ -63,7 +64,7 @@ def _shown(text: str) -> str:
 
 
 def _what(name: str, about: dict[str, Any]) -> str:
-    """Take out of the attributes what names the event."""
+    """Return what names the event, removing it from the attributes."""
     if name.startswith("adapter."):
         around = "around " if name == "adapter.around" else ""
         about.pop("depth", None)
@@ -73,7 +74,7 @@ def _what(name: str, about: dict[str, Any]) -> str:
     if "step" in about:
         total = about.pop("total", None)
         words.append(f"{about.pop('step')}{f'/{total}' if total else ''}")
-        about.pop("run_id", None)  # that of every step
+        about.pop("run_id", None)  # the same for every step
     return " ".join(words)
 
 

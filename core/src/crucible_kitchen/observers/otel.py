@@ -1,9 +1,9 @@
 """Events as OpenTelemetry spans and metrics. Needs the extra `otel`.
 
-A completion's call has the attributes of the semantic conventions for generative AI clients,
-v1.41.0, the last that was published with the others; they are in development. Their names are
-written out below, because the constants of `opentelemetry-semantic-conventions` are marked as
-deprecated there: the conventions have moved to a repository that has published no package yet.
+The call of a completion has the attributes of the semantic conventions for generative AI clients,
+v1.41.0, the last version published with the other conventions; they are in development. Their names
+are written out below, because the constants in `opentelemetry-semantic-conventions` are deprecated:
+the conventions have moved to a repository that has not published a package yet.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.metrics import Histogram, Meter, MeterProvider
@@ -23,24 +23,24 @@ from ..events import Event
 from ..version import __version__
 
 SECONDS = [10.0**power * factor for power in range(-5, 4) for factor in (1, 3)]
-"""Bounds of the buckets of our own durations, in seconds: a call takes microseconds or an hour."""
+"""Bounds of the buckets of our own durations, in seconds: from microseconds to hours."""
 
 OPERATION_SECONDS = [0.01 * 2**power for power in range(14)]
 OPERATION_TOKENS = [4**power for power in range(14)]
-"""Bounds that the conventions name."""
+"""Bounds that the conventions prescribe, in seconds and tokens."""
 
-Attributes = dict[str, AttributeValue]
+Attributes: TypeAlias = dict[str, AttributeValue]
 
 
 class OpenTelemetry:
-    """Makes a span of each span, and metrics of what they took.
+    """Exports each span, and its duration as a metric.
 
-    While an adapter works, its span is OpenTelemetry's current one, so that what instrumented
-    libraries tell (of HTTP requests, of SQL) is within it.
+    While an adapter works, its span is OpenTelemetry's current one, so that the spans of
+    instrumented libraries (HTTP requests, SQL) are within it.
 
     Args:
-        tracer_provider: where spans go; None is the global one.
-        meter_provider: where metrics go; None is the global one.
+        tracer_provider: where spans go; None is the global provider.
+        meter_provider: where metrics go; None is the global provider.
     """
 
     def __init__(
@@ -76,12 +76,13 @@ class OpenTelemetry:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Make one on the global providers; where there are none, set them as `OTEL_*` say.
+        """Make one on the global providers; if none are set, set them as `OTEL_*` variables say.
 
-        Those send what is left when the process ends.
+        Those providers export what is left when the process ends.
 
         Raises:
-            ConfigurationError: these variables ask for what only `opentelemetry-instrument` has.
+            ConfigurationError: the variables ask for something that only
+                `opentelemetry-instrument` sets up.
         """
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             _set_providers()
@@ -97,7 +98,7 @@ class OpenTelemetry:
         parent = self._spans.get(event.parent or 0)
         self._spans[event.span] = self._tracer.start_span(
             _name(event),
-            # Without a parent of ours it may be within a span of the program's own.
+            # Without a parent of ours, its parent may be a span of the program itself.
             context=None if parent is None else trace.set_span_in_context(parent),
             kind=SpanKind.CLIENT if _is_completion(event) else SpanKind.INTERNAL,
             attributes=_attributes(event),
@@ -115,7 +116,7 @@ class OpenTelemetry:
             self._point(event)
             return
         seconds, error = event.attributes["duration_s"], event.attributes["error"]
-        if event.span not in self._spans:  # it began before this observer was there
+        if event.span not in self._spans:  # it began before this observer was added
             began = event.time - seconds
             self.begin(Event(event.name, event.attributes, began, event.span, event.parent))
         span = self._spans.pop(event.span)
@@ -126,7 +127,7 @@ class OpenTelemetry:
         self._measure(event, seconds, trace.set_span_in_context(span))
 
     def _point(self, event: Event) -> None:
-        """Add what takes no time to the span that it happened in."""
+        """Add an event without a duration to the span in which it happened."""
         attributes, at = _attributes(event), _nanoseconds(event.time)
         parent = self._spans.get(event.parent or 0)
         if parent is None:
@@ -148,7 +149,7 @@ class OpenTelemetry:
         if not _is_completion(event):
             return
         named = {k: v for k, v in _request(about).items() if k in NAMING}
-        if about["callback"] != "complete_batch":  # whose duration is that of many operations
+        if about["callback"] != "complete_batch":  # its duration is that of many operations
             self._operations.record(seconds, named | _error(event), within)
         for kind, count in (("input", "prompt_tokens"), ("output", "completion_tokens")):
             if count in about:
@@ -233,7 +234,7 @@ REQUEST = {
     "stream": "gen_ai.request.stream",
 }
 UNSAID = {"top_k": -1, "n": 1}
-"""Values with which the conventions leave an attribute out."""
+"""Values for which the conventions leave an attribute out."""
 
 RESPONSE = {
     "prompt_tokens": "gen_ai.usage.input_tokens",
@@ -294,13 +295,13 @@ def _error(event: Event) -> Attributes:
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, AttributeValue]]:
-    """Yield what OpenTelemetry has a form for: a name for each number and text."""
+    """Yield values of types that OpenTelemetry knows: a name for each number and text."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _flat(f"{name}.{key}", item)
     elif isinstance(value, bool | int | float | str):
         yield name, value
-    elif callable(plain := getattr(value, "item", None)):  # a number of NumPy
+    elif callable(plain := getattr(value, "item", None)):  # a NumPy scalar
         yield from _flat(name, plain())
 
 
