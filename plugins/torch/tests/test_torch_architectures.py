@@ -403,22 +403,22 @@ def _plain(reason: str) -> str:
 INTRODUCTION = """\
 # Architectures
 
-What the adapter `torch` does with each architecture that Transformers {version} has a causal
-language model of: a tiny model with random weights each, {tried} of {there}. This page is made by
-`tox -e architectures -- --architectures write`, and `tox -e architectures` fails where it finds
+What the adapter `torch` does with each architecture for which Transformers {version} has a causal
+language model: a tiny model with random weights for each, {tried} of {there}. This page is made by
+`tox -e architectures -- --architectures write`, and `tox -e architectures` fails if it finds
 something else. A dozen of them, one of each kind, are tried whenever the tests of the adapter run.
 
 - **full**: every weight is trained. The loss falls, no logprob depends on a later token or on
   another row.
-- **LoRA**: the same with `lora` and its default targets, and everything below but sampling.
+- **LoRA**: the same with `lora` and its default targets, and everything below except sampling.
 - **alone**, **batch**: the logprobs of sampled tokens are those of the trainer's `forward`, of one
   prompt and of several lengths.
 - **score**: so are those of `score`.
-- **resume**: a session from a checkpoint goes on to the bit.
+- **resume**: a session from a checkpoint continues to the bit.
 - **export**: weights that are saved with a name, loaded by both ports, are the same.
 
-✓ right; a number: refused with an error, for the reason below the table; – not tried, since the
-model was refused.
+✓ right; a number: refused with an error, for the reason below the table; – not tried, because
+the model was refused.
 """
 
 
@@ -499,7 +499,9 @@ def test_an_architecture_does_what_the_page_says(
 
 def test_the_page_says_what_was_found(mode: str | None) -> None:
     if mode is None:
-        assert set(page()[1]) | set(NOT_TINY) == set(architectures())
+        text, rows = page()
+        assert set(rows) | set(NOT_TINY) == set(architectures())
+        assert page_of(rows) == text
     elif mode == "write":
         PAGE.write_text(page_of(FOUND), encoding="utf-8")
     else:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from crucible_kitchen import AdapterError, InvalidInput, NotFound
 
 from . import unfinished
+from .facts import LARGEST_JSON, read_json
 from .folders import is_name, listed, new_folder, translated
-from .unfinished import LARGEST_JSON, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .tokenizer import HuggingFaceTokenizer
 
-_UNFINISHED = "\ufffd"
+UNFINISHED = "\ufffd"
 """What a decoder makes of a part of a character."""
 
 
@@ -49,7 +49,7 @@ class Detokenizer:
         known = self._decode(self._context, self._settled)
         window = self._decode(self._context, len(self._tokens))
         self._pending = window[len(known) :]
-        if self._pending and not self._pending.endswith(_UNFINISHED):
+        if self._pending and not self._pending.endswith(UNFINISHED):
             self._text += self._pending
             self._pending = ""
             self._context, self._settled = self._settled, len(self._tokens)

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from .facts import read_json
 from .folders import is_name, listed
-from .unfinished import read_json
 
 FOLDER = "sampler"
 NAME = "crucible.json"

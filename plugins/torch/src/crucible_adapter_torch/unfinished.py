@@ -12,15 +12,15 @@ import contextlib
 import json
 import os
 import shutil
-import stat
 import time
 import uuid
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 from crucible_kitchen import Unavailable
+
+from .facts import read_json
 
 try:
     import fcntl
@@ -28,8 +28,6 @@ except ImportError:  # Windows, where only the holder of the run can say that a 
     fcntl = None  # type: ignore[assignment]
 
 PARTIAL = ".partial-"
-LARGEST_JSON = 4 << 20
-"""Bytes of the largest file of facts that is read: a file of another program may have any size."""
 
 
 @contextlib.contextmanager
@@ -101,24 +99,6 @@ def _remove_tree(path: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def read_json(path: Path) -> Any:
-    """Read a small JSON file, whatever may be there under its name.
-
-    Raises:
-        ValueError: it is not a file, too large, not JSON, or nested too deeply.
-        OSError: it is missing, or cannot be read.
-    """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
-        raise ValueError("it is not a file")
-    if found.st_size > LARGEST_JSON:
-        raise ValueError(f"it has {found.st_size} bytes")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def listed(folder: Path) -> list[str]:
