@@ -26,8 +26,7 @@ from chat_templates.families import FAMILIES, MARKED, Family
 from chat_templates.page import PAGE, page
 from crucible_kitchen import end_of_turn
 from crucible_kitchen.workflows.examples import RowReader
-from crucible_kitchen.workflows.rendering import Renderer
-from crucible_kitchen.workflows.rows import marked
+from crucible_kitchen.workflows.rendering import Renderer, marked
 from tokenizers import processors
 
 FAMILY = {family.name: family for family in (*FAMILIES, *MARKED)}

@@ -51,8 +51,6 @@ class Example:
         """The sum of the weights of the predicted tokens: how many of them are trained on."""
         return float(self.weights[1:].sum())
 
-    weight = trained_tokens
-
 
 class Renderer:
     """Renders what rows hold with a model's tokenizer. Nothing is left out and nothing is cut: what

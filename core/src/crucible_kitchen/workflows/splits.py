@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 from ..errors import InvalidInput
-
-NumberedRow: TypeAlias = tuple[str, dict[str, Any]]
-"""A row with what it is called in messages: `row 12`, counted in its split."""
 
 _PART = re.compile(r"(?P<name>[^\[\]+]+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 
@@ -76,26 +71,6 @@ def parts(split: str) -> list[Part]:
     return found
 
 
-def read(
-    split: str | None, load: Callable[[str | None], list[dict[str, Any]]]
-) -> list[NumberedRow]:
-    """Return the rows of a split.
-
-    Args:
-        split: `parts` of it; None is the only one there is.
-        load: returns all rows of a split by its name.
-    """
-    if split is None:
-        return [(f"row {number}", row) for number, row in enumerate(load(None))]
-    rows: list[NumberedRow] = []
-    several = "+" in split
-    for part in parts(split):
-        loaded = load(part.name)
-        of = f" of {part.name}" if several else ""
-        rows += [(f"row {number}{of}", loaded[number]) for number in part.rows(len(loaded))]
-    return rows
-
-
 def _place(written: str | None, count: int, part: Part) -> int | None:
     if written is None:
         return None
@@ -106,5 +81,5 @@ def _place(written: str | None, count: int, part: Part) -> int | None:
         return round(count * share / 100) if share >= 0 else count - round(count * -share / 100)
     place = int(written)
     if abs(place) > count:
-        raise InvalidInput(f"the split {str(part)!r} goes beyond the {count} rows there are")
+        raise InvalidInput(f"the split {str(part)!r} goes beyond the {count} rows of the split")
     return place
