@@ -100,7 +100,7 @@ def test_a_failed_request_changes_nothing() -> None:
             store.write(str(number), b"")
             stored.add(str(number))
     assert 5 < len(stored) < 25
-    assert set(blob_store.blobs(store.options)) == stored  # type: ignore[arg-type]
+    assert set(blob_store._blobs(store.options)) == stored  # type: ignore[arg-type]
 
 
 def test_two_kitchens_share_nothing(store: BlobStore) -> None:

@@ -26,8 +26,8 @@ class TestNoop(HubClientConformance):
 
     @pytest.fixture
     def files(self) -> Mapping[str, bytes]:
-        return noop.FILES["model"]
+        return noop._FILES["model"]
 
     @pytest.fixture
     def revisions(self) -> Mapping[str, Mapping[str, bytes]]:
-        return dict.fromkeys(("main", "dev"), noop.FILES["model"])
+        return dict.fromkeys(("main", "dev"), noop._FILES["model"])

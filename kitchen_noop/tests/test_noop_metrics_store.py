@@ -69,6 +69,6 @@ def test_a_failed_record_may_be_repeated() -> None:
                 break
             except Unavailable:
                 failures += 1
-    kept = metrics_store.rows(store.options).runs["run"]  # type: ignore[arg-type]
+    kept = metrics_store._rows(store.options).runs["run"]  # type: ignore[arg-type]
     assert [entry.step for entry in kept.values()] == list(range(20))
     assert failures > 5

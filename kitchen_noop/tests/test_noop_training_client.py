@@ -278,7 +278,7 @@ def test_submitting_takes_no_time_and_operations_run_one_after_the_other(clock: 
     loss, norm = client.forward_backward(session, BATCH), client.optim_step(session, 1e-3)
     assert clock.now == started
     client.await_(norm)
-    both = training_client.FORWARD_BACKWARD_LATENCY + training_client.OPTIM_LATENCY
+    both = training_client._FORWARD_BACKWARD_LATENCY + training_client._OPTIM_LATENCY
     assert clock.now == pytest.approx(started + both)
     client.await_(loss)
     assert clock.now == pytest.approx(started + both)

@@ -59,7 +59,7 @@ def _threads_change_anywhere() -> Iterator[None]:
     before = threading.gettrace()
     threading.settrace(trace)
     yield
-    threading.settrace(before)  # type: ignore[arg-type]
+    threading.settrace(before)
 
 
 def at_once(work: Callable[[int], Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""All six ports without a backend, to develop and test workflows on.
+"""All six ports without a backend, to develop and test workflows.
 
     with Kitchen(adapters=kitchen_noop.ADAPTERS) as kitchen: ...
 

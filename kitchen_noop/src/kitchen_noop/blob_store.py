@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from crucible_kitchen import InvalidInput, NotFound, hookimpl, resource
+from crucible_kitchen import InvalidInput, NotFound, check_positive, hookimpl, resource
 
 from .conditions import Conditions, round_trip, synthetic  # noqa: F401
 
@@ -16,11 +16,11 @@ LATENCY = 0.001
 
 
 class Options(Conditions):
-    """Nothing but the conditions."""
+    """Only the conditions."""
 
 
 @resource
-def blobs(opts: Options) -> dict[str, bytes]:
+def _blobs(opts: Options) -> dict[str, bytes]:
     # Safe under threads without a lock: every access is a single operation of the dictionary.
     return {}
 
@@ -33,8 +33,7 @@ def read(opts: Options, path: str) -> bytes:
 
 @hookimpl
 def stream(opts: Options, path: str, chunk_size: int) -> Iterator[bytes]:
-    if chunk_size < 1:
-        raise InvalidInput(f"chunk_size must be at least 1, not {chunk_size}")
+    check_positive("chunk_size", chunk_size)
     round_trip(opts, LATENCY)
     blob = memoryview(_find(opts, path))
     for start in range(0, len(blob), chunk_size):
@@ -44,51 +43,51 @@ def stream(opts: Options, path: str, chunk_size: int) -> Iterator[bytes]:
 @hookimpl
 def write(opts: Options, path: str, data: bytes | Iterable[bytes] | BinaryIO) -> None:
     name = _name(path)
-    content = _content(data)  # complete before anything is stored
+    content = _content(data)  # read completely before anything is stored
     round_trip(opts, LATENCY)
-    blobs(opts)[name] = content
+    _blobs(opts)[name] = content
 
 
 @hookimpl
 def exists(opts: Options, path: str) -> bool:
     round_trip(opts, LATENCY)
-    return _name(path) in blobs(opts)
+    return _name(path) in _blobs(opts)
 
 
 @hookimpl
 def delete(opts: Options, path: str) -> None:
     round_trip(opts, LATENCY)
-    blobs(opts).pop(_name(path), None)
+    _blobs(opts).pop(_name(path), None)
 
 
 @hookimpl
 def list(opts: Options, prefix: str) -> builtins.list[str]:
     round_trip(opts, LATENCY)
-    return sorted(path for path in blobs(opts).copy() if path.startswith(prefix))
+    return sorted(path for path in _blobs(opts).copy() if path.startswith(prefix))
 
 
 @hookimpl
 def clean(opts: Options, prefix: str, keep: Sequence[str], dry_run: bool) -> builtins.list[str]:
-    return []  # what was not finished is gone with whoever wrote it
+    return []  # an unfinished write leaves nothing
 
 
 @hookimpl
 def read_range(opts: Options, path: str, start: int, end: int | None) -> bytes:
     if start < 0 or (end is not None and end < 0):
-        raise InvalidInput(f"a range of bytes has no negative bounds: {start} to {end}")
+        raise InvalidInput(f"a range must not be negative: {start} to {end}")
     round_trip(opts, LATENCY)
     return _find(opts, path)[start:end]
 
 
 def _find(opts: Options, path: str) -> bytes:
     try:
-        return blobs(opts)[_name(path)]
+        return _blobs(opts)[_name(path)]
     except KeyError:
         raise NotFound(f"no blob {path!r}") from None
 
 
 def _name(path: str) -> str:
-    """Return a path in its one spelling; refuse one that would leave a folder."""
+    """Return the canonical form of a path; refuse one that would leave the store."""
     parsed = PurePosixPath(path)
     if parsed.is_absolute() or ".." in parsed.parts or not parsed.parts:
         raise InvalidInput(f"{path!r} is not a path below the store; write 'folder/name'")

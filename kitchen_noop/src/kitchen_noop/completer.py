@@ -17,7 +17,10 @@ import numpy as np
 from crucible_kitchen import (
     AdapterError,
     Completion,
+    CompletionChunk,
     EncodedTextChunk,
+    FinishReason,
+    FloatArray,
     InvalidInput,
     Message,
     ModelInput,
@@ -26,7 +29,6 @@ from crucible_kitchen import (
     Usage,
     hookimpl,
 )
-from crucible_kitchen.types import CompletionChunk, FinishReason, FloatArray
 from pydantic import Field
 
 from .conditions import Conditions, fault, pause, round_trip, synthetic  # noqa: F401
@@ -34,23 +36,23 @@ from .language_model import LEAST_PROBABILITY, Weights, logprobs
 from .published import find
 from .tokenizer import TOKENIZER
 
-# Seconds. A batch takes as long as its longest completion: its requests run side by side.
-REQUEST_LATENCY = 0.005
-TOKEN_LATENCY = 0.0001
+_REQUEST_LATENCY = 0.005
+_TOKEN_LATENCY = 0.0001
+"""Seconds. A batch takes as long as its longest completion: its requests run in parallel."""
 
-CHUNK = 8
+_CHUNK = 8
 """Tokens in a piece of a streamed completion."""
 
-WORDS = ("add", "both", "numbers", "carry", "one", "then", "check", "so", "the", "sum", "is")
+_WORDS = ("add", "both", "numbers", "carry", "one", "then", "check", "so", "the", "sum", "is")
 
 
 class Options(Conditions):
     completion_text: str | None = None
-    """What every completion says; unset, words chosen by prompt and seed."""
+    """Text of every completion; unset, words chosen by prompt and seed."""
     context_length: int = Field(default=32768, ge=2)
-    """The most tokens of a prompt and its completion together."""
+    """Limit of the tokens of a prompt and its completion together."""
     model: str = "noop"
-    """The model of requests that name none."""
+    """Model of requests that do not name one."""
 
 
 @hookimpl
@@ -71,7 +73,7 @@ def complete_batch(
             try:
                 completion = _complete(opts, prompt, params, seed + len(results))
                 results.append(fault(opts) or completion)
-            except AdapterError as error:  # it is the result of this prompt alone
+            except AdapterError as error:  # the result of this prompt alone
                 results.append(error)
     pause(opts, max((_seconds(r) for r in results if isinstance(r, Completion)), default=0.0))
     return results
@@ -83,12 +85,12 @@ def stream_complete(
 ) -> Iterator[CompletionChunk]:
     whole = _complete(opts, prompt, params, _seed(params))
     assert whole.tokens is not None
-    round_trip(opts, REQUEST_LATENCY)
-    for start in range(0, len(whole.tokens), CHUNK):
-        pause(opts, CHUNK * TOKEN_LATENCY)
-        piece = slice(start, start + CHUNK)
+    round_trip(opts, _REQUEST_LATENCY)
+    for start in range(0, len(whole.tokens), _CHUNK):
+        pause(opts, _CHUNK * _TOKEN_LATENCY)
+        piece = slice(start, start + _CHUNK)
         yield CompletionChunk(
-            text=whole.text[piece],  # a character is a token, so this is all of the text
+            text=whole.text[piece],  # a token is a character, so this is all of the text
             tokens=whole.tokens[piece],
             logprobs=None if whole.logprobs is None else whole.logprobs[piece],
             finish_reason=whole.finish_reason if piece.stop >= len(whole.tokens) else None,
@@ -98,7 +100,7 @@ def stream_complete(
 @hookimpl
 def score(opts: Options, sequences: Sequence[Prompt], model: str | None) -> list[FloatArray]:
     weights = find(model or opts.model)
-    round_trip(opts, REQUEST_LATENCY)
+    round_trip(opts, _REQUEST_LATENCY)
     tokens = [np.asarray(_read(sequence).to_ints(), np.int64) for sequence in sequences]
     for index, ids in enumerate(tokens):
         if len(ids) - 1 > opts.context_length:  # the last token is predicted, not read
@@ -123,14 +125,14 @@ def _complete(opts: Options, prompt: Prompt, params: SamplingParams, seed: int) 
 
 
 def _greedy(params: SamplingParams) -> bool:
-    """Say whether there is a single token to choose from."""
+    """Say whether there is only one token to choose from."""
     return params.temperature == 0 or params.top_k == 1 or params.top_p <= LEAST_PROBABILITY
 
 
 def _until_stop(
     generated: Iterator[int], prompt: ModelInput, params: SamplingParams, weights: Weights
 ) -> Completion:
-    # The model's end token ends every completion but one that asks to stop at nothing.
+    # The end token ends every completion, except with `stop=()`.
     ends = set() if params.stop == () else {TOKENIZER.eos_token_id}
     ends |= {stop for stop in params.stop or () if isinstance(stop, int)}
     strings = [stop for stop in params.stop or () if isinstance(stop, str)]
@@ -159,11 +161,11 @@ def _until_stop(
 
 
 def _speech(opts: Options, generator: random.Random) -> Iterator[int]:
-    """Yield tokens without an end; the end token comes after each sentence."""
+    """Yield an endless sequence of tokens, with the end token after each sentence."""
     while True:
         text = opts.completion_text
         if text is None:
-            words = generator.choices(WORDS, k=4 + int(8 * generator.random()))
+            words = generator.choices(_WORDS, k=4 + int(8 * generator.random()))
             text = f"{' '.join(words)} {int(200 * generator.random())}"
         yield from TOKENIZER.encode(text)
         yield TOKENIZER.eos_token_id
@@ -173,7 +175,7 @@ def _read(prompt: Prompt) -> ModelInput:
     """Return a prompt as the model reads it.
 
     Raises:
-        InvalidInput: it is empty, or no conversation, token ids or `ModelInput`.
+        InvalidInput: it is empty, or not a conversation, token ids or a `ModelInput`.
     """
     if not isinstance(prompt, ModelInput):
         if isinstance(prompt, Sequence) and len(prompt) and isinstance(prompt[0], Mapping):
@@ -211,7 +213,7 @@ def _seed(params: SamplingParams) -> int:
 
 def _seconds(completion: Completion) -> float:
     assert completion.usage is not None
-    return REQUEST_LATENCY + TOKEN_LATENCY * completion.usage.completion_tokens
+    return _REQUEST_LATENCY + _TOKEN_LATENCY * completion.usage.completion_tokens
 
 
 if TYPE_CHECKING:

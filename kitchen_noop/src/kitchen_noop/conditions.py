@@ -13,14 +13,14 @@ class Conditions(AdapterOptions):
     latency_scale: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Multiplies the simulated latency; 0 turns it off."""
     failure_rate: float = Field(default=0.0, ge=0, le=1)
-    """Probability that a call fails, as a busy server does: `Unavailable`, nothing done."""
+    """Probability that a call fails with `Unavailable`, without effect, as with a busy server."""
     seed: int = 0
-    """Of the failures: the n-th call fails or succeeds alike in every run of one thread."""
+    """Seed of the failures: the n-th call has the same outcome in every run of one thread."""
 
 
 @helper
 def synthetic(opts: Conditions) -> str:
-    """Say why the conformance kit cannot ask everything of a noop."""
+    """Return the reason why the conformance kit excuses a noop from some tests."""
     return "no backend, numbers that are made up, and a memory that ends with the kitchen"
 
 

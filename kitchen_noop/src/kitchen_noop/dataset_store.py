@@ -14,30 +14,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from crucible_kitchen import InvalidInput, NotFound, hookimpl
-from crucible_kitchen.types import IntArray
+from crucible_kitchen import IntArray, InvalidInput, NotFound, check_positive, hookimpl
 from pydantic import Field, NonNegativeInt
 
 from .conditions import Conditions, round_trip, synthetic  # noqa: F401
 
-# Seconds.
-LOAD_LATENCY = 0.02
-READ_LATENCY = 0.001
+_LOAD_LATENCY = 0.02
+_READ_LATENCY = 0.001
+"""Seconds."""
 
 
 class Options(Conditions):
     rows: dict[str, NonNegativeInt] = Field(default={"train": 1000, "test": 100}, min_length=1)
-    """The number of rows of each split that there is."""
+    """The splits, and the number of rows of each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """A handle: rows of a split, by their numbers in the split's stored order.
+    """A handle: rows of a split, by their indices in the split's stored order.
 
     Args:
         dataset_id, name, revision: what was loaded.
-        split: None if it was not chosen yet.
-        indices: int64 `(n,)`, never written to.
+        split: None until one is chosen.
+        indices: int64 `(n,)`, never modified.
     """
 
     dataset_id: str
@@ -56,8 +55,8 @@ def load_dataset(
     revision: str | None,
     streaming: bool,
 ) -> Dataset:
-    round_trip(opts, LOAD_LATENCY)
-    # A single file has one split, elsewhere too, so a configuration for files runs as it is.
+    round_trip(opts, _LOAD_LATENCY)
+    # Other stores also give a single file one split, so their configuration runs unchanged.
     if split is None and (len(opts.rows) == 1 or PurePath(dataset_id).suffix):
         split = next(iter(opts.rows))
     whole = Dataset(dataset_id, name, revision, None, np.arange(0))
@@ -72,14 +71,13 @@ def get_split(opts: Options, handle: Dataset, split: str) -> Dataset:
 
 @hookimpl
 def shuffle(opts: Options, handle: Dataset, seed: int, buffer_size: int | None) -> Dataset:
-    if buffer_size is not None and buffer_size < 1:
-        raise InvalidInput(f"buffer_size must be at least 1, not {buffer_size}")
+    check_positive("buffer_size", buffer_size)
     indices = _indices(opts, handle)
     try:
         number = operator.index(seed)
     except TypeError:
         raise InvalidInput(f"a seed is an integer, not {seed!r}") from None
-    # NumPy promises the raw numbers of a bit generator for ever, but no permutation of them.
+    # NumPy promises that the raw numbers of a bit generator never change; permutations may.
     keys = np.random.PCG64(number % 2**64).random_raw(len(indices))
     return replace(handle, indices=indices[np.argsort(keys, kind="stable")])
 
@@ -111,17 +109,16 @@ def select(opts: Options, handle: Dataset, selection: range | Sequence[int]) -> 
 @hookimpl
 def to_list(opts: Options, handle: Dataset) -> list[dict[str, Any]]:
     indices = _indices(opts, handle)
-    round_trip(opts, READ_LATENCY)
+    round_trip(opts, _READ_LATENCY)
     return _rows(handle, indices)
 
 
 @hookimpl
 def stream(opts: Options, handle: Dataset, batch_size: int) -> Iterator[list[dict[str, Any]]]:
-    if batch_size < 1:
-        raise InvalidInput(f"batch_size must be at least 1, not {batch_size}")
+    check_positive("batch_size", batch_size)
     indices = _indices(opts, handle)
     for start in range(0, len(indices), batch_size):
-        round_trip(opts, READ_LATENCY)
+        round_trip(opts, _READ_LATENCY)
         yield _rows(handle, indices[start : start + batch_size])
 
 
@@ -143,12 +140,12 @@ def _indices(opts: Options, handle: Dataset) -> IntArray:
 
 def _count(count: int) -> int:
     if count < 0:
-        raise InvalidInput(f"a number of rows is not negative: {count}")
+        raise InvalidInput(f"a number of rows must not be negative: {count}")
     return count
 
 
 def _rows(handle: Dataset, indices: IntArray) -> list[dict[str, Any]]:
-    """Make rows. Each is a function of the data set, its configuration, the split and its index."""
+    """Make rows. Each depends only on the data set, its configuration, the split and its index."""
     named = f"{handle.dataset_id}/{handle.name}/{handle.split}"
     seed = hashlib.sha256(named.encode(errors="surrogatepass")).digest()[:8]
     bits = _mixed(indices.astype(np.uint64) + np.frombuffer(seed, "<u8"))

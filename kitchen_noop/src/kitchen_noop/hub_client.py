@@ -1,7 +1,7 @@
 """A hub where every repository exists, with a few synthetic files.
 
-Repositories live in memory, and what is fetched is written to a temporary folder, which `close`
-removes. Uploads are commits, so a later download sees them.
+Repositories live in memory. Fetched files are written to a temporary folder, which `close` removes.
+Uploads are commits, so a later download sees them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote
 
 from crucible_kitchen import InvalidInput, NotFound, hookimpl, resource
@@ -24,11 +24,11 @@ from pydantic import Field
 
 from .conditions import Conditions, round_trip, synthetic  # noqa: F401
 
-# Seconds.
-LIST_LATENCY = 0.01
-FILE_LATENCY = 0.02
+_LIST_LATENCY = 0.01
+_FILE_LATENCY = 0.02
+"""Seconds."""
 
-FILES: Final[Mapping[str, Mapping[str, bytes]]] = {
+_FILES: Final[Mapping[str, Mapping[str, bytes]]] = {
     "model": {
         "README.md": b"# A synthetic model\n",
         "config.json": b'{"model_type": "noop"}\n',
@@ -42,14 +42,14 @@ FILES: Final[Mapping[str, Mapping[str, bytes]]] = {
     },
     "space": {"README.md": b"# A synthetic space\n", "app.py": b"print('noop')\n"},
 }
-"""What a repository of each type holds in the beginning."""
+"""The initial files of a repository of each type."""
 
-Files = Mapping[str, bytes]
+Files: TypeAlias = Mapping[str, bytes]
 
 
 class Options(Conditions):
     repositories: tuple[str, ...] | None = None
-    """The repositories that exist; unset, every one does."""
+    """The repositories that exist; unset, all of them."""
     revisions: tuple[str, ...] = Field(default=("main",), min_length=1)
     """The branches of every repository."""
 
@@ -78,7 +78,7 @@ class Hub:
 
 
 @resource
-def hub(opts: Options) -> Hub:
+def _hub(opts: Options) -> Hub:
     return Hub()
 
 
@@ -96,19 +96,19 @@ def _remove(folder: Path, owner: int) -> None:
 
 
 @resource
-def cache(opts: Options) -> Cache:
+def _cache(opts: Options) -> Cache:
     return Cache()
 
 
 @hookimpl
 def close(opts: Options) -> None:
-    if (made := cache.pop(opts)) is not None:
+    if (made := _cache.pop(opts)) is not None:
         made.remove()
 
 
 @hookimpl
 def download(opts: Options, repo_id: str, filename: str, repo_type: str, revision: str) -> Path:
-    round_trip(opts, FILE_LATENCY)
+    round_trip(opts, _FILE_LATENCY)
     commit, files = _resolve(opts, repo_id, repo_type, revision)
     if filename not in files:
         raise NotFound(
@@ -134,13 +134,13 @@ def snapshot(
         if (allow_patterns is None or _matches(path, allow_patterns))
         and not _matches(path, ignore_patterns or ())
     }
-    round_trip(opts, FILE_LATENCY * len(chosen))
+    round_trip(opts, _FILE_LATENCY * len(chosen))
     return _fetch(opts, repo_id, repo_type, commit, chosen)
 
 
 @hookimpl
 def list_files(opts: Options, repo_id: str, repo_type: str, revision: str) -> list[str]:
-    round_trip(opts, LIST_LATENCY)
+    round_trip(opts, _LIST_LATENCY)
     return sorted(_resolve(opts, repo_id, repo_type, revision)[1])
 
 
@@ -155,8 +155,8 @@ def upload(
     message: str | None,
 ) -> str:
     new = _read(source, path_in_repo)
-    round_trip(opts, FILE_LATENCY * len(new))
-    with hub(opts).lock:
+    round_trip(opts, _FILE_LATENCY * len(new))
+    with _hub(opts).lock:
         repository = _repository(opts, repo_id, repo_type)
         if revision not in repository.branches:
             raise NotFound(
@@ -169,7 +169,7 @@ def upload(
 
 def _resolve(opts: Options, repo_id: str, repo_type: str, revision: str) -> tuple[str, Files]:
     """Return the commit of a revision, and its files."""
-    with hub(opts).lock:
+    with _hub(opts).lock:
         repository = _repository(opts, repo_id, repo_type)
         commit = repository.branches.get(revision, revision)
         if commit not in repository.commits:
@@ -182,15 +182,15 @@ def _resolve(opts: Options, repo_id: str, repo_type: str, revision: str) -> tupl
 
 def _repository(opts: Options, repo_id: str, repo_type: str) -> Repository:
     """Return a repository, made on first use; the caller holds the hub's lock."""
-    if repo_type not in FILES:
-        raise InvalidInput(f"no repo_type {repo_type!r}; there are {', '.join(FILES)}")
+    if repo_type not in _FILES:
+        raise InvalidInput(f"no repo_type {repo_type!r}; there are {', '.join(_FILES)}")
     if opts.repositories is not None and repo_id not in opts.repositories:
         raise NotFound(f"no repository {repo_id!r}; there are {', '.join(opts.repositories)}")
-    repositories = hub(opts).repositories
+    repositories = _hub(opts).repositories
     if (repo_type, repo_id) not in repositories:
         repositories[repo_type, repo_id] = repository = Repository()
         for branch in opts.revisions:
-            repository.commit(FILES[repo_type], branch, f"Create {repo_id}")
+            repository.commit(_FILES[repo_type], branch, f"Create {repo_id}")
     return repositories[repo_type, repo_id]
 
 
@@ -203,16 +203,16 @@ def _matches(path: str, patterns: Iterable[str]) -> bool:
 
 
 def _fetch(opts: Options, repo_id: str, repo_type: str, commit: str, files: Files) -> Path:
-    """Write files of a commit where they are not yet; return the commit's folder."""
-    folder = cache(opts).folder / repo_type / quote(repo_id, safe="") / commit
+    """Write the missing files of a commit; return the commit's folder."""
+    folder = _cache(opts).folder / repo_type / quote(repo_id, safe="") / commit
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = folder / name
         if path.is_file() and path.read_bytes() == content:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Another thread may be fetching the same file: each writes its own, the last one stays.
-        handle, temporary = tempfile.mkstemp(dir=cache(opts).folder)
+        # Other threads may fetch the same file: each writes a temporary one, and the last stays.
+        handle, temporary = tempfile.mkstemp(dir=_cache(opts).folder)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         Path(temporary).replace(path)
@@ -220,7 +220,7 @@ def _fetch(opts: Options, repo_id: str, repo_type: str, commit: str, files: File
 
 
 def _read(source: Path, path_in_repo: str) -> dict[str, bytes]:
-    """Return what to upload, by path in the repository."""
+    """Return the contents to upload, by path in the repository."""
     target = PurePosixPath(path_in_repo)
     if target.is_absolute() or ".." in target.parts:
         raise InvalidInput(f"path_in_repo {path_in_repo!r} is not a path below the repository")

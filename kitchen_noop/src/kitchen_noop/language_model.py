@@ -1,7 +1,7 @@
 """A language model without a model: plausible log probabilities from a formula.
 
-The training client and the completer both use it, so that what one samples with a logprob the
-other evaluates with the same, as a trainer and its inference server should.
+The training client and the completer both use it, so that the log probabilities of both are equal,
+as those of a trainer and its inference server should be.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from crucible_kitchen.types import FloatArray, IntArray
+from crucible_kitchen import FloatArray, IntArray
 from numpy.typing import ArrayLike, NDArray
 
 LEAST_PROBABILITY: Final = 0.003
-"""No token has less: exp(-1.5 * (0.4 + 3.1 * 1.1)), by the formulas below."""
+"""Lower bound of a token's probability: exp(-1.5 * (0.4 + 3.1 * 1.1)), by the formulas below."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """All that there is to the weights of a noop model.
+    """The complete state of a noop model.
 
     Args:
-        model: its name; any.
-        seed: of the run that trained it.
-        steps: optimizer steps that moved it.
+        model: any name.
+        seed: the seed of the run that trained it.
+        steps: optimizer steps that changed it.
     """
 
     model: str
@@ -68,7 +68,7 @@ def _learning_curve(weights: Weights) -> float:
 
 
 def _uniform(*parts: ArrayLike) -> NDArray[np.float64]:
-    """Return numbers in [0, 1) that depend on the parts and nothing else, on any machine."""
+    """Return numbers in [0, 1) that depend only on the parts, on any machine."""
     mixed = np.zeros(1, np.uint64)
     for part in parts:
         # The finalizer of SplitMix64, Steele, Lea and Flood 2014; arrays wrap at 2**64.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from crucible_kitchen.types import Array, FloatArray
+from crucible_kitchen import Array, FloatArray
 from numpy.typing import NDArray
 
 
@@ -16,7 +16,7 @@ def loss_and_gradient(
 
     Args:
         loss_fn: a name from `LOSS_FUNCTIONS`.
-        config: its config, complete.
+        config: its complete config.
         logprobs: float32 `(N,)`, nats.
         inputs: the per-token inputs, `(N,)`.
     """

@@ -12,13 +12,13 @@ from crucible_kitchen import MetricEntry, hookimpl, resource
 
 from .conditions import Conditions, round_trip, synthetic  # noqa: F401
 
-# Seconds. Records are held back until the flush, as most backends do.
-FLUSH_LATENCY = 0.001
-READ_LATENCY = 0.001
+_FLUSH_LATENCY = 0.001
+_READ_LATENCY = 0.001
+"""Seconds. Recording takes none, since most backends hold rows back until the flush."""
 
 
 class Options(Conditions):
-    """Nothing but the conditions."""
+    """Only the conditions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Rows:
 
 
 @resource
-def rows(opts: Options) -> Rows:
+def _rows(opts: Options) -> Rows:
     return Rows()
 
 
@@ -61,24 +61,24 @@ def record_many(
     ]
     if not entries:
         return
-    store = rows(opts)
+    store = _rows(opts)
     with store.lock:
         run = store.runs.setdefault(run_id, {})
         for entry in entries:
-            # Without a step every record is a row of its own.
+            # Without a step every record is a separate row.
             key = (entry.metric, object() if entry.step is None else entry.step)
             run[key] = entry
 
 
 @hookimpl
 def flush(opts: Options, run_id: str) -> None:
-    round_trip(opts, FLUSH_LATENCY)
+    round_trip(opts, _FLUSH_LATENCY)
 
 
 @hookimpl
 def read(opts: Options, run_id: str) -> list[MetricEntry]:
-    round_trip(opts, READ_LATENCY)
-    store = rows(opts)
+    round_trip(opts, _READ_LATENCY)
+    store = _rows(opts)
     with store.lock:
         entries = list(store.runs.get(run_id, {}).values())
     return [replace(entry, metadata=copy.deepcopy(entry.metadata)) for entry in entries]
@@ -86,8 +86,8 @@ def read(opts: Options, run_id: str) -> list[MetricEntry]:
 
 @hookimpl
 def runs(opts: Options) -> list[str]:
-    round_trip(opts, READ_LATENCY)
-    store = rows(opts)
+    round_trip(opts, _READ_LATENCY)
+    store = _rows(opts)
     with store.lock:
         return sorted(store.runs)
 

@@ -1,7 +1,7 @@
 """Weights that a training client published for a completer, as model references.
 
-A reference tells all about the weights, so any completer, in any process, understands a named
-one. An ephemeral one is good only while its session keeps it, in this process.
+A reference contains the complete weights, so any completer, in any process, understands a named
+one. An ephemeral one is only valid while its session keeps it, in this process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _valid: WeakValueDictionary[str, Published] = WeakValueDictionary()
 
 
 def publish(weights: Weights, name: str | None) -> Published:
-    """Return weights under a reference that was never used before."""
+    """Publish weights under a new reference."""
     kind, label = (_EPHEMERAL, "") if name is None else (_NAMED, quote(name, safe=""))
     reference = f"{kind}{uuid.uuid4().hex}/{label}?{urlencode(asdict(weights))}"
     published = Published(reference)
@@ -57,4 +57,4 @@ def find(model: str) -> Weights:
     try:
         return Weights(fields["model"][0], int(fields["seed"][0]), int(fields["steps"][0]))
     except (KeyError, ValueError):
-        raise NotFound(f"{model!r} is no reference from save_weights_for_sampler") from None
+        raise NotFound(f"{model!r} is not a reference from save_weights_for_sampler") from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from crucible_kitchen import InvalidInput, Message
 
 SPECIAL_TOKENS = ("<|im_start|>", "<|im_end|>")
-"""Their ids are their places here; code point c has the id `c + len(SPECIAL_TOKENS)`."""
+"""Their ids are their indices here; code point c has the id `c + len(SPECIAL_TOKENS)`."""
 
 _START, _END = range(2)
 _FIRST = len(SPECIAL_TOKENS)
@@ -18,8 +18,8 @@ _FIRST = len(SPECIAL_TOKENS)
 class CharTokenizer:
     """Token ids are Unicode code points, shifted to make room for two special tokens.
 
-    Every string survives `decode(encode(text))`. Text never becomes a special token, whatever it
-    says, and no special token is added outside of the chat template.
+    Every string survives `decode(encode(text))`. Text never becomes a special token, and special
+    tokens are only added by the chat template.
     """
 
     @property
@@ -59,7 +59,7 @@ class CharTokenizer:
         Args:
             messages: the turns.
             add_generation_prompt: append the start of the assistant's turn.
-            kwargs: what other templates know; this one has no use for it.
+            kwargs: variables of other templates, ignored.
 
         Raises:
             InvalidInput: a message without a role or content that is text.

@@ -1,8 +1,8 @@
 """Train nothing, with a loss that falls.
 
-Sessions run on the formula of `kitchen_noop.language_model`. They check what they are given, keep
-the order of operations, and fail, close and resume as a real backend's do. The outcome of an
-operation is settled when it is submitted, and told when its time has come.
+Sessions use the formula of `kitchen_noop.language_model`. They check their input, keep the order of
+operations, and fail, close and resume as a real backend's do. The outcome of an operation is
+computed when it is submitted, and available when its time has come.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from crucible_kitchen import (
     AdamParams,
     AdapterError,
     AdapterTimeout,
+    Array,
     Datum,
     ForwardBackwardResult,
     InvalidInput,
@@ -37,7 +38,6 @@ from crucible_kitchen import (
     resource,
     validate_datums,
 )
-from crucible_kitchen.types import Array
 from pydantic import Field
 
 from . import published
@@ -46,15 +46,15 @@ from .language_model import Weights, gradient_norm, logprobs
 from .loss_formulas import loss_and_gradient
 from .tokenizer import TOKENIZER, CharTokenizer
 
-# Seconds. Small beside a real backend's, so that a thousand steps are a matter of seconds.
-START_LATENCY = 0.05
-FORWARD_LATENCY = 0.001
-FORWARD_BACKWARD_LATENCY = 0.003
-OPTIM_LATENCY = 0.001
-CHECKPOINT_LATENCY = 0.005
+_START_LATENCY = 0.05
+_FORWARD_LATENCY = 0.001
+_FORWARD_BACKWARD_LATENCY = 0.003
+_OPTIM_LATENCY = 0.001
+_CHECKPOINT_LATENCY = 0.005
+"""Seconds. Short, so that a thousand steps take seconds."""
 
-# Any model is accepted, so any token that is not negative is in its vocabulary.
-VOCABULARY = 2**63 - 1
+_VOCABULARY = 2**63 - 1
+"""Any model is accepted, so every token that is not negative is in its vocabulary."""
 
 Result: TypeAlias = ForwardBackwardResult | OptimStepResult
 
@@ -66,7 +66,7 @@ class Options(Conditions):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a checkpoint holds: the weights, and how many steps Adam's moments have seen."""
+    """The content of a checkpoint: the weights, and the number of steps in Adam's moments."""
 
     weights: Weights
     moments: int = 0
@@ -74,7 +74,7 @@ class State:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
-    """A future: the outcome can be had from `ready_at` on, in seconds of `time.monotonic`."""
+    """A future: the outcome is available from `ready_at` on, in seconds of `time.monotonic`."""
 
     ready_at: float
     outcome: Result | AdapterError
@@ -96,7 +96,7 @@ class Session:
     closed: bool = False
 
     def check(self) -> None:
-        """Raise if the session can no longer be used, as far as anyone can know by now."""
+        """Raise if the session can no longer be used, as far as is known by now."""
         if self.closed:
             raise SessionClosed(f"the session of {self.config.model!r} was closed; start another")
         if self.failed is not None and self.failed.ready_at <= time.monotonic():
@@ -106,7 +106,7 @@ class Session:
         assert self.failed is not None
         return SessionFailed(
             f"an earlier operation of this session failed: {self.failed.outcome}; load a "
-            "checkpoint to go on"
+            "checkpoint to continue"
         )
 
 
@@ -119,7 +119,7 @@ class Checkpoints:
     saved: dict[str, tuple[str, State]] = field(default_factory=dict)
     """Label and state by reference, oldest first."""
     named: dict[str, str] = field(default_factory=dict)
-    """The names of weights by reference, which all there is to know about them is in."""
+    """The names of published weights, by reference; the weights are in the reference."""
 
     def state(self, reference: str) -> State:
         with self.lock:
@@ -132,7 +132,7 @@ class Checkpoints:
 
 
 @resource
-def checkpoints(opts: Options) -> Checkpoints:
+def _checkpoints(opts: Options) -> Checkpoints:
     return Checkpoints()
 
 
@@ -141,10 +141,10 @@ def checkpoints(opts: Options) -> Checkpoints:
 
 @hookimpl
 def start_session(opts: Options, config: SessionConfig) -> Session:
-    pause(opts, START_LATENCY)
+    pause(opts, _START_LATENCY)
     if config.from_checkpoint is None:
         return Session(config, State(Weights(config.model, config.seed)))
-    state = checkpoints(opts).state(config.from_checkpoint)
+    state = _checkpoints(opts).state(config.from_checkpoint)
     return Session(config, state if config.with_optimizer else State(state.weights))
 
 
@@ -182,7 +182,7 @@ def forward_backward(
             session.gradient = (session.gradient or 0.0) + gradient
             return result
 
-        return _submit(opts, session, FORWARD_BACKWARD_LATENCY, run)
+        return _submit(opts, session, _FORWARD_BACKWARD_LATENCY, run)
 
 
 @hookimpl
@@ -197,7 +197,7 @@ def forward(
     with session.lock:
         session.check()
         return _submit(
-            opts, session, FORWARD_LATENCY, lambda: _evaluate(session, datums, loss_fn, config)[0]
+            opts, session, _FORWARD_LATENCY, lambda: _evaluate(session, datums, loss_fn, config)[0]
         )
 
 
@@ -224,7 +224,7 @@ def optim_step(
             session.state, session.gradient = State(weights, moments), None
             return OptimStepResult(norm, {"optimizer_steps": moments})
 
-        return _submit(opts, session, OPTIM_LATENCY, run)
+        return _submit(opts, session, _OPTIM_LATENCY, run)
 
 
 @hookimpl
@@ -232,7 +232,7 @@ def await_(opts: Options, future: Operation, timeout: float | None) -> Result:
     remaining = max(future.ready_at - time.monotonic(), 0.0)
     if timeout is not None and remaining > timeout:
         time.sleep(max(timeout, 0.0))
-        raise AdapterTimeout(f"the operation was not done within {timeout} s; it goes on")
+        raise AdapterTimeout(f"the operation was not done within {timeout} s; it continues")
     time.sleep(remaining)
     if isinstance(future.outcome, AdapterError):
         raise copy.copy(future.outcome)  # each caller, in any thread, gets its own traceback
@@ -248,7 +248,7 @@ def _submit(
         return Operation(session.idle_at, session.failure())
     try:
         if failure := fault(opts):
-            # Whoever waits for it again learns the same, and the session has failed.
+            # Waiting for it again raises the same, and the session has failed.
             raise Unavailable(failure.reason, retryable=False)
         return Operation(session.idle_at, run())
     except AdapterError as error:
@@ -260,7 +260,7 @@ def _evaluate(
     session: Session, datums: Sequence[Datum], loss_fn: str, config: Mapping[str, float]
 ) -> tuple[ForwardBackwardResult, float]:
     """Return the result and the sum of |d loss / d logprob|."""
-    # All datums at once: a workflow's small batches would otherwise be mostly NumPy's overhead.
+    # All datums at once: with small batches, NumPy's overhead would dominate.
     lengths = [datum.model_input.length for datum in datums]
     positions = np.concatenate([np.arange(1, length + 1) for length in lengths])
     inputs = {
@@ -274,7 +274,7 @@ def _evaluate(
 
 
 def _input(datum: Datum, name: str) -> Array:
-    """Return a per-token input; where it may be missing, missing weights are ones."""
+    """Return a per-token input; missing weights are ones."""
     if name in datum.loss_fn_inputs:
         return datum.loss_fn_inputs[name]
     return np.ones(datum.model_input.length, np.float32)
@@ -292,7 +292,7 @@ def _validate(
         datums,
         loss_fn,
         loss_fn_config,
-        vocab_size=VOCABULARY,
+        vocab_size=_VOCABULARY,
         max_length=session.config.max_length,
         require_weights=require_weights,
     )
@@ -309,8 +309,8 @@ def _check_trainable(session: Session) -> None:
 @hookimpl
 def save_checkpoint(opts: Options, session: Session, path: str) -> str:
     _drain(session)
-    pause(opts, CHECKPOINT_LATENCY)
-    memory = checkpoints(opts)
+    pause(opts, _CHECKPOINT_LATENCY)
+    memory = _checkpoints(opts)
     reference = f"noop://checkpoint/{uuid.uuid4().hex}/{quote(path, safe='')}"
     with session.lock, memory.lock:
         session.check()
@@ -325,11 +325,11 @@ def save_checkpoint(opts: Options, session: Session, path: str) -> str:
 @hookimpl
 def load_checkpoint(opts: Options, session: Session, path: str, with_optimizer: bool) -> None:
     _drain(session)
-    pause(opts, CHECKPOINT_LATENCY)
+    pause(opts, _CHECKPOINT_LATENCY)
     with session.lock:
         if session.closed:
             session.check()
-        state = checkpoints(opts).state(path)
+        state = _checkpoints(opts).state(path)
         session.state = state if with_optimizer else State(state.weights)
         session.gradient = session.failed = None
 
@@ -337,27 +337,27 @@ def load_checkpoint(opts: Options, session: Session, path: str, with_optimizer: 
 @hookimpl
 def save_weights_for_sampler(opts: Options, session: Session, name: str | None) -> str:
     _drain(session)
-    pause(opts, CHECKPOINT_LATENCY)
+    pause(opts, _CHECKPOINT_LATENCY)
     with session.lock:
         session.check()
         weights = published.publish(session.state.weights, name)
         if name is None:
             session.ephemeral = weights
         else:
-            checkpoints(opts).named[weights.reference] = name
+            _checkpoints(opts).named[weights.reference] = name
     return weights.reference
 
 
 @hookimpl
 def list_checkpoints(opts: Options, prefix: str) -> list[str]:
-    memory = checkpoints(opts)
+    memory = _checkpoints(opts)
     with memory.lock:
         return [ref for ref, (label, _) in memory.saved.items() if label.startswith(prefix)]
 
 
 @hookimpl
 def delete_checkpoint(opts: Options, path: str) -> None:
-    memory = checkpoints(opts)
+    memory = _checkpoints(opts)
     with memory.lock:
         memory.saved.pop(path, None)
 
@@ -365,8 +365,8 @@ def delete_checkpoint(opts: Options, path: str) -> None:
 @hookimpl
 def clean(opts: Options, prefix: str, keep: Sequence[str], dry_run: bool) -> list[str]:
     if not prefix:
-        return []  # nothing is ever unfinished here
-    memory = checkpoints(opts)
+        return []  # there are no unfinished writes
+    memory = _checkpoints(opts)
     with memory.lock:
         labels = {ref: label for ref, (label, _) in memory.saved.items()} | memory.named
         doomed = [r for r, label in labels.items() if label.startswith(prefix) and r not in keep]

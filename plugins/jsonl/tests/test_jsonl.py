@@ -404,14 +404,14 @@ def test_threads_that_write_at_once_lose_nothing(store: MetricsStore) -> None:
 def test_a_forked_child_opens_files_of_its_own(store: MetricsStore) -> None:
     store.record("run", "nll", 1.0)
     assert isinstance(store.options, jsonl.Options)
-    mine = jsonl.run_files(store.options)
+    mine = jsonl._run_files(store.options)
     child = os.fork()
     if child == 0:  # no assertion may leave this branch
         status = 1
         try:
             store.record("run", "nll", 2.0)
             store.flush("run")
-            status = int(jsonl.run_files(store.options) is mine)
+            status = int(jsonl._run_files(store.options) is mine)
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
@@ -422,7 +422,7 @@ def test_a_forked_child_opens_files_of_its_own(store: MetricsStore) -> None:
 def test_close_closes_the_files_and_a_later_use_opens_them_anew(folder: Path) -> None:
     opts = jsonl.Options(path=folder)
     jsonl.record(opts, "run", "nll", 1.0, None, None)
-    fd = jsonl.run_files(opts)._open["run"].fileno()
+    fd = jsonl._run_files(opts)._open["run"].fileno()
     jsonl.close(opts)
     jsonl.close(opts)
     with pytest.raises(OSError, match="Bad file descriptor"):

@@ -132,7 +132,7 @@ def test_a_line_that_is_no_row_is_left_out_and_named_with_its_file(
     with (folder / "run.jsonl").open("ab") as file:
         file.write(b"\n" + line)
     store.record("run", "nll", 2.0, step=2)
-    with pytest.warns(CrucibleWarning, match=r"metrics/run\.jsonl: 1 line is no metric") as warned:
+    with pytest.warns(CrucibleWarning, match=r"/run\.jsonl: 1 line is not a metric") as warned:
         assert [entry.value for entry in store.read("run")] == [1.0, 2.0]
     assert len(warned) == 1
     assert list(store.runs()) == ["run"]  # without a warning
@@ -145,7 +145,7 @@ def test_lines_that_are_no_rows_are_counted_once_for_each_time_of_reading(
     with (folder / "run.jsonl").open("ab") as file:
         file.write(b"\nnonsense" * 3 + b"\n\n   \n" + row(run_id='"other"'))
     for _ in range(2):
-        with pytest.warns(CrucibleWarning, match="5 lines are no metric of the run") as warned:
+        with pytest.warns(CrucibleWarning, match="5 lines are not a metric of the run") as warned:
             assert len(store.read("run")) == 1
         assert len(warned) == 1
 
@@ -303,7 +303,7 @@ def test_a_pipe_that_somebody_reads_takes_no_rows(store: MetricsStore, folder: P
     os.mkfifo(folder / "run.jsonl")
     reader = os.open(folder / "run.jsonl", os.O_RDONLY | os.O_NONBLOCK)
     try:
-        with pytest.raises(InvalidInput, match="is no file"):
+        with pytest.raises(InvalidInput, match="is not a file"):
             store.record("run", "nll", 1.0)
     finally:
         os.close(reader)

@@ -1,4 +1,4 @@
-"""The files of the runs: their names, and the open ones."""
+"""The files of the runs: their names, and those that are open."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from crucible_kitchen import InvalidInput, Unavailable
 
-# No upper-case letters: two ids must not share a file on a disk that ignores case.
 _PLAIN = frozenset((string.ascii_lowercase + string.digits + "_-.").encode())
-# File systems take names of 255 bytes.
+"""No upper-case letters: two ids must not share a file on a disk that ignores case."""
 _LONGEST = 200
-# Open files are few on many systems (1024 on Linux), runs may be many.
+"""File systems accept names of 255 bytes."""
 _MOST_OPEN = 64
+"""Systems limit open files (1024 on Linux), and there may be more runs."""
 
 
 def file_name(run_id: str) -> str:
@@ -32,20 +32,20 @@ def file_name(run_id: str) -> str:
 
 
 def lines_of(file: Path, longest: int) -> Iterator[bytes]:
-    """Yield the lines of a file that somebody may be appending to, without their breaks.
+    """Yield the lines of a file, without their breaks, while other processes may append to it.
 
-    Of a line of more than `longest` bytes one byte more is yielded.
+    A line of more than `longest` bytes is cut to one byte more than that.
 
     Raises:
-        InvalidInput: it is no regular file: reading a pipe would wait for ever.
-        OSError: it cannot be read; `FileNotFoundError` where there is none.
+        InvalidInput: it is not a regular file: reading a pipe would block forever.
+        OSError: it cannot be read; `FileNotFoundError` if it does not exist.
     """
     _check_kind(file, stat.S_ISREG)
     with open(file, "rb", opener=_open) as source:
         while line := source.readline(longest + 1):
             yield line.rstrip(b"\r\n")
             if not line.endswith(b"\n") and len(line) <= longest:
-                return  # the end, and not what somebody has meanwhile added to the same line
+                return  # the end, without what was meanwhile added to the same line
             while len(line) > longest and not line.endswith(b"\n"):
                 line = source.readline(longest + 1)
 
@@ -59,11 +59,11 @@ class RunFiles:
         self._lock = threading.Lock()
 
     def append(self, run_id: str, rows: bytes) -> None:
-        """Append in a single write, which other appending processes cannot come between.
+        """Append in a single write, so that rows of other processes do not mix with it.
 
         Raises:
-            Unavailable: a part was written, since the disk is full. The row that is cut is none.
-            InvalidInput: there is something else than a file in its place.
+            Unavailable: only a part was written, since the disk is full. A cut row is not read.
+            InvalidInput: something other than a file is in its place.
             OSError: nothing was written.
         """
         with self._lock:
@@ -77,13 +77,13 @@ class RunFiles:
             )
 
     def sync(self, run_id: str) -> None:
-        """Return when the run's rows are on the disk, whoever appended them."""
+        """Return when the run's rows are on the disk, including those of other processes."""
         with self._lock:
             if run_id in self._open or (self._folder / file_name(run_id)).exists():
                 os.fsync(self._file(run_id).fileno())
 
     def close(self) -> None:
-        """Close every file, also where closing one fails."""
+        """Close every file, even if closing one fails."""
         with self._lock, ExitStack() as closing:
             while self._open:
                 closing.callback(self._open.popitem()[1].close)
@@ -94,11 +94,11 @@ class RunFiles:
                 self._open.pop(next(iter(self._open))).close()
             _make_folder(self._folder)
             path = self._folder / file_name(run_id)
-            # A device is for those who try what a full disk does: /dev/full.
+            # Devices are accepted for tests of a full disk: /dev/full.
             _check_kind(path, lambda mode: stat.S_ISREG(mode) or stat.S_ISCHR(mode))
             # Unbuffered and "a": one call of write(2) with O_APPEND for each `append`.
             self._open[run_id] = FileIO(path, "a", opener=_open)
-            _sync_folder(self._folder)  # the file's name must survive a power cut, too
+            _sync_folder(self._folder)  # the file's name must survive a power cut as well
         return self._open[run_id]
 
 
@@ -108,11 +108,11 @@ def _check_kind(file: Path, is_right: Callable[[int], bool]) -> None:
     except FileNotFoundError:
         return
     if not is_right(mode):
-        raise InvalidInput(f"{file.absolute()} is no file; metrics would be kept there")
+        raise InvalidInput(f"{file.absolute()} is not a file; metrics would be kept there")
 
 
 def _open(path: str, flags: int) -> int:
-    # A pipe that has taken the file's place meanwhile must not make anybody wait.
+    # Opening a pipe that has replaced the file meanwhile must not block.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 

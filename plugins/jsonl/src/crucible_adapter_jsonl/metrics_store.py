@@ -1,6 +1,6 @@
 """Keep metrics in JSON Lines files, one file a run.
 
-Rows are appended and never rewritten; which of several rows counts is decided by the reader.
+Rows are appended and never rewritten; the reader decides which of several rows counts.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from .rows import LONGEST, decode, encode, is_torn
 
 
 class Options(AdapterOptions):
-    path: LocalPath = Field(Path("metrics"), examples=["runs/metrics"])
-    """Folder that holds one file for each run; made when it is first needed."""
+    path: LocalPath = Field(default=Path("metrics"), examples=["runs/metrics"])
+    """Folder with one file for each run; created when it is first needed."""
 
 
 @resource
-def run_files(opts: Options) -> RunFiles:
+def _run_files(opts: Options) -> RunFiles:
     return RunFiles(opts.path)
 
 
@@ -50,7 +50,7 @@ def record(
     step: int | None,
     metadata: Mapping[str, Any] | None,
 ) -> None:
-    _append(opts, run_id, encode(run_id, metric, value, step, metadata))
+    record_many(opts, run_id, {metric: value}, step, metadata)
 
 
 @hookimpl
@@ -62,14 +62,17 @@ def record_many(
     metadata: Mapping[str, Any] | None,
 ) -> None:
     rows = [encode(run_id, metric, value, step, metadata) for metric, value in metrics.items()]
-    if rows:
-        _append(opts, run_id, b"".join(rows))
+    if not rows:
+        return
+    where = f"cannot write metrics to the folder {opts.path.absolute()} (option path)"
+    with explain_os_errors(where, no_effect=True):
+        _run_files(opts).append(run_id, b"".join(rows))
 
 
 @hookimpl
 def flush(opts: Options, run_id: str) -> None:
     with explain_os_errors(f"cannot sync the metrics in {opts.path.absolute()}"):
-        run_files(opts).sync(run_id)
+        _run_files(opts).sync(run_id)
 
 
 @hookimpl
@@ -84,13 +87,13 @@ def read(opts: Options, run_id: str) -> list[MetricEntry]:
                 damaged += not is_torn(line)
                 continue
             # Without a step the place in the file is the key, so that nothing replaces the row. A
-            # replaced row stays where the first one was: that is how dictionaries are ordered.
+            # row that replaces another takes its place, which is the order of dictionaries.
             key = place if entry.step is None else (entry.metric, entry.step)
             rows[key] = entry
     if damaged:
         what = "1 line is" if damaged == 1 else f"{damaged} lines are"
         warnings.warn(
-            f"{file.absolute()}: {what} no metric of the run, and left out", CrucibleWarning, 2
+            f"{file.absolute()}: {what} not a metric of the run, and left out", CrucibleWarning, 2
         )
     return list(rows.values())
 
@@ -113,15 +116,9 @@ def ping(opts: Options) -> None:
 
 @hookimpl
 def close(opts: Options) -> None:
-    if files := run_files.pop(opts):
+    if files := _run_files.pop(opts):
         with explain_os_errors(f"cannot close the files in {opts.path.absolute()}"):
             files.close()
-
-
-def _append(opts: Options, run_id: str, rows: bytes) -> None:
-    where = f"cannot write metrics to the folder {opts.path.absolute()} (option path)"
-    with explain_os_errors(where, no_effect=True):
-        run_files(opts).append(run_id, rows)
 
 
 def _lines(file: Path) -> Iterator[bytes]:
@@ -138,9 +135,9 @@ def _entry(line: bytes, run_id: str | None = None) -> MetricEntry | None:
 
 
 def _run_of(file: Path) -> str | None:
-    """Return the run whose file this is, if it is one that has rows.
+    """Return the run to which a file belongs, or None without rows.
 
-    Every row carries its run, since the names of the files of long ids do not.
+    Every row has its run, since the file names of long ids do not.
     """
     try:
         with explain_os_errors(f"{file} is left out of the list of runs"):
@@ -148,9 +145,9 @@ def _run_of(file: Path) -> str | None:
                 entry = _entry(line)
                 if entry is not None and file_name(entry.run_id) == file.name:
                     return entry.run_id
-    except InvalidInput:  # a folder, a pipe, links in a circle: nobody's metrics
+    except InvalidInput:  # a folder, a pipe, a loop of links: not metrics
         pass
-    except AdapterError as error:  # of what may be a run one should know
+    except AdapterError as error:  # it may be a run, so the failure is reported
         warnings.warn(str(error), CrucibleWarning, 2)
     return None
 

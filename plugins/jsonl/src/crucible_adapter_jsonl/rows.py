@@ -11,7 +11,7 @@ from typing import Any
 from crucible_kitchen import InvalidInput, MetricEntry, Unsupported
 
 LONGEST = 16 << 20
-"""Bytes of a row: nobody writes a longer one, so a longer line is none."""
+"""Largest row in bytes. Longer rows are never written, so a longer line is not a row."""
 
 _HEAD = b'{"run_id":'
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -22,11 +22,11 @@ def encode(
 ) -> bytes:
     """Return the row as it is appended to a file: a line break, then one JSON object.
 
-    The break comes first so that a row never continues a line which a killed writer left
-    unfinished. A whole row needs no break behind it: no part of a JSON object is one.
+    The break comes first so that a row never continues a line that a killed writer left
+    unfinished. A complete row needs no break after it: no proper part of a JSON object is one.
 
     Raises:
-        InvalidInput: something that JSON cannot hold; the message names it.
+        InvalidInput: JSON cannot represent a value; the message names it.
         Unsupported: a step beyond 64 bits, or a row beyond `LONGEST`.
     """
     entry = MetricEntry.recorded(run_id, metric, value, step, metadata)
@@ -47,10 +47,10 @@ def encode(
 
 
 def decode(line: bytes) -> MetricEntry:
-    """Return the row of a line, whoever wrote it.
+    """Return the row of an untrusted line.
 
     Raises:
-        ValueError, TypeError, KeyError, RecursionError: it is none.
+        ValueError, TypeError, KeyError, RecursionError: it is not a row.
     """
     if len(line) > LONGEST:
         raise ValueError("longer than a row can be")
@@ -69,10 +69,9 @@ def decode(line: bytes) -> MetricEntry:
 
 
 def is_torn(line: bytes) -> bool:
-    """Say whether a line that is no row is one that a killed writer left unfinished.
+    """Say whether a line that is not a row is one that a killed writer left unfinished.
 
-    That one begins as a row does, and is right as far as it goes. Of other damage somebody should
-    know.
+    Such a line begins as a row does, and is valid up to its end. Other damage is worth a warning.
     """
     if len(line) > LONGEST or not (line.startswith(_HEAD) or _HEAD.startswith(line)):
         return False
@@ -80,7 +79,7 @@ def is_torn(line: bytes) -> bool:
         _JSON.decode(line.decode("ascii"))
     except json.JSONDecodeError as error:
         in_a_text = error.msg.startswith("Unterminated string") and line.decode().isprintable()
-        # A word such as -Infinity, or an escape, is what else may be cut.
+        # Otherwise a word such as -Infinity, or an escape, may have been cut.
         return in_a_text or error.pos > len(line) - len("-Infinity")
     except (ValueError, RecursionError):
         pass
@@ -90,7 +89,7 @@ def is_torn(line: bytes) -> bool:
 def _number(value: float) -> float | str:
     if math.isfinite(value):
         return value
-    # What float() reads, and the names that JavaScript and Protocol Buffers use.
+    # Names that float() reads, and that JavaScript and Protocol Buffers use.
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
@@ -100,8 +99,8 @@ def _is_int64(step: int) -> bool:
 
 def _finite(text: str) -> float:
     number = float(text)
-    if not math.isfinite(number):  # such as 1e999, or a bare NaN, which is no JSON
-        raise ValueError(f"{text} is no finite number")
+    if not math.isfinite(number):  # such as 1e999, or a bare NaN, which is not JSON
+        raise ValueError(f"{text} is not a finite number")
     return number
 
 
