@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from crucible_kitchen import (
     TrainingClient,
     Unsupported,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tiny_torch import LLAMA, MakeKitchen
@@ -44,15 +45,16 @@ def test_the_end_of_text_is_the_only_token_besides_the_bytes() -> None:
     assert TOKENIZER.decode([104, 105, 256], skip_special_tokens=True) == "hi"
 
 
-@settings(deadline=None)
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The tokenizer as Transformers loads it from a folder."""
+    folder = tmp_path_factory.mktemp("byte-tokenizer")
+    TOKENIZER.tokenizer.save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
 @given(text=st.text())
-def test_transformers_loads_it_from_a_folder(
-    text: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.getbasetemp() / "byte-tokenizer"
-    if not Path(folder).exists():
-        TOKENIZER.tokenizer.save_pretrained(folder)
-    loaded = AutoTokenizer.from_pretrained(folder)
+def test_transformers_loads_it_from_a_folder(text: str, loaded: Any) -> None:
     assert loaded.encode(text) == TOKENIZER.encode(text)
     assert loaded.decode(loaded.encode(text)) == text
     assert loaded.eos_token_id == 256

@@ -102,9 +102,7 @@ def test_weights_that_do_not_fit_are_refused_with_their_names(
     use: Callable[[Path], object], folder: Path, change: Change, reason: str
 ) -> None:
     change_weights(folder, change)
-    with pytest.raises(
-        InvalidInput, match=f"the weights of model '{folder}' do not fit.*{reason}"
-    ):
+    with pytest.raises(InvalidInput, match=f"the weights of model '{folder}' do not fit.*{reason}"):
         use(folder)
 
 
