@@ -34,7 +34,7 @@ class Sequences(DatasetStoreFixtures):
             buffer_size=st.none() | st.integers(1, count + 2),
             start=st.integers(0, count + 2),
             length=st.integers(0, count + 2),
-            batch_size=st.integers(1, count + 2),
+            batch_size=st.integers(1, 5) | st.integers(1, count + 2),
         )
         def check(
             seed: int, buffer_size: int | None, start: int, length: int, batch_size: int
