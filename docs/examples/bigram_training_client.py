@@ -50,7 +50,7 @@ class Options(AdapterOptions):
     checkpoint_dir: LocalPath = Path("checkpoints")
     """Folder of the checkpoints."""
     models: Mapping[str, int] = {"bigram": 256}
-    """The models there are, by name: how many tokens the vocabulary of each has."""
+    """Models by name, and how many tokens the vocabulary of each has."""
 
 
 # --- what a session is ---
@@ -58,7 +58,7 @@ class Options(AdapterOptions):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a checkpoint holds. A step makes a new one, so whoever holds one may go on reading."""
+    """What a checkpoint holds. A step makes a new one, so an old one may still be read."""
 
     weights: Floats  # (V, V): the logit of token j after token i
     mean: Floats  # (V, V): AdamW's first moment
@@ -94,7 +94,7 @@ class Session:
         return self.worker.submit(self.run, operation, revives)
 
     def run(self, operation: Callable[[], T], revives: bool) -> T:
-        self.check(revives)  # again: what stands behind a failure must not run
+        self.check(revives)  # again: what is queued behind a failure must not run
         try:
             return operation()
         except Exception as error:
@@ -108,13 +108,13 @@ class Session:
 
 
 @resource
-def sessions(opts: Options) -> set[Session]:
+def _sessions(opts: Options) -> set[Session]:
     return set()
 
 
 @hookimpl
 def close(opts: Options) -> None:
-    for session in sessions.pop(opts) or ():
+    for session in _sessions.pop(opts) or ():
         session.close()
 
 
@@ -123,7 +123,7 @@ def start_session(opts: Options, config: SessionConfig) -> Session:
     if config.model not in opts.models:
         raise NotFound(f"no model {config.model!r}; there are {', '.join(opts.models)}")
     for name, only in (("revision", None), ("lora", None), ("trainable", True)):
-        if getattr(config, name) != only:  # never ignore what cannot be honoured
+        if getattr(config, name) != only:  # never ignore what is not supported
             raise Unsupported(f"a bigram model has no {name}={getattr(config, name)!r}")
     if config.from_checkpoint is not None:
         state = read(opts, config, config.from_checkpoint, config.with_optimizer)
@@ -131,14 +131,14 @@ def start_session(opts: Options, config: SessionConfig) -> Session:
         size = opts.models[config.model]
         state = untrained(np.random.default_rng(config.seed % 2**64).normal(size=(size, size)))
     session = Session(config, state)
-    sessions(opts).add(session)
+    _sessions(opts).add(session)
     return session
 
 
 @hookimpl
 def close_session(opts: Options, session: Session) -> None:
     session.close()
-    sessions(opts).discard(session)
+    _sessions(opts).discard(session)
 
 
 # --- operations: check now, run later ---
@@ -207,7 +207,7 @@ def optim_step(
 def await_(
     opts: Options, future: Future[Any], timeout: float | None
 ) -> ForwardBackwardResult | OptimStepResult:
-    done, _ = concurrent.futures.wait([future], timeout)  # asks, and cancels nothing
+    done, _ = concurrent.futures.wait([future], timeout)  # cancels nothing
     if not done:
         raise AdapterTimeout(f"the operation is still running after {timeout} s; ask again")
     result: ForwardBackwardResult | OptimStepResult = future.result()
@@ -311,7 +311,7 @@ def save_checkpoint(opts: Options, session: Session, path: str) -> str:
         queued = session.submit(lambda: session.state)
     state = queued.result()
 
-    # All or nothing: complete and on the disk before it gets its name, which nobody had before.
+    # All or nothing: complete and on the disk before it gets its name, which is unique.
     reference = f"{time.time_ns():020d}-{uuid.uuid4().hex}"
     opts.checkpoint_dir.mkdir(parents=True, exist_ok=True)
     partial = opts.checkpoint_dir / f"{reference}.partial"
