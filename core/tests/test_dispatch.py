@@ -68,7 +68,13 @@ def memory(**changed: Callable[..., Any]) -> ModuleType:
     def exists(path: str) -> bool:
         return path in blobs
 
-    callbacks = {"read": read, "stream": stream, "write": write, "exists": exists, **changed}
+    callbacks: dict[str, Any] = {
+        "read": read,
+        "stream": stream,
+        "write": write,
+        "exists": exists,
+        **changed,
+    }
     return module("memory", **{name: hookimpl(f) for name, f in callbacks.items()})
 
 
@@ -247,7 +253,7 @@ def test_whatever_escapes_an_adapter_is_an_error_of_it(where: str, error: BaseEx
 
 
 def fail_of(fail: Callable[..., Any]) -> Callable[..., Any]:
-    def read(path: str) -> bytes:
+    def read(path: str) -> Any:
         return fail()
 
     return read
@@ -429,7 +435,7 @@ def test_errors_inside_a_batch_carry_the_same_fields() -> None:
     }
 
 
-def test_errors_inside_a_batch_name_the_adapter_that_served_it_to_whoever_wraps_it() -> None:
+def test_errors_inside_a_batch_name_the_adapter_that_served_it_to_its_wrappers() -> None:
     class Options(AdapterOptions):
         inner: Completer
 
@@ -467,10 +473,10 @@ def test_complete_returns_one_completion() -> None:
 
 
 def test_what_a_wrapper_does_not_implement_goes_to_inner() -> None:
-    def list(prefix: str) -> list[str]:
+    def list_(prefix: str) -> list[str]:
         return ["a"]
 
-    store = stacked(wrapper(), memory(list=list)).blob_store
+    store = stacked(wrapper(), memory(list=list_)).blob_store
     assert store.supports("list")
     assert not store.supports("read_range")
     assert store.list() == ["a"]
@@ -567,20 +573,20 @@ def test_a_call_takes_no_argument_that_its_callback_lacks() -> None:
         ([b"1"], Unavailable("away", no_effect=True), True),
         (iter([b"1"]), Unavailable("away", no_effect=True), False),
         (io.BytesIO(b"1"), Unavailable("away", no_effect=True), False),
-        # It can be read once, like a file, and is no Iterator.
+        # It can be read once, like a file, and is not an Iterator.
         (tempfile.NamedTemporaryFile(), Unavailable("away", no_effect=True), False),  # noqa: SIM115
     ],
 )
 def test_a_call_tells_whether_it_may_be_repeated_after_an_error(
     data: Any, error: AdapterError, allowed: bool
 ) -> None:
-    told = []
-    store = stacked(wrapper(lambda call: told.append(call.repeatable_after(error)))).blob_store
+    may = []
+    store = stacked(wrapper(lambda call: may.append(call.repeatable_after(error)))).blob_store
     store.write("a", data)
-    assert told == [allowed]
+    assert may == [allowed]
 
 
-def test_nobody_can_call_around() -> None:
+def test_around_is_not_callable_from_outside() -> None:
     assert not stacked(wrapper(lambda call: call())).blob_store.supports("around")
 
 
@@ -643,7 +649,9 @@ def test_helpers_are_found_through_the_stack() -> None:
 
 
 @pytest.mark.parametrize("value", [1 << 20, np.int64(1 << 20)])
-def test_the_default_of_an_argument_that_is_left_out_may_be_a_number_of_any_kind(value) -> None:
+def test_the_default_of_an_argument_that_is_left_out_may_be_a_number_of_any_kind(
+    value: Any,
+) -> None:
     store = Kitchen({"blob_store": memory(stream=lambda path: [b"1"])}).blob_store
     assert list(store.stream("a", value)) == [b"1"]
 
@@ -683,7 +691,9 @@ def test_an_option_may_hold_several_adapters_in_a_list() -> None:
             read=hookimpl(lambda run_id: []),
         )
 
-    def record(opts: Options, run_id: str, metric: str, value: float, step: Any, metadata: Any):
+    def record(
+        opts: Options, run_id: str, metric: str, value: float, step: Any, metadata: Any
+    ) -> None:
         for each in opts.stores:
             each.record(run_id, metric, value, step, metadata)
 
@@ -980,7 +990,7 @@ def test_without_an_observer_no_clock_is_read(monkeypatch: pytest.MonkeyPatch) -
     store = stacked(wrapper(lambda call: call())).blob_store
 
     def clock() -> float:
-        raise AssertionError("somebody measures for nobody")
+        raise AssertionError("the clock was read though no observer listens")
 
     monkeypatch.setattr("crucible_kitchen.events.spans.time.perf_counter", clock)
     assert store.exists("a") is False

@@ -100,16 +100,58 @@ def test_threads_write_whole_lines(tmp_path: Path) -> None:
 
 plain = st.none() | st.booleans() | st.floats() | st.text("ab", max_size=3)
 json_values: Any = plain | st.lists(plain, max_size=3) | st.just({})
-KEYS = ("trace", "event", "time", "span", "parent", "attributes")
+numbers = st.none() | st.integers(1, 10**9)
+lines_of_traces = st.fixed_dictionaries(
+    {
+        "trace": st.text(max_size=3),
+        "event": st.text(max_size=3),
+        "time": st.floats(-1e11, 1e11),
+        "span": numbers,
+        "parent": numbers,
+        "attributes": st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3)),
+    }
+)
 
 
-@given(st.binary() | st.dictionaries(st.sampled_from(KEYS), json_values).map(json.dumps))
-def test_a_line_that_is_none_is_no_error(line: bytes | str) -> None:
-    found = decode(line.encode() if isinstance(line, str) else line)
-    assert found is None or math.isfinite(found.event.time)
+@given(lines_of_traces)
+def test_every_line_of_a_trace_is_read(line: dict[str, Any]) -> None:
+    event = Event(line["event"], line["attributes"], line["time"], line["span"], line["parent"])
+    assert decode(json.dumps(line).encode()) == Line(line["trace"], event)
 
 
-def test_a_line_of_nothing_but_brackets_is_no_error() -> None:
+@given(lines_of_traces, st.data())
+def test_a_line_without_one_of_its_keys_is_not_an_event(
+    line: dict[str, Any], data: st.DataObject
+) -> None:
+    del line[data.draw(st.sampled_from(sorted(line)))]
+    assert decode(json.dumps(line).encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trace", 1),
+        ("event", None),
+        ("time", "12.5"),
+        ("time", math.nan),
+        ("time", 1e12),
+        ("span", "3"),
+        ("parent", 2.5),
+        ("attributes", []),
+    ],
+)
+def test_a_value_of_another_type_or_out_of_range_is_not_an_event(key: str, value: Any) -> None:
+    line = json.loads(encode("t", EVENT))
+    assert decode(json.dumps(line).encode()) is not None
+    assert decode(json.dumps({**line, key: value}).encode()) is None
+
+
+@given(st.binary() | json_values.map(json.dumps))
+def test_garbage_is_not_an_event_and_not_an_error(line: bytes | str) -> None:
+    assert decode(line.encode() if isinstance(line, str) else line) is None
+
+
+def test_a_line_of_nothing_but_brackets_is_not_an_error() -> None:
     assert decode(b"[" * 100_000) is None
 
 

@@ -116,7 +116,7 @@ def test_that_something_is_not_there_is_no_error() -> None:
 
 
 def test_the_whole_has_the_errors_of_calls_that_no_other_call_made() -> None:
-    around = {"adapter": "retry", "name": "adapter.around"}
+    around: dict[str, Any] = {"adapter": "retry", "name": "adapter.around"}
     found = of(
         call(1, 2, error="Unavailable", span=2, parent=1),
         call(2, 3, span=3, parent=1),

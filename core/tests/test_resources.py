@@ -1,4 +1,4 @@
-"""Resources: one for each options object, made once, anew after a fork."""
+"""Resources: one for each options object, made once, and again after a fork."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crucible_kitchen import AdapterOptions, resource
 
 class Options(AdapterOptions):
     tags: list[str] = []  # noqa: RUF012
-    """A list does not hash, so neither would the options."""
+    """A list does not hash, so the options would not hash either."""
 
 
 class Engine:
@@ -123,4 +123,5 @@ def test_a_child_forked_while_another_thread_makes_one_does_not_wait_for_it() ->
 
 
 def test_it_keeps_the_name_and_documentation_of_its_function() -> None:
-    assert (engine.__name__, engine.__doc__) == ("engine", "An engine.")
+    name: str = vars(engine)["__name__"]
+    assert (name, engine.__doc__) == ("engine", "An engine.")

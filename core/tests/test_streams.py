@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 import pytest
 from crucible_kitchen import Stream
@@ -35,8 +36,15 @@ class Wrapped(Exception):
     pass
 
 
-def stream(source, ended=None) -> Stream[int]:
+def stream(
+    source: Iterable[int], ended: Callable[[Exception | None], None] | None = None
+) -> Stream[int]:
     return Stream(source, lambda error: Wrapped(str(error)), ended)
+
+
+def unchanged(error: BaseException) -> Exception:
+    assert isinstance(error, Exception)
+    return error
 
 
 def test_it_gives_what_the_source_gives_and_closes_it_at_the_end() -> None:
@@ -62,12 +70,12 @@ def test_leaving_a_with_block_closes_the_source() -> None:
 def test_a_generator_that_never_started_still_frees_its_source() -> None:
     source = Source()
 
-    def generator() -> Iterator[int]:
+    def generator() -> Generator[int, None, None]:
         yield from source
 
     outer = generator()
     stream(outer).close()
-    assert outer.gi_frame is None
+    assert inspect.getgeneratorstate(outer) == inspect.GEN_CLOSED
 
 
 def test_what_the_source_iterates_with_is_closed_not_only_the_source() -> None:
@@ -83,7 +91,8 @@ def test_what_the_source_iterates_with_is_closed_not_only_the_source() -> None:
 
 
 def test_an_error_inside_is_translated_and_ends_the_stream() -> None:
-    source, ends = Source(fails_at=1), []
+    source = Source(fails_at=1)
+    ends: list[Exception | None] = []
     items = stream(source, ends.append)
     assert next(items) == 1
     with pytest.raises(Wrapped, match="cut") as caught:
@@ -100,7 +109,7 @@ def test_an_error_that_needs_no_translation_keeps_its_own_cause(cause: Exception
         yield 1
         raise Wrapped("gone") from cause
 
-    items = Stream(source(), lambda error: error)
+    items = Stream(source(), unchanged)
     next(items)
     with pytest.raises(Wrapped) as caught:
         next(items)
@@ -117,14 +126,14 @@ def test_an_error_on_opening_or_closing_is_not_its_own_cause() -> None:
             raise Wrapped("stuck")
 
     with pytest.raises(Wrapped) as opening:
-        Stream(Broken(), lambda error: error)
+        Stream(Broken(), unchanged)
     with pytest.raises(Wrapped) as closing:
-        Stream(Stuck(), lambda error: error).close()
+        Stream(Stuck(), unchanged).close()
     assert opening.value.__cause__ is closing.value.__cause__ is None
 
 
 def test_the_end_is_told_once() -> None:
-    ends: list = []
+    ends: list[Exception | None] = []
     items = stream(Source(), ends.append)
     list(items)
     items.close()

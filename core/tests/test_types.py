@@ -32,17 +32,18 @@ def test_token_ids_come_back_as_they_went_in(ids: list[int]) -> None:
 
 
 def test_the_length_counts_the_positions_of_images() -> None:
-    made = ModelInput([EncodedTextChunk([1, 2]), IMAGE, EncodedTextChunk([3])])
+    chunks: Any = [EncodedTextChunk(np.array([1, 2])), IMAGE, EncodedTextChunk(np.array([3]))]
+    made = ModelInput(chunks)
     assert made.length == 7
 
 
 def test_an_image_has_no_token_ids() -> None:
     with pytest.raises(InvalidInput, match="image"):
-        ModelInput([IMAGE]).to_ints()
+        ModelInput((IMAGE,)).to_ints()
 
 
 @pytest.mark.parametrize("tokens", [[1.5], [[1, 2]], ["a"], [True], [[1], [2, 3]]])
-def test_tokens_that_are_no_flat_integers_are_refused(tokens) -> None:
+def test_tokens_that_are_not_flat_integers_are_refused(tokens: Any) -> None:
     with pytest.raises(InvalidInput, match="flat sequence of integers"):
         EncodedTextChunk(tokens)
 
@@ -69,7 +70,7 @@ def test_tokens_are_int64() -> None:
         {"stop": ("",)},
     ],
 )
-def test_sampling_parameters_out_of_range_are_refused(wrong) -> None:
+def test_sampling_parameters_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         SamplingParams(**{"max_tokens": 1, **wrong})
 
@@ -90,13 +91,13 @@ def test_one_stop_string_is_a_tuple_of_one() -> None:
         {"grad_clip_norm": float("inf")},
     ],
 )
-def test_adam_parameters_out_of_range_are_refused(wrong) -> None:
+def test_adam_parameters_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=next(iter(wrong))):
         AdamParams(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"rank": 0}, {"dropout": 1.0}])
-def test_lora_settings_out_of_range_are_refused(wrong) -> None:
+def test_lora_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         LoraConfig(**wrong)
 
@@ -121,7 +122,8 @@ def test_a_number_that_no_store_can_keep_is_refused(
 
 def test_a_recorded_number_holds_plain_values_of_its_own() -> None:
     metadata = {"tags": ["a"]}
-    entry = MetricEntry.recorded("run", "nll", np.float32(0.5), np.int64(3), metadata)
+    step: Any = np.int64(3)
+    entry = MetricEntry.recorded("run", "nll", np.float32(0.5), step, metadata)
     metadata["tags"].append("b")
     assert (entry.value, entry.step, entry.metadata) == (0.5, 3, {"tags": ["a"]})
     assert (type(entry.value), type(entry.step)) == (float, int)

@@ -182,11 +182,11 @@ class TestTree:
 
     def test_what_belongs_to_no_step_is_the_runs(self, exported: Exported) -> None:
         [root] = exported.children(None)
-        told = Counter(names(exported.children(root)))
-        assert told["dataset.load"] == 2
-        assert told["training.step"] == 4
-        assert told["training_client.start_session"] == 1
-        assert "training_client.await_" not in told
+        found = Counter(names(exported.children(root)))
+        assert found["dataset.load"] == 2
+        assert found["training.step"] == 4
+        assert found["training_client.start_session"] == 1
+        assert "training_client.await_" not in found
         loads = exported.named("dataset.load")
         assert names(exported.children(loads[0])) == [
             "dataset_store.load_dataset",
@@ -204,9 +204,9 @@ class TestTree:
 
     def test_what_takes_no_time_is_an_event_of_the_span(self, exported: Exported) -> None:
         [root] = exported.children(None)
-        told = [event.name for event in root.events]
+        found = [event.name for event in root.events]
         end = ["workflow.finishing", "workflow.stop"]
-        assert told == ["workflow.start", "training.epoch", *end]
+        assert found == ["workflow.start", "training.epoch", *end]
 
     def test_a_step_has_its_metrics(self, exported: Exported) -> None:
         step = exported.named("training.step")[0]
@@ -502,9 +502,9 @@ def test_a_trace_is_whole_lines_after_ctrl_c_and_after_a_kill(
     lines = list(read(file))
     assert None not in lines
     assert file.read_bytes().endswith(b"\n")
-    told = crucible("trace", str(file))
-    assert told.code == 0
+    found = crucible("trace", str(file))
+    assert found.code == 0
     ended = "it ended with KeyboardInterrupt" if number == signal.SIGINT else "it goes on, or was"
-    assert ended in told.out
+    assert ended in found.out
     if number == signal.SIGINT:  # the command to go on with traces, too
         assert f"observe.jsonl={file}" in said

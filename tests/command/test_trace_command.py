@@ -56,15 +56,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_run_can_be_traced_and_its_trace_tells_where_the_time_went(
+def test_a_run_can_be_traced_and_its_trace_shows_where_the_time_went(
     crucible: Crucible, folder: Path
 ) -> None:
     ran = crucible("run", "--trace", "traces/run.jsonl")
     assert (ran.code, ran.err) == (0, "")
-    told = crucible("trace", "traces/run.jsonl")
-    assert told.code == 0
-    assert told.err == "a stream's time includes what its caller did between items\n"
-    head, totals, *rest = told.out.splitlines()
+    result = crucible("trace", "traces/run.jsonl")
+    assert result.code == 0
+    assert result.err == "a stream's time includes what its caller did between items\n"
+    head, totals, *rest = result.out.splitlines()
     assert head.startswith("supervised-")
     assert re.fullmatch(r"[\d.]+ m?s in all, \d+ calls, 0 errors", totals)
     text = "\n".join(rest)
@@ -129,8 +129,8 @@ def test_the_time_of_a_wrapper_is_a_row_of_its_own(crucible: Crucible, tmp_path:
     counting = ModuleType("counting")
     vars(counting).update(Options=Wraps, around=hookimpl(lambda call: call()))
     traced(tmp_path, blob_store={"use": counting, "inner": "noop"})
-    told = crucible("trace", "t.jsonl").out
-    rows = re.findall(r"^blob_store +(\S+) +(around )?write ", told, re.M)
+    result = crucible("trace", "t.jsonl").out
+    rows = re.findall(r"^blob_store +(\S+) +(around )?write ", result, re.M)
     assert rows == [("counting", "around "), ("noop", "")]
     shown = on_a_terminal(tmp_path, "trace", "t.jsonl")
     assert re.search(
@@ -141,9 +141,9 @@ def test_the_time_of_a_wrapper_is_a_row_of_its_own(crucible: Crucible, tmp_path:
 def test_an_error_is_counted(crucible: Crucible, tmp_path: Path) -> None:
     with pytest.raises(AdapterError):
         traced(tmp_path, training_client={"use": "noop", "latency_scale": 0, "failure_rate": 1})
-    told = crucible("trace", "t.jsonl").out
-    assert re.search(r", 1 error; it ended with \w+$", told.splitlines()[1])
-    assert re.search(r"^training_client +noop +\w+ +\d+ +1 ", told, re.M)
+    result = crucible("trace", "t.jsonl").out
+    assert re.search(r", 1 error; it ended with \w+$", result.splitlines()[1])
+    assert re.search(r"^training_client +noop +\w+ +\d+ +1 ", result, re.M)
 
 
 def test_the_last_run_is_shown_and_another_can_be_chosen(
@@ -169,9 +169,9 @@ def test_a_stream_is_explained(crucible: Crucible, tmp_path: Path) -> None:
         kitchen.observe(JsonLines(tmp_path / "t.jsonl"))
         kitchen.blob_store.write("a", b"1")
         assert list(kitchen.blob_store.stream("a")) == [b"1"]
-    told = crucible("trace", "t.jsonl")
-    assert told.out.startswith("no run\n")
-    assert told.err == "a stream's time includes what its caller did between items\n"
+    result = crucible("trace", "t.jsonl")
+    assert result.out.startswith("no run\n")
+    assert result.err == "a stream's time includes what its caller did between items\n"
 
 
 class TestMistakes:
@@ -198,16 +198,16 @@ class TestMistakes:
         (tmp_path / "t.jsonl").mkdir()
         assert "t.jsonl cannot be read: it is a folder, not a file" in mistake("trace", "t.jsonl")
 
-    def test_a_torn_last_line_is_left_out_and_told(
+    def test_a_torn_last_line_is_left_out_and_noted(
         self, crucible: Crucible, tmp_path: Path
     ) -> None:
         about = {"port": "blob_store", "adapter": "a", "callback": "read", "duration_s": 1.0}
         line = encode("t", Event("adapter.call", about, 1.0, 1))
         (tmp_path / "t.jsonl").write_bytes(line + line[:30])
-        told = crucible("trace", "t.jsonl")
-        assert told.code == 0
-        assert "1.00 s in all, 1 call, 0 errors; it goes on, or was killed" in told.out
-        assert "1 line(s) of t.jsonl are torn or not events, and were left out" in told.err
+        result = crucible("trace", "t.jsonl")
+        assert result.code == 0
+        assert "1.00 s in all, 1 call, 0 errors; it goes on, or was killed" in result.out
+        assert "1 line(s) of t.jsonl are torn or not events, and were left out" in result.err
 
     @pytest.mark.parametrize(
         ("trace", "why"),

@@ -11,10 +11,11 @@ import builtins
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from .errors import AdapterError, InvalidInput
 from .events import completions
+from .events.calls import Reporter
 from .hookspecs import (
     BlobStoreOptionalSpec,
     BlobStoreSpec,
@@ -336,7 +337,7 @@ class Completer(Port):
     name = "completer"
     spec = CompleterSpec
     optional = CompleterOptionalSpec
-    reporter = completions
+    reporter: ClassVar[Reporter | None] = completions
 
     def complete(self, prompt: Prompt, params: SamplingParams) -> Completion:
         if params.n != 1:

@@ -1,13 +1,14 @@
-"""What a call costs through `retry(limit(noop))` when nothing goes wrong, beside the noop alone.
+"""What a call costs through `retry(limit(noop))` when nothing goes wrong, against the noop alone.
 
     python plugins/compose/benchmarks/compare_dispatch.py [calls]
 
 The two take turns, so that both see the same machine; the smallest time of each counts. An adapter
-that does nothing at all shows the price of the wrappers beside that of dispatch itself.
+that does nothing at all shows the price of the wrappers next to that of dispatch itself.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -63,7 +64,7 @@ def compare(name: str, port: str, adapter: Mapping[str, Any], call: Any, calls: 
     best = dict.fromkeys(variants, float("inf"))
     for _ in range(ROUNDS):
         for variant, target in bound.items():
-            best[variant] = min(best[variant], seconds(lambda target=target: call(target), calls))
+            best[variant] = min(best[variant], seconds(functools.partial(call, target), calls))
     for variant, found in best.items():
         ratio = found / best["alone"]
         print(f"{name:32} {variant:26} {found * 1e6:7.2f} us   {ratio:5.2f} x")

@@ -1,4 +1,4 @@
-"""Spans: what happened within what, and who is told when."""
+"""Events: what happened within what, which observers receive it, and what it says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import gc
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -27,7 +28,19 @@ from crucible_kitchen import (
     Usage,
     hookimpl,
 )
-from crucible_kitchen.events import UNOBSERVED, Observers, Span
+from crucible_kitchen import events as events_module
+from crucible_kitchen.events import (
+    UNOBSERVED,
+    DatasetLoad,
+    Observers,
+    Span,
+    TrainingStep,
+    TypedEvent,
+    WorkflowRestart,
+    WorkflowStart,
+    typed,
+)
+from crucible_kitchen.events.kinds import KINDS
 
 
 def module(name: str, **members: Any) -> ModuleType:
@@ -53,7 +66,7 @@ def counter(name: str = "counter", **changed: Callable[..., Any]) -> ModuleType:
     def read(run_id: str) -> list[Any]:
         return []
 
-    callbacks = {"record": record, "flush": flush, "read": read, **changed}
+    callbacks: dict[str, Any] = {"record": record, "flush": flush, "read": read, **changed}
     return module(name, **{key: hookimpl(value) for key, value in callbacks.items()})
 
 
@@ -66,7 +79,8 @@ def wrapped(around: Callable[..., Any]) -> Kitchen:
     return Kitchen({"metrics_store": {"use": outer, "inner": {"use": counter()}}})
 
 
-def told(observers: Observers) -> list[Event]:
+def recorded(observers: Observers) -> list[Event]:
+    """Return the list to which every event will be added."""
     events: list[Event] = []
     observers.add(events.append)
     return events
@@ -83,7 +97,7 @@ def in_thread(work: Callable[[], Any]) -> None:
 
 def test_a_call_is_within_the_span_that_is_current() -> None:
     kitchen = Kitchen({"metrics_store": counter()})
-    events = told(kitchen.observers)
+    events = recorded(kitchen.observers)
     kitchen.metrics_store.flush("outside")
     with kitchen.observers.start("training.eval", step=3) as span:
         kitchen.metrics_store.flush("within")
@@ -97,7 +111,7 @@ def test_a_call_is_within_the_span_that_is_current() -> None:
 
 def test_the_event_of_a_span_has_what_was_known_at_its_begin_and_what_was_added() -> None:
     observers = Observers()
-    events = told(observers)
+    events = recorded(observers)
     with observers.start("training.eval", step=3) as span:
         span.set(metrics={"nll": 1.0})
     about = dict(events[0].attributes)
@@ -107,7 +121,7 @@ def test_the_event_of_a_span_has_what_was_known_at_its_begin_and_what_was_added(
 
 def test_a_step_that_is_submitted_ahead_has_its_own_calls_and_no_others() -> None:
     kitchen = Kitchen({"metrics_store": counter()})
-    events = told(kitchen.observers)
+    events = recorded(kitchen.observers)
     store, start = kitchen.metrics_store, kitchen.observers.start
     first, second = start("training.step", step=1), start("training.step", step=2)
     with first.current():
@@ -148,7 +162,7 @@ def test_it_is_so_in_another_thread_too() -> None:
 
 
 def told_of_a_flush(kitchen: Kitchen) -> list[Event]:
-    events = told(kitchen.observers)
+    events = recorded(kitchen.observers)
     kitchen.metrics_store.flush("a")
     return events
 
@@ -171,7 +185,7 @@ def test_what_an_adapter_calls_is_within_its_call() -> None:
 
 def test_a_thread_without_a_context_is_within_the_run_and_one_with_a_copy_where_it_was() -> None:
     kitchen = Kitchen({"metrics_store": counter()})
-    events = told(kitchen.observers)
+    events = recorded(kitchen.observers)
 
     def flush() -> None:
         kitchen.metrics_store.flush("a")
@@ -193,7 +207,7 @@ def test_what_happens_while_a_stream_is_read_is_not_within_it() -> None:
         yield from ()
 
     kitchen = Kitchen({"completer": completer(stream_complete=stream)})
-    events = told(kitchen.observers)
+    events = recorded(kitchen.observers)
     with kitchen.completer.stream_complete([1], SamplingParams(1)):
         kitchen.observers.emit("noticed")
     assert [(e.name, e.parent) for e in events] == [("noticed", None), ("adapter.call", None)]
@@ -204,7 +218,7 @@ def test_what_happens_while_a_stream_is_read_is_not_within_it() -> None:
 
 def test_an_exception_that_leaves_a_span_ends_it_once() -> None:
     observers = Observers()
-    events = told(observers)
+    events = recorded(observers)
     span = observers.start("training.step")
     with pytest.raises(KeyError), span.current():
         raise KeyError
@@ -223,7 +237,7 @@ def test_an_interrupted_call_is_told_as_such() -> None:
         raise KeyboardInterrupt
 
     kitchen = Kitchen({"metrics_store": counter(flush=flush)})
-    events = told(kitchen.observers)
+    events = recorded(kitchen.observers)
     with pytest.raises(KeyboardInterrupt):
         kitchen.metrics_store.flush("a")
     assert [e.attributes["error"] for e in events] == ["KeyboardInterrupt"]
@@ -243,7 +257,7 @@ def test_without_an_observer_a_span_is_nothing() -> None:
 
 
 class Diary:
-    """A tracer that keeps what it is told."""
+    """A tracer that keeps the events it receives."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -290,14 +304,14 @@ def test_a_tracer_that_fails_stops_nothing(broken: str, capsys: pytest.CaptureFi
 
     kitchen = Kitchen({"metrics_store": counter()})
     kitchen.observe(Failing())
-    events = told(kitchen.observers)
+    events = recorded(kitchen.observers)
     with kitchen.observers.start("training.step") as step:
         kitchen.metrics_store.flush("a")
     assert [e.parent for e in events] == [step.number, None]
     assert capsys.readouterr().err.count("tracer down") == 1
 
 
-# --- what is told of completions ---
+# --- what the events of completions say ---
 
 
 def completer(**changed: Callable[..., Any]) -> ModuleType:
@@ -321,9 +335,9 @@ def answer(finish_reason: Any) -> Completion:
     return Completion("a private answer", np.array([7]), None, finish_reason, Usage(5, 2))
 
 
-def told_of(complete: Callable[[Completer], Any], **changed: Any) -> dict[str, Any]:
+def attributes_of(complete: Callable[[Completer], Any], **changed: Any) -> dict[str, Any]:
     kitchen = Kitchen({"completer": completer(**changed)})
-    events = told(kitchen.observers)
+    events = recorded(kitchen.observers)
     complete(kitchen.completer)
     [event] = events
     about = dict(event.attributes)
@@ -335,8 +349,9 @@ MESSAGES: Any = [{"role": "user", "content": "a private question"}]
 
 
 def test_a_completion_tells_its_request_and_its_usage_and_no_text() -> None:
-    params = SamplingParams(16, temperature=0.5, seed=3, stop="private end", model="m")
-    assert told_of(lambda port: port.complete(MESSAGES, params)) == {
+    stop: Any = "private end"
+    params = SamplingParams(16, temperature=0.5, seed=3, stop=stop, model="m")
+    assert attributes_of(lambda port: port.complete(MESSAGES, params)) == {
         "callback": "complete",
         "error": None,
         "model": "m",
@@ -355,7 +370,7 @@ def test_a_completion_tells_its_request_and_its_usage_and_no_text() -> None:
 
 
 def test_a_batch_tells_sums_and_how_many_failed() -> None:
-    about = told_of(lambda port: port.complete_batch([[1, 2], [3]], SamplingParams(16, n=2)))
+    about = attributes_of(lambda port: port.complete_batch([[1, 2], [3]], SamplingParams(16, n=2)))
     assert about["prompts"] == 2
     assert about["prompt_kind"] == "tokens"
     assert about["model"] == "default-model"
@@ -366,7 +381,7 @@ def test_a_batch_tells_sums_and_how_many_failed() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_batch_without_a_completion_tells_so(count: int) -> None:
-    about = told_of(
+    about = attributes_of(
         lambda port: port.complete_batch([[1]] * count, SamplingParams(1)),
         complete_batch=hook(lambda prompts, params: [Unavailable("busy")] * count),
     )
@@ -409,7 +424,7 @@ def test_a_streamed_completion_tells_what_was_read_of_it(
         with port.stream_complete([1], SamplingParams(16)) as stream:
             assert [*itertools.islice(stream, read)] == chunks[:read]
 
-    about = told_of(complete, stream_complete=stream_complete)
+    about = attributes_of(complete, stream_complete=stream_complete)
     assert {k: about[k] for k in ("completion_tokens", "finish_reasons") if k in about} == known
 
 
@@ -419,7 +434,7 @@ def test_arguments_that_make_no_sense_reach_the_adapter_observed_or_not(argument
         raise ValueError("refused")
 
     kitchen = Kitchen({"completer": completer(complete_batch=hook(refuse))})
-    told(kitchen.observers)
+    recorded(kitchen.observers)
     with pytest.raises(AdapterError, match="refused"):
         kitchen.completer.complete_batch(*arguments)
 
@@ -440,7 +455,7 @@ def test_a_result_that_breaks_the_contract_is_an_error_observed_or_not(
 ) -> None:
     kitchen = Kitchen({"completer": completer(complete=lambda prompt, params: answer)})
     if observed:
-        told(kitchen.observers)
+        recorded(kitchen.observers)
     with pytest.raises(AdapterError, match=wrong):
         kitchen.completer.complete([1], SamplingParams(1))
 
@@ -452,7 +467,7 @@ def test_an_item_that_breaks_the_contract_is_an_error_observed_or_not(observed: 
         yield CompletionChunk("b", 7)  # type: ignore[arg-type]
 
     kitchen = Kitchen({"completer": completer(stream_complete=stream_complete)})
-    events = told(kitchen.observers) if observed else []
+    events = recorded(kitchen.observers) if observed else []
     stream = kitchen.completer.stream_complete([1], SamplingParams(1))
     assert next(stream).text == "a"
     with pytest.raises(AdapterError, match=r"\.tokens is an int, not int64 array"):
@@ -466,7 +481,7 @@ def test_a_stream_that_is_left_and_forgotten_is_told() -> None:
         yield from CHUNKS
 
     kitchen = Kitchen({"completer": completer(stream_complete=stream_complete)})
-    events = told(kitchen.observers)
+    events = recorded(kitchen.observers)
     for _ in kitchen.completer.stream_complete([1], SamplingParams(1)):
         break
     gc.collect()
@@ -500,7 +515,7 @@ def test_whatever_an_observer_raises_is_reported_once_and_stops_nothing(
 
     observers = Observers()
     observers.add(Nameless())
-    events = told(observers)
+    events = recorded(observers)
     observers.emit("noticed")
     observers.emit("noticed")
     assert len(events) == 2
@@ -537,7 +552,7 @@ def test_ctrl_c_in_an_observer_is_ctrl_c() -> None:
 
 def test_observers_that_did_not_fail_are_not_among_those_that_did() -> None:
     observers = Observers()
-    told(observers)
+    recorded(observers)
     observers.emit("noticed")
     assert observers.failed == []
 
@@ -545,7 +560,7 @@ def test_observers_that_did_not_fail_are_not_among_those_that_did() -> None:
 def test_numbers_of_spans_are_never_used_twice() -> None:
     made: list[Span] = []
     observers = Observers()
-    told(observers)
+    recorded(observers)
 
     def begin(_: Iterable[int] = ()) -> None:
         made.extend(observers.start("training.step") for _ in range(200))
@@ -556,3 +571,67 @@ def test_numbers_of_spans_are_never_used_twice() -> None:
     for thread in threads:
         thread.join()
     assert len({span.number for span in made}) == 800
+
+
+# --- typed events ---
+
+
+@pytest.mark.parametrize(
+    ("event", "attributes"),
+    [
+        (
+            WorkflowStart(workflow="mine", run_id="r"),
+            {"workflow": "mine", "run_id": "r", "resumed_at": 0, "done": False},
+        ),
+        (DatasetLoad(dataset="rows"), {"dataset": "rows", "split": None}),
+        (DatasetLoad(dataset="rows", rows=3), {"dataset": "rows", "split": None, "rows": 3}),
+        (TrainingStep(step=1, total=2), {"step": 1, "total": 2}),
+        (
+            TrainingStep(step=1, total=2, run_id="r", metrics={"nll": 0.5}),
+            {"step": 1, "total": 2, "run_id": "r", "metrics": {"nll": 0.5}},
+        ),
+    ],
+)
+def test_a_typed_event_has_its_name_and_attributes_and_is_read_back(
+    event: TypedEvent, attributes: dict[str, Any]
+) -> None:
+    observers = Observers()
+    events = recorded(observers)
+    observers.emit(event)
+    [found] = events
+    assert (found.name, found.attributes) == (event.name, attributes)
+    assert typed(found) == event
+
+
+def test_a_span_of_a_kind_gets_at_its_end_what_is_known_then() -> None:
+    observers = Observers()
+    events = recorded(observers)
+    step = TrainingStep(step=1, total=2)
+    with observers.start(step) as span:
+        span.set(replace(step, metrics={"nll": 0.5}))
+    [event] = events
+    assert typed(event) == replace(step, metrics={"nll": 0.5})
+    assert event.attributes["error"] is None
+
+
+def test_an_event_that_lacks_an_attribute_or_is_a_workflows_own_is_of_no_kind() -> None:
+    assert typed(Event("training.step", {"step": 1})) is None
+    assert typed(Event("mine", {"step": 1})) is None
+
+
+def test_attributes_that_a_kind_does_not_declare_are_left_out() -> None:
+    assert typed(Event("training.step", {"step": 1, "total": 2, "mine": 3})) == TrainingStep(
+        step=1, total=2
+    )
+
+
+def test_none_is_a_value_where_an_attribute_is_always_there() -> None:
+    restart = WorkflowRestart(
+        workflow="mine", run_id="r", step=0, restart=1, callback=None, error="Unavailable"
+    )
+    assert restart.attributes()["callback"] is None
+
+
+def test_the_table_of_events_has_every_kind() -> None:
+    documented = events_module.__doc__ or ""
+    assert [name for name in KINDS if f"`{name}`" not in documented] == []
