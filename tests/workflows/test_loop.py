@@ -66,7 +66,7 @@ class Counting:
 
 def datum(item: int) -> Datum:
     tokens = np.arange(item, item + 3)
-    inputs = {"target_tokens": tokens[1:], "weights": np.ones(2, np.float32)}
+    inputs: dict[str, Any] = {"target_tokens": tokens[1:], "weights": np.ones(2, np.float32)}
     return Datum(ModelInput.from_ints(tokens[:-1]), inputs)
 
 
