@@ -14,7 +14,7 @@ from crucible_kitchen.hookspecs import BlobStoreOptionalSpec, BlobStoreSpec, _ca
 from crucible_kitchen.testing import bound
 
 
-def grown(old: type, **changed: Any) -> type:
+def grown(old: type, **changed: Any) -> Any:
     """Return a class of callbacks like `old`, with some added or replaced."""
     kept = {n: f for n, f in vars(old).items() if hasattr(f, "crucible_traits")}
     return type(old.__name__, (), {**kept, **changed})

@@ -1,9 +1,12 @@
 """The adapter that docs/adapters/write.md explains, docs/examples/sqlite_blob_store.py."""
 
+from __future__ import annotations
+
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 
@@ -25,6 +28,8 @@ def load(path: Path) -> ModuleType:
 
 sqlite_blob_store = load(DOCS / "examples" / "sqlite_blob_store.py")
 
+Reopen = Callable[[], AbstractContextManager[BlobStore]]
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[BlobStore]:
@@ -36,11 +41,11 @@ def store(tmp_path: Path) -> Iterator[BlobStore]:
 
 class TestSqlite(BlobStoreConformance):
     @pytest.fixture
-    def reopen(self, tmp_path):
+    def reopen(self, tmp_path: Path) -> Reopen:
         return lambda: bound("blob_store", sqlite_blob_store, file=tmp_path / "blobs.db")
 
     @pytest.fixture
-    def blob_store(self, reopen):
+    def blob_store(self, reopen: Reopen) -> Iterator[BlobStore]:
         with reopen() as store:
             yield store
 

@@ -108,7 +108,7 @@ def test_a_call_ends_in_an_error_that_names_the_callback(one: Hostile, observed:
 @pytest.mark.parametrize("one", ADAPTERS, ids=str)
 def test_a_wrapper_around_it_passes_the_error_on(one: Hostile) -> None:
     class Wraps(AdapterOptions):
-        inner: PORTS[one.port]  # type: ignore[valid-type]
+        inner: PORTS[one.port]  # type: ignore[valid-type,name-defined]
 
     outer = ModuleType("outer")
     outer.Options = Wraps  # type: ignore[attr-defined]

@@ -1,6 +1,9 @@
 """The training client of docs/adapters/training-client.md, against the platform that it is for."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +20,23 @@ from crucible_kitchen import (
 )
 from crucible_kitchen.testing import TrainingClientConformance, bound
 
+Reopen = Callable[[], AbstractContextManager[TrainingClient]]
+
 
 class TestPlatform(TrainingClientConformance):
     @pytest.fixture
-    def reopen(self, tmp_path):
+    def reopen(self, tmp_path: Path) -> Reopen:
         return lambda: bound(
             "training_client", adapter, api_key="sk-valid", base_url=f"file:{tmp_path}"
         )
 
     @pytest.fixture
-    def training_client(self, reopen):
+    def training_client(self, reopen: Reopen) -> Iterator[TrainingClient]:
         with reopen() as client:
             yield client
 
     @pytest.fixture
-    def vocab_size(self):
+    def vocab_size(self) -> int:
         return 40
 
 
@@ -48,7 +53,7 @@ def test_it_connects_with_valid_credentials(client: TrainingClient) -> None:
     assert client.start_session(SessionConfig("any")).model == "any"
 
 
-def test_invalid_credentials_are_told(tmp_path: Path) -> None:
+def test_invalid_credentials_are_unauthorized(tmp_path: Path) -> None:
     options = {"api_key": "sk-invalid", "base_url": f"file:{tmp_path}"}
     with bound("training_client", adapter, **options) as client, pytest.raises(Unauthorized):
         client.start_session(SessionConfig("any"))

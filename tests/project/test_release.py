@@ -172,10 +172,8 @@ def test_the_metadata_is_what_the_project_says(built: Built) -> None:
         assert metadata["Version"] == project["version"]
         assert metadata["Summary"] == project["description"]
         assert metadata["Requires-Python"] == project["requires-python"]
-        assert (
-            metadata.get_payload().strip()
-            == (built.source / "README.md").read_text(encoding="utf-8").strip()
-        )
+        readme = (built.source / "README.md").read_text(encoding="utf-8")
+        assert str(metadata.get_payload()).strip() == readme.strip()
         needed = [need for need in metadata.get_all("Requires-Dist", []) if "extra ==" not in need]
         assert len(needed) == len(project.get("dependencies", []))
 

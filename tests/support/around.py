@@ -62,7 +62,7 @@ def pytest_pycollect_makeitem(
     there = [wrapper for wrapper in OPTIONS if wrapper in installed]
     chosen = collector.config.getoption("--around")
     stacks = [[w] for w in there if w in chosen] if chosen else [there]
-    suites = []
+    suites: list[pytest.Collector] = []
     for stack in stacks:
         made = f"{name}In{''.join(wrapper.title() for wrapper in stack)}"
         setattr(collector.obj, made, within(stack, obj))

@@ -99,10 +99,10 @@ def _configuration(arguments: list[str], profile: str | None) -> Iterator[CheckR
         wrong = {part.at for part in parts if isinstance(part, Wrong)}
         for part in parts:
             match part:
-                case Wrong(at=(), error=error):
-                    yield from (("configuration", "problem", each) for each in error.mistakes)
-                case Wrong(at=at, error=error):
-                    yield ".".join(at), "problem", str(error)
+                case Wrong(at=(), error=mistakes):
+                    yield from (("configuration", "problem", each) for each in mistakes.mistakes)
+                case Wrong(at=at, error=mistake):
+                    yield ".".join(at), "problem", str(mistake)
                 case BoundAdapter(at=at, port=port):
                     yield from _reach(settings, port, at)
                 case ChosenWorkflow():

@@ -179,7 +179,7 @@ class Progress:
         what: str,
         done: int,
         total: int | None,
-        **fields: float,
+        **fields: Any,
     ) -> None:
         """Show a bar, in place of one of another kind."""
         if self._bar_of is not bar_of:
