@@ -25,6 +25,7 @@ from crucible_kitchen import (
     Unavailable,
     hookimpl,
 )
+from crucible_kitchen.events import typed
 from crucible_kitchen.observers.console import Console
 from crucible_kitchen.observers.jsonl import JsonLines
 from crucible_kitchen.traces.lines import read
@@ -417,6 +418,31 @@ def test_observers_change_nothing_of_a_run_not_even_failing_ones(
     assert capsys.readouterr().err.count("crucible: observer") == 1
     handlers = (Console(), JsonLines(tmp_path / "trace.jsonl"), Exported().observer)
     assert outcome(*handlers) == alone
+
+
+def test_every_event_of_a_run_has_the_attributes_of_its_kind() -> None:
+    """What a workflow emits by name is what observers read by class."""
+    events: list[Event] = []
+    trained(noops(), events.append)
+    of_the_workflow = [event for event in events if not event.name.startswith("adapter.")]
+    for event in of_the_workflow:
+        about = set(event.attributes)
+        if event.span is not None:
+            about -= {"duration_s", "error"}
+        known = typed(event)
+        assert known is not None, event
+        assert set(known.attributes()) == about, event
+    assert {event.name for event in of_the_workflow} > {
+        "dataset.load",
+        "dataset.render",
+        "training.checkpoint",
+        "training.epoch",
+        "training.eval",
+        "training.step",
+        "workflow.finishing",
+        "workflow.start",
+        "workflow.stop",
+    }
 
 
 SECRET = "hunter2-do-not-tell"

@@ -13,6 +13,8 @@
 | `dataset.load` | dataset, split, rows |
 | `dataset.render` | purpose, dataset, split, and counts of rows and sequences |
 | `dataset.rendering` | purpose, dataset, split, rows rendered so far, total or None |
+| `dataset.stream` | dataset, split: a streamed data set is opened |
+| `dataset.left_out` | dataset, rows: the names of streamed rows that are too long |
 | `training.step`, `training.eval` | run_id, step, total, metrics |
 | `training.checkpoint` | run_id, step |
 | `training.epoch` | run_id, epoch |
@@ -39,9 +41,11 @@ Events hold numbers, names and error types, never a row of data and never a secr
 
 from .event import Event, Observer, Tracer
 from .kinds import (
+    DatasetLeftOut,
     DatasetLoad,
     DatasetRender,
     DatasetRendering,
+    DatasetStream,
     TrainingCheckpoint,
     TrainingEpoch,
     TrainingEval,
@@ -61,9 +65,11 @@ from .spans import UNOBSERVED, Observers, Span
 
 __all__ = [
     "UNOBSERVED",
+    "DatasetLeftOut",
     "DatasetLoad",
     "DatasetRender",
     "DatasetRendering",
+    "DatasetStream",
     "Event",
     "Observer",
     "Observers",

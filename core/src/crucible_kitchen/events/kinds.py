@@ -19,7 +19,7 @@ A kind that takes time is a span. What is known only at its end is None until th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from typing import Any, ClassVar
 
@@ -228,6 +228,34 @@ class DatasetRendering(TypedEvent):
     split: str | None = None
     rows: int
     total: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetStream(TypedEvent):
+    """A span: a streamed data set is opened, and its first rows are read.
+
+    Args:
+        dataset: the data set's id.
+        split: its split, if one was chosen.
+    """
+
+    name = "dataset.stream"
+    dataset: str
+    split: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetLeftOut(TypedEvent):
+    """Rows of a streamed data set are too long to be trained on.
+
+    Args:
+        dataset: the data set, in words.
+        rows: the names of these rows, such as "row 5".
+    """
+
+    name = "dataset.left_out"
+    dataset: str
+    rows: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
