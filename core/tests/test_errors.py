@@ -98,7 +98,7 @@ def test_an_error_is_also_the_builtin_that_people_expect(name: str, builtin: typ
     assert issubclass(getattr(errors, name), builtin)
 
 
-def test_whether_a_repeat_may_help_has_a_default_and_can_be_told() -> None:
+def test_whether_a_repeat_may_help_has_a_default_and_can_be_given() -> None:
     assert not NotFound("gone").retryable
     assert NotFound("not there yet", retryable=True).retryable
     assert RateLimited("slow down", retry_after=3).retryable
@@ -133,7 +133,7 @@ def test_an_error_of_the_system_is_what_it_stands_for(name: str, kind: type[Adap
     assert caught.value.no_effect == kind.no_effect
 
 
-def test_an_error_of_the_system_without_a_number_is_told_by_its_class() -> None:
+def test_an_error_of_the_system_without_a_number_is_known_by_its_class() -> None:
     with (
         pytest.raises(NotFound, match="cannot read: s3://bucket/key") as caught,
         explain_os_errors("cannot read", no_effect=True),
@@ -143,7 +143,7 @@ def test_an_error_of_the_system_without_a_number_is_told_by_its_class() -> None:
 
 
 @pytest.mark.parametrize("error", [Unavailable("away"), ValueError("something else")])
-def test_what_is_no_error_of_the_system_or_ours_already_passes_as_it_is(error: Exception) -> None:
+def test_any_other_error_passes_unchanged(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, explain_os_errors("cannot write"):
         raise error
     assert caught.value is error
@@ -178,8 +178,8 @@ class Strange(Exception):
         (Strange(), "Strange: odd"),
     ],
 )
-def test_any_exception_can_be_told(error: BaseException, text: str) -> None:
-    assert errors.told(error) == text
+def test_any_exception_can_be_described(error: BaseException, text: str) -> None:
+    assert errors.described(error) == text
 
 
 def test_an_error_whose_class_never_called_ours_still_has_its_fields() -> None:
@@ -205,7 +205,7 @@ def test_an_error_whose_class_never_called_ours_still_has_its_fields() -> None:
         ("60", None),
     ],
 )
-def test_a_wait_that_nobody_can_wait_is_not_kept(said: Any, kept: float | None) -> None:
+def test_an_impossible_wait_is_not_kept(said: Any, kept: float | None) -> None:
     assert RateLimited("slow down", retry_after=said).retry_after == kept
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pluggy
 
-from .errors import BindError, told
+from .errors import BindError, described
 from .events import Observers
 from .hookspecs import PROJECT, AdapterSpec
 from .masking import Secrets
@@ -46,7 +46,9 @@ def _looked_at(label: str) -> Iterator[None]:
     except (BindError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise BindError(f"adapter {label!r} raised {told(error)} when it was looked at") from error
+        raise BindError(
+            f"adapter {label!r} raised {described(error)} when it was looked at"
+        ) from error
 
 
 def options_class(adapter: Any, label: str) -> type[AdapterOptions]:

@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 
-from .errors import AdapterTimeout, CrucibleWarning, told
+from .errors import AdapterTimeout, CrucibleWarning, described
 
 CLOSE_TIMEOUT = 30.0
 """Seconds that an adapter is given to close, before the others are closed without it."""
@@ -64,4 +64,4 @@ def raise_first(failures: Sequence[BaseException]) -> None:
 def warn_of(failure: BaseException) -> None:
     """Warn of a failure that is not raised because another one is."""
     with contextlib.suppress(CrucibleWarning):  # where warnings are errors, that other one counts
-        warnings.warn(told(failure).partition(": ")[2], CrucibleWarning, stacklevel=3)
+        warnings.warn(described(failure).partition(": ")[2], CrucibleWarning, stacklevel=3)

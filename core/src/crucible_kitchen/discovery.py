@@ -19,7 +19,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from .errors import AdapterLoadError, AdapterNotFound, told
+from .errors import AdapterLoadError, AdapterNotFound, described
 from .known_packages import packages_of
 from .ports import PORTS
 from .spelling import did_you_mean, listed, nearest
@@ -58,7 +58,7 @@ class Installed:
             raise
         except BaseException as error:  # SystemExit, or one of the package's own
             raise AdapterLoadError(
-                f"{self} cannot be imported from {self.entry_point.value!r}: {told(error)}"
+                f"{self} cannot be imported from {self.entry_point.value!r}: {described(error)}"
             ) from error
 
     def _check_core_version(self) -> None:
@@ -264,7 +264,7 @@ def _unreadable(distribution: metadata.Distribution, error: Exception) -> Proble
 
 
 def _cannot_be_read(error: Exception) -> str:
-    return f"its metadata cannot be read: {told(error)}"
+    return f"its metadata cannot be read: {described(error)}"
 
 
 def _replaces(one: _Package, other: _Package) -> bool:

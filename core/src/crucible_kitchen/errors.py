@@ -21,7 +21,7 @@ from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 
 
-def told(error: BaseException) -> str:
+def described(error: BaseException) -> str:
     """Return the type and the text of an exception, such as `KeyError: 'a'`.
 
     Never fails: an exception that has no text, or raises when asked for it, is its type alone.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from .errors import AdapterError, told
+from .errors import AdapterError, described
 from .masking import Secrets, mask_error
 from .printable import text_of
 
@@ -45,12 +45,12 @@ class Translation:
         except KeyboardInterrupt:
             raise
         except BaseException:
-            return self.explain(AdapterError(told(error)), callback)
+            return self.explain(AdapterError(described(error)), callback)
 
     def explain(self, error: BaseException, callback: str) -> AdapterError:
         """Add where an error happened, if it does not say; wrap it if it is not `AdapterError`."""
         if not isinstance(error, AdapterError):
-            foreign, error = error, AdapterError(told(error))
+            foreign, error = error, AdapterError(described(error))
             error.__cause__ = foreign
         if error.port is None:
             mask_error(error, self._secrets)

@@ -8,7 +8,7 @@ from typing import TextIO
 
 import typer
 
-from ..errors import CrucibleWarning, told
+from ..errors import CrucibleWarning, described
 from ..version import __version__
 from . import adapters, check, clean, config, doctor, init, new, run, trace
 from .console import conceal, note, say
@@ -78,7 +78,9 @@ def _print_warnings() -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        text = told(message).partition(": ")[2] if isinstance(message, Warning) else str(message)
+        text = (
+            described(message).partition(": ")[2] if isinstance(message, Warning) else str(message)
+        )
         if issubclass(category, CrucibleWarning):
             note(f"warning: {text}")
         else:

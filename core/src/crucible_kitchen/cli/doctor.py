@@ -16,7 +16,7 @@ import typer
 
 from ..binding import options_class, problems
 from ..discovery import WORKFLOWS, Installed, catalog
-from ..errors import ConfigurationError, CrucibleError, CrucibleWarning, told
+from ..errors import ConfigurationError, CrucibleError, CrucibleWarning, described
 from ..kitchen import Kitchen
 from ..observers.config import reach
 from ..port import Port, ports_in
@@ -82,7 +82,7 @@ def _check(entry: Installed) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # such as a property of an object that raises
-        return f"it cannot be checked: {told(error)}"
+        return f"it cannot be checked: {described(error)}"
 
 
 def _configuration(arguments: list[str], profile: str | None) -> Iterator[CheckRow]:

@@ -8,7 +8,7 @@ import traceback
 import typer
 
 from ..discovery import catalog
-from ..errors import ConfigurationError, CrucibleError, told
+from ..errors import ConfigurationError, CrucibleError, described
 from .console import fail, note
 
 
@@ -19,7 +19,7 @@ def explain(error: BaseException) -> int:
     """
     match error:
         case CrucibleError():
-            fail(told(error).removeprefix(f"{type(error).__name__}: "))
+            fail(described(error).removeprefix(f"{type(error).__name__}: "))
             for more in getattr(error, "__notes__", ()):
                 note(more)
             # A library that reads entry points fails if those of any package are malformed.

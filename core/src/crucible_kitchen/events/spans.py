@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Self
 
-from ..errors import told
+from ..errors import described
 from ..masking import shown
 from ..printable import printable, repr_of
 from .event import Event, Observer, Tracer
@@ -267,7 +267,7 @@ class Observers:
             if not any(one is observer for one in self._failing):
                 self._failing.append(observer)
                 self.failed.append(repr_of(observer))
-                self._report(f"observer {self.failed[-1]} failed at {at} ({told(error)})")
+                self._report(f"observer {self.failed[-1]} failed at {at} ({described(error)})")
             return None
 
     def _report(self, failure: str) -> None:

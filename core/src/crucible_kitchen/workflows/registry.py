@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from ..discovery import WORKFLOWS, catalog
-from ..errors import AdapterLoadError, AdapterNotFound, ConfigurationError, told
+from ..errors import AdapterLoadError, AdapterNotFound, ConfigurationError, described
 from ..events import Observer
 from ..kitchen import Kitchen
 from ..settings import Key, Settings, in_code
@@ -74,7 +74,7 @@ def _import(place: str, function: str) -> Any:
         raise
     except BaseException as error:
         raise AdapterLoadError(
-            f"the workflow {place}:{function} cannot be imported: {told(error)}"
+            f"the workflow {place}:{function} cannot be imported: {described(error)}"
         ) from error
     if function not in names:
         near = nearest(function, names)
