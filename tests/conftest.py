@@ -90,14 +90,14 @@ def commands() -> Iterator[Commands]:
 
 @pytest.fixture
 def crucible(commands: Commands, site: Path, tmp_path: Path) -> Crucible:
-    """The command, in an empty folder, with the packages of `site` beside the installed ones."""
+    """The command, in an empty folder, with the packages of `site` and the installed ones."""
     return partial(_run, commands, tmp_path, PYTHONPATH=path_with(site))
 
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Hear SIGINT, as commands do that a test starts: a shell starts what runs in its background
-    deaf to it."""
+    """Handle SIGINT, so that commands which a test starts do: a shell starts background jobs with
+    it ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -50,6 +50,6 @@ class TestBigram(TrainingClientConformance):
 
 
 class TestMandatoryCallbacksAlone(TestBigram):
-    """The kit finds out what it needs to without the optional callbacks, too."""
+    """The kit learns what it needs even without the optional callbacks."""
 
     adapter = MANDATORY

@@ -1,4 +1,4 @@
-"""Which adapters are found, and what is said of those that cannot be used."""
+"""Which adapters are found, and what is said about those that cannot be used."""
 
 from __future__ import annotations
 
@@ -381,7 +381,7 @@ def entry_points_not_utf8(info: Path) -> None:
         (entry_points_not_utf8, "'utf-8' codec can't decode byte 0xe9"),
     ],
 )
-def test_a_package_whose_metadata_cannot_be_read_is_a_problem_and_hides_nobody(
+def test_a_package_whose_metadata_cannot_be_read_is_a_problem_and_hides_no_other(
     discover: Discover, tmp_path: Path, damage: Callable[[Path], None], said: str
 ) -> None:
     damage(metadata(tmp_path, "broken_one-1.0", "blob_store.broken = gone", name="broken-one"))

@@ -18,20 +18,20 @@ SECRET = "do-not-show-me"
 
 @pytest.fixture
 def listening() -> Iterator[int]:
-    """A port of this machine at which somebody answers."""
+    """A port of this machine with a server that answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """A port of this machine at which nobody answers."""
+    """A port of this machine without a server."""
     with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))  # taken, so that nobody else can answer there
+        server.bind(("127.0.0.1", 0))  # taken, so that no other process can answer there
         yield server.getsockname()[1]
 
 
-def told(
+def reported(
     crucible: Crucible, *arguments: str, about: str = "adapters.blob_store"
 ) -> tuple[int, str]:
     """Return the exit code that goes with a configuration, and the line about its blob store."""
@@ -43,7 +43,7 @@ def told(
 
 
 def test_an_adapter_whose_backend_answers_was_reached(crucible: Crucible, listening: int) -> None:
-    _, line = told(
+    _, line = reported(
         crucible, "adapters.blob_store=remote", f"adapters.blob_store.bucket=127.0.0.1:{listening}"
     )
     assert line.startswith("adapters.blob_store ok remote: reached in ")
@@ -52,7 +52,7 @@ def test_an_adapter_whose_backend_answers_was_reached(crucible: Crucible, listen
 def test_an_adapter_whose_backend_is_silent_fails_without_its_secret(
     crucible: Crucible, silent: int
 ) -> None:
-    code, line = told(
+    code, line = reported(
         crucible, "adapters.blob_store=remote", f"adapters.blob_store.bucket=127.0.0.1:{silent}"
     )
     assert code == 1
@@ -63,9 +63,9 @@ def test_an_adapter_whose_backend_is_silent_fails_without_its_secret(
 def test_a_wrapper_reaches_what_it_wraps(crucible: Crucible, listening: int) -> None:
     inner = f'{{"use": "remote", "bucket": "127.0.0.1:{listening}"}}'
     stack = ("adapters.blob_store=counting", f"adapters.blob_store.inner={inner}")
-    _, line = told(crucible, *stack)
+    _, line = reported(crucible, *stack)
     assert line.startswith("adapters.blob_store ok counting: bound, around 1 (from ")
-    _, line = told(crucible, *stack, about="adapters.blob_store.inner")
+    _, line = reported(crucible, *stack, about="adapters.blob_store.inner")
     assert line.startswith("adapters.blob_store.inner ok remote: reached in ")
 
 
@@ -75,13 +75,13 @@ def test_of_several_adapters_inside_each_is_reached(
     inner = [{"use": "remote", "bucket": f"127.0.0.1:{port}"} for port in (listening, silent)]
     stack = ("adapters.blob_store=tee", f"adapters.blob_store.inner={json.dumps(inner)}")
     for index, said in enumerate(("ok remote: reached in ", "FAIL blob_store.remote.ping: ")):
-        code, line = told(crucible, *stack, about=f"adapters.blob_store.inner.{index}")
+        code, line = reported(crucible, *stack, about=f"adapters.blob_store.inner.{index}")
         assert line.startswith(f"adapters.blob_store.inner.{index} {said}")
         assert code == 1
 
 
 class Own:
-    """Has a backend itself, beside an adapter in its options."""
+    """Has a backend itself, in addition to an adapter in its options."""
 
     class Options(AdapterOptions):
         hub: HubClient
@@ -116,13 +116,13 @@ def test_an_adapter_with_a_backend_is_reached_beside_those_inside_it() -> None:
 
 
 def test_an_adapter_without_a_backend_has_nothing_to_reach(crucible: Crucible) -> None:
-    _, line = told(crucible, "adapters.blob_store=acme")
+    _, line = reported(crucible, "adapters.blob_store=acme")
     assert line.startswith("adapters.blob_store ok acme: bound, has nothing to reach (from ")
 
 
 def test_a_file_can_be_named_as_for_a_run(crucible: Crucible, tmp_path: Path) -> None:
     (tmp_path / "other.toml").write_text('[adapters]\nblob_store = "acme"\n')
-    _, line = told(crucible, "other.toml")
+    _, line = reported(crucible, "other.toml")
     assert line.startswith("adapters.blob_store ok acme")
 
 

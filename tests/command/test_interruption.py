@@ -44,7 +44,7 @@ def interrupted(
     """Run the command until a line that begins with `at`, then send it a signal.
 
     Returns:
-        The lines of its output up to there, and what it said of the interruption.
+        The lines of its output up to there, and what it said about the interruption.
     """
     with subprocess.Popen(
         [*COMMAND, *arguments],
@@ -71,7 +71,7 @@ def interrupted(
 
 
 def advised(said: str) -> list[str]:
-    """Return the command to go on with, as it stands on a line of its own."""
+    """Return the command that continues the run, which is on its own line."""
     [line] = [line for line in said.splitlines() if line.startswith("    crucible ")]
     return shlex.split(line)[1:]
 
@@ -120,7 +120,7 @@ import atexit, concurrent.futures, dataclasses, os, signal, threading
 from crucible_kitchen import AdapterError, WorkflowConfig
 from crucible_kitchen.cli import ending, interruption
 
-interruption.ECHO = 0  # what comes at once is no echo here
+interruption.ECHO = 0  # a signal that comes at once is not an echo here
 ending.GRACE = 0.1
 
 def hit(number=signal.SIGINT):
@@ -141,7 +141,7 @@ def step(kitchen):
 def stop(kitchen):
     kitchen.observers.emit("workflow.stop", workflow="mine", run_id="r")
 
-# Python drops what is raised in a destructor; pydantic makes an error of its own of it.
+# Python drops what is raised in a destructor; pydantic turns it into an error of its own.
 
 def goes_on(kitchen, config: WorkflowConfig):
     begin(kitchen)

@@ -250,7 +250,7 @@ def on_a_terminal(tmp_path: Path) -> Iterator[Callable[..., str]]:
         while True:
             try:
                 piece = os.read(mine, 65536)
-            except OSError:  # nobody has the terminal's other end any more
+            except OSError:  # the other end of the terminal is closed
                 break
             if not piece:
                 break

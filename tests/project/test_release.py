@@ -37,7 +37,7 @@ with tarfile.open(f"{sys.argv[1]}/{source}") as archive:
 os.chdir(f"{sys.argv[2]}/{source.removesuffix('.tar.gz')}")
 build.build_wheel(sys.argv[1])
 """
-# What lies about in a folder where somebody works.
+# Files that lie about in a folder in use.
 STRAY = (
     ".env",
     "notes.txt",
@@ -65,7 +65,7 @@ class Built:
         [package] = (path.name for path in (source / "src").iterdir() if path.name[0] != ".")
         self.package = package
         copy = work / "copy"
-        # Alone: nothing of the repository around it is there, and no .gitignore.
+        # Alone, without the repository around it, and without a .gitignore.
         shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", ".*_cache"))
         for name in STRAY:
             stray = copy / name.format(package=package)

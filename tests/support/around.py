@@ -37,7 +37,7 @@ SECOND: Mapping[str, Any] = {
     },  # away: it would make answers up
     "tee": NOOP,
 }
-"""What is inside beside the adapter."""
+"""What is inside next to the adapter."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

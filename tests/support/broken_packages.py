@@ -22,7 +22,7 @@ class Package:
 
 
 def blob_store(**changed: str) -> str:
-    """Return the source of a blob store in a dictionary, with some callbacks written otherwise."""
+    """Return the source of a blob store in a dictionary, with some callbacks replaced."""
     callbacks = {
         "read": "@hookimpl\ndef read(opts: Options, path: str) -> bytes:\n"
         "    return kept(opts)[path]",

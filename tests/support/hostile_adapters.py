@@ -1,7 +1,7 @@
-"""Adapters that return what no contract allows, and raise what nobody expects.
+"""Adapters that return what no contract allows, and raise what no caller expects.
 
-Each is a noop in which one callback goes wrong. They are installed as the package that
-`install` writes, under their names.
+Each is a noop with one callback that goes wrong. They are installed under their names as the
+package that `install` writes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Mute(Exception):
 
 
 class MuteAdapterError(AdapterError):
-    """One of the adapter's own, which is as broken as the rest of it."""
+    """An error class of the adapter, which is as broken as the rest of it."""
 
     def __init__(self) -> None: ...
 
@@ -53,7 +53,7 @@ class MuteAdapterError(AdapterError):
 
 
 class Thief:
-    """Something that cannot even be asked for its class."""
+    """An object that raises even when asked for its class."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -101,13 +101,13 @@ def coroutine(**arguments: Any) -> Any:
     async def later() -> None: ...
 
     pending = later()
-    pending.close()  # so that nobody is warned that it was never awaited
+    pending.close()  # so that Python does not warn that it was never awaited
     return pending
 
 
 @dataclass(frozen=True)
 class Hostile:
-    """An adapter of which one callback goes wrong.
+    """An adapter with one callback that goes wrong.
 
     Args:
         port: its port.

@@ -248,7 +248,7 @@ class LoopbackHub:
         self._repos[repo_type, repo_id].refs[name] = commit
 
     def gate(self, repo_id: str, repo_type: str = "model") -> None:
-        """Let nobody have the repository's files without `token`, but see that it exists."""
+        """Refuse the repository's files without `token`; that it exists stays visible."""
         self._repos[repo_type, repo_id].gated = True
 
     def hide(self, repo_id: str, repo_type: str = "model") -> None:

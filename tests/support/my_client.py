@@ -31,11 +31,11 @@ class Unreachable(Exception):
 
 
 class Forbidden(Exception):
-    """The key is not that of an account."""
+    """The key does not belong to an account."""
 
 
 class Missing(Exception):
-    """There is no such model, or checkpoint."""
+    """The model or the checkpoint does not exist."""
 
 
 class Refused(Exception):

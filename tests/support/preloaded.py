@@ -1,7 +1,7 @@
 """Start commands quickly: a process that has imported the command forks for each of them.
 
-Python and its imports are most of what a short command takes. Beyond them each is a process as any
-other: its folder, its environment, its PYTHONPATH and its streams are its own.
+Starting Python and importing take most of the time of a short command. Otherwise each is a process
+like any other, with its own folder, environment, PYTHONPATH and streams.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ main()
 
 
 class Commands:
-    """The process that forks, and whom to ask for a command."""
+    """The process that forks, and how to ask it for a command."""
 
     def __init__(self) -> None:
         path = os.pathsep.join([str(Path(__file__).parent), *_on_path(os.environ)])
@@ -42,7 +42,7 @@ class Commands:
     ) -> tuple[int, str, str]:
         """Run a command; return its exit code, its output, and its errors.
 
-        One that takes longer than `timeout` seconds is ended, and its errors tell where it was.
+        One that takes longer than `timeout` seconds is ended, and its errors show where it was.
         """
         ask, answer = self._process.stdin, self._process.stdout
         assert ask is not None
@@ -55,7 +55,7 @@ class Commands:
         return code, out, err
 
     def close(self) -> None:
-        self._process.communicate()  # the end of what it reads is its end
+        self._process.communicate()  # it ends when its input does
 
 
 def _on_path(environ: Mapping[str, str]) -> list[str]:
@@ -63,7 +63,7 @@ def _on_path(environ: Mapping[str, str]) -> list[str]:
 
 
 def wait_for_a_command() -> None:
-    """Fork for each command that is asked for, and tell its exit code; return in the fork."""
+    """Fork for each requested command and print its exit code; return in the fork."""
     known = {"", *_on_path(os.environ)}
     rest = [place for place in sys.path if place not in known]
     for line in sys.stdin:

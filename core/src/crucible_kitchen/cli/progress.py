@@ -40,7 +40,7 @@ LEFT_OUT = {
     "too_long": "left out, too long",
     "truncated": "cut, too long",
     "nothing_left": "of these left out, nothing to train on after the cut",
-    "also_in_train": "of these are trained on, too",
+    "also_in_train": "of these are also trained on",
 }
 """What a run says of rows that are not trained on, or not as they are."""
 
