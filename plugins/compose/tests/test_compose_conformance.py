@@ -28,12 +28,13 @@ def suite(port: str, wrapper: str) -> type[Conformance] | None:
     module = importlib.import_module(f"crucible_adapter_compose.{wrapper}")
     if (adapter := getattr(module, port, None)) is None:
         return None
-    noop = {"use": "noop", "latency_scale": 0}
-    failing = {"use": "faulty", "inner": noop, "callbacks": READING.get(port, ())}
-    options: dict[str, Any] = {
+    noop: dict[str, Any] = {"use": "noop", "latency_scale": 0}
+    failing: dict[str, Any] = {"use": "faulty", "inner": noop, "callbacks": READING.get(port, ())}
+    options_of: dict[str, dict[str, Any]] = {
         "retry": {"inner": {**failing, "failure_rate": 0.2}, "max_attempts": 50, "wait": 0},
         "fallback": {"inner": [{**failing, "failure_rate": 1.0}, noop]},
-    }[wrapper]
+    }
+    options = options_of[wrapper]
 
     def opened(test: Any) -> Iterator[Any]:
         with bound(port, adapter, **options) as wrapped:

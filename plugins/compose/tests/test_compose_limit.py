@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,7 +75,7 @@ def started(target: Callable[[], Any]) -> threading.Thread:
 def waiting(store: Any) -> int:
     """How many calls wait for a slot."""
     made = limit._limits.peek(store.options)
-    return 0 if made is None else len(made[0]._waiting)
+    return 0 if made is None or made[0] is None else len(made[0]._waiting)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -112,8 +113,8 @@ def test_those_that_wait_are_let_in_in_the_order_in_which_they_came(gated: Any, 
     store = gated(concurrency=1)
     threads = []
     for number in range(8):
-        threads.append(started(lambda number=number: store.exists(f"{number}")))
-        until(lambda number=number: waiting(store) == number)
+        threads.append(started(partial(store.exists, f"{number}")))
+        until(lambda: waiting(store) == number)  # noqa: B023
         gate.wait_until(entered=1)
     for number in range(8):
         gate.let_go()

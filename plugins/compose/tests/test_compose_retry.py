@@ -42,7 +42,7 @@ def away(**fields: Any) -> Unavailable:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that were waited between attempts; here they take no time."""
     seconds: list[float] = []
-    monkeypatch.setattr(retry.time, "sleep", seconds.append)
+    monkeypatch.setattr(time, "sleep", seconds.append)
     return seconds
 
 
@@ -111,7 +111,7 @@ def test_what_may_be_repeated_is_what_the_contract_says(port: str, bind: Bind) -
     """For every callback of every port: repeated if it is repeatable, or had no effect."""
 
     class Down:
-        Options = retry.RetryOptions[PORTS[port]]  # type: ignore[misc]
+        Options = getattr(retry, port).Options
 
     calls: list[str] = []
     wanted = 0

@@ -14,8 +14,10 @@ from crucible_adapter_compose import tee
 from crucible_kitchen import (
     AdapterError,
     Call,
+    Event,
     InvalidInput,
     Kitchen,
+    MetricsStore,
     NotFound,
     RateLimited,
     Unavailable,
@@ -287,8 +289,8 @@ def test_it_can_be_reached_if_all_can(bind: Bind) -> None:
 
 def test_a_callback_that_it_does_not_know_is_refused_not_guessed() -> None:
     with bound("metrics_store", kitchen_noop.metrics_store, latency_scale=0) as store:
-        opts = tee.metrics_store.Options(inner=[store])
-        call = Call(store, store, "merge", {}, 0)
+        opts = tee.TeeOptions[MetricsStore](inner=[store])
+        call = Call(store, store, "merge", {}, None)
         with pytest.raises(AdapterError, match="does not know whether merge goes to one store"):
             tee.metrics_store.around(opts, call)
 
@@ -296,7 +298,7 @@ def test_a_callback_that_it_does_not_know_is_refused_not_guessed() -> None:
 def test_an_observer_hears_of_each_store_and_of_each_failure(scripted: Any) -> None:
     inner = [scripted("metrics_store"), scripted("metrics_store", *[Unavailable("down")] * 2)]
     table = {"use": tee.metrics_store, "inner": [one.table for one in inner]}
-    events = []
+    events: list[Event] = []
     with Kitchen({"metrics_store": table}) as kitchen, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kitchen.observe(events.append)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from crucible_kitchen import AdapterError, Completer, SamplingParams
 from crucible_kitchen.testing import CompleterConformance, bound
-
-if TYPE_CHECKING:
-    from conftest import Exchange, Stub
+from inference_stub import Exchange, Stub
 
 Connect = Callable[..., Completer]
 

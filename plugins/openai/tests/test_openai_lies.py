@@ -13,7 +13,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import crucible_adapter_openai.completer as openai_completer
 import pytest
@@ -33,11 +33,25 @@ from crucible_kitchen import (
 )
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from inference_stub import Exchange, Stub
 
-if TYPE_CHECKING:
-    from conftest import Exchange, Stub
+Reply = Callable[[Exchange], None]
 
-    Reply = Callable[[Exchange], None]
+# Values of other types than the protocol's.
+NO_ANSWERS: list[Any] = [None, True, 7, "hello", [], [{}], 1e999]
+NO_REASONS: list[Any] = [["stop"], {"a": 1}, {}, 7, 0, True, False]
+WITHOUT_CHOICES: list[Any] = [None, []]
+NO_COUNTS: list[Any] = [-1, "2", 2.0, 10**30, 10**4000, True, [2], {}]
+NO_TOKEN_IDS: list[Any] = [
+    [5, -1],
+    [5, 2**31],
+    [5, 10**4000],
+    [5, 6.0],
+    [5, "6"],
+    [5, True],
+    "56",
+    {},
+]
 
 HELLO: list[Message] = [{"role": "user", "content": "hello"}]
 PARAMS = SamplingParams(max_tokens=4, logprobs=True)
@@ -214,7 +228,7 @@ TO_ANYBODY: dict[str, Lie] = {
         f"{json.dumps(value)} for an answer": Lie(
             whole(json.dumps(value).encode()), AdapterError, "base_url"
         )
-        for value in (None, True, 7, "hello", [], [{}], 1e999)
+        for value in NO_ANSWERS
     },
     "a redirect to another host": Lie(
         whole(b"", "307 Oh", "location: http://localhost:1/v1/"),
@@ -353,7 +367,7 @@ IN_WORDS: dict[str, Lie] = {
         f"the finish reason {json.dumps(value)}": Lie(
             choosing(finish_reason=value), AdapterError, "invalid finish reason"
         )
-        for value in (["stop"], {"a": 1}, {}, 7, 0, True, False)
+        for value in NO_REASONS
     },
     "a finish reason that nobody knows": Lie(
         choosing(finish_reason="\x1b[2J" * 999), Unavailable, r"broke off.*\\x1b\[2J"
@@ -362,7 +376,7 @@ IN_WORDS: dict[str, Lie] = {
         f"the token ids {json.dumps(value)[:40]}": Lie(
             choosing(token_ids=value), AdapterError, "invalid token ids"
         )
-        for value in ([5, -1], [5, 2**31], [5, 10**4000], [5, 6.0], [5, "6"], [5, True], "56", {})
+        for value in NO_TOKEN_IDS
     },
     "more tokens than asked for": Lie(
         choosing(token_ids=[5] * 5, logprobs=logprobs(*[-1.0] * 5)), AdapterError, "4 tokens"
@@ -399,7 +413,7 @@ TO_WHO_ASKS_AT_ONCE: dict[str, Lie] = {
         f"choices of {json.dumps(value)}": Lie(
             answering({"choices": value}), AdapterError, "without a completion"
         )
-        for value in (None, [])
+        for value in WITHOUT_CHOICES
     },
     "no choices at all": Lie(answering({"id": "1"}), AdapterError, "without a completion"),
     **{
@@ -408,7 +422,7 @@ TO_WHO_ASKS_AT_ONCE: dict[str, Lie] = {
             AdapterError,
             "invalid number of tokens",
         )
-        for value in (-1, "2", 2.0, 10**30, 10**4000, True, [2], {})
+        for value in NO_COUNTS
     },
     **{
         f"the usage {json.dumps(value)}": Lie(

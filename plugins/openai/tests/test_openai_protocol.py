@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,9 +31,7 @@ from crucible_kitchen import (
     Unsupported,
     Usage,
 )
-
-if TYPE_CHECKING:
-    from conftest import Exchange, Stub
+from inference_stub import Exchange, Stub
 
 HELLO: list[Message] = [{"role": "user", "content": "hello"}]
 PARAMS = SamplingParams(max_tokens=8)
@@ -273,8 +271,10 @@ def test_tokens_and_logprobs_that_do_not_match_are_an_error(vllm: Completer, stu
         vllm.complete(HELLO, SamplingParams(max_tokens=8, logprobs=True))
 
 
-@pytest.mark.parametrize("stop", [None, "cd"])
-def test_the_pieces_of_a_stream_add_up(vllm: Completer, stub: Stub, stop: str | None) -> None:
+@pytest.mark.parametrize("stop", [None, ("cd",)])
+def test_the_pieces_of_a_stream_add_up(
+    vllm: Completer, stub: Stub, stop: tuple[str, ...] | None
+) -> None:
     whole = text("abcde", token_ids=[1, 2, 3], logprobs={"token_logprobs": [-1.0, -2.0, -3.0]})
     pieces = [
         {"choices": [{"text": "", "prompt_token_ids": [5, 6]}]},
@@ -662,7 +662,11 @@ def test_no_error_shows_the_key(completer: Completer, stub: Stub) -> None:
 
 def test_a_server_that_says_nothing_is_given_up(stub: Stub, connect: Connect) -> None:
     completer = connect(base_url=stub.url, model="small", timeout=0.2)
-    stub.reply = lambda exchange: stub.over.wait() and None
+
+    def silent(exchange: Exchange) -> None:
+        stub.over.wait()
+
+    stub.reply = silent
     start = time.monotonic()
     with pytest.raises(AdapterTimeout, match=r"0\.2 s"):
         completer.complete(HELLO, PARAMS)

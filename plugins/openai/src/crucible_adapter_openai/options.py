@@ -15,7 +15,7 @@ class Options(AdapterOptions):
     """Root of the server's API, which usually ends in `/v1`."""
     api_key: Annotated[SecretStr | None, FromEnv("OPENAI_API_KEY")] = None
     """Key that the server requires. Most local servers do not need one."""
-    model: str | None = Field(default=None, examples=["gpt-4.1-mini"])
+    model: str | None = None
     """Model of requests that do not name one, as the server calls it."""
     extensions: bool = False
     """Send what vLLM and SGLang accept in addition to OpenAI's parameters. Prompts of token ids,
