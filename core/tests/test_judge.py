@@ -73,7 +73,7 @@ def test_a_token_that_the_model_does_not_know_is_named_with_its_row() -> None:
 
 
 def test_every_bad_row_is_named_with_its_reason() -> None:
-    rows = [{"text": "ok"}, {"a": 1}, {"text": ""}, {"a": 1}]
+    rows: list[dict[str, Any]] = [{"text": "ok"}, {"a": 1}, {"text": ""}, {"a": 1}]
     with pytest.raises(InvalidInput) as caught:
         kept(judge(), numbered(rows))
     said = str(caught.value).splitlines()
@@ -83,7 +83,9 @@ def test_every_bad_row_is_named_with_its_reason() -> None:
 
 
 def test_of_many_bad_rows_the_first_are_named_and_the_rest_counted() -> None:
-    rows = [{"text": "x" * (5 + number)} for number in range(40)] + [{"a": 1}] * 100
+    rows: list[dict[str, Any]] = [{"text": "x" * (5 + number)} for number in range(40)] + [
+        {"a": 1}
+    ] * 100
     with pytest.raises(InvalidInput) as caught:
         kept(judge(max_length=2), numbered(rows))
     said = str(caught.value).splitlines()

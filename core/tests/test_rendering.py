@@ -23,7 +23,7 @@ from character_tokenizers import (
 )
 from crucible_kitchen import InvalidInput, end_of_turn
 from crucible_kitchen.workflows.examples import RowReader
-from crucible_kitchen.workflows.rendering import Renderer
+from crucible_kitchen.workflows.rendering import Example, Renderer, shared_prompt
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,7 +74,9 @@ def rendered(
         ({"messages": CHAT[:2]}, "all_tokens", "[<user>hi;<assistant>yo;$]"),
     ],
 )
-def test_only_what_was_asked_for_is_trained_on(row, train_on, expected: str) -> None:
+def test_only_what_was_asked_for_is_trained_on(
+    row: dict[str, Any], train_on: Any, expected: str
+) -> None:
     class Ended(Characters):
         def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
             return super().write(messages, kwargs).replace("yo;", "yo;$").replace("2;", "2;$")
@@ -102,7 +104,9 @@ def test_the_begin_token_comes_once_and_a_prompt_is_not_ended() -> None:
         ({"prompt": "^a", "completion": "b$"}, "^a[b$]"),
     ],
 )
-def test_tokens_of_text_that_was_rendered_beforehand_are_not_doubled(row, expected: str) -> None:
+def test_tokens_of_text_that_was_rendered_beforehand_are_not_doubled(
+    row: dict[str, Any], expected: str
+) -> None:
     assert rendered(row, Begun()) == [expected]
 
 
@@ -438,6 +442,21 @@ def test_the_last_answer_is_known_for_evaluation(train_on: Any) -> None:
     (*_, example) = renderer.render(RowReader().read({"messages": CHAT}))
     assert Characters().decode(example.tokens[example.prompt_length :].tolist()) == "2;$"
     assert example.end_token == EOS
+
+
+def pair(first: str, second: str, answers: tuple[str, str] = ("a", "bc")) -> tuple[Example, ...]:
+    render = Renderer(Characters()).prompt_completion
+    return tuple(render(*side) for side in zip((first, second), answers, strict=True))
+
+
+def test_both_sides_of_a_pair_must_have_the_prompt_in_common() -> None:
+    assert shared_prompt(*pair("one", "one")) == 3
+    for first, second in (("one", "two"), ("one", "o")):
+        with pytest.raises(InvalidInput, match="its sides do not have the same prompt: 3 and"):
+            shared_prompt(*pair(first, second))
+    text = Renderer(Characters()).text("one")
+    with pytest.raises(InvalidInput, match="one of its sides has no answer"):
+        shared_prompt(text, *pair("one", "one")[:1])
 
 
 WORDS = st.text("abcxyz \n", min_size=1, max_size=12).filter(str.strip)

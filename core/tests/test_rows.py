@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -389,8 +390,12 @@ def test_a_data_set_without_rows_is_not_in_order() -> None:
 
 def test_jobs_are_done_ahead_of_what_is_asked_for_and_no_further() -> None:
     done: list[int] = []
-    given = iter([lambda n=n: done.append(n) or n for n in range(100)])
-    results = ahead(given, 1)
+
+    def job(number: int) -> int:
+        done.append(number)
+        return number
+
+    results = ahead((partial(job, number) for number in range(100)), 1)
     assert next(results) == 0
     assert next(results) == 1
     results.close()

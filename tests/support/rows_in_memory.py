@@ -24,7 +24,7 @@ class RowsInMemory:
         self.streamed = streaming
         if split is None and len(self.splits) == 1:
             [split] = self.splits
-        if split not in self.splits:
+        if split is None or split not in self.splits:
             raise NotFound(f"no split {split!r}; there are {', '.join(self.splits)}")
         return list(self.splits[split])
 

@@ -23,6 +23,7 @@ class Tokenization:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._special: dict[int, bool] = {}
+        self._blank: dict[int, bool] = {}
 
     @property
     def eos(self) -> int | None:
@@ -118,7 +119,9 @@ class Tokenization:
 
     def is_blank(self, token: int) -> bool:
         """Whether the token is white space."""
-        return self.decode([token]).strip() == ""
+        if token not in self._blank:
+            self._blank[token] = self.decode([token]).strip() == ""
+        return self._blank[token]
 
 
 def check_characters(text: str) -> None:

@@ -11,7 +11,7 @@
 Each imports only those above it.
 """
 
-from .answers import Answer, answer, end_of_turn
+from .answers import Answer, answer, end_of_turn, in_common
 from .messages import ChatMessage, weight_of
 from .shown import check_messages
 from .template import ChatTemplate
@@ -23,5 +23,6 @@ __all__ = [
     "answer",
     "check_messages",
     "end_of_turn",
+    "in_common",
     "weight_of",
 ]

@@ -96,7 +96,7 @@ def _parted(template: ChatTemplate, asked: Rendering, whole: Rendering) -> Rende
     """Return a rendering in which no token joins the end of the prompt and the answer's beginning:
     in use the prompt's tokens are there before the answer's.
     """
-    common, start = _common(asked.ids, whole.ids), len(asked.ids)
+    common, start = in_common(asked.ids, whole.ids), len(asked.ids)
     joined = common < start and whole.text.startswith(asked.text)
     if not joined or not template.ids_of_text:
         return whole
@@ -104,7 +104,7 @@ def _parted(template: ChatTemplate, asked: Rendering, whole: Rendering) -> Rende
     if whole.trained is None:
         return Rendering([*asked.ids, *ids], whole.text)
     # Up to the border the new tokens have the flags of what was joined, behind it their own.
-    border = len(ids) - _common(ids[::-1], whole.ids[:common:-1])
+    border = len(ids) - in_common(ids[::-1], whole.ids[:common:-1])
     trained = [
         *whole.trained[:common],
         *[whole.trained[common - 1]] * (start - common),
@@ -118,9 +118,9 @@ def _divide(
     template: ChatTemplate, asked: Rendering, whole: Rendering, messages: Sequence[ChatMessage]
 ) -> Answer:
     """Find where an answer begins, and which of its tokens are trained on."""
-    start = told = _common(asked.ids, whole.ids)
+    start = told = in_common(asked.ids, whole.ids)
     if start < len(asked.ids):
-        told = _common(asked.ids, template.render(messages[:-1]).ids)
+        told = in_common(asked.ids, template.render(messages[:-1]).ids)
     if start < told:
         return _rewritten(template, asked, messages)
     flags = [*map(bool, whole.trained or ())]
@@ -186,7 +186,7 @@ def _continued(template: ChatTemplate, asked: Rendering, message: ChatMessage) -
 
 
 def _all_from(start: int, ids: list[int]) -> Answer:
-    return Answer(ids, start, None, [place >= start for place in range(len(ids))])
+    return Answer(ids, start, None, [False] * start + [True] * (len(ids) - start))
 
 
 # --- what ends its turn ---
@@ -225,7 +225,7 @@ def _turn_end(template: ChatTemplate) -> tuple[int | None, bool]:
         going = template.render(turns)
     except AdapterError:  # a template that refuses such a conversation
         return tokens.eos, False
-    start, shared = _common(asked.ids, last.ids), _common(last.ids, going.ids)
+    start, shared = in_common(asked.ids, last.ids), in_common(last.ids, going.ids)
     tail = [start + place for place in _tail(last.ids[start:], tokens)]
     if tail:
         kept = [place for place in tail if place < shared]
@@ -280,9 +280,8 @@ def _next_mark(
     except AdapterError:
         return None
     place = len(whole.ids)
-    if _common(going, whole.ids) == place < len(going) and template.tokens.is_special(going[place]):
-        return going[place]
-    return None
+    goes_on = in_common(going, whole.ids) == place < len(going)
+    return going[place] if goes_on and template.tokens.is_special(going[place]) else None
 
 
 def _tail(ids: Sequence[int], tokens: Tokenization) -> list[int]:
@@ -298,12 +297,18 @@ def _tail(ids: Sequence[int], tokens: Tokenization) -> list[int]:
     return list(range(first, place))
 
 
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return how many ids two sequences begin with alike."""
-    for place, (one, other) in enumerate(zip(first, second, strict=False)):
-        if one != other:
-            return place
-    return min(len(first), len(second))
+def in_common(first: list[int], second: list[int]) -> int:
+    """Return how many ids two sequences have in common from their beginning."""
+    known, stop = 0, min(len(first), len(second))
+    if first[:stop] == second[:stop]:  # lists are compared much faster than their items
+        return stop
+    while stop - known > 1:
+        middle = (known + stop) // 2
+        if first[known:middle] == second[known:middle]:
+            known = middle
+        else:
+            stop = middle
+    return known
 
 
 def _last(ids: Sequence[int], token: int | None) -> int:

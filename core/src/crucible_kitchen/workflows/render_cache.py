@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import IO, Any, TypeAlias
 
 from ..errors import explain_os_errors
 from .sequences import Sequences, Writer, read
@@ -61,7 +61,7 @@ def kept(key: str, fill: Fill) -> Sequences:
     made = Path(unfinished.name)
     try:
         with unfinished:
-            sequences = _filled(unfinished.file, fill, path.parent)
+            sequences = _filled(unfinished, fill, path.parent)
         made.replace(path)
     except BaseException:
         made.unlink(missing_ok=True)
@@ -76,7 +76,7 @@ def unkept(fill: Fill) -> Sequences:
         return _filled(file, fill, Path(tempfile.gettempdir()))
 
 
-def _filled(file: BinaryIO, fill: Fill, where: Path) -> Sequences:
+def _filled(file: IO[bytes], fill: Fill, where: Path) -> Sequences:
     with explain_os_errors(f"cannot write rendered rows to {where}"):
         writer = Writer(file)
         about = fill(writer)

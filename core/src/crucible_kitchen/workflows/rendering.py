@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from ..chat import Answer, ChatMessage, ChatTemplate, answer, check_messages, weight_of
+from ..chat import Answer, ChatMessage, ChatTemplate, answer, check_messages, in_common, weight_of
 from ..errors import InvalidInput
 from ..types import Datum, FloatArray, IntArray, ModelInput, Tokenizer
 from .examples import Conversation, PromptCompletion, Shape
@@ -138,7 +138,8 @@ class Renderer:
             flags = turn.trained
             if sequences and (kept := _kept(*sequences[-1], turn.prompt)):
                 sequences.pop()
-                flags = [*map(max, kept, flags[: len(kept)]), *flags[len(kept) :]]
+                before = [old or new for old, new in zip(kept, flags, strict=False)]
+                flags = before + flags[len(kept) :]
             sequences.append((turn, flags))
         examples = [_example(turn.ids, flags) for turn, flags in sequences[:-1]]
         turn, flags = sequences[-1]
@@ -202,9 +203,7 @@ def _kept(turn: Answer, flags: list[bool], prompt: list[int]) -> list[bool] | No
     ids, end = turn.ids, turn.end
     if end is None or ids[: end + 1] != prompt[: end + 1]:
         return None
-    kept = end + 1
-    while kept < min(len(ids), len(prompt)) and ids[kept] == prompt[kept]:
-        kept += 1
+    kept = in_common(ids, prompt)
     return [*flags[:kept], *[False] * (len(prompt) - kept)]
 
 

@@ -8,7 +8,7 @@ import mmap
 import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, overload
+from typing import IO, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +74,7 @@ class Writer:
         file: an empty file, open for reading and writing.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._checksum, self._identity = hashlib.sha256(), hashlib.sha256()
         self._table = array("q")
@@ -123,7 +123,7 @@ class Writer:
         self._file.write(data)
 
 
-def read(file: BinaryIO, *, verify: bool = True) -> Sequences:
+def read(file: IO[bytes], *, verify: bool = True) -> Sequences:
     """Return the sequences of a file that a `Writer` has finished. The file may then be closed.
 
     Args:
