@@ -124,8 +124,8 @@ def test_merging_changes_no_layer() -> None:
 def test_reserved_variables_set_nothing(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("[profile.p.workflow]\nx = 1")
-    settings = load(environ={"CRUCIBLE_CONFIG": str(file), "CRUCIBLE_PROFILE": "p"})
-    assert settings.values == {"workflow": {"x": 1}}
+    environ = {"CRUCIBLE_CONFIG": str(file), "CRUCIBLE_PROFILE": "p", "CRUCIBLE_CACHE": "cache"}
+    assert load(environ=environ).values == {"workflow": {"x": 1}}
 
 
 def test_json_is_read_and_what_only_begins_like_json_stays_text() -> None:

@@ -102,6 +102,12 @@ def places() -> Places:
     return Places()
 
 
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Rendered rows are kept where they are searched, too."""
+    monkeypatch.setenv("CRUCIBLE_CACHE", str(tmp_path / "cache"))
+
+
 # --- a server that repeats what it is sent ---
 
 

@@ -85,6 +85,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     for name, value in kept.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CRUCIBLE_CACHE", str(tmp_path / "a" / "cache"))
     monkeypatch.setattr("tempfile.tempdir", None)
     command = typer.main.get_command(app.app)  # making it takes longer than most commands
     monkeypatch.setattr(typer.main, "get_command", lambda _: command)

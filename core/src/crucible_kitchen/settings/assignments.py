@@ -22,7 +22,7 @@ from .tables import SETTABLE, kind_of, no_such
 
 PREFIX = "CRUCIBLE_"
 RESERVED = ("CRUCIBLE_CACHE", "CRUCIBLE_CONFIG", "CRUCIBLE_PROFILE")
-"""Environment variables that choose what to read and set nothing themselves."""
+"""Environment variables that are not settings: where the cache is, and what to read."""
 
 EXAMPLES = {
     "adapters": "adapters.blob_store=noop",
