@@ -114,7 +114,11 @@ COMMAND = (sys.executable, "-c", "from crucible_kitchen.cli import main; main()"
 
 def clean_environ(**environ: str) -> dict[str, str]:
     """Return this process's environment without settings, at 80 columns."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("CRUCIBLE_")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("CRUCIBLE_") or name == "CRUCIBLE_CACHE"
+    }
     return {**kept, "COLUMNS": "80", **environ}
 
 
