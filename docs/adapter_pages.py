@@ -51,6 +51,7 @@ def write() -> None:
 
 def pages() -> dict[str, str]:
     """Return the page of each adapter package of this repository by its short name, and `index`."""
+    sys.path += [str(folder / "src") for folder in packages()]  # one may need another
     projects = {
         folder: tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
         for folder in packages()
@@ -109,14 +110,6 @@ def _prose(docstring: str) -> str:
 
 
 def _page(folder: Path, project: dict[str, Any]) -> Iterator[str]:
-    sys.path.append(str(folder / "src"))
-    try:
-        yield from _text(folder, project)
-    finally:
-        sys.path.remove(str(folder / "src"))
-
-
-def _text(folder: Path, project: dict[str, Any]) -> Iterator[str]:
     package: str = project["name"]
     served: dict[str, str] = project["entry-points"]["crucible.adapters"]
     yield f"# {_short(package)}"

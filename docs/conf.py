@@ -6,11 +6,14 @@ from importlib import import_module
 from pathlib import Path
 
 from crucible_kitchen import __version__
+from crucible_kitchen.cli.app import app as cli
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
+from sphinx.ext.autodoc.mock import mock
 from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.util.docutils import SphinxDirective
+from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -48,6 +51,20 @@ class Settings(SphinxDirective):
         return parent.children
 
 
+class CommandHelp(SphinxDirective):
+    """What `crucible run --help` prints at 80 columns: `{command} run`; of all, `{command}`."""
+
+    optional_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        arguments = [*(self.arguments[0].split() if self.arguments else ()), "--help"]
+        outcome = CliRunner().invoke(cli, arguments, prog_name="crucible", env={"COLUMNS": "80"})
+        if outcome.exit_code:
+            raise self.error(outcome.output)
+        return [nodes.literal_block("", outcome.output, language="text")]
+
+
 def as_restructuredtext(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
@@ -79,6 +96,8 @@ def _list_table(table: re.Match[str]) -> str:
 
 
 def setup(app: Sphinx) -> None:
-    adapter_pages.write()
+    with mock(["filelock"]):  # which hf-hub imports at once; adapters' libraries are not installed
+        adapter_pages.write()
     app.add_directive("settings", Settings)
+    app.add_directive("command", CommandHelp)
     app.connect("autodoc-process-docstring", as_restructuredtext)
