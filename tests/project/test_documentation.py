@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+ADAPTERS = ROOT / "docs" / "reference" / "adapters"
+MADE = {  # by docs/adapter_pages.py, when the documentation is built
+    ADAPTERS / f"{name}.md"
+    for name in ("index", "noop", *(folder.name for folder in ROOT.glob("plugins/*")))
+}
 PAGES = sorted(
     page
     for pattern in ("*.md", "docs/**/*.md", "kitchen_noop/*.md", "plugins/*/*.md")
     for page in ROOT.glob(pattern)
+    if page not in MADE
 )
 
 
@@ -20,5 +26,5 @@ def test_every_relative_link_of_a_page_leads_to_a_file(page: Path) -> None:
     prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", prose)
     relative = [target for target in targets if "://" not in target]
-    missing = [target for target in relative if not (page.parent / target).exists()]
-    assert missing == []
+    leads = [(page.parent / target).resolve() for target in relative]
+    assert [file for file in leads if not file.exists() and file not in MADE] == []
