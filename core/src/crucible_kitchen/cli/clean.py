@@ -23,10 +23,11 @@ def clean(
         bool, typer.Option("--dry-run", help="Remove nothing; list what would be removed.")
     ] = False,
 ) -> None:
-    """Remove what killed processes left behind with the configured adapters.
+    """Remove what killed processes left behind.
 
-    Unfinished files, checkpoints and uploads whose process has ended; and of each run in the blob
-    store that is not at work, the checkpoints and weights that its record does not name.
+    With the configured adapters: unfinished files, checkpoints and uploads whose process has ended,
+    and the checkpoints and weights of each run in the blob store that its record does not name. A
+    run that is at work is left alone.
     """
     settings = read(arguments or [], profile, gather)
     found: list[tuple[str, str]] = []

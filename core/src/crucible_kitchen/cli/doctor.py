@@ -38,7 +38,10 @@ def doctor(
     arguments: Annotated[list[str] | None, ARGUMENTS] = None,
     profile: Annotated[str | None, PROFILE] = None,
 ) -> None:
-    """Check what is installed, and try what is configured: adapters, model, data, storage."""
+    """Check what is installed, and try what is configured.
+
+    Tries the adapters, the model, the data and the places that a run writes to.
+    """
     say(f"crucible-kitchen {__version__}, Python {platform.python_version()}")
     rows = [*_packages(), *_configuration(arguments or [], profile)]
     table(
