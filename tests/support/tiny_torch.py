@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from crucible_kitchen import (
     AdamParams,
     Datum,
     FloatArray,
     Kitchen,
+    LoraConfig,
     ModelInput,
     OptimStepResult,
     SessionConfig,
     TrainingClient,
 )
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -43,6 +46,11 @@ MODELS: dict[str, dict[str, Any]] = {
     },
 }
 TINY = SessionConfig("tiny")
+CONTINUED = {
+    "full": SessionConfig("drops", seed=3),
+    "lora": SessionConfig("drops", seed=3, lora=LoraConfig(rank=2, dropout=0.3)),
+}
+"""Sessions whose training depends on every part of their state."""
 ADAM = AdamParams()
 
 MakeKitchen: TypeAlias = Callable[..., Kitchen]
@@ -85,6 +93,12 @@ def train(
     return result
 
 
+def train_on_parts(client: TrainingClient, session: Any, datums: Sequence[Datum]) -> None:
+    """Take five steps on parts of the datums."""
+    for step in range(5):
+        train(client, session, datums[step % 3 :])
+
+
 def logprobs(client: TrainingClient, session: Any, datums: Sequence[Datum]) -> list[FloatArray]:
     """Return the log probabilities of the targets: a function of all weights of the session."""
     plain = [
@@ -98,16 +112,22 @@ def same(left: Iterable[FloatArray], right: Iterable[FloatArray]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(left, right, strict=True))
 
 
-def tensors(session: Any) -> dict[str, Any]:
+def tensors(session: Any) -> dict[str, Tensor]:
     """Return copies of the weights of a session and of their moments, by name."""
     engine = session.engine
     return {n: t.detach().clone() for n, t in {**engine.weights, **engine.moments()}.items()}
 
 
-def assert_equal_to_the_bit(left: Mapping[str, Any], right: Mapping[str, Any]) -> None:
+def state(session: Any) -> dict[str, Tensor]:
+    """Return the tensors of a session and the numbers of its randomness, by name."""
+    randomness = session.engine.randomness().items()
+    return {**tensors(session), **{name: torch.tensor(number) for name, number in randomness}}
+
+
+def assert_equal_to_the_bit(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> None:
     assert left.keys() == right.keys()
     for name, tensor in left.items():
-        assert tensor.equal(right[name]), name
+        assert torch.equal(tensor, right[name]), name
 
 
 class Gate:

@@ -1,23 +1,19 @@
-"""Checkpoints: complete, unique, good in another process, and continued to the bit."""
+"""Checkpoints: complete, unique, and continued to the bit."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
-import tiny_torch
 import torch
 from crucible_adapter_torch import checkpoints, folders
 from crucible_kitchen import (
     Datum,
     InvalidInput,
-    LoraConfig,
     NotFound,
     SessionConfig,
     TrainingClient,
@@ -25,85 +21,35 @@ from crucible_kitchen import (
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from tiny_torch import TINY, MakeKitchen, assert_equal_to_the_bit, tensors, train
+from tiny_torch import (
+    CONTINUED,
+    TINY,
+    MakeKitchen,
+    assert_equal_to_the_bit,
+    state,
+    tensors,
+    train_on_parts,
+)
 
-CONFIGS = {
-    "full": SessionConfig("drops", seed=3),
-    "lora": SessionConfig("drops", seed=3, lora=LoraConfig(rank=2, dropout=0.3)),
-}
-Tensors = dict[str, Any]
-
-
-def steps(client: TrainingClient, session: Any, datums: list[Datum]) -> None:
-    """Take five steps on parts of the datums."""
-    for step in range(5):
-        train(client, session, datums[step % 3 :])
-
-
-def state(session: Any) -> Tensors:
-    """Return weights, moments and the state of randomness, by name."""
-    randomness = session.engine.randomness().items()
-    return {**tensors(session), **{name: torch.tensor(number) for name, number in randomness}}
-
-
-CHILD = """
-import sys
-sys.path[:0] = sys.argv[1:3]
-from dataclasses import replace
-import crucible_adapter_torch.training_client as adapter
-from crucible_kitchen import Kitchen
-from test_torch_checkpoints import CONFIGS, steps
-from tiny_torch import MODELS, random_datums
-options = {"use": adapter, "models": MODELS, "checkpoint_dir": sys.argv[3], "device": "cpu"}
-with Kitchen(adapters={"training_client": options}) as kitchen:
-    client = kitchen.training_client
-    for kind, reference in zip(CONFIGS, sys.argv[4:], strict=True):
-        config = replace(CONFIGS[kind], from_checkpoint=reference, with_optimizer=True)
-        session = client.start_session(config)
-        steps(client, session, random_datums())
-        print(client.save_checkpoint(session, "child"))
-"""
-
-
-def test_training_continues_to_the_bit_in_another_process(
-    client: TrainingClient, datums: list[Datum], tmp_path: Path
-) -> None:
-    straight = {kind: client.start_session(config) for kind, config in CONFIGS.items()}
-    halfway = []
-    for session in straight.values():
-        steps(client, session, datums)
-        halfway.append(client.save_checkpoint(session, "half"))
-        steps(client, session, datums)
-    places = [str(Path(module).parent) for module in (__file__, tiny_torch.__file__)]
-    run = subprocess.run(
-        [sys.executable, "-c", CHILD, *places, str(tmp_path / "ckpt"), *halfway],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    for (kind, session), reference in zip(straight.items(), run.stdout.split(), strict=True):
-        other = client.start_session(CONFIGS[kind])
-        client.load_checkpoint(other, reference)
-        assert_equal_to_the_bit(state(other), state(session))
+Tensors: TypeAlias = dict[str, Any]
 
 
 def test_training_continues_to_the_bit_whatever_the_seed_of_the_other_session(
     client: TrainingClient, datums: list[Datum]
 ) -> None:
     straight, other = (client.start_session(SessionConfig("drops", seed=s)) for s in (3, 8))
-    steps(client, straight, datums)
+    train_on_parts(client, straight, datums)
     client.load_checkpoint(other, client.save_checkpoint(straight, "half"))
     for session in (straight, other):
-        steps(client, session, datums)
+        train_on_parts(client, session, datums)
     assert_equal_to_the_bit(state(other), state(straight))
 
 
 def test_without_the_optimizer_its_state_starts_afresh(
     client: TrainingClient, datums: list[Datum]
 ) -> None:
-    session = client.start_session(CONFIGS["full"])
-    steps(client, session, datums)
+    session = client.start_session(CONTINUED["full"])
+    train_on_parts(client, session, datums)
     before = tensors(session)
     reference = client.save_checkpoint(session, "x")
     client.load_checkpoint(session, reference, with_optimizer=False)
@@ -120,7 +66,7 @@ def test_without_the_optimizer_its_state_starts_afresh(
 def test_an_unknown_checkpoint_is_not_found_and_changes_nothing(
     client: TrainingClient, datums: list[Datum], tmp_path: Path
 ) -> None:
-    session = client.start_session(CONFIGS["full"])
+    session = client.start_session(CONTINUED["full"])
     (tmp_path / "state.json").write_text("{}")
     client.forward_backward(session, datums)
     for reference in ("nothing", "", ".", "..", str(tmp_path), "a/b", "x" * 300, "\0"):
@@ -140,7 +86,7 @@ def test_a_checkpoint_of_another_model_is_invalid_and_changes_nothing(
     with pytest.raises(InvalidInput, match="another model"):
         client.load_checkpoint(small, reference)
     assert_equal_to_the_bit(state(small), before)
-    steps(client, small, datums)
+    train_on_parts(client, small, datums)
 
 
 def test_deleting_what_is_not_a_reference_deletes_nothing(client: TrainingClient) -> None:
@@ -200,7 +146,7 @@ def test_a_save_that_fails_leaves_nothing_and_does_not_fail_the_session(
         with pytest.raises(Exception, match="no space left"):
             client.save_checkpoint(session, "x")
     assert os.listdir(tmp_path / "ckpt") == []
-    steps(client, session, datums)
+    train_on_parts(client, session, datums)
 
 
 def test_a_save_killed_at_any_instant_is_not_listed(
@@ -223,7 +169,7 @@ def test_nothing_in_a_checkpoint_is_a_pickle(
     client: TrainingClient, datums: list[Datum], tmp_path: Path
 ) -> None:
     session = client.start_session(TINY)
-    steps(client, session, datums)
+    train_on_parts(client, session, datums)
     reference = client.save_checkpoint(session, "x")
     names = sorted(os.listdir(tmp_path / "ckpt" / reference))
     assert names == ["moments.safetensors", "state.json", "weights.safetensors"]
@@ -257,7 +203,7 @@ def test_a_checkpoint_is_good_for_another_kitchen_of_the_same_options(
 ) -> None:
     first, second = (make_kitchen().training_client for _ in range(2))
     session = first.start_session(TINY)
-    steps(first, session, datums)
+    train_on_parts(first, session, datums)
     reference = first.save_checkpoint(session, "x")
     other = second.start_session(
         SessionConfig("tiny", from_checkpoint=reference, with_optimizer=True)
@@ -287,7 +233,7 @@ def test_moments_that_do_not_fit_are_invalid_and_change_nothing(
     message: str,
 ) -> None:
     session = client.start_session(TINY)
-    steps(client, session, datums)
+    train_on_parts(client, session, datums)
     reference = client.save_checkpoint(session, "x")
     file = tmp_path / "ckpt" / reference / "moments.safetensors"
     changed = {name: t.contiguous() for name, t in change(load_file(file)).items()}
@@ -296,4 +242,4 @@ def test_moments_that_do_not_fit_are_invalid_and_change_nothing(
     with pytest.raises(InvalidInput, match=message):
         client.load_checkpoint(session, reference)
     assert_equal_to_the_bit(state(session), before)
-    steps(client, session, datums)
+    train_on_parts(client, session, datums)

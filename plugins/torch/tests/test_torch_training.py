@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
-import sys
 import threading
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_torch
 import torch
 from crucible_kitchen import (
     AdapterError,
@@ -147,31 +143,6 @@ def test_closing_the_kitchen_closes_its_sessions(
     assert threading.active_count() == threads - 1
     with pytest.raises(SessionClosed):
         kitchen.training_client.forward(session, datums)
-
-
-def test_a_process_that_forgets_its_session_exits_in_peace(tmp_path: Path) -> None:
-    code = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from tiny_torch import MODELS, datum
-from crucible_adapter_torch import training_client as adapter
-from crucible_kitchen import Kitchen, SessionConfig
-options = {"use": adapter, "models": MODELS, "device": "cpu", "deterministic": True}
-client = Kitchen(adapters={"training_client": options}).training_client
-session = client.start_session(SessionConfig("deep"))
-for _ in range(100):
-    future = client.forward_backward(session, [datum(range(31))] * 9)
-client.forward(session, [datum(range(31))])
-"""
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(Path(tiny_torch.__file__).parent)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert (run.returncode, run.stderr) == (0, "")
 
 
 # --- the process ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import peft
@@ -31,7 +31,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
 ROWS = [[1, 2, 3, 4, 5]]
-Change = Callable[[dict[str, Any]], dict[str, Any]]
+Change: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @pytest.fixture
