@@ -149,7 +149,7 @@ class Dispatch(Contract):
         self._hooks = hooks
         self._implemented = implemented
         self._inner = inner
-        # That very list, not a copy: asking it is all that a call costs while nobody observes.
+        # That very list, not a copy: asking it is all that a call costs without observers.
         self._listening = observers.listening
         self._spans = CallSpans(observers, self.name, label, opts, self.reporter)
         self._errors = Translation(self.name, label, secrets)
@@ -223,7 +223,7 @@ class Dispatch(Contract):
 
     def _pass_on(self, callback: str, arguments: Mapping[str, Any], outer: Call | None) -> Any:
         inner = self._inner
-        if inner is None or not inner.supports(callback):
+        if inner is None or callback not in self._supported:
             raise self._errors.explain(Unsupported(f"does not implement {callback}"), callback)
         if "around" not in self._implemented:
             return inner._run(callback, arguments, outer)

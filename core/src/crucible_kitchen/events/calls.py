@@ -47,7 +47,7 @@ class CallSpans:
         self, observers: Observers, port: str, adapter: str, opts: Any, reporter: Reporter | None
     ) -> None:
         self._observers = observers
-        self._who = {"port": port, "adapter": adapter}
+        self._who: dict[str, Any] = {"port": port, "adapter": adapter}
         self._opts = opts
         self._reporter = reporter
 
@@ -60,15 +60,17 @@ class CallSpans:
             outer: the span of the wrapper that passed the call on, perhaps in another thread; None
                 is the current span.
         """
-        reporter = self._reporter
-        more: Mapping[str, Any] = {}
-        if reporter is not None:
-            more = _or_nothing(reporter.request_attributes, self._opts, callback, arguments)
-        return self._begin("adapter.call", callback, more, outer)
+        about = {**self._who, "callback": callback}
+        if (reporter := self._reporter) is not None:
+            about |= _or_nothing(reporter.request_attributes, self._opts, callback, arguments)
+        parent = self._observers.current() if outer is None else outer.number
+        return Span(self._observers, "adapter.call", about, parent)
 
     def around(self, callback: str, depth: int, outer: Span | None) -> Span:
         """Begin the span of a call that the adapter wraps, inside `depth` other wrappers."""
-        return self._begin("adapter.around", callback, {"depth": depth}, outer)
+        about = {**self._who, "callback": callback, "depth": depth}
+        parent = self._observers.current() if outer is None else outer.number
+        return Span(self._observers, "adapter.around", about, parent)
 
     def item_observer(self, span: Span) -> Callable[[Any], None] | None:
         """Return a function that records each stream item on the span, or None."""
@@ -80,13 +82,6 @@ class CallSpans:
             span.end()
         else:
             span.end(**_or_nothing(self._reporter.result_attributes, callback, result))
-
-    def _begin(
-        self, event: str, callback: str, more: Mapping[str, Any], outer: Span | None
-    ) -> Span:
-        parent = self._observers.current() if outer is None else outer.number
-        about = {**self._who, "callback": callback, **more}
-        return Span(self._observers, event, about, parent)
 
 
 def _or_nothing(report: Callable[..., Mapping[str, Any]], *about: Any) -> Mapping[str, Any]:
