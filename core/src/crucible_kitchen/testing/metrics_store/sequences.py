@@ -20,4 +20,4 @@ class Sequences(MetricsStoreFixtures):
 
         Usually broken by rows that are held back and rows that are written, put together wrongly.
         """
-        self.run_machine(functools.partial(DictionaryMachine, metrics_store, run_id), steps=12)
+        self.run_machine(functools.partial(DictionaryMachine, metrics_store, run_id), steps=30)
