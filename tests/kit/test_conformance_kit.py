@@ -317,7 +317,10 @@ def test_a_card_is_markdown_on_request(plain_crucible: Crucible) -> None:
         (["hub_client.noop", "--fixture", "reopen=1"], "those are below, cache_is_ours, files"),
         (["blob_store.noop", "--level", "9.9"], "there is no level 9.9 yet"),
         (["blob_store.noop", "--fixture", "stored"], "expected NAME=VALUE, got 'stored'"),
-        (["blob_store.noop", "--level", "one"], "expected a level of the kit such as 1.0, got 'one'"),
+        (
+            ["blob_store.noop", "--level", "one"],
+            "expected a level of the kit such as 1.0, got 'one'",
+        ),
         (["blob_store.explodes"], "the licence server is on fire"),
     ],
 )
