@@ -1,7 +1,7 @@
 """Render the report cards of this repository's adapters as docs/reference/report-cards.md.
 
-python docs/report_cards.py CARDS            # a folder that --report-cards wrote
-python docs/report_cards.py CARDS --check    # fail where the page says something else
+python docs/report_cards.py CARDS            # fail unless the page is that of a folder of cards
+python docs/report_cards.py CARDS --write    # write the page
 """
 
 from __future__ import annotations
@@ -29,23 +29,22 @@ SIGNS = {
 INTRODUCTION = """\
 # Report cards
 
-What `crucible check` and the tests of each adapter find, promise by promise; the
-[conformance kit](../adapters/testing.md) has what each of them means. This page is made by
-`docs/report_cards.py` from a test run, and CI compares the two.
+What `crucible check` and the tests of each adapter find, promise by promise. The
+[conformance kit](../adapters/testing.md) explains them. `docs/report_cards.py` makes this page
+from a test run, and CI compares the two.
 
 ✓ kept; **✗ failed** broken; ✗ known: broken, for the reason below the table; ⚠ broken, but newer
 than the level that the adapter is held to; – an optional callback that the adapter does not
-implement, or a test that needs something that the backend cannot be asked; *excused*: the adapter
-says that nothing real is behind it.
+implement, or a test that needs information that the backend does not give; *excused*: the adapter
+declares that its results are made up.
 """
 
 
 AROUND = """\
 ## Inside wrappers
 
-The same promises, kept by each adapter inside the wrappers of `crucible-adapter-compose`, one in
-the other (`tests/support/around.py`), and by noops that fail: how many are kept, and how many are
-broken.
+The same promises, for each adapter inside the nested wrappers of `crucible-adapter-compose`
+(`tests/support/around.py`), and for noops that fail: how many are kept, and how many are broken.
 """
 
 
@@ -72,9 +71,9 @@ def _order(card: ReportCard) -> tuple[str, str]:
 
 
 def _wrapped(cards: Sequence[ReportCard]) -> Iterator[str]:
-    """Yield a row for each adapter: what it is inside of, and what became of the promises."""
+    """Yield a row for each adapter: its wrappers, and the outcome of the promises."""
     if not cards:
-        raise SystemExit("there is no report card of any adapter inside a wrapper")
+        raise SystemExit("no report card of an adapter inside a wrapper was found")
     yield "| port | adapter | inside | promises |"
     yield "| --- | --- | --- | --- |"
     for port in PORTS:
@@ -96,14 +95,14 @@ def _section(port: str, cards: Sequence[ReportCard]) -> Iterator[str]:
     mine = sorted((card for card in cards if card.port == port), key=_order)
     yield from (f"## {port}", "")
     if not mine:
-        raise SystemExit(f"there is no report card of any {port}")
+        raise SystemExit(f"no report card of a {port} was found")
     names = [" ".join(filter(None, [card.adapter, card.variant])) for card in mine]
     yield f"| promise | {' | '.join(names)} |"
     yield f"| --- |{' --- |' * len(mine)}"
     found = [{verdict.test: verdict for verdict in card.verdicts} for card in mine]
     for test in suite_of(port).promises:
         sentence = test.removeprefix("test_").replace("_", " ")
-        # A test that is missing was not run, which is no better than broken.
+        # A missing test was not run, which is not better than broken.
         signs = [SIGNS[v[test].outcome] if test in v else "**not run**" for v in found]
         yield f"| {sentence} | {' | '.join(signs)} |"
     yield ""
@@ -131,7 +130,7 @@ def main() -> None:
                 known.splitlines(True), text.splitlines(True), PAGE.name, "this run"
             )
         )
-        raise SystemExit(f"{PAGE.name} is not what was found; make it anew with --write")
+        raise SystemExit(f"{PAGE.name} differs from this run; rebuild it with --write")
     print("\n".join(f"{card.title}: {card.summary}" for card in cards))
 
 

@@ -1,15 +1,15 @@
 """Make the addition data set: `{"prompt": "37+58=", "completion": "95"}` in each row.
 
 Both operands go from 10 to 99, so there are 8,100 rows, of 4,095 unordered pairs {a, b}. The
-split is by unordered pair: whoever saw 37+58 in training was told 58+37, too. 500 pairs, chosen
+split is by unordered pair: a model that saw 37+58 in training knows 58+37. 500 pairs, chosen
 by a seeded shuffle, are held out. Each gives one row to test, in an orientation drawn by the same
 generator; every row of the other pairs is for training. 13 of the held-out pairs are doubles
 (a = b), which have one orientation only, so 7,113 rows are left for training.
 
     python make_arithmetic.py [--check] [FOLDER]
 
-writes FOLDER/train.jsonl and FOLDER/test.jsonl; with --check it writes nothing and fails if they
-are not, byte for byte, what it would write.
+writes FOLDER/train.jsonl and FOLDER/test.jsonl. With --check it writes nothing, and fails unless
+they are, byte for byte, what it would write.
 """
 
 from __future__ import annotations

@@ -1,17 +1,16 @@
-"""Make the data set of conversations out of GSM8K, Grade School Math.
+"""Make the data set of conversations from GSM8K, Grade School Math.
 
 GSM8K (Cobbe et al., "Training Verifiers to Solve Math Word Problems", arXiv 2110.14168; copyright
 (c) 2021 OpenAI, MIT licence) marks each calculation of a solution, `<<48/2=24>>`, and ends it with
-the result, `#### 72`. Of these marks alone a conversation is made; no text of a problem is in it:
+the result, `#### 72`. A conversation is made from these marks alone, without the problem's text:
 
     user: 48/2 = ?            assistant: 24
     user: 48+24 = ?           assistant: 72
     user: And the answer?     assistant: 72
 
-It is made of solutions of two to four calculations, each of two whole numbers of at most two
-digits with such a result, the last of which is the answer. GSM8K's training problems are to train
-on, its test problems are held out. A conversation comes once, and none that is held out is trained
-on.
+Solutions with two to four calculations are used, each of two whole numbers of at most two digits
+with such a result, if the last one is the answer. GSM8K's training problems are for training, its
+test problems are held out. A conversation comes once, and no held-out one is trained on.
 
     python make_chat.py GSM8K [FOLDER]
 

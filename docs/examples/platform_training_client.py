@@ -42,7 +42,7 @@ class Options(AdapterOptions):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A handle: what the platform needs to know which run is meant."""
+    """A handle: identifies the run to the platform."""
 
     client: my_client.Client
     model: str
@@ -72,7 +72,7 @@ ERRORS: Mapping[type[Exception], type[AdapterError]] = {
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Say in the contract's words what the SDK says in its own."""
+    """Raise errors of the SDK as errors of the contract."""
     try:
         yield
     except tuple(ERRORS) as error:

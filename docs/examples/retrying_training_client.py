@@ -1,4 +1,4 @@
-"""Ask again where waiting for a training operation fails for a moment."""
+"""Ask again when waiting for a training operation fails for a moment."""
 
 import time
 
@@ -31,6 +31,6 @@ def await_(
             return opts.inner.await_(future, timeout)
         except AdapterError as error:
             if timeout is not None or not error.retryable:
-                raise  # whoever gives a time limit asks again by itself
+                raise  # callers with a time limit ask again themselves
             time.sleep(opts.pause * 2**attempt)
     return opts.inner.await_(future, timeout)

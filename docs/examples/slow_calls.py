@@ -11,7 +11,7 @@ class Options(AdapterOptions):
     inner: BlobStore
     """Where the calls go."""
     seconds: float = 5.0
-    """How long a call may take before it is warned of."""
+    """How long a call may take before a warning, in seconds."""
 
 
 @hookimpl
