@@ -277,7 +277,7 @@ class TestTable:
     def test_init_mentions_it(self, crucible: Crucible, tmp_path: Path) -> None:
         assert crucible("init").code == 0
         text = (tmp_path / "crucible.toml").read_text()
-        assert "[observe]\n# Print a line an event on standard error.\n# console = false\n" in text
+        assert "[observe]\n# Print a line per event on standard error.\n# console = false\n" in text
 
     def test_a_kitchen_that_is_loaded_in_code_observes_too(self, folder: Path) -> None:
         file = folder / "t.jsonl"

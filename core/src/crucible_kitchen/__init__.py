@@ -1,7 +1,9 @@
 """Crucible Kitchen: write the post-training loop once; pick the backend by name.
 
-What this module names is the public API; everything else may change. The names are imported when
-the first of them is used (see `api`), so that the command hears signals before its slow imports.
+What this module names is the public API, and so are `crucible_kitchen.hookspecs` (the contract),
+`crucible_kitchen.events` (for observers) and `crucible_kitchen.testing` (the conformance kit);
+everything else may change. The names are imported when the first of them is used (see `api`), so
+that the command hears signals before its slow imports.
 """
 
 from __future__ import annotations

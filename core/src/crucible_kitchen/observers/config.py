@@ -1,27 +1,26 @@
-"""The table `[observe]`: which handlers are switched on.
-
-Functions here take what explains a mistake, `source_of(key)`, which says where a setting came from.
-"""
+"""The table `[observe]`: which handlers are switched on."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from ..errors import AdapterError, ConfigurationError
 from ..events import Observer
 from ..frozen import Frozen
 from ..paths import LocalPath
 
-SourceOf = Callable[[tuple[str, ...]], str]
+SourceOf: TypeAlias = Callable[[tuple[str, ...]], str]
+"""Says where the value of a key was set, for messages."""
 
 
 class ObserveConfig(Frozen):
     """Where the events of adapter calls and workflows go."""
 
     console: bool = False
-    """Print a line an event on standard error."""
+    """Print a line per event on standard error."""
     jsonl: LocalPath | None = None
     """File to append the events to, for `crucible trace`."""
     otel: bool = False
