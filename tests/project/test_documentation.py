@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from crucible_kitchen.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 ADAPTERS = ROOT / "docs" / "reference" / "adapters"
@@ -28,3 +29,11 @@ def test_every_relative_link_of_a_page_leads_to_a_file(page: Path) -> None:
     relative = [target for target in targets if "://" not in target]
     leads = [(page.parent / target).resolve() for target in relative]
     assert [file for file in leads if not file.exists() and file not in MADE] == []
+
+
+def test_the_page_of_the_command_has_the_help_of_every_command() -> None:
+    page = (ROOT / "docs" / "use" / "command.md").read_text("utf-8")
+    commands = [command.name for command in app.registered_commands]
+    groups = [group.name for group in app.registered_groups]
+    assert {"run", "adapters"} <= {*commands, *groups}
+    assert [n for n in (*commands, *groups) if f"\n```{{command}} {n}" not in page] == []
