@@ -38,7 +38,7 @@ def test_data_may_be_bytes_an_iterable_or_an_open_file(store: BlobStore, tmp_pat
             assert store.read("blob") == content
 
 
-def test_text_is_no_blob(store: BlobStore) -> None:
+def test_text_is_not_a_blob(store: BlobStore) -> None:
     with pytest.raises(Exception, match="str"):
         store.write("blob", "text")  # type: ignore[arg-type]
     assert not store.exists("blob")

@@ -74,9 +74,7 @@ def test_the_completion_ends_after_max_tokens() -> None:
         ((), "abcdeabc", "abcde<|im_end|>abc", "length"),
     ],
 )
-def test_a_completion_stops_where_it_is_told_to(
-    stop: Any, text: str, tokens: str, reason: str
-) -> None:
+def test_a_completion_stops_at_its_stops(stop: Any, text: str, tokens: str, reason: str) -> None:
     completion = noop(completion_text="abcde").complete([1], SamplingParams(9, stop=stop))
     assert completion.text == text
     assert TOKENIZER.decode(tokens_of(completion)) == tokens

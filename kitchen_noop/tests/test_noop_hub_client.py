@@ -58,7 +58,7 @@ def test_a_snapshot_holds_what_matches(
     assert files_in(folder) == expected
 
 
-def test_a_file_is_replaced_whole_so_that_whoever_reads_it_goes_on(hub: HubClient) -> None:
+def test_a_file_is_replaced_whole_so_that_readers_continue(hub: HubClient) -> None:
     path = hub.download("a", "config.json")
     path.write_bytes(b"old")
     with path.open("rb") as reader:
@@ -66,7 +66,7 @@ def test_a_file_is_replaced_whole_so_that_whoever_reads_it_goes_on(hub: HubClien
         assert reader.read() == b"old"
 
 
-def test_a_missing_repository_revision_and_file_are_told_apart() -> None:
+def test_a_missing_repository_revision_and_file_are_distinguished() -> None:
     with noop(repositories=["here"], revisions=["main", "dev"]) as kitchen:
         hub = kitchen.hub_client
         with pytest.raises(NotFound, match="no repository 'gone'; there are here"):
@@ -113,7 +113,7 @@ def test_an_upload_that_cannot_be_is_refused(hub: HubClient, tmp_path: Path) -> 
         hub.upload("a", tmp_path / "x", revision="gone")
 
 
-def test_closing_removes_what_was_fetched_and_a_later_call_fetches_anew(hub: HubClient) -> None:
+def test_closing_removes_what_was_fetched_and_a_later_call_fetches_again(hub: HubClient) -> None:
     path = hub.download("a", "config.json")
     root = path.parents[3]
     assert root.name.startswith("kitchen-noop-hub-")

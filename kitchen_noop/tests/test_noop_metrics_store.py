@@ -39,14 +39,14 @@ def test_metadata_that_json_cannot_hold_is_invalid(store: MetricsStore, value: o
 
 
 @pytest.mark.parametrize("value", [None, "1.0", 10**400])
-def test_a_value_that_is_no_float_is_invalid(store: MetricsStore, value: Any) -> None:
+def test_a_value_that_is_not_a_float_is_invalid(store: MetricsStore, value: Any) -> None:
     with pytest.raises(InvalidInput, match="value of 'y'"):
         store.record_many("run", {"x": 1.0, "y": value}, 1)
     assert store.read("run") == []
 
 
 @pytest.mark.parametrize("step", [1.5, "1", math.nan])
-def test_a_step_that_is_no_integer_is_invalid(store: MetricsStore, step: Any) -> None:
+def test_a_step_that_is_not_an_integer_is_invalid(store: MetricsStore, step: Any) -> None:
     with pytest.raises(InvalidInput, match="step of 'x'"):
         store.record("run", "x", 1.0, step)
     assert store.read("run") == []

@@ -220,7 +220,7 @@ def test_a_learning_rate_of_zero_leaves_the_weights_but_not_the_moments(
 
 
 @pytest.mark.parametrize("learning_rate", [-1.0, math.nan, math.inf])
-def test_a_learning_rate_that_is_no_rate_is_invalid(
+def test_a_learning_rate_that_is_not_a_rate_is_invalid(
     client: TrainingClient, learning_rate: float
 ) -> None:
     session = client.start_session(CONFIG)
@@ -251,7 +251,7 @@ def test_a_gradient_that_is_not_finite_fails_the_step_and_leaves_the_weights(
 
 
 class Clock:
-    """Time that passes only when somebody sleeps."""
+    """Time that passes only by sleeping."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -358,7 +358,7 @@ def test_what_was_queued_behind_a_failure_fails_too(clock: Clock) -> None:
     client = noop(latency_scale=1, failure_rate=1)
     session = client.start_session(CONFIG)
     failing = client.forward_backward(session, BATCH)
-    behind = client.optim_step(session, 1e-3)  # nobody can know yet
+    behind = client.optim_step(session, 1e-3)  # not known yet
     with pytest.raises(Unavailable) as first:
         client.await_(failing)
     assert not first.value.retryable
@@ -374,7 +374,7 @@ def test_what_was_queued_behind_a_failure_fails_too(clock: Clock) -> None:
 # --- checkpoints ---
 
 
-def test_training_goes_on_bit_equal_from_a_checkpoint(client: TrainingClient) -> None:
+def test_training_continues_bit_equal_from_a_checkpoint(client: TrainingClient) -> None:
     session = client.start_session(SessionConfig("m", seed=7))
     steps(client, session, 5)
     reference = client.save_checkpoint(session, "at 5")

@@ -1,4 +1,4 @@
-"""Adapters around a noop that fail as they are told, and write down who called them."""
+"""Adapters around a noop that fail on request, and record their calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import kitchen_noop
 
 
 class Scripted:
-    """Serves a port by its noop, and raises the next of these failures instead, while there are.
+    """Serves a port by its noop, and raises the next of these failures instead, until all are used.
 
     Args:
         port: the port's name.

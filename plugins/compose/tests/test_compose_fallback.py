@@ -104,7 +104,7 @@ def test_at_least_one_adapter_is_needed(bind: Bind) -> None:
         lambda store: store.exists("a"),
     ],
 )
-def test_while_the_first_is_away_nobody_knows_that_there_is_nothing(
+def test_while_the_first_is_away_a_missing_blob_is_unavailable(
     bind: Bind, scripted: Any, ask: Callable[[Any], Any]
 ) -> None:
     stores = scripted("blob_store", *away()), scripted("blob_store"), scripted("blob_store")

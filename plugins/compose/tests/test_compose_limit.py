@@ -32,7 +32,7 @@ NOOP = {"use": kitchen_noop.blob_store, "latency_scale": 0}
 
 
 class Gate:
-    """A blob store in front of a noop that holds every call until it is told to let one go."""
+    """A blob store in front of a noop that holds every call until `let_go`."""
 
     class Options(AdapterOptions):
         inner: BlobStore
@@ -198,7 +198,7 @@ def test_a_call_inside_a_call_does_not_wait_for_itself(alone: Any) -> None:
 
 
 class Clock:
-    """A clock that moves when somebody sleeps; `slept` has the times at which they woke."""
+    """A clock that sleeping advances; `slept` has the times at which sleepers woke."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -228,7 +228,7 @@ def test_calls_are_evenly_spaced(bind: Bind, clock: Clock) -> None:
     assert clock.slept == [0.25, 0.5, 0.75, 1.0]
 
 
-def test_time_that_nobody_used_is_no_credit(clock: Clock) -> None:
+def test_time_that_was_not_used_is_not_credited(clock: Clock) -> None:
     pace = turns.Pace(2.0)
     pace.wait()
     pace.wait()
@@ -322,7 +322,7 @@ def test_a_later_thread_does_not_inherit_the_slot_of_a_thread_that_has_ended() -
 
 
 class Asleep:
-    """A training client that waits until it is told to wake up, or as long as it may."""
+    """A training client that waits until `wakes` is set, or for the timeout."""
 
     class Options(AdapterOptions):
         inner: TrainingClient

@@ -84,7 +84,7 @@ def test_four_processes_write_every_row_to_both(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [0, 1])
-def test_where_one_fails_half_way_the_other_has_every_row_and_the_failure_is_told_once(
+def test_where_one_fails_half_way_the_other_has_every_row_and_the_failure_is_reported_once(
     tmp_path: Path, broken: int, scripted: Any
 ) -> None:
     """The real stores, of which one breaks as a disk does, under the store's feet."""

@@ -210,7 +210,7 @@ def test_a_repeated_await_has_what_is_left_of_the_time(bind: Bind, scripted: Any
     assert 0 < second < 60
 
 
-def test_a_timeout_that_nobody_asked_for_is_repeated(bind: Bind, scripted: Any) -> None:
+def test_a_timeout_that_was_not_asked_for_is_repeated(bind: Bind, scripted: Any) -> None:
     inner = scripted("training_client", AdapterTimeout("no answer"), only=("await_",))
     client = bind("training_client", retry.training_client, inner=inner.table, **QUICK)
     session = client.start_session(SessionConfig("model"))

@@ -1,4 +1,4 @@
-"""Where `tee` writes, what it reads, and whom it tells of failures."""
+"""Where `tee` writes, what it reads, and how it reports failures."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_failure_of_all_had_no_effect_only_if_none_had_one(
     assert caught.value.no_effect is no_effect
 
 
-def test_what_another_store_refuses_is_told(bind: Bind, scripted: Any) -> None:
+def test_what_another_store_refuses_is_reported(bind: Bind, scripted: Any) -> None:
     first, second = scripted("metrics_store"), scripted("metrics_store", Unsupported("no metadata"))
     store = over(bind, "metrics_store", first, second)
     with pytest.warns(RuntimeWarning, match="inner.1 .Scripted. failed in record: no metadata"):
@@ -143,7 +143,7 @@ def test_what_another_store_refuses_is_told(bind: Bind, scripted: Any) -> None:
 
 
 @pytest.mark.parametrize("broken", [0, 1])
-def test_a_metrics_store_that_fails_half_way_is_told_of_once_and_the_other_is_complete(
+def test_a_metrics_store_that_fails_half_way_is_reported_once_and_the_other_is_complete(
     bind: Bind, scripted: Any, broken: int
 ) -> None:
     failures = [None] * 5 + [Unavailable("the disk is full")] * 5
@@ -163,7 +163,7 @@ def test_a_metrics_store_that_fails_half_way_is_told_of_once_and_the_other_is_co
     assert values(store.options.inner[broken]) == [float(step) for step in range(5)]
 
 
-def test_each_store_that_fails_is_told_of(bind: Bind, scripted: Any) -> None:
+def test_each_store_that_fails_is_reported(bind: Bind, scripted: Any) -> None:
     down = [Unavailable("down")] * 4
     inner = [scripted("metrics_store", *failures) for failures in ([], down, down)]
     store = over(bind, "metrics_store", *inner)
@@ -201,7 +201,7 @@ def test_a_blob_that_the_first_store_does_not_take_is_an_error_and_the_others_ha
     assert store.options.inner[1].read("a") == b"1"
 
 
-def test_a_blob_that_a_further_store_does_not_take_is_told_of(bind: Bind, scripted: Any) -> None:
+def test_a_blob_that_a_further_store_does_not_take_is_reported(bind: Bind, scripted: Any) -> None:
     store = over(
         bind, "blob_store", scripted("blob_store"), scripted("blob_store", Unavailable("down"))
     )
@@ -219,7 +219,7 @@ def test_a_missing_blob_of_the_first_is_not_looked_for_in_the_others(
         store.read("a")
 
 
-def test_many_threads_tell_of_a_failing_store_once(bind: Bind, scripted: Any) -> None:
+def test_many_threads_report_a_failing_store_once(bind: Bind, scripted: Any) -> None:
     inner = [scripted("metrics_store"), scripted("metrics_store", *[Unavailable("down")] * 80)]
     store = over(bind, "metrics_store", *inner)
     with warnings.catch_warnings(record=True) as told:

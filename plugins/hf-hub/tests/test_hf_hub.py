@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from crucible_adapter_hf_hub import downloads, listings
+from crucible_adapter_hf_hub import downloads
 from crucible_adapter_hf_hub.listings import Checker, Entry
 from crucible_kitchen import HubClient, InvalidInput, NotFound, Unavailable
 from filelock import FileLock
@@ -207,8 +210,8 @@ def test_offline_a_damaged_file_is_named(
 ) -> None:
     damage(client.snapshot(REPO) / "config.json")
     for call in (
-        lambda: offline.snapshot(REPO),
-        lambda: offline.download(REPO, "config.json"),
+        partial(offline.snapshot, REPO),
+        partial(offline.download, REPO, "config.json"),
     ):
         with pytest.raises(Unavailable, match=r"damaged.*'config\.json'.*`offline = false`"):
             call()
@@ -268,16 +271,19 @@ def test_a_file_that_was_found_right_is_not_read_again_until_it_changes(
     entry = Entry(7, "sha256", hashlib.sha256(b"content").hexdigest())
     reads = []
     digest = hashlib.file_digest
-    monkeypatch.setattr(
-        listings.hashlib, "file_digest", lambda *args: reads.append(1) or digest(*args)
-    )
+
+    def counted(*args: Any) -> Any:
+        reads.append(1)
+        return digest(*args)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
     now = file.stat().st_ctime_ns
-    monkeypatch.setattr(listings.time, "time_ns", lambda: now + 10**6)
+    monkeypatch.setattr(time, "time_ns", lambda: now + 10**6)
     checker = Checker()
-    # It may change again within the same tick of the clock, which nobody could tell.
+    # It may change again within the same tick of the clock, which would go unnoticed.
     assert [checker.is_right(file, entry) for _ in range(2)] == [True, True]
     assert len(reads) == 2
-    monkeypatch.setattr(listings.time, "time_ns", lambda: now + 2 * 10**9)
+    monkeypatch.setattr(time, "time_ns", lambda: now + 2 * 10**9)
     assert [checker.is_right(file, entry) for _ in range(3)] == [True, True, True]
     assert len(reads) == 3
     os.utime(file, ns=(0, 0))
@@ -363,7 +369,7 @@ def test_a_snapshot_killed_at_a_request_is_an_error_offline_and_whole_when_asked
     assert contents(client.snapshot(REPO)) == FILES
 
 
-def test_one_downloaded_file_is_no_snapshot(client: HubClient, offline: HubClient) -> None:
+def test_one_downloaded_file_is_not_a_snapshot(client: HubClient, offline: HubClient) -> None:
     client.download(REPO, "config.json")
     with pytest.raises(Unavailable, match=r"'README\.md'") as caught:
         offline.snapshot(REPO)
@@ -397,7 +403,9 @@ def test_what_others_put_into_the_cache_is_good_once_the_files_were_listed(
 # --- offline ---
 
 
-def test_offline_nobody_is_asked(client: HubClient, offline: HubClient, hub: LoopbackHub) -> None:
+def test_offline_no_request_is_made(
+    client: HubClient, offline: HubClient, hub: LoopbackHub
+) -> None:
     client.snapshot(REPO)
     hub.requests.clear()
     assert contents(offline.snapshot(REPO)) == FILES
@@ -601,7 +609,7 @@ def test_offline_nothing_is_uploaded(offline: HubClient, hub: LoopbackHub, folde
 
 @lfs_upload
 @pytest.mark.parametrize("path", ["/preupload/", "/objects/batch", "/lfs/", "/commit/"])
-def test_a_failed_upload_is_no_commit(
+def test_a_failed_upload_is_not_a_commit(
     make: Callable[..., HubClient], hub: LoopbackHub, folder: Path, path: str
 ) -> None:
     hub.fail(Answer(503), path=path)

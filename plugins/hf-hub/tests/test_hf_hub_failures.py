@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def commit(hub: LoopbackHub) -> str:
 
 
 @pytest.fixture(params=STAGES)
-def stage(request: pytest.FixtureRequest) -> dict[str, str]:
+def stage(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Which request of a download fails."""
     method, path = STAGES[request.param]
     return {"method": method, "path": path}
@@ -61,13 +62,13 @@ def stage(request: pytest.FixtureRequest) -> dict[str, str]:
 # --- what does not exist ---
 
 
-def test_a_missing_repository_a_missing_revision_and_a_missing_file_are_told_apart(
+def test_a_missing_repository_a_missing_revision_and_a_missing_file_are_distinguished(
     client: HubClient,
 ) -> None:
     for missing, call in {
-        "repository": lambda: client.download("org/none", "config.json"),
-        "revision": lambda: client.download(REPO, "config.json", revision="v9"),
-        "file": lambda: client.download(REPO, "weights.bin"),
+        "repository": partial(client.download, "org/none", "config.json"),
+        "revision": partial(client.download, REPO, "config.json", revision="v9"),
+        "file": partial(client.download, REPO, "weights.bin"),
     }.items():
         with pytest.raises(NotFound, match=f"has no|no such {missing}") as caught:
             call()
@@ -81,7 +82,7 @@ def test_a_repository_of_another_type_is_not_found(client: HubClient, repo_type:
         client.snapshot(REPO, repo_type)
 
 
-def test_a_commit_that_does_not_exist_is_no_such_revision(client: HubClient) -> None:
+def test_a_commit_that_does_not_exist_is_a_missing_revision(client: HubClient) -> None:
     with pytest.raises(NotFound, match=f"revision '{'0' * 40}'.*no such revision"):
         client.snapshot(REPO, revision="0" * 40)
 
@@ -160,7 +161,7 @@ def test_a_private_repository_is_not_found_without_its_token(
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refusal_at_any_request_is_unauthorized(
-    client: HubClient, hub: LoopbackHub, stage: dict[str, str], status: int
+    client: HubClient, hub: LoopbackHub, stage: dict[str, Any], status: int
 ) -> None:
     hub.fail(Answer(status), **stage)
     with pytest.raises(Unauthorized, match=f"org/tiny.*refuses.*{status}"):
@@ -169,7 +170,7 @@ def test_a_refusal_at_any_request_is_unauthorized(
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_gate_at_any_request_is_unauthorized(
-    client: HubClient, hub: LoopbackHub, stage: dict[str, str], status: int
+    client: HubClient, hub: LoopbackHub, stage: dict[str, Any], status: int
 ) -> None:
     hub.fail(Answer(status, "GatedRepo"), **stage)
     with pytest.raises(Unauthorized, match="access is granted to each user"):
@@ -212,10 +213,10 @@ def test_no_message_holds_the_token(make: MakeClient, hub: LoopbackHub) -> None:
         ({"Retry-After": "soon"}, None),
     ],
 )
-def test_a_rate_limit_at_any_request_is_told_at_once_with_the_time_to_wait(
+def test_a_rate_limit_at_any_request_is_raised_at_once_with_the_time_to_wait(
     client: HubClient,
     hub: LoopbackHub,
-    stage: dict[str, str],
+    stage: dict[str, Any],
     headers: dict[str, str],
     wait: float | None,
 ) -> None:
@@ -240,7 +241,7 @@ def test_the_time_to_wait_may_be_a_date(client: HubClient, hub: LoopbackHub) -> 
 
 @pytest.mark.parametrize("status", [500, 502, 503])
 def test_a_hub_that_fails_at_any_request_is_unavailable(
-    client: HubClient, hub: LoopbackHub, stage: dict[str, str], status: int
+    client: HubClient, hub: LoopbackHub, stage: dict[str, Any], status: int
 ) -> None:
     hub.fail(Answer(status), **stage)
     with pytest.raises(Unavailable, match=rf"org/tiny.*{status}.*offline = true") as caught:
@@ -251,7 +252,7 @@ def test_a_hub_that_fails_at_any_request_is_unavailable(
 
 
 def test_a_cut_at_any_request_is_unavailable(
-    client: HubClient, hub: LoopbackHub, stage: dict[str, str]
+    client: HubClient, hub: LoopbackHub, stage: dict[str, Any]
 ) -> None:
     hub.fail(Cut(), **stage)
     with pytest.raises(Unavailable, match=r"org/tiny.*cannot be reached") as caught:
@@ -260,7 +261,7 @@ def test_a_cut_at_any_request_is_unavailable(
 
 
 def test_silence_at_any_request_is_a_timeout(
-    make: MakeClient, hub: LoopbackHub, stage: dict[str, str]
+    make: MakeClient, hub: LoopbackHub, stage: dict[str, Any]
 ) -> None:
     hub.fail(Silent(), **stage)
     with pytest.raises(AdapterTimeout, match=r"org/tiny.*answer") as caught:
@@ -270,7 +271,7 @@ def test_silence_at_any_request_is_a_timeout(
     assert len(tried) == (6 if stage == {"method": "GET", "path": "/resolve/"} else 1)
 
 
-def test_an_address_where_nobody_answers_is_unavailable_at_once(
+def test_an_address_without_a_server_is_unavailable_at_once(
     make: MakeClient, hub: LoopbackHub, commit: str, waits: list[float]
 ) -> None:
     client = make()
@@ -286,7 +287,7 @@ def test_an_address_where_nobody_answers_is_unavailable_at_once(
     assert waits == []
 
 
-def test_an_address_that_is_no_hub_is_unavailable(make: MakeClient, hub: LoopbackHub) -> None:
+def test_an_address_that_is_not_a_hub_is_unavailable(make: MakeClient, hub: LoopbackHub) -> None:
     for body in (b"<html>Log in</html>", b"{}", b"[]", b'{"id": "org/tiny", "sha": null}'):
         hub.fail(Answer(200, body=body), path="/revision/")
         with pytest.raises(Unavailable, match=r"org/tiny.* hub"):
@@ -353,7 +354,7 @@ def test_defaults_come_from_the_variables_of_hugging_face(
     assert hub.requests == []
 
 
-def test_hf_hub_offline_beside_offline_false_is_explained(
+def test_hf_hub_offline_with_offline_false_is_explained(
     client: HubClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # what the variable does at import
@@ -368,7 +369,7 @@ def test_a_bad_option_is_an_error_before_any_call(options: dict[str, Any]) -> No
         Kitchen(adapters={"hub_client": {"use": hf_hub, **options}}).hub_client  # noqa: B018
 
 
-def test_the_hub_learns_nothing_about_this_machine_and_nobody_else_is_asked(
+def test_the_hub_learns_nothing_about_this_machine_and_no_other_host_is_asked(
     client: HubClient, hub: LoopbackHub
 ) -> None:
     client.snapshot(REPO)

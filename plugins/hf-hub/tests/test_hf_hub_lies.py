@@ -1,7 +1,7 @@
 """What becomes of answers of a hub that lies: nothing outside of the cache, nothing in it that is
 not what its name says, and an error that says what the hub sent, soon.
 
-The hub is a real server on this machine. Each lie is told to a client that downloads one file.
+The hub is a real server on this machine. Each lie is sent to a client that downloads one file.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def lfs(**changes: object) -> Lie:
 
 
 def headed(headers: Mapping[str, str | None], error: type[AdapterError] | None = None) -> Lie:
-    """A lie in the headers of a file, to whoever asks for the file or about it."""
+    """A lie in the headers of a file, for GET and HEAD."""
     return Lie(Altered(headers), "/resolve/", error)
 
 
@@ -166,7 +166,7 @@ LIES: dict[str, Lie] = {
         "/revision/",
         Unavailable,
     ),
-    "an answer of a size that is none": Lie(
+    "an answer with an invalid size": Lie(
         Answer(200, headers={"Content-Length": "9" * 300}, body=b"{}"), "/revision/", Unavailable
     ),
     "an answer larger than it may be": about(b'"' + b"x" * 100_000 + b'"'),
@@ -373,7 +373,7 @@ def test_contents_may_be_on_another_host_which_does_not_get_the_token(
     assert all("authorization" not in request.headers for request in elsewhere.requests)
 
 
-def test_a_lie_about_one_request_after_the_truth_is_no_better(
+def test_a_lie_about_one_request_after_the_truth_is_found_as_well(
     make: MakeClient, hub: LoopbackHub, tmp_path: Path, cache: Path
 ) -> None:
     hub.fail(Altered({"ETag": f'"{tmp_path}/evil"'}), path="/resolve/", skip=1)

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import resource as rlimit
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from crucible_adapter_jsonl.files import RunFiles, file_name
 from crucible_kitchen import InvalidInput, Kitchen, MetricsStore, Unauthorized, Unavailable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from restrictions import files_of_at_most, not_root
 
 # Lone surrogates, too, but no two that JSON would read as one character.
 any_text = st.text(st.characters(exclude_categories=()), max_size=30).filter(
@@ -97,7 +97,7 @@ def test_a_row_is_seen_by_other_processes_before_it_is_flushed(
         assert values(other.metrics_store) == [1.0]
 
 
-def test_a_run_goes_on_in_another_kitchen(folder: Path) -> None:
+def test_a_run_continues_in_another_kitchen(folder: Path) -> None:
     for value in (1.0, 2.0):
         with another(folder) as kitchen:
             kitchen.metrics_store.record("run", "nll", value)
@@ -155,35 +155,30 @@ def test_metadata_that_is_not_json_is_refused_by_its_key_and_nothing_is_written(
     assert not folder.exists()
 
 
-def test_a_metadata_key_that_is_no_string_is_refused(store: MetricsStore) -> None:
+def test_a_metadata_key_that_is_not_a_string_is_refused(store: MetricsStore) -> None:
     with pytest.raises(InvalidInput, match="must be strings, not 1"):
         store.record("run", "a", 1.0, metadata={1: "x"})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("value", [None, "1.0", 10**400])
-def test_a_value_that_is_no_float_is_refused_by_its_metric(
+def test_a_value_that_is_not_a_float_is_refused_by_its_metric(
     store: MetricsStore, value: float
 ) -> None:
     with pytest.raises(InvalidInput, match="'nll'"):
         store.record("run", "nll", value)
 
 
-def test_a_step_that_is_no_integer_is_refused(store: MetricsStore) -> None:
+def test_a_step_that_is_not_an_integer_is_refused(store: MetricsStore) -> None:
     with pytest.raises(InvalidInput, match="step of 'nll'"):
         store.record("run", "nll", 1.0, step=1.5)  # type: ignore[arg-type]
 
 
 def test_a_folder_that_may_not_be_written_is_unauthorized(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    user = os.geteuid()
     with another(tmp_path / "metrics") as kitchen:
         store = kitchen.metrics_store
-        os.seteuid(user or 65534)  # root may write anywhere
-        try:
-            with pytest.raises(Unauthorized, match="metrics"):
-                store.record("run", "nll", 1.0)
-        finally:
-            os.seteuid(user)
+        with not_root(), pytest.raises(Unauthorized, match="metrics"):
+            store.record("run", "nll", 1.0)
 
 
 # --- runs and their files ---
@@ -316,13 +311,9 @@ def test_a_disk_that_takes_only_a_part_of_a_row_is_unavailable(
     store: MetricsStore, folder: Path
 ) -> None:
     store.record("run", "nll", 1.0)
-    limits = rlimit.getrlimit(rlimit.RLIMIT_FSIZE)
-    rlimit.setrlimit(rlimit.RLIMIT_FSIZE, (the_file(folder).stat().st_size + 10, limits[1]))
-    try:
-        with pytest.raises(Unavailable, match="only 10 of"):
-            store.record("run", "nll", 2.0)
-    finally:
-        rlimit.setrlimit(rlimit.RLIMIT_FSIZE, limits)
+    most = the_file(folder).stat().st_size + 10
+    with files_of_at_most(most), pytest.raises(Unavailable, match="only 10 of"):
+        store.record("run", "nll", 2.0)
     store.record("run", "nll", 3.0)
     assert values(store) == [1.0, 3.0]
 
@@ -419,7 +410,7 @@ def test_a_forked_child_opens_files_of_its_own(store: MetricsStore) -> None:
     assert values(store) == [1.0, 2.0, 3.0]
 
 
-def test_close_closes_the_files_and_a_later_use_opens_them_anew(folder: Path) -> None:
+def test_close_closes_the_files_and_a_later_use_opens_them_again(folder: Path) -> None:
     opts = jsonl.Options(path=folder)
     jsonl.record(opts, "run", "nll", 1.0, None, None)
     fd = jsonl._run_files(opts)._open["run"].fileno()

@@ -5,14 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource as rlimit
 import socket
 import tempfile
 import time
 import tracemalloc
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from crucible_kitchen import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from restrictions import files_of_at_most, not_root
 
 
 @pytest.fixture
@@ -42,16 +41,6 @@ def folder(tmp_path: Path) -> Path:
 def store(folder: Path) -> Iterator[MetricsStore]:
     with Kitchen(adapters={"metrics_store": {"use": jsonl, "path": folder}}) as kitchen:
         yield kitchen.metrics_store
-
-
-@contextmanager
-def not_root() -> Iterator[None]:
-    user = os.geteuid()
-    os.seteuid(user or 65534)  # root may read anything
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 def row(**fields: Any) -> bytes:
@@ -125,7 +114,7 @@ NO_ROWS = {
 
 
 @pytest.mark.parametrize("line", NO_ROWS.values(), ids=list(NO_ROWS))
-def test_a_line_that_is_no_row_is_left_out_and_named_with_its_file(
+def test_a_line_that_is_not_a_row_is_left_out_and_named_with_its_file(
     store: MetricsStore, folder: Path, line: bytes
 ) -> None:
     store.record("run", "nll", 1.0, step=1)
@@ -150,13 +139,13 @@ def test_lines_that_are_no_rows_are_counted_once_for_each_time_of_reading(
         assert len(warned) == 1
 
 
-def test_fields_that_nobody_knows_are_left_out_of_a_row(store: MetricsStore, folder: Path) -> None:
+def test_fields_that_are_unknown_are_left_out_of_a_row(store: MetricsStore, folder: Path) -> None:
     folder.mkdir()
     (folder / "run.jsonl").write_bytes(row(unit='"nats"'))
     assert [entry.value for entry in store.read("run")] == [1.0]
 
 
-def test_a_row_that_somebody_wrote_by_hand_is_one(store: MetricsStore, folder: Path) -> None:
+def test_a_row_written_by_hand_is_read(store: MetricsStore, folder: Path) -> None:
     folder.mkdir()
     by_hand = row(value=" 3", timestamp='"2026-01-31T10:30+01:00"', metric='"Verlust \u00fc"')
     (folder / "run.jsonl").write_bytes(by_hand + b"\r\n")
@@ -276,7 +265,7 @@ def sock(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [pipe, directory, links_in_a_circle, sock])
-def test_what_is_no_file_hangs_nothing_and_hides_no_other_run(
+def test_what_is_not_a_file_does_not_block_and_does_not_hide_other_runs(
     store: MetricsStore, folder: Path, make: Any
 ) -> None:
     store.record("other", "nll", 1.0)
@@ -298,7 +287,7 @@ def test_what_is_no_file_hangs_nothing_and_hides_no_other_run(
     assert time.monotonic() - began < 10
 
 
-def test_a_pipe_that_somebody_reads_takes_no_rows(store: MetricsStore, folder: Path) -> None:
+def test_a_pipe_with_a_reader_takes_no_rows(store: MetricsStore, folder: Path) -> None:
     folder.mkdir()
     os.mkfifo(folder / "run.jsonl")
     reader = os.open(folder / "run.jsonl", os.O_RDONLY | os.O_NONBLOCK)
@@ -309,7 +298,7 @@ def test_a_pipe_that_somebody_reads_takes_no_rows(store: MetricsStore, folder: P
         os.close(reader)
 
 
-def test_a_file_that_may_not_be_read_is_named_and_hides_no_other_run(
+def test_a_file_that_may_not_be_read_is_named_and_does_not_hide_other_runs(
     store: MetricsStore, folder: Path, tmp_path: Path
 ) -> None:
     for above in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
@@ -325,7 +314,7 @@ def test_a_file_that_may_not_be_read_is_named_and_hides_no_other_run(
         assert len(store.read("other")) == 1
 
 
-def test_a_folder_that_may_not_be_read_is_no_empty_one(
+def test_a_folder_that_may_not_be_read_is_not_an_empty_one(
     store: MetricsStore, folder: Path, tmp_path: Path
 ) -> None:
     for above in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
@@ -347,16 +336,6 @@ def test_a_file_in_the_place_of_the_folder_is_refused(store: MetricsStore, folde
 
 
 # --- disks ---
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    limits = rlimit.getrlimit(rlimit.RLIMIT_FSIZE)
-    rlimit.setrlimit(rlimit.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        rlimit.setrlimit(rlimit.RLIMIT_FSIZE, limits)
 
 
 def test_a_full_disk_is_unavailable_names_the_folder_and_leaves_no_row(
@@ -414,7 +393,7 @@ def test_a_ping_tries_the_folder_and_makes_nothing(
     assert list(folder.iterdir()) == []
 
 
-def test_names_of_files_that_nobody_could_write_hide_no_run(
+def test_names_of_files_that_could_not_be_written_do_not_hide_a_run(
     store: MetricsStore, folder: Path
 ) -> None:
     store.record("run", "nll", 1.0)
@@ -423,7 +402,7 @@ def test_names_of_files_that_nobody_could_write_hide_no_run(
     assert list(store.runs()) == ["run"]
 
 
-def test_a_copy_of_a_run_under_another_name_is_no_run(store: MetricsStore, folder: Path) -> None:
+def test_a_copy_of_a_run_under_another_name_is_not_a_run(store: MetricsStore, folder: Path) -> None:
     store.record("run", "nll", 1.0)
     (folder / "copy.jsonl").write_bytes((folder / file_name("run")).read_bytes())
     assert list(store.runs()) == ["run"]

@@ -99,7 +99,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
     server.stdout.close()
 
 
-# --- a server that does as it is told ---
+# --- a server that answers as a test says ---
 
 
 @pytest.fixture

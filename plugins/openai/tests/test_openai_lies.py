@@ -1,7 +1,7 @@
 """Servers that lie, or never end: each lie is an error of its class, quick, and in little memory.
 
-A lie is told to whoever asks, whole or streamed. After it an honest answer comes, which must be
-read as it is. How many lies there are is said at the end.
+Each lie is sent for whole and for streamed completions. An honest answer follows, which must be
+read as it is. The last test prints the number of lies.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ LIMITS: dict[str, Any] = {
     "max_event_bytes": 2**14,
     "max_events_per_token": 2,
 }
-MOST_SENT = 2**27  # by a server that never ends, lest a test hang where nobody stops it
+MOST_SENT = 2**27  # by a server that never ends, so that a test cannot hang
 
 
 class Lie(NamedTuple):
@@ -179,7 +179,7 @@ TO_ANYBODY: dict[str, Lie] = {
     "zstd, which unasked for": Lie(
         whole(b"(\xb5", 200, "content-encoding: zstd"), AdapterError, "content-encoding 'zstd'"
     ),
-    "gzip that is none": Lie(
+    "invalid gzip": Lie(
         whole(b"{}" * 99, 200, "content-encoding: gzip"), Unavailable, "cannot be decompressed"
     ),
     "an error without end": Lie(
@@ -208,11 +208,11 @@ TO_ANYBODY: dict[str, Lie] = {
         "max_answer_bytes",
     ),
     "another protocol": Lie(raw(b"SSH-2.0-OpenSSH_9.6\r\n" * 99), Unavailable, "not HTTP"),
-    "chunks that are none": Lie(raw(head(200, CHUNKED) + b"zz\r\n" * 999), Unavailable, "not HTTP"),
+    "invalid chunks": Lie(raw(head(200, CHUNKED) + b"zz\r\n" * 999), Unavailable, "not HTTP"),
     "a length that is too long": Lie(
         raw(head(200, "content-length: 99") + b"{}"), Unavailable, "hung up"
     ),
-    "a length that is none": Lie(
+    "an invalid length": Lie(
         raw(head(200, "content-length: ten") + b"{}"), Unavailable, "not HTTP"
     ),
     "a status of six digits": Lie(raw(head(200_000)), Unavailable, "not HTTP"),
@@ -369,7 +369,7 @@ IN_WORDS: dict[str, Lie] = {
         )
         for value in NO_REASONS
     },
-    "a finish reason that nobody knows": Lie(
+    "an unknown finish reason": Lie(
         choosing(finish_reason="\x1b[2J" * 999), Unavailable, r"broke off.*\\x1b\[2J"
     ),
     **{
@@ -488,7 +488,7 @@ TO_WHO_STREAMS: dict[str, Lie] = {
     "an event of another choice": Lie(
         sse(PIECE, {"choices": [{**HONEST, "index": 10**9}]}), AdapterError, "sent choice"
     ),
-    "choices that are none between others": Lie(
+    "invalid choices between others": Lie(
         sse(PIECE, {"choices": "ab"}, ANSWER), AdapterError, "invalid choices"
     ),
     "an event of its own kind for errors": Lie(

@@ -175,7 +175,7 @@ def test_what_no_prompt_of_a_batch_can_be_asked_fails_the_batch(
         (ModelInput((ImageChunk(b"", "png", 4),)), Unsupported),
     ],
 )
-def test_what_is_no_prompt_is_refused_before_it_is_sent(
+def test_what_is_not_a_prompt_is_refused_before_it_is_sent(
     vllm: Completer, stub: Stub, prompt: Any, error: type[AdapterError]
 ) -> None:
     with pytest.raises(error):
@@ -326,7 +326,7 @@ def test_a_finish_reason_is_one_of_four(
 
 
 @pytest.mark.parametrize("given", [None, "abort"])
-def test_a_completion_that_the_server_broke_off_is_none(
+def test_an_interrupted_completion_is_unavailable(
     completer: Completer, stub: Stub, given: str | None
 ) -> None:
     stub.reply = lambda exchange: exchange.send(chat("hal", given))
@@ -404,7 +404,7 @@ THOUGHTS = {"type": "thinking", "thinking": [{"type": "text", "text": "2 + 2"}]}
         ({"content": "<think>2 + 2</think>4"}, "<think>2 + 2</think>4", None),
     ],
 )
-def test_the_text_is_the_answer_and_reasoning_is_kept_beside_it(
+def test_the_text_is_the_answer_and_reasoning_is_kept_separately(
     completer: Completer, stub: Stub, fields: dict[str, Any], text: str, reasoning: str | None
 ) -> None:
     for found in both_ways(completer, stub, message(**fields)):
@@ -422,7 +422,7 @@ def test_the_text_is_the_answer_and_reasoning_is_kept_beside_it(
         (7, "7"),
     ],
 )
-def test_content_that_is_no_text_is_refused(
+def test_content_that_is_not_text_is_refused(
     completer: Completer, stub: Stub, content: Any, named: str
 ) -> None:
     stub.reply = lambda exchange: exchange.send(message(content=content))
@@ -481,7 +481,7 @@ NO_LOGPROBS = {
 
 @pytest.mark.parametrize("what", NO_LOGPROBS)
 @pytest.mark.parametrize("place", [0, 1])
-def test_what_is_no_logprob_is_refused_and_never_a_number(
+def test_what_is_not_a_logprob_is_refused_and_never_a_number(
     vllm: Completer, stub: Stub, what: str, place: int
 ) -> None:
     value = NO_LOGPROBS[what]

@@ -75,7 +75,7 @@ def test_a_seed_decides_what_is_sampled(completer: Completer) -> None:
     assert texts[0] == texts[2] != texts[1]
 
 
-def test_the_end_token_ends_the_text_and_is_no_part_of_it(completer: Completer) -> None:
+def test_the_end_token_ends_the_text_and_is_not_part_of_it(completer: Completer) -> None:
     for seed in range(100):
         completion = completer.complete(HELLO, dataclasses.replace(seeded(seed), max_tokens=30))
         assert "<|" not in completion.text
@@ -87,7 +87,7 @@ def test_the_end_token_ends_the_text_and_is_no_part_of_it(completer: Completer) 
         pytest.fail("no completion of 100 ended before its limit")
 
 
-def test_a_stop_string_ends_the_text_and_is_no_part_of_it(completer: Completer) -> None:
+def test_a_stop_string_ends_the_text_and_is_not_part_of_it(completer: Completer) -> None:
     whole = completer.complete(HELLO, greedy(30)).text
     stop = whole[10:13]
     completion = completer.complete(HELLO, greedy(30, stop=("never there", stop)))
