@@ -64,7 +64,7 @@ def test_sequences_come_back_as_they_were(
 @pytest.mark.parametrize("token", [-1, 2**31])
 def test_what_is_not_a_token_is_refused(token: int) -> None:
     example = Example(np.array([token]), np.zeros(1, np.float32))
-    with pytest.raises(InvalidInput, match="from 0 to 2147483647"):
+    with pytest.raises(InvalidInput, match="not from 0 to 2147483647"):
         Writer(io.BytesIO()).append(example)
 
 

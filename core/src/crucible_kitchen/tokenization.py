@@ -8,7 +8,7 @@ from functools import cached_property
 from .errors import InvalidInput
 from .types import Tokenizer
 
-# What may stand before a text so that a tokenizer which begins every text with a space
+# Texts to put before another, so that a tokenizer that begins every text with a space
 # (SentencePiece's "dummy prefix") begins these with it. The first that stays apart is used.
 _ANCHORS = ("", "a", "\n", ".", "0", "|")
 
@@ -66,7 +66,7 @@ class Tokenization:
 
         Args:
             text: it may have been rendered beforehand, with a begin token.
-            ids: of the text alone, where they are known.
+            ids: of the text alone, if they are known.
         """
         ids = self.encode(text) if ids is None else ids
         begun = ids[: len(self._begin)] == self._begin
@@ -81,7 +81,7 @@ class Tokenization:
         Args:
             before: what comes before, back to the last special token at least.
             text: what follows.
-            start: the ids of `before` alone, where they are known.
+            start: the ids of `before` alone, if they are known.
 
         Raises:
             InvalidInput: the tokenizer has no tokens for the text in this place.
@@ -109,7 +109,7 @@ class Tokenization:
         return [*ids, self.eos] if ids[-1:] != [self.eos] else ids
 
     def is_special(self, token: int) -> bool:
-        """Whether the token is not text: one that `skip_special_tokens` leaves out, or the end."""
+        """Whether the token is not text: the end, or one that `skip_special_tokens` leaves out."""
         if token not in self._special:
             self._special[token] = token == self.eos or (
                 self.decode([token]) != ""

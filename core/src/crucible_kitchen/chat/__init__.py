@@ -1,11 +1,11 @@
-"""Conversations: as people write them, as a model reads them, and what it is to answer.
+"""Conversations: as people write them, as a model reads them, and the answers in them.
 
 | module | idea |
 | --- | --- |
 | `messages` | conversations as people write them, brought into one form |
-| `style` | how a template wants what it can be given in several ways |
+| `style` | the forms in which a template takes its input |
 | `template` | what a model reads of a conversation |
-| `shown` | whether what a row says stands in what the model reads |
+| `shown` | whether what the model reads contains what the row says |
 | `answers` | where an answer begins, and what ends its turn |
 
 Each imports only those above it.

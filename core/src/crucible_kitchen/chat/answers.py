@@ -1,4 +1,4 @@
-"""An answer as a model is to say it: where it begins, and what ends its turn.
+"""An answer as a model should say it: where it begins, and what ends its turn.
 
 A template is a program that may write earlier turns differently later on, so each answer is read
 from the rendering in which it is the last turn: what the model sees when it is asked for it.
@@ -29,7 +29,7 @@ class Answer:
         ids: token ids of the whole: what comes before the answer, its text, what ends the turn, and
             what the template writes behind that.
         start: the place in `ids` where the answer begins.
-        end: the place of the token that ends the turn; None where nothing ends it.
+        end: the place of the token that ends the turn; None if nothing ends it.
         trained: for each of `ids`, whether it is trained on as a part of this answer.
     """
 
@@ -54,10 +54,10 @@ def answer(
     messages: Sequence[ChatMessage],
     following: ChatMessage | None = None,
 ) -> Answer:
-    """Return the last message, which is an assistant's, as what a model is to say.
+    """Return the last message, which is an assistant's, as what a model should say.
 
-    Where the template marks what is trained on (`{% generation %}`), it is that; else what follows
-    the prompt of the messages before.
+    Where the template marks what is trained on (`{% generation %}`), the answer is that; otherwise
+    it is what follows the prompt of the messages before.
 
     Args:
         template: the model's.
@@ -118,10 +118,10 @@ def _divide(
     template: ChatTemplate, asked: Rendering, whole: Rendering, messages: Sequence[ChatMessage]
 ) -> Answer:
     """Find where an answer begins, and which of its tokens are trained on."""
-    start = told = in_common(asked.ids, whole.ids)
+    start = written = in_common(asked.ids, whole.ids)
     if start < len(asked.ids):
-        told = in_common(asked.ids, template.render(messages[:-1]).ids)
-    if start < told:
+        written = in_common(asked.ids, template.render(messages[:-1]).ids)
+    if start < written:
         return _rewritten(template, asked, messages)
     flags = [*map(bool, whole.trained or ())]
     if any(flags[start:]):
@@ -134,16 +134,16 @@ def _divide(
         return _all_from(start, whole.ids)
     # The prompt opens something that the answer does not have: a think block, say.
     content, decode = bare(messages[-1]["content"]), template.tokens.decode
-    if content in bare(decode(whole.ids[told:])):
+    if content in bare(decode(whole.ids[written:])):
         while content not in bare(decode(whole.ids[start:])):
             start -= 1
     return _all_from(start, whole.ids)
 
 
 def _rewritten(template: ChatTemplate, asked: Rendering, messages: Sequence[ChatMessage]) -> Answer:
-    """Find an answer after a prompt that the template then writes differently: Mistral's put the
-    system's text into the last message, if it is a user's. What a model is asked is the prompt as
-    it was; the answer is what follows the prompt's last message.
+    """Find an answer after a prompt that the template writes differently once the answer follows:
+    Mistral's put the system's text into the last message, if it is a user's. The model is asked
+    the prompt as it was; the answer is what follows the prompt's last message.
     """
     mark = f"{PROBE}-{PROBE}"
     turns = [*messages[:-2], {**messages[-2], "content": mark}]
@@ -162,7 +162,7 @@ def _rewritten(template: ChatTemplate, asked: Rendering, messages: Sequence[Chat
 def _continued(template: ChatTemplate, asked: Rendering, message: ChatMessage) -> Answer | None:
     """Return an answer as the continuation of a prompt that opens a think block, for templates
     that leave the thoughts of every answer out (DeepSeek-R1), and answers that do not open theirs;
-    None where it is not one.
+    None if it is not one.
     """
     head, opens, content = message["content"].partition("<think>")
     if not opens and "</think>" in head:
@@ -194,7 +194,7 @@ def _all_from(start: int, ids: list[int]) -> Answer:
 
 def end_of_turn(tokenizer: Tokenizer) -> int | None:
     """Return the token that ends an assistant's turn in the tokenizer's chat template; the end
-    token where the template writes none, or where there is no template.
+    token if the template writes none, or if there is no template.
 
     It may differ from the tokenizer's end token, as in many base models that come with a template.
     A model that was trained on conversations must be stopped by it.
@@ -203,8 +203,8 @@ def end_of_turn(tokenizer: Tokenizer) -> int | None:
 
 
 def turn_end(template: ChatTemplate) -> tuple[int | None, bool]:
-    """Return the token that ends an assistant's turn, and whether the template writes it behind
-    the last one, too. Some (GLM) end a turn with the mark of the next role alone; others with
+    """Return the token that ends an assistant's turn, and whether the template also writes it
+    behind the last one. Some (GLM) end a turn with the mark of the next role alone; others with
     nothing, so that the end token has to do.
     """
     return template.once("turn_end", lambda: _turn_end(replace(template, tools=None)))

@@ -32,10 +32,10 @@ SHAREGPT_ROLES = {
     "function_response": "tool",
     "observation": "tool",
 }
-"""Who `from` says is speaking. `function_call` is an assistant's message, too."""
+"""The roles that `from` names. `function_call` is an assistant's message as well."""
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
-"""Where a message may hold what the assistant thought before it answered."""
+"""Fields in which a message may hold what the assistant thought before it answered."""
 
 
 def is_list(value: Any) -> TypeGuard[Sequence[Any]]:
@@ -107,7 +107,7 @@ def _is_tool(value: Any) -> bool:
 
 
 def weight_of(message: Mapping[str, Any]) -> float:
-    """Return whether a message is trained on, 1 or 0, as `weight` says; 1 where it says nothing."""
+    """Return 1 if a message is trained on and 0 if not, as its `weight` says; 1 if it has none."""
     weight = message.get("weight")
     return 1.0 if weight is None else float(weight)
 

@@ -1,4 +1,4 @@
-"""Whether what a row says stands in what a model reads of it.
+"""Whether what the model reads contains what the row says.
 
 A template may leave out what it does not know: a role, a field, the arguments of a call. What a
 model is then trained on is not what the row says.
@@ -22,7 +22,7 @@ _TAGS = re.compile(r"</?think>")
 
 
 class Shown:
-    """What a template wrote, to be searched for what it was to write.
+    """What a template wrote, to be searched for what it should have written.
 
     White space around a text, and around its think tags, is the template's to choose; that within
     a text is not.
@@ -69,7 +69,7 @@ def bare(text: str) -> str:
 def check_messages(
     template: ChatTemplate, messages: Sequence[ChatMessage], shown: Rendering
 ) -> None:
-    """Refuse a conversation of which the template leaves out what a model is to read.
+    """Refuse a conversation if the template leaves out a part of it.
 
     Args:
         template: what rendered it.
@@ -93,7 +93,7 @@ def check_messages(
 
 
 def check_tools(template: ChatTemplate, shown: Rendering) -> None:
-    """Refuse tools of which nothing is shown, neither what they are nor a call of them.
+    """Refuse tools that are not shown at all, not even by a call of them.
 
     Args:
         template: what rendered the conversation, with its tools.
@@ -110,8 +110,8 @@ def check_tools(template: ChatTemplate, shown: Rendering) -> None:
 
 
 def missing(tokens: Tokenization, message: ChatMessage, asked: str, said: str) -> str | None:
-    """Return what a template leaves out of an answer, as the reason to refuse it; None where it
-    leaves out nothing.
+    """Return what a template leaves out of an answer, as the reason to refuse it; None if it leaves
+    out nothing.
 
     Args:
         tokens: the model's.

@@ -1,4 +1,4 @@
-"""How a chat template wants what it can be given in several ways, found out by trying.
+"""The forms in which a chat template takes its input, found by trying.
 
 A template drops or garbles what it does not expect: content in parts where it takes text, say. A
 probe is a conversation that is written in each style until what it says stands in the text.
@@ -16,7 +16,7 @@ from ..errors import AdapterError
 from .messages import REASONING_FIELDS, ChatMessage, arguments_of
 
 PROBE = "crucible"
-"""A text that no template writes by itself."""
+"""A text that templates do not write by themselves."""
 
 Write: TypeAlias = Callable[[list[ChatMessage]], str]
 """Returns the text that a template writes of styled messages; raises AdapterError if it refuses."""
@@ -26,7 +26,7 @@ _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a template wants what it can be given in several ways.
+    """The forms in which a template takes its input.
 
     Args:
         parts: content as a list of parts, not as text.
@@ -91,8 +91,8 @@ def content_style(write: Write) -> Style:
 
 
 def _thinks_twice(write: Write, style: Style) -> bool:
-    """Whether a template writes a think block of its own before one in the content, and that one
-    where it is given in a field.
+    """Whether a template writes its own think block before one in the content, but writes that one
+    alone if it is given in a field.
     """
     thought = f"<think>\n{PROBE}\n</think>\n\nyes"
     turns: list[ChatMessage] = [
@@ -105,7 +105,7 @@ def _thinks_twice(write: Write, style: Style) -> bool:
 
 
 def call_style(write: Write, style: Style) -> Style:
-    """Find out how a template of this style for content is to be given a tool call."""
+    """Find out in which form a template of this style for content takes a tool call."""
     arguments = {"value": PROBE}
     # Mistral's templates want an id of nine characters.
     call = {"function": {"name": f"{PROBE}_call", "arguments": arguments}}

@@ -48,19 +48,19 @@ class ChatTemplate:
 
     Args:
         tokenizer: the model's.
-        kwargs: what else the template is given: `enable_thinking`, `reasoning_effort`, ...
+        kwargs: further arguments of the template: `enable_thinking`, `reasoning_effort`, ...
         tools: JSON schemas of the tools that the model is shown.
         date: what a template that writes the date calls today; None is today.
 
     Raises:
-        InvalidInput: `kwargs` has what is not the template's.
+        InvalidInput: `kwargs` has an argument that is not the template's.
     """
 
     tokenizer: Tokenizer
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     tools: Sequence[Mapping[str, Any]] | None = None
     date: datetime.date | None = None
-    _shared: dict[str, Any] = field(default_factory=dict)  # found out once, whatever `with_` sets
+    _shared: dict[str, Any] = field(default_factory=dict)  # found once, whatever `with_` sets
 
     def __post_init__(self) -> None:
         if ours := _OURS & self.kwargs.keys():
@@ -70,7 +70,7 @@ class ChatTemplate:
     def with_(
         self, kwargs: Mapping[str, Any], tools: Sequence[Mapping[str, Any]] | None
     ) -> ChatTemplate:
-        """Return the template with these kwargs above its own, and these tools."""
+        """Return the template with these tools, and these kwargs overriding its own."""
         if not kwargs and not tools:
             return self
         return replace(self, kwargs={**self.kwargs, **kwargs}, tools=tools)
@@ -97,15 +97,15 @@ class ChatTemplate:
 
     @property
     def ids_of_text(self) -> bool:
-        """Whether the ids of a rendering are those of its text; False before it is found out."""
+        """Whether the ids of a rendering are those of its text; False until it is known."""
         return bool(self._shared.get("ids_of_text"))
 
     def once(self, name: str, find: Callable[[], T]) -> T:
-        """Return what `find` returns, called once for this template and all that share its cache.
+        """Return what `find` returns; it is called once for all templates that share this cache.
 
         Args:
-            name: what is found out; it must name the kwargs and tools that matter to it.
-            find: finds it out.
+            name: of the result; it must name the kwargs and tools that matter to it.
+            find: computes it.
         """
         if name not in self._shared:
             self._shared[name] = find()
@@ -117,11 +117,11 @@ class ChatTemplate:
 
         Args:
             messages: the turns, as `messages.conversation` returns them.
-            generate: whether the assistant is to speak next.
+            generate: whether the assistant speaks next.
 
         Raises:
             InvalidInput: the template refuses these messages.
-            Unsupported: tools, where there is no template.
+            Unsupported: tools, and the tokenizer has no template.
         """
         if not self.exists:
             return self._lines(messages, generate)
@@ -169,7 +169,7 @@ class ChatTemplate:
             return self.tokenizer.apply_chat_template(messages, **options)  # type: ignore[arg-type]
         except AdapterError:
             raise
-        except Exception as error:  # each template has checks, and exceptions, of its own
+        except Exception as error:  # each template has its own checks and exceptions
             raise InvalidInput(f"the chat template refuses these messages: {error}") from error
 
     @property

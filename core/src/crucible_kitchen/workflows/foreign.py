@@ -1,6 +1,6 @@
-"""What other trainers call the settings of `supervised`: TRL, axolotl, LLaMA-Factory, verl, Tinker.
+"""The names of our settings in other trainers: TRL, axolotl, LLaMA-Factory, verl, Tinker.
 
-Only for messages: a key of theirs is an error here, and the error names ours.
+For messages only: one of their keys is an error here, and the error names ours.
 """
 
 from __future__ import annotations
@@ -9,17 +9,24 @@ from collections.abc import Mapping
 
 _MICRO_BATCHES = (
     "batch_size is the rows in an optimizer step, whatever fits on the device; how they are cut "
-    "into micro batches is the adapter's matter, such as "
+    "into micro batches is up to the adapter, such as "
     "adapters.training_client.micro_batch_tokens of torch"
 )
 _PER_DEVICE = f"did you mean 'batch_size'? {_MICRO_BATCHES}"
 _LORA = "did you mean 'lora', such as lora = { rank = 32 }? Left out, every weight is trained"
-_ADAPTER = "it is the adapter's matter, such as adapters.training_client.{} of torch"
-_ADAPTERS = "it is the adapter's matter; `crucible adapters show training_client` has its options"
+_ADAPTER = "it is up to the adapter, such as adapters.training_client.{} of torch"
+_ADAPTERS = "it is up to the adapter; `crucible adapters show training_client` has its options"
 _SCHEDULE = "did you mean 'warmup_ratio'? It is a share of the steps, not a number"
 _RUNS = (
     "records go to the blob store, such as adapters.blob_store.url of fsspec; checkpoints and "
     "weights to the training client, such as adapters.training_client.checkpoint_dir of torch"
+)
+_KEPT = (
+    "did you mean 'render_cache'? Rendered rows are kept for the next start, and rendered again if "
+    "anything that they depend on has changed"
+)
+_WORKERS = (
+    "rows are rendered by threads, ahead of the step that needs them, unless check_rows is all"
 )
 _METRICS = "metrics go to the metrics store: adapters.metrics_store"
 
@@ -82,6 +89,13 @@ NAMES: Mapping[str, str] = {
     "cutoff_len": "max_length",
     "model_max_length": "max_length",
     "truncation": "too_long",
+    "buffer_size": "shuffle_buffer",
+    "shuffle_buffer_size": "shuffle_buffer",
+    "dataset_prepared_path": _KEPT,
+    "overwrite_cache": _KEPT,
+    "dataset_num_proc": _WORKERS,
+    "preprocessing_num_workers": _WORKERS,
+    "dataloader_num_workers": _WORKERS,
     # how
     "num_train_epochs": "epochs",
     "num_epochs": "epochs",
@@ -150,4 +164,4 @@ NAMES: Mapping[str, str] = {
     "deepspeed": _ADAPTERS,
     "fsdp": _ADAPTERS,
 }
-"""Their key, and ours or a hint."""
+"""Our key, or a hint, by the key of another trainer."""

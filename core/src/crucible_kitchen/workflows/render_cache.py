@@ -1,6 +1,6 @@
 """Rendered rows that are kept, so that the next start of the same rows is instant.
 
-A file for each set of rows, named by a digest of everything that its rendering depends on, in the
+A file for each set of rows, named by a digest of everything that the rendering depends on, in the
 folder `$CRUCIBLE_CACHE/rendered`; without that variable, in `crucible-kitchen/rendered` of
 `$XDG_CACHE_HOME`, by default `~/.cache`. A file appears whole or not at all, so any number of
 processes may use the folder. A damaged file is made again. Beyond `LARGEST` bytes, the files that
@@ -39,7 +39,7 @@ def folder() -> Path:
 
 
 def kept(key: str, fill: Fill) -> Sequences:
-    """Return the sequences of a key from the folder; those that `fill` writes where it has none.
+    """Return the sequences of a key from the folder; if it has none, those that `fill` writes.
 
     Args:
         key: a digest of everything that the sequences depend on.

@@ -66,8 +66,8 @@ def key(judge: Judge, rows: str) -> str:
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:
-    """Return a digest of a tokenizer: of its contents where it can write them (those of
-    Transformers can), and always of what it makes of texts, tokens and a conversation.
+    """Return a digest of a tokenizer: of its contents if it can write them, as those of
+    Transformers can, and always of what it makes of texts, tokens and a conversation.
     """
     about = {
         "class": f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}",
@@ -119,7 +119,7 @@ def _conversation(tokenizer: Tokenizer, generate: bool) -> Any:
         return list(tokenizer.apply_chat_template(said, add_generation_prompt=generate))  # type: ignore[arg-type]
     except AdapterError as error:
         return type(error).__name__
-    except Exception as error:  # each template has checks, and exceptions, of its own
+    except Exception as error:  # each template has its own checks and exceptions
         return type(error).__name__
 
 

@@ -33,9 +33,9 @@ class RenderedRows:
     Args:
         train: the sequences, or, where they are rendered ahead of the step that needs them, the
             batches.
-        test: the sequences to evaluate on; none where the configuration names no rows for it.
-        facts: what a record shows of them: counts, and the first ones as text.
-        depends_on: what a record holds of them to refuse a run that continues with others.
+        test: the sequences to evaluate on; empty if the configuration names no rows for it.
+        facts: what a run's record shows of them: counts, and the first ones as text.
+        depends_on: what the record holds to refuse to continue the run with other rows.
     """
 
     train: Sequence[Example] | StoredBatches | StreamedBatches
@@ -53,7 +53,7 @@ def prepare_rows(
     seed: int,
     max_length: int | None,
 ) -> RenderedRows:
-    """Open the data sets of a configuration, and render what is to be checked before training.
+    """Open the data sets of a configuration, and render the rows that are checked before training.
 
     Args:
         kitchen: its dataset store is read; its observers hear of the progress.

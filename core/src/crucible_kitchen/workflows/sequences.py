@@ -22,7 +22,7 @@ _LARGEST_TOKEN = 2**31 - 1
 
 
 class Sequences(Sequence[Example]):
-    """Sequences in a file. Each is made anew when it is asked for.
+    """Sequences in a file. Each access makes a new `Example`.
 
     Args:
         packed: uint32 `(t,)`, every token of every sequence: twice its id, and 1 more if it is
@@ -30,7 +30,7 @@ class Sequences(Sequence[Example]):
         table: int64 `(n, 3)`, for each sequence where it ends in `packed`, its `prompt_length` and
             its `end_token`; -1 stands for None.
         about: what was written with them.
-        fingerprint: what they are known by, as `fingerprint` returns it.
+        fingerprint: what `fingerprint` returns for them.
     """
 
     def __init__(
@@ -66,9 +66,8 @@ class Sequences(Sequence[Example]):
 
 
 class Writer:
-    """Writes sequences to a file, in the order in which they come.
-
-    In memory are 24 bytes for each. What is not written to its end is not read.
+    """Writes sequences to a file, in order, holding 24 bytes for each in memory. A file that is not
+    finished cannot be read.
 
     Args:
         file: an empty file, open for reading and writing.
@@ -88,7 +87,7 @@ class Writer:
         """
         tokens = example.tokens
         if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) <= _LARGEST_TOKEN:
-            raise InvalidInput(f"a token is from 0 to {_LARGEST_TOKEN}; it has {tokens.min()} ...")
+            raise InvalidInput(f"its tokens are not from 0 to {_LARGEST_TOKEN}")
         packed = (tokens << 1 | (example.weights != 0)).astype("<u4")
         self._write(packed.tobytes())
         self._end += len(tokens)
@@ -159,7 +158,7 @@ def read(file: IO[bytes], *, verify: bool = True) -> Sequences:
 
 
 def fingerprint(examples: Sequence[Example]) -> dict[str, Any]:
-    """Return what sequences are known by, in their order: how many, and a digest of all of them."""
+    """Return what identifies sequences in their order: their number, and a digest of all."""
     digest = hashlib.sha256()
     for example in examples:
         identify(digest, example)

@@ -47,7 +47,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredRows:
-    """Rows of a data set, of which the dataset store is asked for those that are needed.
+    """Rows of a data set; those that are needed are read from the dataset store.
 
     Args:
         store: the dataset store.
@@ -152,7 +152,7 @@ def batches_of(store: DatasetStore, handle: Any, size: int) -> Iterator[list[dic
 def digest(row: dict[str, Any]) -> bytes:
     """Return a digest of a row's fields, their order and values.
 
-    A value that is neither plain data nor bytes counts with its type and its text.
+    Of a value that is not plain data or bytes, its type and its text count.
     """
     try:
         # The version is one that writes equal values alike, shared or not: 1 microsecond a row,
