@@ -3,6 +3,7 @@
 | module | what is in it |
 | --- | --- |
 | `supervised` | the workflow of that name |
+| `algorithm` | what distinguishes one training workflow from another: three methods |
 | `loop` | `train`: the run of any algorithm, with checkpoints, restarts and metrics |
 | `rows` | rows of the dataset store, rendered |
 | `runs` | `Run`, `RunRecord`: what is kept of a run |
@@ -12,6 +13,7 @@
 | `registry` | finds workflows by name and starts them |
 """
 
+from .algorithm import Algorithm, Measure, Metrics, Prepared
 from .batches import Batches, Shuffled, permutation
 from .config import (
     ModelConfig,
@@ -23,7 +25,7 @@ from .config import (
 )
 from .custom_loss import CustomLoss, custom_loss
 from .examples import Conversation, PromptCompletion, RowReader, Text
-from .loop import Algorithm, Measure, Metrics, Prepared, TrainingResult, train
+from .loop import TrainingResult, train
 from .registry import Workflow, companion, config_class, find, prepare, run, run_in
 from .rendering import Example, Renderer
 from .rollouts import Rollout, sample

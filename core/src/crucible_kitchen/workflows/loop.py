@@ -1,8 +1,4 @@
-"""The training loop: steps in flight, pauses, restarts. What a step computes is the algorithm's.
-
-An algorithm sees sessions, batches and log probabilities. It never sees the id of a run, a
-checkpoint, a metrics store or a restart: these are the loop's, so that every algorithm has them.
-"""
+"""The training loop: steps in flight, pauses, restarts. What a step computes is the algorithm's."""
 
 from __future__ import annotations
 
@@ -10,14 +6,27 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from ..errors import AdapterError, ConfigurationError, CrucibleError, InvalidInput, SessionFailed
-from ..events import Span
+from ..events import (
+    Span,
+    TrainingEpoch,
+    TrainingEval,
+    TrainingStep,
+    TypedEvent,
+    WorkflowException,
+    WorkflowFinishing,
+    WorkflowInterrupted,
+    WorkflowRestart,
+    WorkflowStart,
+    WorkflowStop,
+)
 from ..kitchen import Kitchen
 from ..types import Future, OptimStepResult
+from .algorithm import Algorithm, Measure, Metrics, Prepared
 from .batches import Batches, Shuffled, share
 from .checks import check_places
 from .config import TrainingConfig
@@ -25,57 +34,6 @@ from .runs import Run
 
 T = TypeVar("T")
 ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
-
-Metrics: TypeAlias = Mapping[str, float]
-Measure: TypeAlias = Callable[[], Metrics]
-"""Awaits a submitted pass and returns what it measured, by metric."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared(Generic[T]):
-    """What to train on, and what is known of it.
-
-    Args:
-        items: in their stored order, or as batches whose order is their own.
-        depends_on: what the results depend on, such as digests, as plain data by name. A run is
-            not continued where one of them has changed.
-        facts: what else the run's record is to hold, such as how many rows were left out.
-    """
-
-    items: Sequence[T] | Batches[T]
-    depends_on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Algorithm(Protocol[T]):
-    """What distinguishes one training workflow from another.
-
-    `session` is an argument each time because a restart without a checkpoint starts another one.
-    """
-
-    @property
-    def evaluates(self) -> bool:
-        """Whether there is anything to evaluate on."""
-        ...
-
-    def prepare(self, session: Any) -> Sequence[T] | Prepared[T]:
-        """Return the items to train on. The session has its starting weights, also in a run that
-        is continued. Whatever can fail before the first step should fail here.
-        """
-        ...
-
-    def submit(self, session: Any, batch: Sequence[T], step: int) -> Measure:
-        """Submit the gradient of one step, counted from 0; return what awaits and measures it.
-
-        The loop submits the optimizer step that follows, and may submit further steps before it
-        calls the returned function. `num_tokens` among the measured values gives
-        `tokens_per_second`.
-        """
-        ...
-
-    def evaluate(self, session: Any) -> Metrics:
-        """Measure the weights as they are. Nothing is in flight."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +91,17 @@ def train(
 @contextlib.contextmanager
 def _reported(kitchen: Kitchen, workflow: str, run: Run[Any]) -> Iterator[None]:
     """Report to observers, and to the record, how a run begins and ends."""
-    emit, about = kitchen.observers.emit, {"workflow": workflow, "run_id": run.id}
-    emit("workflow.start", **about, resumed_at=run.step, done=run.done)
+    emit = kitchen.observers.emit
+    emit(WorkflowStart(workflow=workflow, run_id=run.id, resumed_at=run.step, done=run.done))
     try:
         yield
     except BaseException as error:
         with contextlib.suppress(CrucibleError):  # never hide the first failure behind another
             run.fail(error)
-        emit("workflow.exception", **about, step=run.step, error=type(error).__name__)
+        kind = type(error).__name__
+        emit(WorkflowException(workflow=workflow, run_id=run.id, step=run.step, error=kind))
         raise
-    emit("workflow.stop", **about)
+    emit(WorkflowStop(workflow=workflow, run_id=run.id))
 
 
 @dataclass(slots=True)
@@ -256,12 +215,13 @@ class _Loop(Generic[T]):
                     raise
                 if epoch != current:
                     current = epoch
-                    self._emit("training.epoch", epoch=epoch)
+                    self._emit(TrainingEpoch(epoch=epoch, run_id=self._run.id))
                 yield step, items
 
     def _submit(self, step: int, items: Sequence[T]) -> _Step:
         rate = self._config.learning_rate_at(step, self._total)
-        span = self._span("training.step", step + 1)
+        event = TrainingStep(step=step + 1, total=self._total, run_id=self._run.id)
+        span = self._kitchen.observers.start(event)
         self._submitted = None  # while it is not known what the session has received
         with span.current():
             measure = self._algorithm.submit(self._session, items, step)
@@ -305,12 +265,14 @@ class _Loop(Generic[T]):
             raise error
         self._restarts += 1
         self._emit(
-            "workflow.restart",
-            workflow=self._workflow,
-            step=self._run.step,
-            restart=self._restarts,
-            callback=error.callback,
-            error=type(error).__name__,
+            WorkflowRestart(
+                workflow=self._workflow,
+                run_id=self._run.id,
+                step=self._run.step,
+                restart=self._restarts,
+                callback=error.callback,
+                error=type(error).__name__,
+            )
         )
         if self._run.checkpoint is not None:
             client.load_checkpoint(self._session, self._run.checkpoint)
@@ -345,7 +307,8 @@ class _Loop(Generic[T]):
     def _evaluate(self, step: int) -> None:
         if not self._algorithm.evaluates:
             return
-        with self._span("training.eval", step) as span:
+        event = TrainingEval(step=step, total=self._total, run_id=self._run.id)
+        with self._kitchen.observers.start(event) as span:
             metrics = dict(self._algorithm.evaluate(self._session))
             self._record(metrics, step)
             span.set(metrics=metrics)
@@ -356,7 +319,11 @@ class _Loop(Generic[T]):
     def _save_interrupted(self) -> None:
         """Save after the last step that was submitted, so that an interrupted run loses nothing."""
         if self._submitted is not None and self._submitted > self._run.step:
-            self._emit("workflow.interrupted", workflow=self._workflow, step=self._submitted)
+            self._emit(
+                WorkflowInterrupted(
+                    workflow=self._workflow, run_id=self._run.id, step=self._submitted
+                )
+            )
             self._save_submitted()
 
     def _save_submitted(self) -> None:
@@ -381,7 +348,7 @@ class _Loop(Generic[T]):
         weights = None
         if client.supports("save_weights_for_sampler"):
             weights = client.save_weights_for_sampler(self._session, self._run.weights_name)
-        self._emit("workflow.finishing", workflow=self._workflow)
+        self._emit(WorkflowFinishing(workflow=self._workflow, run_id=self._run.id))
         self._run.finish(weights, self._metrics)
 
     # --- what is reported ---
@@ -390,10 +357,5 @@ class _Loop(Generic[T]):
         self._metrics |= metrics
         self._kitchen.metrics_store.record_many(self._run.id, metrics, step)
 
-    def _span(self, event: str, step: int) -> Span:
-        return self._kitchen.observers.start(
-            event, run_id=self._run.id, step=step, total=self._total
-        )
-
-    def _emit(self, event: str, **about: Any) -> None:
-        self._kitchen.observers.emit(event, run_id=self._run.id, **about)
+    def _emit(self, event: TypedEvent) -> None:
+        self._kitchen.observers.emit(event)

@@ -9,11 +9,12 @@ from pydantic import Field, model_validator
 
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
+from .algorithm import Measure, Metrics, Prepared
 from .checks import check_training, trial_session
 from .config import RowsConfig, TrainingConfig
 from .evaluation import exact_match, mean_nll, negative_log_likelihood
 from .first_rows import show_rows, try_rows
-from .loop import Measure, Metrics, Prepared, TrainingResult, train
+from .loop import TrainingResult, train
 from .rendering import Example
 from .rows import prepare_rows
 

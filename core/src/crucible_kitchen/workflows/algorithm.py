@@ -1,0 +1,66 @@
+"""What distinguishes one training workflow from another.
+
+An algorithm sees sessions, batches and log probabilities. It never sees the id of a run, a
+checkpoint, a metrics store or a restart: these are the loop's, so that every algorithm has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from .batches import Batches
+
+T = TypeVar("T")
+
+Metrics: TypeAlias = Mapping[str, float]
+Measure: TypeAlias = Callable[[], Metrics]
+"""Awaits a submitted pass and returns what it measured, by metric."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared(Generic[T]):
+    """What to train on, and what is known of it.
+
+    Args:
+        items: in their stored order, or as batches whose order is their own.
+        depends_on: what the results depend on, such as digests, as plain data by name. A run is
+            not continued where one of them has changed.
+        facts: what else the run's record is to hold, such as how many rows were left out.
+    """
+
+    items: Sequence[T] | Batches[T]
+    depends_on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Algorithm(Protocol[T]):
+    """What distinguishes one training workflow from another.
+
+    `session` is an argument each time because a restart without a checkpoint starts another one.
+    """
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is anything to evaluate on."""
+        ...
+
+    def prepare(self, session: Any) -> Sequence[T] | Prepared[T]:
+        """Return the items to train on. The session has its starting weights, also in a run that
+        is continued. Whatever can fail before the first step should fail here.
+        """
+        ...
+
+    def submit(self, session: Any, batch: Sequence[T], step: int) -> Measure:
+        """Submit the gradient of one step, counted from 0; return what awaits and measures it.
+
+        The loop submits the optimizer step that follows, and may submit further steps before it
+        calls the returned function. `num_tokens` among the measured values gives
+        `tokens_per_second`.
+        """
+        ...
+
+    def evaluate(self, session: Any) -> Metrics:
+        """Measure the weights as they are. Nothing is in flight."""
+        ...
