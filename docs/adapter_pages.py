@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -117,10 +117,14 @@ def _page(folder: Path, project: dict[str, Any]) -> Iterator[str]:
     extras = project.get("optional-dependencies", {})
     if extras:
         yield f"Extras: {_listed(f'{package}[{extra}]' for extra in extras)}.\n"
-    yield _readme(folder)
-    for name, ports, options in _groups(served):
+    groups = list(_groups(served))
+    readme, placed = _readme(folder, {name: listed for name, _, listed in groups})
+    yield readme
+    for name, ports, listed in groups:
+        if name in placed:
+            continue
         yield f"\n## {_heading(name, ports)}\n"
-        yield settings(options) or "It has no options.\n"
+        yield listed or "It has no options.\n"
         if len(ports) == 1:
             yield _besides(ports[0], _load(served[f"{ports[0]}.{name}"]))
 
@@ -138,12 +142,20 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _readme(folder: Path) -> str:
-    """Return the README without its title and its tables of options, which follow it here."""
+def _readme(folder: Path, listed: Mapping[str, str]) -> tuple[str, set[str]]:
+    """Return the README without its title, and which options are in the place of its tables.
+
+    A table of options below the heading of an adapter becomes the list of them; other tables go,
+    since the lists of the other adapters follow the README.
+    """
     text = (folder / "README.md").read_text("utf-8").split("\n", 1)[1]
+    placed = {name for name in listed if re.search(rf"^## {name}\n\n\| option", text, re.MULTILINE)}
+    for name in placed:
+        text = text.replace(f"## {name}\n", f"## {name}\n\n{listed[name]}", 1)
     text = re.sub(r"^\| option \|.*\n(?:\|.*\n)+\n?", "", text, flags=re.MULTILINE)
     text = re.sub(r"^## Options\n+(?=#|\Z)", "", text, flags=re.MULTILINE)
-    return re.sub(r"\[([^\]]+)\]\((?!https?:)([^)#]+)\)", lambda m: _link(folder, m), text)
+    text = re.sub(r"\[([^\]]+)\]\((?!https?:)([^)#]+)\)", lambda m: _link(folder, m), text)
+    return text, placed
 
 
 def _link(folder: Path, found: re.Match[str]) -> str:
@@ -154,19 +166,20 @@ def _link(folder: Path, found: re.Match[str]) -> str:
     return f"{found[1]} (`{target.relative_to(ROOT)}`)"
 
 
-def _groups(served: dict[str, str]) -> Iterator[tuple[str, list[str], type[BaseModel]]]:
-    """Yield each adapter's name, port and options; a wrapper once, with all of its ports."""
-    wrappers: dict[str, tuple[list[str], type[BaseModel]]] = {}
+def _groups(served: dict[str, str]) -> Iterator[tuple[str, list[str], str]]:
+    """Yield each adapter's name, port and list of options; a wrapper once, with all its ports."""
+    wrappers: dict[str, tuple[list[str], str]] = {}
     for key, path in served.items():
         port, name = key.split(".", 1)
         adapter = _load(path)
         options = options_class(adapter, name)
         if "inner" in options.model_fields:
-            wrappers.setdefault(name, ([], options))[0].append(port)
+            wrappers.setdefault(name, ([], settings(options)))[0].append(port)
         else:
-            yield name, [port], options
-    for name, (ports, options) in wrappers.items():
-        yield name, ports, options
+            yield name, [port], settings(options)
+    kinds = re.compile(rf"\b({'|'.join(port.__name__ for port in PORTS.values())})\b")
+    for name, (ports, listed) in wrappers.items():
+        yield name, ports, kinds.sub("adapter", listed)
 
 
 def _heading(name: str, ports: list[str]) -> str:

@@ -38,7 +38,7 @@ autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
 
-class Settings(SphinxDirective):
+class Settings(SphinxDirective):  # type: ignore[misc]
     """The settings of a pydantic class, `{settings} module:Class`, from its fields."""
 
     required_arguments = 1
@@ -48,10 +48,10 @@ class Settings(SphinxDirective):
         text = adapter_pages.settings(getattr(import_module(module), name))
         parent = nodes.container()
         self.state.nested_parse(StringList(text.splitlines(), self.arguments[0]), 0, parent)
-        return parent.children
+        return list(parent.children)
 
 
-class CommandHelp(SphinxDirective):
+class CommandHelp(SphinxDirective):  # type: ignore[misc]
     """What `crucible run --help` prints at 80 columns: `{command} run`; of all, `{command}`."""
 
     optional_arguments = 1
