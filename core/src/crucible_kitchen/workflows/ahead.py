@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from ..errors import AdapterError, InvalidInput
+from ..events import DatasetLeftOut
 from ..kitchen import Kitchen
 from ..ports import DatasetStore
 from .batches import permutation
@@ -67,7 +68,7 @@ class Rendering:
                     left_out.append(name)
                 examples += found
         if left_out:
-            self.kitchen.observers.emit("dataset.left_out", dataset=self.what, rows=left_out)
+            self.kitchen.observers.emit(DatasetLeftOut(dataset=self.what, rows=left_out))
         if not examples:
             raise InvalidInput(
                 f"nothing to learn from {self.what} in {', '.join(left_out)}: every row of a step "

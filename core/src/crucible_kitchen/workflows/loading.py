@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from ..errors import InvalidInput
+from ..events import DatasetLoad
 from ..kitchen import Kitchen
 from . import splits
 from .batches import permutation, share
@@ -52,10 +53,10 @@ class Loader:
             InvalidInput: a part of a split that does not exist.
         """
         if source not in self._opened:
-            named = {"dataset": source.dataset, "split": source.split}
-            with self.kitchen.observers.start("dataset.load", **named) as span:
+            event = DatasetLoad(dataset=source.dataset, split=source.split)
+            with self.kitchen.observers.start(event) as span:
                 rows = StoredRows.of(self.kitchen.dataset_store, self._segments(source))
-                span.set(rows=len(rows))
+                span.set(replace(event, rows=len(rows)))
             self._opened[source] = rows
         return self._opened[source]
 

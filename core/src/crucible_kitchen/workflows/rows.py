@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..errors import InvalidInput
+from ..events import DatasetRender, DatasetRendering, DatasetStream
 from ..kitchen import Kitchen
 from . import render_cache
 from .ahead import Rendering, StoredBatches, StreamedBatches
@@ -111,7 +112,7 @@ class _Rows:
         """Return what is trained on, and its first sequences to show."""
         config, store = self.config, self.kitchen.dataset_store
         source, check = source_of(config, "train"), config.rows_to_check
-        with self.kitchen.observers.start("dataset.stream", **self._named("train")):
+        with self.kitchen.observers.start(DatasetStream(**self._named("train"))):
             handle, start = open_stream(self.kitchen, source)
             rows = store.to_list(store.take(handle, check if isinstance(check, int) else 1))
         if not rows:
@@ -126,9 +127,10 @@ class _Rows:
     def _checked(self, rows: list[NumberedRow]) -> list[Example]:
         """Render the first rows alone."""
         judge = self._judge("train")
-        with self._span("train") as span:
+        event = DatasetRender(purpose="train", **self._named("train"))
+        with self.kitchen.observers.start(event) as span:
             examples = list(judge.all_of(rows, str(self._source("train"))))
-            span.set(**asdict(judge.counts))
+            span.set(replace(event, **asdict(judge.counts)))
         self.depends_on["train"] = {
             f"checked_{name}": value for name, value in fingerprint(examples).items()
         }
@@ -161,7 +163,8 @@ class _Rows:
                 raise InvalidInput(f"nothing to learn from {what}: {reason}")
             return asdict(judge.counts)
 
-        with self._span(purpose) as span:
+        event = DatasetRender(purpose=purpose, **self._named(purpose))
+        with self.kitchen.observers.start(event) as span:
             if self.config.render_cache:
                 sequences = render_cache.kept(key(judge, rows.sha256()), fill)
             else:
@@ -171,7 +174,7 @@ class _Rows:
                 counts.also_in_train = duplicates(train, sequences)
             elif isinstance(train, StoredBatches):
                 counts.also_in_train = train.rows.shared(rows)
-            span.set(**asdict(counts))
+            span.set(replace(event, **asdict(counts)))
         self.depends_on[purpose] = dict(sequences.fingerprint)
         return sequences
 
@@ -181,17 +184,13 @@ class _Rows:
 
     def _reported(self, purpose: Purpose, rows: StoredRows) -> Iterator[NumberedRow]:
         """Yield rows, and emit how many there were a few times a second."""
-        emit, about = self.kitchen.observers.emit, self._named(purpose)
+        about: dict[str, Any] = {"purpose": purpose, **self._named(purpose), "total": len(rows)}
         last = time.monotonic()
         for number, row in enumerate(rows):
             if (now := time.monotonic()) - last >= _EVERY:
-                emit("dataset.rendering", purpose=purpose, **about, rows=number, total=len(rows))
+                self.kitchen.observers.emit(DatasetRendering(rows=number, **about))
                 last = now
             yield row
-
-    def _span(self, purpose: Purpose) -> Any:
-        named = self._named(purpose)
-        return self.kitchen.observers.start("dataset.render", purpose=purpose, **named)
 
     def _source(self, purpose: Purpose) -> Source:
         return source_of(self.config, purpose)
