@@ -11,19 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ..errors import AdapterError, ConfigurationError, CrucibleError, InvalidInput, SessionFailed
-from ..events import (
-    Span,
-    TrainingEpoch,
-    TrainingEval,
-    TrainingStep,
-    TypedEvent,
-    WorkflowException,
-    WorkflowFinishing,
-    WorkflowInterrupted,
-    WorkflowRestart,
-    WorkflowStart,
-    WorkflowStop,
-)
+from ..events import Span, TypedEvent, kinds
 from ..kitchen import Kitchen
 from ..types import Future, OptimStepResult
 from .algorithm import Algorithm, Measure, Metrics, Prepared
@@ -92,16 +80,16 @@ def train(
 def _reported(kitchen: Kitchen, workflow: str, run: Run[Any]) -> Iterator[None]:
     """Report to observers, and to the record, how a run begins and ends."""
     emit = kitchen.observers.emit
-    emit(WorkflowStart(workflow=workflow, run_id=run.id, resumed_at=run.step, done=run.done))
+    emit(kinds.WorkflowStart(workflow=workflow, run_id=run.id, resumed_at=run.step, done=run.done))
     try:
         yield
     except BaseException as error:
         with contextlib.suppress(CrucibleError):  # never hide the first failure behind another
             run.fail(error)
         kind = type(error).__name__
-        emit(WorkflowException(workflow=workflow, run_id=run.id, step=run.step, error=kind))
+        emit(kinds.WorkflowException(workflow=workflow, run_id=run.id, step=run.step, error=kind))
         raise
-    emit(WorkflowStop(workflow=workflow, run_id=run.id))
+    emit(kinds.WorkflowStop(workflow=workflow, run_id=run.id))
 
 
 @dataclass(slots=True)
@@ -215,12 +203,12 @@ class _Loop(Generic[T]):
                     raise
                 if epoch != current:
                     current = epoch
-                    self._emit(TrainingEpoch(epoch=epoch, run_id=self._run.id))
+                    self._emit(kinds.TrainingEpoch(epoch=epoch, run_id=self._run.id))
                 yield step, items
 
     def _submit(self, step: int, items: Sequence[T]) -> _Step:
         rate = self._config.learning_rate_at(step, self._total)
-        event = TrainingStep(step=step + 1, total=self._total, run_id=self._run.id)
+        event = kinds.TrainingStep(step=step + 1, total=self._total, run_id=self._run.id)
         span = self._kitchen.observers.start(event)
         self._submitted = None  # while it is not known what the session has received
         with span.current():
@@ -265,7 +253,7 @@ class _Loop(Generic[T]):
             raise error
         self._restarts += 1
         self._emit(
-            WorkflowRestart(
+            kinds.WorkflowRestart(
                 workflow=self._workflow,
                 run_id=self._run.id,
                 step=self._run.step,
@@ -307,7 +295,7 @@ class _Loop(Generic[T]):
     def _evaluate(self, step: int) -> None:
         if not self._algorithm.evaluates:
             return
-        event = TrainingEval(step=step, total=self._total, run_id=self._run.id)
+        event = kinds.TrainingEval(step=step, total=self._total, run_id=self._run.id)
         with self._kitchen.observers.start(event) as span:
             metrics = dict(self._algorithm.evaluate(self._session))
             self._record(metrics, step)
@@ -320,7 +308,7 @@ class _Loop(Generic[T]):
         """Save after the last step that was submitted, so that an interrupted run loses nothing."""
         if self._submitted is not None and self._submitted > self._run.step:
             self._emit(
-                WorkflowInterrupted(
+                kinds.WorkflowInterrupted(
                     workflow=self._workflow, run_id=self._run.id, step=self._submitted
                 )
             )
@@ -348,7 +336,7 @@ class _Loop(Generic[T]):
         weights = None
         if client.supports("save_weights_for_sampler"):
             weights = client.save_weights_for_sampler(self._session, self._run.weights_name)
-        self._emit(WorkflowFinishing(workflow=self._workflow, run_id=self._run.id))
+        self._emit(kinds.WorkflowFinishing(workflow=self._workflow, run_id=self._run.id))
         self._run.finish(weights, self._metrics)
 
     # --- what is reported ---
