@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import resource as rlimit
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from crucible_kitchen import (
     Unauthorized,
     Unavailable,
 )
+from restrictions import files_of_at_most, not_root
 
 
 def store_at(url: object, **options: Any) -> BlobStore:
@@ -44,16 +43,6 @@ def local(root: Path) -> BlobStore:
 def renaming(root: Path) -> BlobStore:
     inner = {"path": str(root.parent), "target_protocol": "file"}
     return store_at(f"dir://{root.name}", storage_options=inner)
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    limits = rlimit.getrlimit(rlimit.RLIMIT_FSIZE)
-    rlimit.setrlimit(rlimit.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        rlimit.setrlimit(rlimit.RLIMIT_FSIZE, limits)
 
 
 def files_of(folder: Path) -> set[str]:
@@ -220,10 +209,10 @@ def test_pipes_anywhere_in_the_root_hang_nothing_and_hide_nothing(
             with pytest.raises(NotFound):
                 read(path)
         fresh.delete(path)
-    with pytest.raises(InvalidInput, match="folder is no folder"):
+    with pytest.raises(InvalidInput, match="folder is not a folder"):
         fresh.write("folder/blob", b"")
     fresh.ping()
-    assert files_of(root) >= set(pipes)  # they are somebody else's
+    assert files_of(root) >= set(pipes)  # of another program
     fresh.write("pipe", b"a blob now")
     assert fresh.read("pipe") == b"a blob now"
     assert time.monotonic() - began < 10
@@ -249,20 +238,16 @@ def test_a_root_that_can_be_no_folder_is_refused_by_every_call(tmp_path: Path) -
     assert files_of(tmp_path) == {"file", "loop"}
 
 
-def test_a_folder_that_may_not_be_listed_is_no_empty_one(local: BlobStore, root: Path) -> None:
+def test_a_folder_that_may_not_be_listed_is_not_an_empty_one(local: BlobStore, root: Path) -> None:
     for above in (root.parent.parent.parent, root.parent.parent, root.parent):
         above.chmod(0o755)
     local.write("run/blob", b"content")
     (root / "run").chmod(0)
-    user = os.geteuid()
-    os.seteuid(user or 65534)  # root may read anything
-    try:
+    with not_root():
         with pytest.raises(Unauthorized, match=f"cannot list the blobs in {root}"):
             local.list()
         with pytest.raises(Unauthorized, match="run/blob"):
             local.read("run/blob")
-    finally:
-        os.seteuid(user)
         (root / "run").chmod(0o755)
 
 

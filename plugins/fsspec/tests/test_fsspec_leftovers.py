@@ -98,9 +98,7 @@ def test_a_writer_that_lives_is_spared_unless_the_caller_holds_what_is_below_the
     assert store.read("run/blob") == b"halfwhole"
 
 
-def test_a_pipe_named_as_a_temporary_file_is_no_reason_to_wait(
-    store: BlobStore, tmp_path: Path
-) -> None:
+def test_a_pipe_named_as_a_temporary_file_does_not_block(store: BlobStore, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     os.mkfifo(tmp_path / "root" / temporary_name())
     store.write("blob", b"content")  # sweeps the folder
@@ -136,8 +134,8 @@ def test_temporary_files_of_a_remote_folder_go_with_their_prefix_or_after_a_day(
     assert folder.list("") == ["run/blob"]
 
 
-def test_a_remote_folder_writes_beside_the_blob(tmp_path: Path) -> None:
-    class Dies(LocalFileSystem):
+def test_a_remote_folder_writes_next_to_the_blob(tmp_path: Path) -> None:
+    class Dies(LocalFileSystem):  # type: ignore[misc]
         def mv(self, *args: Any, **kwargs: Any) -> None:
             raise KeyboardInterrupt
 
@@ -153,7 +151,7 @@ def test_a_remote_folder_writes_beside_the_blob(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def bucket(endpoint: str) -> Iterator[s3fs.S3FileSystem]:
+def bucket(endpoint: str) -> s3fs.S3FileSystem:
     s3 = s3fs.S3FileSystem(
         key="key", secret="hush", endpoint_url=endpoint, skip_instance_cache=True
     )
@@ -212,7 +210,7 @@ def test_without_a_prefix_uploads_are_aborted_after_a_day(
 
 
 @pytest.mark.parametrize("error", [PermissionError("AccessDenied"), OSError(38, "NotImplemented")])
-def test_who_may_not_look_for_uploads_is_told_and_goes_on(
+def test_who_may_not_look_for_uploads_gets_a_warning(
     bucket: s3fs.S3FileSystem, endpoint: str, monkeypatch: pytest.MonkeyPatch, error: OSError
 ) -> None:
     store = in_s3(bucket, endpoint)
@@ -246,7 +244,7 @@ def test_where_no_open_file_can_be_opened_a_spool_has_a_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(remote.os.path, "exists", lambda path: False)
+    monkeypatch.setattr(os.path, "exists", lambda path: False)
     with remote.spooled(iter([b"ab", b"c"])) as path:
         assert Path(path).read_bytes() == b"abc"
         assert Path(path).is_relative_to(tmp_path)

@@ -190,14 +190,14 @@ def test_s3fs_publishes_what_it_has_when_a_write_is_broken_off_and_the_store_doe
     assert not store.exists("ours")
 
 
-def test_s3fs_goes_on_seeing_an_old_listing_and_the_store_does_not(
+def test_s3fs_continues_seeing_an_old_listing_and_the_store_does_not(
     store: BlobStore, endpoint: str
 ) -> None:
     store.write("folder/old", b"")
     fs, folder = raw(endpoint), f"{root_of(store)}/folder"
     assert fs.ls(folder) == [f"{folder}/old"]
     assert list(store.list("folder/")) == ["folder/old"]
-    raw(endpoint).pipe_file(f"{folder}/new", b"")  # by somebody else
+    raw(endpoint).pipe_file(f"{folder}/new", b"")  # by another program
     assert fs.ls(folder) == [f"{folder}/old"]
     assert not fs.exists(f"{folder}/new")
     assert list(store.list("folder/")) == ["folder/new", "folder/old"]
@@ -314,7 +314,7 @@ def test_a_server_that_accepts_and_says_nothing_is_a_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
-    monkeypatch.setattr(remote, "_PING_TIMEOUT", 0.1)
+    monkeypatch.setattr(remote, "PING_TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         store = store_at("s3://bucket/runs", endpoint, read_timeout=0.2)

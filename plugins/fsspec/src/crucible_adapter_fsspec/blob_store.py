@@ -7,7 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from crucible_kitchen import AdapterOptions, InvalidInput, expand_home, hookimpl, resource
+from crucible_kitchen import (
+    AdapterOptions,
+    InvalidInput,
+    check_positive,
+    expand_home,
+    hookimpl,
+    resource,
+)
 from pydantic import AfterValidator, Field, Secret
 
 from .data import Data
@@ -25,11 +32,11 @@ class Options(AdapterOptions):
     url: Annotated[str, Field(min_length=1, examples=["runs"]), AfterValidator(_expanded)]
     """The root of every blob: a folder such as `runs`, or `s3://bucket/prefix`, `memory://runs`."""
     storage_options: Secret[dict[str, Any]] = Secret({})
-    """What the file system takes as arguments, such as `key` and `secret` of S3. Never shown."""
+    """Arguments of the file system, such as `key` and `secret` of S3. Never shown."""
 
 
 @resource
-def folder(opts: Options) -> LocalFolder | RemoteFolder:
+def _folder(opts: Options) -> LocalFolder | RemoteFolder:
     import fsspec
     from fsspec.implementations.local import LocalFileSystem
     from fsspec.implementations.memory import MemoryFileSystem
@@ -37,14 +44,14 @@ def folder(opts: Options) -> LocalFolder | RemoteFolder:
     from .local import LocalFolder
     from .remote import MemoryFolder, RemoteFolder
 
-    # A listing must not be one of earlier; connections must not be shared with other kitchens
-    # nor, after a fork, with other processes.
+    # Listings must not be cached, and connections must not be shared with other kitchens nor,
+    # after a fork, with other processes.
     no_caches = {"use_listings_cache": False, "skip_instance_cache": True}
     try:
         fs, root = fsspec.url_to_fs(
             opts.url, **{**opts.storage_options.get_secret_value(), **no_caches}
         )
-    except (ImportError, ValueError) as error:  # a protocol without its package, or without any
+    except (ImportError, ValueError) as error:  # an unknown protocol, or its package is missing
         get = "; pip install 'crucible-adapter-fsspec[s3]'" if opts.url.startswith("s3") else ""
         raise InvalidInput(f"cannot open {opts.url!r}: {error}{get}") from error
     if isinstance(fs, LocalFileSystem):
@@ -54,56 +61,55 @@ def folder(opts: Options) -> LocalFolder | RemoteFolder:
 
 @hookimpl
 def read(opts: Options, path: str) -> bytes:
-    return folder(opts).read(path)
+    return _folder(opts).read(path)
 
 
 @hookimpl
 def stream(opts: Options, path: str, chunk_size: int) -> Iterator[bytes]:
-    if chunk_size < 1:
-        raise InvalidInput(f"chunk_size must be at least 1, not {chunk_size}")
-    return folder(opts).stream(path, chunk_size)
+    check_positive("chunk_size", chunk_size)
+    return _folder(opts).stream(path, chunk_size)
 
 
 @hookimpl
 def write(opts: Options, path: str, data: Data) -> None:
-    folder(opts).write(path, data)
+    _folder(opts).write(path, data)
 
 
 @hookimpl
 def exists(opts: Options, path: str) -> bool:
-    return folder(opts).exists(path)
+    return _folder(opts).exists(path)
 
 
 @hookimpl
 def delete(opts: Options, path: str) -> None:
-    folder(opts).delete(path)
+    _folder(opts).delete(path)
 
 
 @hookimpl
 def list(opts: Options, prefix: str) -> builtins.list[str]:
-    return folder(opts).list(prefix)
+    return _folder(opts).list(prefix)
 
 
 @hookimpl
 def read_range(opts: Options, path: str, start: int, end: int | None) -> bytes:
     if start < 0 or (end is not None and end < 0):
         raise InvalidInput(f"a range must not be negative: {start} to {end}")
-    return folder(opts).read(path, start, end)
+    return _folder(opts).read(path, start, end)
 
 
 @hookimpl
 def clean(opts: Options, prefix: str, keep: Sequence[str], dry_run: bool) -> builtins.list[str]:
-    return folder(opts).clean(prefix, dry_run)  # nothing complete is ever removed
+    return _folder(opts).clean(prefix, dry_run)  # nothing complete is ever removed
 
 
 @hookimpl
 def ping(opts: Options) -> None:
-    folder(opts).ping()
+    _folder(opts).ping()
 
 
 @hookimpl
 def close(opts: Options) -> None:
-    folder.pop(opts)
+    _folder.pop(opts)
 
 
 if TYPE_CHECKING:

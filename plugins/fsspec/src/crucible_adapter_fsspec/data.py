@@ -1,4 +1,4 @@
-"""What callers give to `write`, in pieces."""
+"""The data of a `write`, in pieces."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def pieces(data: Data) -> Iterator[bytes]:
     """Yield the data in pieces.
 
     Raises:
-        InvalidInput: a piece is not bytes.
+        InvalidInput: the data is not bytes, or a piece is not.
     """
     if isinstance(data, bytes | bytearray | memoryview):
         yield bytes(data)
         return
     read = getattr(data, "read", None)
-    # A file would iterate by lines, however long they are.
+    # A file would iterate by lines of any length.
     source = data if read is None else iter(lambda: read(PIECE), b"")
     if not isinstance(source, Iterable) or isinstance(source, str):
         raise InvalidInput(

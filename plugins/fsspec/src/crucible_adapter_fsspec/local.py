@@ -1,8 +1,8 @@
 """Blobs as files of a local folder.
 
 A blob is written under a temporary name in its own folder, synced, and renamed, so that at every
-instant its name has the whole old content or the whole new one. A writer holds a lock on its
-temporary file; one whose lock is free was left by a writer that was killed, and is removed.
+instant its name has the complete old content or the complete new one. A writer holds a lock on its
+temporary file; a file whose lock is free was left by a killed writer, and is removed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ except ImportError:  # Windows, where nothing is swept
 
 
 class LocalFolder:
-    """The blobs under one folder, which is made by the first write."""
+    """The blobs under one folder, which the first write creates."""
 
     def __init__(self, root: Path) -> None:
         try:
@@ -43,15 +43,15 @@ class LocalFolder:
         self._swept: set[Path] = set()
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
-        with self._explained(path), self._open(path) as file:
+        with self._translated(path), self._open(path) as file:
             file.seek(start)
             return file.read() if end is None else file.read(max(0, end - start))
 
     def stream(self, path: str, chunk_size: int) -> Iterator[bytes]:
-        # An open file keeps its content, even if the blob is replaced meanwhile.
+        # An open file keeps its content even if the blob is replaced meanwhile.
         with self._open(path) as file:
             while True:
-                with self._explained(path):
+                with self._translated(path):
                     chunk = file.read(chunk_size)
                 if not chunk:
                     return
@@ -59,36 +59,36 @@ class LocalFolder:
 
     def write(self, path: str, data: Data) -> None:
         target = self._locate(path)
-        with self._explained(path, no_effect=True):
+        with self._translated(path, no_effect=True):
             file = self._begin(path, target)
         try:
-            for piece in pieces(data):  # an error of the caller's own iterator stays as it is
-                with self._explained(path, no_effect=True):
+            for piece in pieces(data):  # an error of the caller's iterator is not translated
+                with self._translated(path, no_effect=True):
                     file.write(piece)
-            with self._explained(path, no_effect=True):
+            with self._translated(path, no_effect=True):
                 file.flush()
                 os.fsync(file.fileno())
-                if not fcntl:  # Windows renames no open file
+                if not fcntl:  # Windows cannot rename an open file
                     file.close()
-                os.replace(file.name, target)  # still locked, or it could be swept now
+                os.replace(file.name, target)  # still locked, or it could be swept
         except BaseException:
-            with suppress(OSError):  # it writes what is left, for which there is no space, again
+            with suppress(OSError):  # it flushes again, for which there is no space
                 file.close()
             with suppress(OSError):
                 os.unlink(file.name)
             self._prune(target.parent)
             raise
-        with self._explained(path):
+        with self._translated(path):
             file.close()
             _sync_folder(target.parent)
 
     def exists(self, path: str) -> bool:
-        with self._explained(path):
+        with self._translated(path):
             return self._locate(path).is_file()
 
     def delete(self, path: str) -> None:
         target = self._locate(path)
-        with self._explained(path):
+        with self._translated(path):
             if target.is_file():
                 target.unlink(missing_ok=True)
                 self._prune(target.parent)
@@ -116,7 +116,7 @@ class LocalFolder:
     def _files(
         self, prefix: str, onerror: Callable[[OSError], None] | None = None
     ) -> Iterator[tuple[str, Path]]:
-        """Yield everything below the root that is no folder and whose path starts so."""
+        """Yield everything below the root that is not a folder and whose path has the prefix."""
         above = prefix.rpartition("/")[0]
         folder = self._root / above
         # Links to folders are not followed, or a blob would be listed under two names.
@@ -145,12 +145,12 @@ class LocalFolder:
 
     def _open(self, path: str) -> BufferedReader:
         target = self._locate(path)
-        with self._explained(path):
-            if not target.is_file():  # opening a pipe would wait for ever
+        with self._translated(path):
+            if not target.is_file():  # opening a pipe would block forever
                 raise NotFound(f"there is no blob {path!r} in {self._root}")
             return target.open("rb")
 
-    def _explained(
+    def _translated(
         self, path: str, *, no_effect: bool | None = None
     ) -> AbstractContextManager[None]:
         return explain_os_errors(f"blob {path!r} in {self._root}", no_effect=no_effect)
@@ -166,7 +166,7 @@ class LocalFolder:
                     raise InvalidInput(f"blob path {path!r}: it is a folder")
                 return self._create(target.parent)
         raise Unavailable(
-            f"blob path {path!r}: its folder {target.parent} cannot be made, or goes at once"
+            f"blob path {path!r}: its folder {target.parent} cannot be created, or is removed again"
         )
 
     def _make_folder(self, path: str, folder: Path) -> None:
@@ -177,9 +177,9 @@ class LocalFolder:
             for each in missing:
                 if each.exists() and not each.is_dir():
                     raise InvalidInput(
-                        f"blob path {path!r}: {each} is no folder, so nothing can be below it"
+                        f"blob path {path!r}: {each} is not a folder, so nothing can be below it"
                     ) from error
-            raise FileNotFoundError(folder) from error  # it was there, and is gone again
+            raise FileNotFoundError(folder) from error  # it existed, and was removed meanwhile
         for each in missing:
             _sync_folder(each.parent)
 
@@ -188,14 +188,14 @@ class LocalFolder:
             file = (folder / temporary_name()).open("xb")
             if not fcntl:
                 return file
-            with suppress(OSError):  # where there are no locks, nothing is swept either
+            with suppress(OSError):  # without locks, nothing is swept
                 fcntl.flock(file, fcntl.LOCK_EX)
             if os.fstat(file.fileno()).st_nlink:
                 return file
-            file.close()  # swept between being made and being locked
+            file.close()  # swept between creation and locking
 
     def _sweep(self, folder: Path) -> None:
-        """Remove what killed writers left in the folder. Once for each folder is enough."""
+        """Remove what killed writers left in the folder, once for each folder."""
         if not fcntl or folder in self._swept:
             return
         self._swept.add(folder)
@@ -203,7 +203,7 @@ class LocalFolder:
             _remove_left(left)
 
     def _prune(self, folder: Path) -> None:
-        """Remove folders that hold nothing: their names are free for blobs."""
+        """Remove empty folders, so that blobs can have their names."""
         with suppress(OSError):
             while folder != self._root:
                 folder.rmdir()
@@ -211,10 +211,16 @@ class LocalFolder:
 
 
 def _remove_left(left: Path, surely: bool = False, dry_run: bool = False) -> bool:
-    """Remove a temporary file and say so, if its writer is dead: `surely`, or its lock is free."""
+    """Remove a temporary file if its writer is dead; say whether it was.
+
+    Args:
+        left: the file.
+        surely: the writer is known to be dead; otherwise it is if the file's lock is free.
+        dry_run: do not remove it.
+    """
     with suppress(OSError), ExitStack() as stack:
         if not stat.S_ISREG(left.lstat().st_mode):
-            return False  # none of ours; opening a pipe would wait for ever
+            return False  # not ours; opening a pipe would wait for ever
         if not surely:
             if not fcntl:
                 return False
@@ -228,13 +234,13 @@ def _remove_left(left: Path, surely: bool = False, dry_run: bool = False) -> boo
 
 
 def _resolve(path: Path) -> Path:
-    """Follow links, also where what they lead to is missing.
+    """Follow links, even if their target is missing.
 
     Raises:
         OSError, RuntimeError: a loop of links, or a name that is too long.
     """
     try:
-        return path.resolve(strict=True)  # else Python 3.13 says nothing about a loop
+        return path.resolve(strict=True)  # otherwise Python 3.13 does not report a loop
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return path.resolve()
 
@@ -243,7 +249,7 @@ def _sync_folder(folder: Path) -> None:
     if os.name == "posix":  # elsewhere a folder cannot be opened, and needs no sync
         try:
             descriptor = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:  # a `delete` was quicker
+        except FileNotFoundError:  # a `delete` has just removed it
             return
         try:
             os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The names of blobs, and those of files that are being written."""
+"""Names of blobs, and of files that are being written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def temporary_name() -> str:
 
 
 def is_temporary(name: str) -> bool:
-    """Say whether a file of this name is one that somebody is writing, or died writing."""
+    """Say whether a name is that of an unfinished write."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
@@ -25,8 +25,8 @@ def parts_of(path: str) -> list[str]:
     """Split a blob's path.
 
     Raises:
-        InvalidInput: it is not relative to the root, would leave it, or is another spelling of
-            a path (`a//b`, `a/./b`), so that no blob has two names.
+        InvalidInput: it is not relative to the root, would leave it, or is a second spelling of
+            a path (`a//b`, `a/./b`): no blob has two names.
     """
     parts = path.split("/")
     for part in parts:
@@ -35,18 +35,18 @@ def parts_of(path: str) -> list[str]:
                 f"blob path {path!r}: must be relative, without empty parts, '.' and '..'"
             )
         if is_temporary(part):
-            raise InvalidInput(f"blob path {path!r}: {part!r} names unfinished writes")
+            raise InvalidInput(f"blob path {path!r}: {part!r} is reserved for unfinished writes")
     if "\0" in path or (os.name == "nt" and re.search(r'[\\:*?"<>|]', path)):
-        raise InvalidInput(f"blob path {path!r}: has a character that no file name can have")
+        raise InvalidInput(f"blob path {path!r}: has a character that file names cannot have")
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise InvalidInput(f"blob path {path!r}: is no valid Unicode") from None
+        raise InvalidInput(f"blob path {path!r}: is not valid Unicode") from None
     return parts
 
 
 def is_blob(path: str) -> bool:
-    """Say whether a path that a file system lists is one that blobs may have."""
+    """Say whether a listed path is one that blobs may have."""
     try:
         parts_of(path)
     except InvalidInput:

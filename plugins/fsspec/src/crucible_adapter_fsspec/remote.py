@@ -1,7 +1,7 @@
 """Blobs as files, or objects, of a file system that fsspec reaches.
 
 Nothing is ever written through an open remote file: leaving `with fs.open(path, "wb")` by an
-exception publishes whatever was written so far. The data goes to a local file first, in constant
+exception publishes what was written so far. The data goes to a local file first, in constant
 memory, and from there in one upload.
 """
 
@@ -16,51 +16,29 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from crucible_kitchen import (
-    AdapterError,
-    AdapterTimeout,
+    PING_TIMEOUT,
     CrucibleWarning,
     InvalidInput,
     NotFound,
-    Unauthorized,
-    Unavailable,
     explain_os_errors,
 )
 from fsspec import AbstractFileSystem
 
 from .data import PIECE, Data, pieces
+from .failures import translated
 from .names import is_blob, is_temporary, parts_of, temporary_name
 
-# Their uploads appear whole or not at all, and their `mv` copies.
 _OBJECT_STORES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "hf", "oss", "s3", "s3a"})
-
-# By their names, for the clients below fsspec need not be installed: those of the standard
-# library, botocore, aiohttp, azure-core and google-auth.
-_NO_CREDENTIALS = frozenset(
-    {
-        "NoCredentialsError",
-        "PartialCredentialsError",
-        "CredentialRetrievalError",
-        "TokenRetrievalError",
-        "SSOError",
-        "ClientAuthenticationError",
-        "GoogleAuthError",
-    }
-)
-_TOO_SLOW = frozenset({"ReadTimeoutError", "ConnectTimeoutError"})
-_NO_CONNECTION = frozenset(
-    {"ConnectionError", "HTTPClientError", "ClientConnectionError", "ServiceRequestError"}
-)
-
-_PING_TIMEOUT = 5.0
+"""Protocols whose uploads appear whole or not at all, and whose `mv` copies."""
 
 _Unfinished: TypeAlias = tuple[str, str, datetime, Callable[[], Any]]
-"""The path of what is being written, its name, when that began, and how to remove it."""
+"""The path of an unfinished write, its name, its start, and a function that removes it."""
 
 
 class RemoteFolder:
@@ -73,7 +51,7 @@ class RemoteFolder:
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
         at = self._locate(path)
-        with self._explained(path):
+        with self._translated(path):
             size = self._size(path)
             if start == 0 and end is None:
                 return bytes(self._fs.cat_file(at))
@@ -83,12 +61,12 @@ class RemoteFolder:
 
     def stream(self, path: str, chunk_size: int) -> Iterator[bytes]:
         at = self._locate(path)
-        with self._explained(path):
+        with self._translated(path):
             self._size(path)
             file = self._open(at)
         with file:
             while True:
-                with self._explained(path):
+                with self._translated(path):
                     chunk = file.read(chunk_size)
                 if not chunk:
                     return
@@ -104,7 +82,7 @@ class RemoteFolder:
             self._publish(path, lambda name: self._fs.put_file(file, name, **options), at)
 
     def exists(self, path: str) -> bool:
-        with self._explained(path):
+        with self._translated(path):
             try:
                 self._size(path)
             except NotFound:
@@ -113,7 +91,7 @@ class RemoteFolder:
 
     def delete(self, path: str) -> None:
         if self.exists(path):
-            with self._explained(path), suppress(FileNotFoundError):
+            with self._translated(path), suppress(FileNotFoundError):
                 self._fs.rm_file(self._locate(path))
 
     def list(self, prefix: str) -> list[str]:
@@ -121,7 +99,7 @@ class RemoteFolder:
         if above and not is_blob(above):
             return []
         try:
-            with self._explained(prefix):
+            with self._translated(prefix):
                 at = self._root + above if above else self._root.rstrip("/")
                 found = self._fs.find(at, detail=True)
         except NotFound:
@@ -133,11 +111,11 @@ class RemoteFolder:
     def clean(self, prefix: str, dry_run: bool) -> builtins.list[str]:
         """Remove what killed writers left; return the names. See `AdapterSpec.clean`.
 
-        There are no locks, so without a prefix only what is older than a day.
+        There are no locks, so without a prefix only leftovers older than a day are removed.
         """
         removed = []
         before = datetime.now(UTC) - timedelta(days=1)
-        with self._explained(prefix, "unfinished writes under"):
+        with self._translated(prefix, "unfinished writes under"):
             for path, name, begun, remove in [*self._unfinished(prefix)]:
                 if path.startswith(prefix) and (prefix or begun < before):
                     if not dry_run:
@@ -156,7 +134,7 @@ class RemoteFolder:
         except FileNotFoundError:  # nothing has been written yet
             return
         except (OSError, NotImplementedError) as error:
-            # Whoever may write need not be allowed to look, nor need each server be able to.
+            # Permission to write does not imply permission to list, and not every server can.
             refused = isinstance(error, PermissionError | NotImplementedError)
             if not refused and getattr(error, "errno", None) != errno.ENOSYS:
                 raise
@@ -197,7 +175,7 @@ class RemoteFolder:
                 yield at.removeprefix(self._root), self._fs.unstrip_protocol(at), begun, remove
 
     def ping(self) -> None:
-        """Ask for the bucket or, where the first write makes the root, for the root."""
+        """Ask for the bucket or, if the first write creates the root, for the root."""
         must_exist = self._is_object_store()
         asked = self._root.partition("/")[0] if must_exist else self._root.rstrip("/")
         failed: list[Exception] = []
@@ -209,43 +187,26 @@ class RemoteFolder:
                 if must_exist or not isinstance(error, FileNotFoundError):
                     failed.append(error)
 
-        # Each file system has timeouts and retries of its own, minutes of them.
+        # Each file system has its own timeouts and retries, which take minutes.
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
-        asking.join(_PING_TIMEOUT)
-        with self._explained(self._fs.unstrip_protocol(asked), "store"):
+        asking.join(PING_TIMEOUT)
+        with self._translated(self._fs.unstrip_protocol(asked), "store"):
             if asking.is_alive():
-                raise TimeoutError(f"no answer within {_PING_TIMEOUT} s")
+                raise TimeoutError(f"no answer within {PING_TIMEOUT} s")
             for error in failed:
                 raise error
 
-    @contextmanager
-    def _explained(
+    def _translated(
         self, path: str, what: str = "blob", *, no_effect: bool | None = None
-    ) -> Iterator[None]:
-        """Turn what file systems and the clients below them raise into what the contract says."""
-        where = f"{what} {path!r} in {self._name}"
-        # s3fs makes EBUSY of a server's "slow down" and "service unavailable", and EREMOTEIO of
-        # an "internal server error", which it counts among those that pass, too.
-        with explain_os_errors(where, no_effect=no_effect):
-            try:
-                yield
-            except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-                if isinstance(error, AdapterError):
-                    raise
-                raise InvalidInput(
-                    f"blob path {path!r}: {error} is a blob or a folder already"
-                ) from error
-            except Exception as error:
-                if (kind := _kind_of(error)) is None:
-                    raise
-                raise kind(f"{where}: {error}", no_effect=no_effect) from error
+    ) -> AbstractContextManager[None]:
+        return translated(path, f"{what} {path!r} in {self._name}", no_effect=no_effect)
 
     def _locate(self, path: str) -> str:
         return self._root + "/".join(parts_of(path))
 
     def _size(self, path: str) -> int:
-        """Return a blob's size in bytes, after asking for it anew. A folder is no blob."""
+        """Return a blob's size in bytes, never a cached one. A folder is not a blob."""
         try:
             info = self._fs.info(self._locate(path))
         except (FileNotFoundError, NotADirectoryError):
@@ -255,26 +216,27 @@ class RemoteFolder:
         return int(info["size"])
 
     def _open(self, at: str) -> BinaryIO:
-        # The default of s3fs is 50 MiB, of which it holds two.
+        # s3fs holds two blocks of 50 MiB by default.
         file: BinaryIO = self._fs.open(at, "rb", block_size=8 * PIECE)
         return file
 
     def _publish(self, path: str, upload: Callable[[str], Any], at: str) -> None:
-        """Upload under the blob's own name where uploads are atomic, else under another name
-        first. A name that only `rename` can give to a whole file never holds a part.
+        """Upload under the blob's name if uploads are atomic, else under a temporary name first.
+
+        Renaming a complete file ensures that the blob's name never holds a part.
         """
         if not self._renames():
-            with self._explained(path):
+            with self._translated(path):
                 upload(at)
             return
         folder = at.rpartition("/")[0]
-        temporary = f"{folder}/{temporary_name()}"  # where `clean` of this path looks
+        temporary = f"{folder}/{temporary_name()}"  # in a folder that `clean` searches
         try:
-            with self._explained(path, no_effect=True):
+            with self._translated(path, no_effect=True):
                 self._refuse_folder(path, at)  # or the file would be moved into it
                 self._fs.makedirs(folder, exist_ok=True)
                 upload(temporary)
-            with self._explained(path):
+            with self._translated(path):
                 self._fs.mv(temporary, at)
         except BaseException:
             with suppress(Exception):
@@ -303,9 +265,9 @@ class RemoteFolder:
 
 @contextmanager
 def spooled(data: Data) -> Iterator[str]:
-    """Write data to a file of this machine and give its path, under which it can be read once.
+    """Write data to a local file; provide its path, under which it can be read once.
 
-    Where the system can open an open file, the file has no name that a killed process would leave.
+    If the system can reopen an open file, the file has no name that a killed process would leave.
     """
     with explain_os_errors("there is no folder for temporary files", no_effect=True):
         where = f"cannot keep a blob in {tempfile.gettempdir()} until its upload"
@@ -325,26 +287,26 @@ def spooled(data: Data) -> Iterator[str]:
                 file.write(piece)
         with local():
             file.flush()
-            file.seek(0)  # of which there may be one for all
+            file.seek(0)  # the position may be shared by all who open it
         yield path
 
 
 def _close(file: BinaryIO) -> None:
-    with suppress(OSError):  # it writes what is left, for which there is no space, again
+    with suppress(OSError):  # it flushes again, for which there is no space
         file.close()
 
 
 class MemoryFolder(RemoteFolder):
-    """The blobs under a root of fsspec's `memory://`, which this process alone can see.
+    """The blobs under a root of fsspec's `memory://`, which only this process can see.
 
     Its open files are the stored ones: a reader would share its position with every other, and
-    a writer would publish each piece. So both go through whole contents, and a stream through a
-    view of one: a blob that is replaced meanwhile is another object.
+    a writer would publish each piece. So both use whole contents, and a stream uses a view of
+    one: replacing a blob creates another object.
     """
 
     def stream(self, path: str, chunk_size: int) -> Iterator[bytes]:
         at = self._locate(path)
-        with self._explained(path):
+        with self._translated(path):
             self._size(path)
             content = self._fs.store[self._fs._strip_protocol(at)].getbuffer()
         for start in range(0, len(content), chunk_size):
@@ -353,20 +315,9 @@ class MemoryFolder(RemoteFolder):
     def write(self, path: str, data: Data) -> None:
         content = b"".join(pieces(data))
         at = self._locate(path)
-        self._refuse_folder(path, at)  # which would take the blob, and hide it
-        with self._explained(path):
+        self._refuse_folder(path, at)  # which would hide the blob
+        with self._translated(path):
             self._fs.pipe_file(at, content)
 
     def _open(self, at: str) -> BinaryIO:
         return io.BytesIO(self._fs.cat_file(at))
-
-
-def _kind_of(error: Exception) -> type[AdapterError] | None:
-    """Return what an error of a client stands for that is none of the operating system."""
-    names = {cls.__name__ for cls in type(error).__mro__}
-    if names & _NO_CREDENTIALS:
-        return Unauthorized
-    if names & _TOO_SLOW:
-        return AdapterTimeout
-    is_ours = isinstance(error, AdapterError | TimeoutError)
-    return Unavailable if names & _NO_CONNECTION and not is_ours else None
