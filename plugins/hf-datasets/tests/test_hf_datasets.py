@@ -216,14 +216,14 @@ def test_a_path_that_leads_nowhere_is_not_found_with_the_place_that_was_tried(
     assert f"working directory {working_directory}" in str(caught.value)
 
 
-def test_an_edited_file_is_read_anew(store: DatasetStore) -> None:
+def test_an_edited_file_is_read_again(store: DatasetStore) -> None:
     for number in range(3):
         write(Path("a.jsonl"), [number])
         os.utime("a.jsonl", ns=(0, 1_700_000_000_000_000_000 + number * 1_000_000))
         assert values(store, store.load_dataset("a.jsonl")) == [number]
 
 
-def test_files_of_one_name_in_different_folders_are_told_apart(
+def test_files_of_one_name_in_different_folders_are_distinguished(
     store: DatasetStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder, number in (("one", 1), ("two", 2)):
@@ -254,7 +254,7 @@ def test_a_bad_line_in_a_folder_is_refused_with_its_file_and_number(
 
 
 @both_ways
-def test_text_that_is_no_unicode_is_refused_with_its_file_and_number(
+def test_text_that_is_not_unicode_is_refused_with_its_file_and_number(
     store: DatasetStore, streaming: bool
 ) -> None:
     Path("a.jsonl").write_bytes(b'{"t": "x"}\n{"t": "\xff"}\n')
@@ -312,7 +312,7 @@ def test_a_file_of_unknown_or_mixed_format_is_refused(store: DatasetStore) -> No
     Path("a.xyz").touch()
     Path("b.csv").touch()
     Path("b.jsonl").touch()
-    with pytest.raises(InvalidInput, match=r"a\.xyz is not known by its name; there are \.jsonl"):
+    with pytest.raises(InvalidInput, match=r"a\.xyz is not known by its name; known are \.jsonl"):
         store.load_dataset("./a.xyz")
     with pytest.raises(InvalidInput, match=r"several formats: csv \(b.csv\), json \(b.jsonl\)"):
         store.load_dataset("./b.*")
@@ -320,11 +320,11 @@ def test_a_file_of_unknown_or_mixed_format_is_refused(store: DatasetStore) -> No
 
 def test_what_a_file_does_not_have_is_unsupported(store: DatasetStore) -> None:
     write(Path("data/train.jsonl"), [1])
-    with pytest.raises(Unsupported, match="no revisions, 'v1'"):
+    with pytest.raises(Unsupported, match="no revisions, but 'v1'"):
         store.load_dataset("data/train.jsonl", revision="v1")
-    with pytest.raises(Unsupported, match="no revisions, 'v1'"):
+    with pytest.raises(Unsupported, match="no revisions, but 'v1'"):
         store.load_dataset("data", revision="v1")
-    with pytest.raises(Unsupported, match="no configurations, 'main'"):
+    with pytest.raises(Unsupported, match="no configurations, but 'main'"):
         store.load_dataset("data/train.jsonl", name="main")
     with pytest.raises(NotFound, match="'main' not found"):
         store.load_dataset("data", name="main")
@@ -398,7 +398,7 @@ def test_a_shuffled_stream_mixes_within_the_buffer(store: DatasetStore, numbers:
 
 @both_ways
 @pytest.mark.parametrize("read", [0, 1, 19, 50, 199, 200])
-def test_skipping_goes_on_exactly_where_a_shuffled_reader_stopped(
+def test_skipping_continues_exactly_where_a_shuffled_reader_stopped(
     store: DatasetStore, numbers: Path, streaming: bool, read: int
 ) -> None:
     handle = store.load_dataset(str(numbers), streaming=streaming)
@@ -423,7 +423,7 @@ def test_a_new_seed_an_epoch_gives_each_epoch_its_own_order_after_take_too(
 
 @both_ways
 @pytest.mark.parametrize("seed", [-1, "7", 1.5, None])
-def test_a_seed_that_is_no_natural_number_is_refused(
+def test_a_seed_that_is_not_a_natural_number_is_refused(
     store: DatasetStore, numbers: Path, streaming: bool, seed: Any
 ) -> None:
     handle = store.load_dataset(str(numbers), streaming=streaming)
@@ -521,7 +521,7 @@ def test_a_handle_may_be_read_again_and_by_several_at_once(
 
 
 @both_ways
-def test_whoever_gets_rows_may_change_them(store: DatasetStore, streaming: bool) -> None:
+def test_returned_rows_may_be_changed(store: DatasetStore, streaming: bool) -> None:
     Path("a.jsonl").write_text('{"messages": [{"content": "hi"}]}\n')
     handle = store.select(store.load_dataset("a.jsonl", streaming=streaming), [0, 0])
     first, second = store.to_list(handle)
@@ -563,7 +563,7 @@ def test_a_negative_index_is_refused_before_a_stream_is_read(
 
 @both_ways
 @pytest.mark.parametrize("selection", [[1.5], ["a"], [[1]], [True, False]])
-def test_a_selection_that_is_no_list_of_integers_is_refused(
+def test_a_selection_that_is_not_a_list_of_integers_is_refused(
     store: DatasetStore, numbers: Path, streaming: bool, selection: Any
 ) -> None:
     handle = store.load_dataset(str(numbers), streaming=streaming)
@@ -877,7 +877,7 @@ def test_what_the_hub_does_not_have_is_not_found_even_if_there_is_a_cached_versi
     assert answers["org/none-v1.5"] == "NotFound True"  # no file, for all that it has a suffix
 
 
-def test_what_the_hub_refuses_is_told_apart(answers: dict[str, str]) -> None:
+def test_what_the_hub_refuses_is_distinguished(answers: dict[str, str]) -> None:
     assert answers["org/gated"] == "Unauthorized True"
     assert answers["org/busy"] == "RateLimited True"
     assert answers["org/broken"] == "Unavailable True"

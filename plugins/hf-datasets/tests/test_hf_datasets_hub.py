@@ -75,7 +75,7 @@ def values(store: DatasetStore, handle: Any) -> list[int]:
 
 
 def attempt(store: DatasetStore, repo_id: str, streaming: bool = False) -> list[int] | AdapterError:
-    """Return the rows, or why there are none."""
+    """Return the rows, or the error."""
     try:
         return values(store, store.load_dataset(repo_id, streaming=streaming))
     except AdapterError as error:
@@ -191,7 +191,7 @@ def test_a_data_set_of_several_formats_is_refused_unless_its_readme_chooses(
 
 
 @both_ways
-def test_files_beside_the_shards_of_a_data_set_are_none_of_it(
+def test_files_next_to_the_shards_are_not_part_of_a_data_set(
     store: DatasetStore, hub: LoopbackHub, streaming: bool
 ) -> None:
     files = {f"data/train-0000{i}-of-00002.parquet": parquet(i) for i in range(2)}
@@ -223,7 +223,7 @@ def test_a_file_that_the_library_would_read_is_compared_first(
 ) -> None:
     hub.commit(REPO, {"train.xml": b"<rows/>"}, "dataset")
     hub.fail(WrongBytes(), path="train.xml", method="GET")
-    with pytest.raises(Unavailable, match=r"other content for 'train\.xml' than it lists"):
+    with pytest.raises(Unavailable, match=r"content for 'train\.xml' that differs"):
         store.load_dataset(REPO)
 
 
@@ -284,7 +284,7 @@ def test_a_private_data_set_is_not_found_without_its_token(
     ("headers", "wait"),
     [({"Retry-After": "7"}, 7.0), ({"RateLimit": '"api";r=0;t=55'}, 55.0), ({}, None)],
 )
-def test_a_rate_limit_is_told_at_once_with_the_time_to_wait(
+def test_a_rate_limit_is_raised_at_once_with_the_time_to_wait(
     store: DatasetStore,
     hub: LoopbackHub,
     streaming: bool,
@@ -310,7 +310,7 @@ def test_a_rate_limit_is_told_at_once_with_the_time_to_wait(
     ],
     ids=["cut", "429", "500", "403"],
 )
-def test_a_hub_that_fails_at_any_request_is_told_and_an_older_version_never_loaded(
+def test_a_hub_that_fails_at_any_request_is_reported_and_an_older_version_never_loaded(
     store: DatasetStore,
     hub: LoopbackHub,
     fault: Fault,
@@ -363,7 +363,7 @@ def test_a_hub_that_is_down_is_unavailable_whatever_is_in_the_cache(
 @both_ways
 @pytest.mark.parametrize("fault", [Cut(), Answer(503)], ids=["cut", "503"])
 @pytest.mark.parametrize("skip", [0, 1, 3])
-def test_a_hub_that_fails_is_told_once_and_no_library_logs_its_tries(
+def test_a_hub_that_fails_is_reported_once_and_no_library_logs_its_tries(
     store: DatasetStore,
     hub: LoopbackHub,
     capfd: pytest.CaptureFixture[str],
@@ -391,10 +391,10 @@ def test_what_the_caller_is_handling_does_not_explain_a_failure(
     assert isinstance(second, NotFound), second
 
 
-def test_what_is_no_hub_is_unavailable(store: DatasetStore, hub: LoopbackHub) -> None:
+def test_what_is_not_a_hub_is_unavailable(store: DatasetStore, hub: LoopbackHub) -> None:
     hub.commit(REPO, {"train.jsonl": jsonl(1)}, "dataset")
     hub.fail(Truncated(), path="/api/")
-    with pytest.raises(Unavailable, match="no hub"):
+    with pytest.raises(Unavailable, match="does not answer as a hub"):
         store.load_dataset(REPO)
 
 
@@ -403,7 +403,7 @@ def test_what_is_no_hub_is_unavailable(store: DatasetStore, hub: LoopbackHub) ->
 
 @pytest.mark.parametrize("name", ["train.jsonl", "train.parquet"])
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_stream_that_is_cut_goes_on_without_losing_or_repeating_a_row(
+def test_a_stream_that_is_cut_continues_without_losing_or_repeating_a_row(
     store: DatasetStore, hub: LoopbackHub, name: str, times: int
 ) -> None:
     make_file = jsonl if name.endswith("jsonl") else parquet

@@ -8,6 +8,7 @@ The hub is a real server on this machine.
 from __future__ import annotations
 
 import bz2
+import functools
 import gzip
 import hashlib
 import json
@@ -235,7 +236,7 @@ LIES: dict[str, Lie] = {
     "a program": Lie(
         AdapterError, {"rows.py": f"open('{OUTSIDE}/ran', 'w')".encode(), "README.md": b"# Rows\n"}
     ),
-    "a program beside the rows": Lie(Unsupported, {**GOOD, "rows.py": b"raise SystemExit('ran')"}),
+    "a program next to the rows": Lie(Unsupported, {**GOOD, "rows.py": b"raise SystemExit('ran')"}),
     # --- rows that do harm ---
     "a row of 20 MB in gzip": holds("train.jsonl.gz", gzip.compress(BOMB)),
     "a row of 20 MB in gzip, streamed": holds("train.jsonl.gz", gzip.compress(BOMB), True),
@@ -375,8 +376,9 @@ except AdapterError as error:
 """
 
 
+@functools.cache
 def bomb(size: int) -> bytes:
-    """Return a row of text of so many bytes, compressed a thousandfold."""
+    """Return a row of text of this many bytes, compressed a thousandfold."""
     packer = lzma.LZMACompressor(preset=0)
     parts = [packer.compress(b'{"text": "')]
     parts += [packer.compress(b"x" * (1 << 20)) for _ in range(size >> 20)]

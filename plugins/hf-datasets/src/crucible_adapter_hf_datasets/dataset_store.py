@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
-from crucible_adapter_hf_hub.limits import Limits
+from crucible_adapter_hf_hub import Limits
 from crucible_kitchen import (
     AdapterOptions,
     FromEnv,
@@ -14,6 +14,7 @@ from crucible_kitchen import (
     LocalPath,
     NotFound,
     Unsupported,
+    check_positive,
     hookimpl,
 )
 from pydantic import Field, SecretStr
@@ -29,20 +30,20 @@ class Options(AdapterOptions):
     """Folder of downloaded and converted data; the library's own if not set."""
     token: Annotated[SecretStr | None, FromEnv("HF_TOKEN")] = None
     """Access token of the Hub; without one, the login of `hf auth login` is used."""
-    timeout: float = Field(10.0, gt=0)
+    timeout: float = Field(default=10.0, gt=0)
     """Seconds to wait for the Hub's answer, or for the next bytes of a file."""
-    answer_timeout: float = Field(120.0, gt=0)
-    """Seconds until a question is answered whole, such as which files there are."""
-    stall_timeout: float = Field(60.0, gt=0)
-    """Seconds in which at least 1024 bytes of a file of the Hub have to come."""
-    max_answer_bytes: int = Field(64 << 20, gt=0)
-    """Bytes that a question may be answered with, and a quarter of it by one page of an answer.
-    Files have the size that is listed."""
-    max_expansion: float = Field(100.0, ge=1)
-    """How many times its stored size a compressed file of the Hub may grow to. Up to 16 MiB it
-    always may."""
-    max_row_bytes: int = Field(64 << 20, gt=0)
-    """Characters of one row of a file of the Hub, and of a file of JSON that is one object."""
+    answer_timeout: float = Field(default=120.0, gt=0)
+    """Seconds until a request for information, such as a list of files, is answered completely."""
+    stall_timeout: float = Field(default=60.0, gt=0)
+    """Seconds within which at least 1024 bytes of a file of the Hub have to arrive."""
+    max_answer_bytes: int = Field(default=64 << 20, gt=0)
+    """Largest answer to a request for information in bytes; one page of it may have a quarter of
+    that. The size of a file is limited by the listing."""
+    max_expansion: float = Field(default=100.0, ge=1)
+    """Largest size of a decompressed file of the Hub, as a multiple of its stored size. 16 MiB are
+    always allowed."""
+    max_row_bytes: int = Field(default=64 << 20, gt=0)
+    """Largest row of a file of the Hub in characters, and largest JSON file that is one object."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +53,7 @@ class Handle:
     Args:
         source: where it comes from.
         splits: all its splits.
-        view: the rows of one of them; None where none was chosen yet.
+        view: the rows of one of them; None until one is chosen.
     """
 
     source: Source
@@ -71,9 +72,9 @@ def load_dataset(
 ) -> Handle:
     source = find(dataset_id)
     if source.local and revision is not None:
-        raise Unsupported(f"{source.label}: has no revisions, {revision!r} was asked for")
+        raise Unsupported(f"{source.label}: has no revisions, but {revision!r} was requested")
     if source.files and name is not None:
-        raise Unsupported(f"{source.label}: has no configurations, {name!r} was asked for")
+        raise Unsupported(f"{source.label}: has no configurations, but {name!r} was requested")
     splits = load(
         source,
         name=name,
@@ -97,8 +98,7 @@ def get_split(opts: Options, handle: Handle, split: str) -> Handle:
 
 @hookimpl
 def shuffle(opts: Options, handle: Handle, seed: int, buffer_size: int | None) -> Handle:
-    if buffer_size is not None and buffer_size < 1:
-        raise InvalidInput(f"buffer_size must be at least 1, not {buffer_size}")
+    check_positive("buffer_size", buffer_size)
     return _changed(handle, lambda view: view.shuffle(seed, buffer_size))
 
 
@@ -126,8 +126,7 @@ def to_list(opts: Options, handle: Handle) -> list[Row]:
 
 @hookimpl
 def stream(opts: Options, handle: Handle, batch_size: int) -> Iterator[list[Row]]:
-    if batch_size < 1:
-        raise InvalidInput(f"batch_size must be at least 1, not {batch_size}")
+    check_positive("batch_size", batch_size)
     return _view(handle).rows(batch_size)
 
 

@@ -1,4 +1,4 @@
-"""What `datasets` and the libraries below it raise, as the contract says it."""
+"""Failures of `datasets` and the libraries below it as errors of the contract."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from crucible_adapter_hf_hub.failures import seconds_to_wait
+from crucible_adapter_hf_hub import seconds_to_wait
 from crucible_kitchen import (
     AdapterError,
     InvalidInput,
@@ -16,49 +16,42 @@ from crucible_kitchen import (
     RateLimited,
     Unauthorized,
     Unavailable,
+    causes,
 )
-from crucible_kitchen.errors import told
 
 from .sources import Source
 
-# By their names, since the Hub's client has changed its HTTP library before: the errors of the
-# standard library, httpx and requests.
 _NO_CONNECTION = frozenset({"ConnectionError", "TimeoutError", "TransportError"})
+"""Errors of the standard library, httpx and requests, by their names, since the Hub's client has
+changed its HTTP library before."""
 
-# What `datasets` says, beside StopIteration, of files without rows.
 _NO_ROWS = ("corresponds to no data", "at least one example", "BatchSize must be greater than 0")
+"""Messages of `datasets` about files without rows, for which it also raises StopIteration."""
 
-
-# What comes of metadata that has other types than `datasets` expects, and of programs.
 _NOT_UNDERSTOOD = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)
+"""Exceptions of metadata with other types than `datasets` expects, and of programs."""
 
 
 @contextmanager
-def explained(source: Source) -> Iterator[None]:
-    """Raise what the contract says for whatever is raised inside."""
-    before = sys.exception()  # what the caller is handling; it explains nothing here
+def translated(source: Source) -> Iterator[None]:
+    """Translate exceptions raised in this block to those of the contract."""
+    before = sys.exception()  # what the caller is handling; it is not a cause
     try:
         yield
     except AdapterError:
         raise
     except Exception as error:
-        reason = None if source.local else _of_the_hub(source, list(_chain(error, before)))
-        reason = reason or _of_the_data(source, error)
-        if reason is None:
+        failure = None if source.local else _of_the_hub(source, list(causes(error, before)))
+        failure = failure or _of_the_data(source, error)
+        if failure is None:
             raise
-        raise reason from error
-
-
-def _chain(error: BaseException | None, until: BaseException | None) -> Iterator[BaseException]:
-    while error is not None and error is not until:
-        yield error
-        error = error.__cause__ or error.__context__
+        raise failure from error
 
 
 def _of_the_hub(source: Source, chain: Sequence[BaseException]) -> AdapterError | None:
-    """Return why the Hub did not serve what it has.
+    """Return why the Hub did not serve a data set.
 
-    `datasets` says that it could not find a data set, or a file of it, whatever the reason was
+    `datasets` reports that it could not find a data set, or a file of it, whatever the reason
     (measured, 5.2.0); the reason is somewhere in the chain of causes.
     """
     for error in chain:
@@ -73,31 +66,31 @@ def _of_the_hub(source: Source, chain: Sequence[BaseException]) -> AdapterError 
             return Unavailable(text)
         if "is a gated dataset" in text:  # all that is left of the Hub's answer
             return Unauthorized(text)
-    if isinstance(chain[0], json.JSONDecodeError):  # of data it would be another error
-        return Unavailable(f"{source.label}: what answers is no hub: {chain[0]}")
+    if isinstance(chain[0], json.JSONDecodeError):  # bad data would be a different error
+        return Unavailable(f"{source.label}: the answer is not a hub's: {chain[0]}")
     return None
 
 
 def _refusal(reason: str, response: Any) -> AdapterError | None:
     status, code = response.status_code, response.headers.get("X-Error-Code")
-    if code in ("RepoNotFound", "RevisionNotFound"):  # with 401 for those without a login
+    if code in ("RepoNotFound", "RevisionNotFound"):  # with status 401 if there is no login
         return NotFound(reason)
     if status in (401, 403):
         return Unauthorized(reason)
     if status == 429:
         return RateLimited(reason, retry_after=seconds_to_wait(response.headers))
-    if status == 404:  # one of the files that a data set may have, and need not
+    if status == 404:  # an optional file of a data set
         return None
     return Unavailable(reason)
 
 
 def _of_the_data(source: Source, error: Exception) -> AdapterError | None:
-    """Return what is wrong with the data set itself."""
+    """Return the error for a mistake in the data set itself."""
     from datasets.exceptions import DatasetBuildError
 
     if isinstance(error, FileNotFoundError):
         return NotFound(f"{source.label}: {error}")
-    if isinstance(error, StopIteration):  # what an empty file comes to
+    if isinstance(error, StopIteration):  # raised for an empty file
         return InvalidInput(f"{source.label}: holds no rows")
     if isinstance(error, DatasetBuildError | ValueError):
         cause = error.__cause__ if isinstance(error, DatasetBuildError) else error
@@ -108,7 +101,7 @@ def _of_the_data(source: Source, error: Exception) -> AdapterError | None:
         return InvalidInput(f"{source.label}: {cause or error}")
     if not source.local and (isinstance(error, _NOT_UNDERSTOOD) or _is_of_yaml(error)):
         return InvalidInput(
-            f"{source.label}: what it says of itself is not understood: {told(error)}"
+            f"{source.label}: its metadata is not understood: {type(error).__name__}: {error}"
         )
     return None
 

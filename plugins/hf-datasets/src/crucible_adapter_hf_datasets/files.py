@@ -1,4 +1,4 @@
-"""One data file: what it is called, what its name says it is, and how it is opened."""
+"""One data file: its name, the format that the name implies, and how it is opened."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ COMPRESSIONS = (".bz2", ".gz", ".xz", ".zst")
 
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 
-
-_ALWAYS = 16 << 20  # bytes that a compressed file may always grow to
+_ALWAYS = 16 << 20
+"""Bytes to which a compressed file may always expand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a file may take that somebody else wrote. A file of this machine has none.
+    """Limits of an untrusted file. A file of this machine has none.
 
     Args:
-        expansion: how many times its stored size it may grow to, where that is above 16 MiB.
-        row: the bytes of one row's text, and of one value of a file that is read whole.
+        expansion: largest decompressed size as a multiple of the stored size, if above 16 MiB.
+        row: largest row in characters of text, and largest value of a file that is read whole.
     """
 
     expansion: float
@@ -42,9 +42,9 @@ class DataFile:
     """A file of rows.
 
     Args:
-        name: its path or address, of which the last suffixes tell format and compression.
-        raw: opens it from its start, as it is stored.
-        bounds: what it may take; None for whatever it takes.
+        name: its path or address, whose last suffixes tell format and compression.
+        raw: opens the stored bytes, from the start.
+        bounds: its limits; None for no limits.
     """
 
     name: str
@@ -53,16 +53,16 @@ class DataFile:
 
     @property
     def suffix(self) -> str:
-        """The suffix that tells the format, in small letters: `.csv` of `a.CSV.gz`."""
+        """The suffix that tells the format, in lower case: `.csv` of `a.CSV.gz`."""
         return suffixes(self.name)[0]
 
     @contextmanager
     def open(self) -> Iterator[io.BufferedReader]:
-        """Open it from its start, decompressed.
+        """Open the decompressed bytes, from the start.
 
         Raises:
-            NotFound: it is gone.
-            InvalidInput: what is read is not compressed as its name says, or is damaged.
+            NotFound: the file does not exist any more.
+            InvalidInput: it is damaged, or not compressed as its name says.
             Unsupported: the module that decompresses it is not installed.
         """
         compression = suffixes(self.name)[1]
@@ -76,13 +76,13 @@ class DataFile:
                 raise
             raise NotFound(f"file {self.name}: is gone") from error
         except Exception as error:
-            # bz2 raises a bare OSError of damaged data, and zstd an error of its own.
+            # bz2 raises a bare OSError for damaged data, and zstd its own error.
             if compression and (type(error) is OSError or type(error).__name__ == "ZstdError"):
                 raise self._damaged(error) from error
             raise
 
     def check_row(self, length: int, line: int | None = None) -> None:
-        """Raise `InvalidInput` if what was read of one row, so many characters, is too much."""
+        """Raise `InvalidInput` if `length` characters are too many for one row."""
         if self.bounds is not None and length > self.bounds.row:
             where = f"file {self.name}" if line is None else f"file {self.name}, line {line}"
             raise InvalidInput(
@@ -91,10 +91,10 @@ class DataFile:
             )
 
     def check_size(self, stored: int, grown: int) -> None:
-        """Raise `InvalidInput` if what is stored in so many bytes grows to too many."""
+        """Raise `InvalidInput` if `stored` bytes may not expand to `grown` bytes."""
         if self.bounds is not None and grown > max(_ALWAYS, self.bounds.expansion * stored):
             raise InvalidInput(
-                f"file {self.name}: {stored:,} bytes of it grow to {grown:,} or more, above "
+                f"file {self.name}: {stored:,} bytes of it expand to {grown:,} or more, above "
                 f"{self.bounds.expansion:g} times as many, the option `max_expansion`"
             )
 
@@ -133,7 +133,7 @@ class DataFile:
 
 
 class _Counted(io.RawIOBase):
-    """A file of which it is known how much was read."""
+    """A file that counts the bytes that were read."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.count = file, 0
@@ -158,7 +158,7 @@ class _Counted(io.RawIOBase):
 
 
 class _Grown(io.RawIOBase):
-    """What is made of a compressed file, as far as it is no more than it may be."""
+    """The decompressed bytes of a file, up to its limits."""
 
     def __init__(self, file: DataFile, grown: IO[bytes], stored: _Counted) -> None:
         self._file, self._grown, self._stored = file, grown, stored
@@ -183,12 +183,12 @@ class _Grown(io.RawIOBase):
 
 
 def local(path: Path, name: str | None = None, bounds: Bounds | None = None) -> DataFile:
-    """Return the file of a path on this machine, called by its path if it has no other name."""
+    """Return the file at a path on this machine, named after the path by default."""
     return DataFile(name or str(path), lambda: path.open("rb"), bounds)
 
 
 def suffixes(name: str) -> tuple[str, str]:
-    """Return the suffixes that tell a file's format and its compression; "" where there is none."""
+    """Return the suffixes that tell a file's format and its compression, or "" for each."""
     found = [suffix.lower() for suffix in PurePath(name).suffixes]
     compression = found.pop() if found and found[-1] in COMPRESSIONS else ""
     return (found[-1] if found else ""), compression

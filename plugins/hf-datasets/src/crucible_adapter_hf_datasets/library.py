@@ -1,8 +1,8 @@
-"""Calls of the `datasets` library, which is imported here when it is first used (it takes
-seconds), and kept quiet.
+"""Calls of the `datasets` library, which is imported when it is first used (it takes seconds), and
+kept quiet.
 
-It says which files of a folder, or of a data set of the Hub, make up which split. Files of a format
-that `formats` knows are read by that; the library reads the others (images, XML, ...).
+It decides which files of a folder, or of a data set of the Hub, make up which split. Files of a
+format that `formats` knows are read there; the library reads the others (images, XML, ...).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from crucible_kitchen import InvalidInput, Unavailable, Unsupported
 
 from . import formats
-from .failures import explained
+from .failures import translated
 from .files import suffixes
 from .remote import CARD, Remote, hub_cache
 from .sources import Source, is_data, kind_of_all
@@ -42,18 +42,18 @@ _OPTIONS: Mapping[str, Mapping[str, str]] = {
     "arrow": {},
     "text": {"encoding": "encoding"},
 }
-"""By the module of `datasets`, those of its options, which a README.md may state for a
-configuration, that are arguments of the readers in `formats`."""
+"""For each module of `datasets`, those of its options (which a README.md may state for a
+configuration) that are arguments of the readers in `formats`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Which files make up a data set.
+    """The files that make up a data set.
 
     Args:
         kind: their kind, one of `formats.KINDS`.
         options: arguments of its readers.
-        splits: of each split the paths, or the addresses (`hf://...`), in order.
+        splits: the paths or addresses (`hf://...`) of each split, in order.
     """
 
     kind: str
@@ -77,23 +77,23 @@ class LibrarySplit:
         if not isinstance(dataset, IterableDataset):
 
             def look_up(places: slice | list[int]) -> list[Row]:
-                with quiet(), explained(source):
+                with quiet(), translated(source):
                     return _rows(dataset[places])
 
             return Table(look_up, range(len(dataset)))
 
-        # A stream of `datasets` keeps its position in itself: of two readers at once, one may get
-        # no rows at all. So each reads a copy of its own, made as for the workers of a DataLoader.
+        # A stream of `datasets` holds its own position: of two readers at once, one may get no rows
+        # at all. So each reads a separate copy, made as for the workers of a DataLoader.
         unread = pickle.dumps(dataset)
         reading = self.remote.reading if self.remote else contextlib.nullcontext
 
         def rows() -> Iterator[Row]:
             iterator = pickle.loads(unread).iter(100)
-            with quiet(), explained(source), reading():
-                batch = next(iterator)  # none at all is refused, as where the split is held whole
+            with quiet(), translated(source), reading():
+                batch = next(iterator)  # an empty split is refused, as one that is held whole is
             while batch is not None:
                 yield from _rows(batch)
-                with quiet(), explained(source), reading():
+                with quiet(), translated(source), reading():
                     batch = next(iterator, None)
 
         return Pipeline(rows)
@@ -106,14 +106,14 @@ def look_up(
     streaming: bool,
     cache_dir: Path | None,
 ) -> Files | Mapping[str, LibrarySplit]:
-    """Return which files make up a data set, or its splits where they are of another format.
+    """Return the files that make up a data set, or its splits if the library has to read them.
 
     Args:
         source: the data set.
         name: its configuration.
-        remote: its commit; None of a folder, and offline.
-        streaming: whether the library is to read them as they come.
-        cache_dir: of what the library makes of files.
+        remote: its commit; None for a folder, and offline.
+        streaming: whether the library should stream the splits.
+        cache_dir: the folder of what the library converts.
     """
     if remote is None:
         builder, found, module = _asked(source, name, None, cache_dir)
@@ -123,7 +123,7 @@ def look_up(
     if found:
         kind = kind_of_all(source.label, (file for files in found.values() for file in files))
         return Files(kind, _options(source, builder, module), found)
-    # All splits: they are prepared together anyway, and a missing one can be told from this.
+    # All splits: they are prepared together anyway, and this shows which ones exist.
     if streaming:
         with contextlib.nullcontext() if remote is None else remote.reading():
             prepared = builder.as_streaming_dataset()
@@ -148,11 +148,10 @@ def _asked(
 def _builder(
     source: Source, name: str | None, remote: Remote | None, cache_dir: Path | None
 ) -> Any:
-    """Return what makes the data set of its commit.
+    """Return the builder of the data set at its commit.
 
-    Where the Hub fails after it told the commit, `datasets` takes the version of the data set that
-    it loaded last, with no word of what went wrong (measured, 5.2.0). Asked with an empty cache, it
-    says so.
+    If the Hub fails after it named the commit, `datasets` silently uses the version of the data set
+    that it loaded last (measured, 5.2.0). With an empty cache it raises the failure.
     """
     from datasets import load_dataset_builder
 
@@ -174,10 +173,10 @@ def _builder(
 def _every_file(
     source: Source, builder: Any, module: str, remote: Remote | None
 ) -> dict[str, list[str]]:
-    """Return the data files of each split; none if the library has to read them.
+    """Return the data files of each split; {} if the library has to read them.
 
-    Of a folder with files of several formats, the library takes those of the most frequent one and
-    drops the others without a word, so it is asked for all.
+    In a folder with files of several formats, the library uses those of the most frequent one and
+    silently drops the others, so it is asked for all.
     """
     from datasets import DownloadConfig
     from datasets.data_files import DataFilesDict, get_data_patterns
@@ -198,15 +197,15 @@ def _every_file(
         for split, files in every.items()
     }
     rows = {split: files for split, files in rows.items() if files}
-    # Of many files `.md` the library makes a data set of a format of its own, "harbor".
+    # The library reads many `.md` files as a format that it calls "harbor".
     if module in _OPTIONS or module == "harbor":
         return rows
-    # What the library reads may come with a table of its own: `metadata.csv` of images.
+    # What the library reads may include a table: `metadata.csv` of images.
     others = [file for files in rows.values() for file in files if not _is_metadata(file)]
     if others:
         raise InvalidInput(
-            f"{source.label}: holds {Path(others[0]).name}, which would be left out, for its other "
-            f"files are taken for the format {module}; name the files, as in 'folder/*.jsonl'"
+            f"{source.label}: holds {Path(others[0]).name}, which would be dropped, as its other "
+            f"files are read as the format {module}; name the files, as in 'folder/*.jsonl'"
         )
     return {}
 
@@ -243,7 +242,7 @@ def _options(source: Source, builder: Any, module: str) -> dict[str, Any]:
         if field.name not in known:
             raise Unsupported(
                 f"{source.label}: its README.md sets the option {field.name!r} to {value!r}, which "
-                f"is not known here; there are {', '.join(known) or 'none'}"
+                f"is not known; known are {', '.join(known) or 'none'}"
             )
         arguments[known[field.name]] = value
     return arguments
@@ -263,11 +262,11 @@ _restore = contextlib.ExitStack()
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep `datasets` and the Hub's client from drawing progress bars, from logging errors that
-    they raise as well, and each try after one, and from reporting each load to a server that counts
-    them.
+    they also raise (and each attempt after one), and from reporting each load to a server that
+    counts them.
 
-    These are settings of the whole process: the first of several calls at once puts them away,
-    the last one back.
+    These are settings of the whole process: of several concurrent calls, the first changes them and
+    the last restores them.
     """
     global _calls
     with _lock:
@@ -298,7 +297,7 @@ def _put_away(restore: contextlib.ExitStack) -> None:
     if not datasets.are_progress_bars_disabled():
         restore.callback(datasets.enable_progress_bars)
         datasets.disable_progress_bars()
-    # Whoever said by the environment that bars are drawn has them, or is warned.
+    # An environment variable that enables progress bars overrides this, or causes a warning.
     if not hub_is_silent() and constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
         restore.callback(huggingface_hub.utils.enable_progress_bars)
         huggingface_hub.utils.disable_progress_bars()

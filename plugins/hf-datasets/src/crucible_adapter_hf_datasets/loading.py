@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeAlias, cast
 
-from crucible_adapter_hf_hub.limits import Limits
+from crucible_adapter_hf_hub import Limits
 from crucible_kitchen import AdapterError, InvalidInput
 
 from . import formats, library
-from .failures import explained
+from .downloaded import DownloadedFiles
+from .failures import translated
 from .files import Bounds, DataFile, local
-from .kept import Kept
 from .library import Files
 from .remote import Remote, is_offline
 from .sources import Source, kind_of_all
@@ -40,10 +40,10 @@ class FileSplit:
     Args:
         source: the data set.
         files: the files, in order.
-        read: yields the rows of one.
-        streaming: whether they are read again each time, and not kept.
-        folder: where they are kept; the system's folder of temporary files if None.
-        remote: the data set of the Hub that they are read from as they come.
+        read: yields the rows of one file.
+        streaming: whether the files are read again each time, and their rows not kept.
+        folder: where rows are kept; the system's folder of temporary files if None.
+        remote: the data set of the Hub from which the files are streamed.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class FileSplit:
     def view(self) -> View:
         if self._streaming:
             return Pipeline(self._rows)
-        with self._lock:  # once, whoever asks
+        with self._lock:  # once, for all threads
             if self._spool is None:
                 self._spool = Spool(self._rows(), self._folder)
         return Table(self._spool.look_up, range(len(self._spool)))
@@ -104,16 +104,16 @@ def load(
     if source.files:
         kind = kind_of_all(source.label, map(str, source.files))
         return splits(Files(kind, {}, {}), {"train": map(local, source.files)})
-    with library.quiet(), explained(source):
+    with library.quiet(), translated(source):
         if source.local:
             found = library.look_up(source, name, None, streaming, cache_dir)
             if not isinstance(found, Files):
                 return found
             return splits(found, {s: map(local, map(Path, f)) for s, f in found.splits.items()})
-        kept = Kept(source, name, cache_dir)
+        downloaded = DownloadedFiles(source, name, cache_dir)
         if is_offline(source, revision):
-            if last := kept.last():
-                return splits(last[0], kept.again(*last, bounds))
+            if last := downloaded.last():
+                return splits(last[0], downloaded.again(*last, bounds))
             return cast(
                 "dict[str, Split]", library.look_up(source, name, None, streaming, cache_dir)
             )
@@ -122,18 +122,18 @@ def load(
         if not isinstance(found, Files):
             return found
         if not streaming:
-            return splits(found, kept.download(found, remote))
+            return splits(found, downloaded.download(found, remote))
         return splits(found, {s: map(remote.file, f) for s, f in found.splits.items()})
 
 
 def _guarded(source: Source, remote: Remote | None, rows: Iterator[Row]) -> Iterator[Row]:
-    """Yield rows of the Hub. What goes wrong is explained, and raised behind the last good row."""
+    """Yield rows of the Hub. A failure is translated, and raised after the last good row."""
     failure: AdapterError | None = None
     while failure is None:
         batch: list[Row] = []
         with library.quiet():
             try:
-                with explained(source), remote.reading() if remote else nullcontext():
+                with translated(source), remote.reading() if remote else nullcontext():
                     for row in itertools.islice(rows, 100):
                         batch.append(row)
             except AdapterError as error:

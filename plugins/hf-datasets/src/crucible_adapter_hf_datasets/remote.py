@@ -1,8 +1,8 @@
-"""A data set of the Hub: its commit, the files that this has, and how they come here.
+"""A data set of the Hub: its commit, the files of that commit, and how they are fetched.
 
-What the server says is data. A file is compared with the hash that is listed before it is moved to
-where anybody sees it, and `datasets` finds the files that it reads there: it downloads none itself,
-since it would believe any name and any content. What it asks for besides has limits.
+Answers of the server are untrusted. A file is compared with its listed hash before it is published
+in the cache, where `datasets` finds it: the library itself downloads nothing, since it would accept
+any name and any content. Its other requests have limits.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar, cast
 
-from crucible_adapter_hf_hub.cache import RepoCache
-from crucible_adapter_hf_hub.downloads import CommitFiles
-from crucible_adapter_hf_hub.hub import Hub
-from crucible_adapter_hf_hub.limits import Call, Limits, calling
-from crucible_adapter_hf_hub.listings import Checker
-from crucible_adapter_hf_hub.names import Repo, repository
+from crucible_adapter_hf_hub import (
+    Call,
+    Checker,
+    CommitFiles,
+    Hub,
+    Limits,
+    Repo,
+    RepoCache,
+    calling,
+    repository,
+)
 from crucible_kitchen import InvalidInput, NotFound, Unavailable, Unsupported
 
 from .files import Bounds, DataFile, local
@@ -34,25 +39,27 @@ Result = TypeVar("Result")
 CARD = "README.md"
 _PLACES = ("data_files", "data_dir")
 _METADATA = (CARD, ".huggingface.yaml", "dataset_infos.json")
-_LARGEST = 4 << 20  # bytes of a file of metadata
-_NODES = 200_000  # values of it, counted as often as it refers to them
+_LARGEST = 4 << 20
+"""Largest file of metadata in bytes."""
+_NODES = 200_000
+"""Limit of its values, each counted as often as the file refers to it."""
 _YAML = re.compile(r"\s*---\r?\n(.*?)\r?\n---(\r?\n|$)", re.DOTALL)
 
 _checker = Checker()
 
 
 class Remote:
-    """A data set of the Hub at the commit that a revision is now.
+    """A data set of the Hub at the current commit of a revision.
 
     Args:
         source: the data set.
         revision: a branch, a tag or a commit; the main branch if None.
-        token: of the Hub.
-        limits: how long may be waited for it, and how much it may say.
-        bounds: what its files may take.
+        token: access token of the Hub.
+        limits: limits of time and size of each request.
+        bounds: limits of its files.
 
     Raises:
-        AdapterError: there is no such thing, or the Hub does not answer, or says nonsense.
+        AdapterError: it does not exist, or the Hub does not answer, or not as a hub.
     """
 
     def __init__(
@@ -71,11 +78,11 @@ class Remote:
         self.base = f"hf://datasets/{source.path}@{self.commit}/"
 
     def fetch(self, names: Iterable[str], folder: Path) -> list[Path]:
-        """Put files into a cache, compared with what is listed of them, and return where they are.
+        """Put files into a cache, compared with their listing, and return their paths.
 
         Raises:
             NotFound: the commit does not have one of them.
-            AdapterError: what is wrong with the Hub, or with what it sends.
+            AdapterError: the Hub fails, or sends something other than it lists.
         """
         names = list(names)
         if lacking := next((name for name in names if name not in self._listing), None):
@@ -90,14 +97,14 @@ class Remote:
         return [files.path(name) for name in names]
 
     def metadata(self) -> Path | None:
-        """Put what is said about the data set to where `datasets` looks for it.
+        """Put the metadata of the data set where `datasets` looks for it.
 
         Returns:
-            Its README.md; None if it has none.
+            Its README.md, or None.
 
         Raises:
-            Unsupported: a program makes its rows.
-            InvalidInput: it is too large, or refers to itself so often that it would be.
+            Unsupported: its rows are made by a program.
+            InvalidInput: the metadata is too large, also by references to parts of itself.
         """
         if (program := f"{self.source.path.split('/')[-1]}.py") in self._listing:
             raise Unsupported(
@@ -108,7 +115,7 @@ class Remote:
         for name in names:
             if (size := self._listing[name].size) > _LARGEST:
                 raise InvalidInput(
-                    f"{self.source.label}: its {name} has {size:,} bytes, and {_LARGEST:,} are read"
+                    f"{self.source.label}: its {name} has {size:,} bytes, more than {_LARGEST:,}"
                 )
         paths = dict(zip(names, self.fetch(names, hub_cache()), strict=True))
         for name, path in paths.items():
@@ -119,15 +126,15 @@ class Remote:
         return paths.get(CARD)
 
     def _check(self, name: str, text: str) -> None:
-        """Count what a text of YAML says, with what it only refers to: `*a` of ten thousand."""
+        """Count the values of a YAML text, references such as `*a` included."""
         import yaml
 
         try:
-            # The nodes alone: to make values of them may already take all of the memory.
+            # Only the nodes: constructing their values may already exhaust the memory.
             nodes = [yaml.compose(text, Loader=yaml.SafeLoader)]
         except (yaml.YAMLError, RecursionError, ValueError) as error:
             raise InvalidInput(
-                f"{self.source.label}: its {name} is no YAML ({type(error).__name__})"
+                f"{self.source.label}: its {name} is not YAML ({type(error).__name__})"
             ) from error
         places: list[yaml.Node] = []
         count = 0
@@ -136,18 +143,18 @@ class Remote:
             count += 1
             if count + len(nodes) > _NODES:
                 raise InvalidInput(
-                    f"{self.source.label}: its {name} says more than {_NODES:,} values"
+                    f"{self.source.label}: its {name} has more than {_NODES:,} values"
                 )
             if isinstance(node, yaml.MappingNode):
                 nodes += itertools.chain.from_iterable(node.value)
                 places += [value for key, value in node.value if key.value in _PLACES]
             elif isinstance(node, yaml.SequenceNode):
                 nodes += node.value
-        for place in places:  # now that none of them refers to itself
+        for place in places:  # no node refers to itself, or counting would not have ended
             self._check_addresses(place)
 
     def _check_addresses(self, node: yaml.Node) -> None:
-        """Refuse files that a card names elsewhere, before `datasets` asks for them there."""
+        """Refuse files that a card names on other hosts, before `datasets` requests them."""
         if isinstance(node.value, str):
             if "://" in node.value:
                 self.check(node.value)
@@ -157,16 +164,16 @@ class Remote:
                 self._check_addresses(part)
 
     def file(self, address: str, path: Path | None = None) -> DataFile:
-        """Return the file at an address, which was fetched to a path, or is read as it comes."""
+        """Return the file at an address, which was fetched to `path`, or else is streamed."""
         if path is not None:
             return local(path, address, self.bounds)
         return DataFile(address, partial(_opened, address, self.token), self.bounds)
 
     def check(self, address: str) -> None:
-        """Refuse, as `InvalidInput`, the address of a file that is not on the Hub."""
+        """Raise `InvalidInput` for the address of a file that is not on the Hub."""
         if not address.startswith("hf://"):
             raise InvalidInput(
-                f"{self.source.label}: names {address[:200]!r} as a file of its own, which is not "
+                f"{self.source.label}: names {address[:200]!r} as one of its files, which is not "
                 "on the Hub"
             )
 
@@ -174,24 +181,24 @@ class Remote:
         """Return the name, in the data set, of the file at an address.
 
         Raises:
-            InvalidInput: the file is not one of this commit.
+            InvalidInput: the file is not in this commit.
         """
         if not address.startswith(self.base):
             raise InvalidInput(
-                f"{self.source.label}: names {address[:200]!r} as a file of its own, which is not "
-                f"one of commit {self.commit}"
+                f"{self.source.label}: names {address[:200]!r} as one of its files, which is not "
+                f"in commit {self.commit}"
             )
         return address.removeprefix(self.base)
 
     def ask(self, function: Callable[[], Result]) -> Result:
-        """Return what a function of `datasets` returns that asks which files there are."""
+        """Run a function of `datasets` that asks for lists of files; return its result."""
         call = self._call()
         call.most, call.seconds = self._limits.answer_bytes, self._limits.answer_timeout
         return call.run(function)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Let `datasets` read contents inside."""
+        """Let `datasets` read contents in this block."""
         with calling(self._call()):
             yield
 
@@ -207,10 +214,10 @@ class Remote:
 
 
 def is_offline(source: Source, revision: str | None) -> bool:
-    """Say whether the Hub may not be asked.
+    """Say whether requests to the Hub are disabled.
 
     Raises:
-        Unavailable: it may not, and only it knows what the revision is.
+        Unavailable: they are, and only the Hub can resolve the revision.
     """
     from huggingface_hub import constants
 
@@ -224,14 +231,14 @@ def is_offline(source: Source, revision: str | None) -> bool:
 
 
 def hub_cache() -> Path:
-    """Return the folder in which the libraries of Hugging Face look for files of the Hub."""
+    """Return the folder in which Hugging Face's libraries look for files of the Hub."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
 
 
 def kept(source: Source, commit: str, names: Iterable[str], folder: Path) -> list[Path]:
-    """Return where files are that were fetched once.
+    """Return the paths of files that were fetched earlier.
 
     Raises:
         Unavailable: some of them are missing or damaged.
@@ -250,7 +257,7 @@ def kept(source: Source, commit: str, names: Iterable[str], folder: Path) -> lis
 
 
 def _opened(address: str, token: str | None) -> IO[bytes]:
-    """Open a file of the Hub, to be read as it comes. A connection that is lost is made anew."""
+    """Open a file of the Hub as a stream. A lost connection is made again."""
     from datasets import DownloadConfig
     from datasets.utils.file_utils import xopen
 

@@ -1,4 +1,4 @@
-"""What a data set's id names: local files, a local folder, or a data set of the Hub."""
+"""What the id of a data set names: local files, a local folder, or a data set of the Hub."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Source:
     """Where a data set comes from.
 
     Args:
-        label: what it is called in messages.
-        path: the folder, or the name of the data set of the Hub.
+        label: its name in messages.
+        path: the folder, or the name of the data set on the Hub.
         files: the local files, if they were named.
         local: whether it is on this machine.
     """
@@ -48,11 +48,11 @@ class Source:
 
 
 def find(dataset_id: str) -> Source:
-    """Say what an id names.
+    """Return the source that an id names.
 
     Raises:
-        NotFound: it looks like a path, and there is nothing.
-        InvalidInput: files of no known format, or of several.
+        NotFound: it looks like a path, but nothing exists there.
+        InvalidInput: the files have an unknown format, or several formats.
     """
     try:
         path = expand_home(dataset_id)
@@ -79,31 +79,31 @@ def find(dataset_id: str) -> Source:
 
 
 def is_data(name: str) -> bool:
-    """Say whether a file of this name, of a folder of data, may hold rows: licences, Markdown and
-    what `datasets` writes about a data set do not.
+    """Say whether a file of this name in a folder of data may hold rows. Licences, Markdown and the
+    metadata that `datasets` writes do not.
     """
     paper = name.split(".")[0].lower() in _PAPERS or name.lower().endswith(".md")
     return name not in _RECORDS and not paper
 
 
 def kind_of_all(label: str, names: Iterable[str]) -> str:
-    """Return the kind of files, by their names.
+    """Return the kind of files with these names.
 
     Raises:
-        InvalidInput: they are of no known format, or not of one.
+        InvalidInput: their format is unknown, or they have several.
     """
     kinds: dict[str, list[str]] = {}
     for name in names:
         kinds.setdefault(formats.kind_of(suffixes(name)[0]), []).append(PurePosixPath(name).name)
     if unknown := kinds.get(""):
         raise InvalidInput(
-            f"{label}: the format of {unknown[0]} is not known by its name; there are "
+            f"{label}: the format of {unknown[0]} is not known by its name; known are "
             f"{formats.NAMES}"
         )
     if len(kinds) > 1:
         each = ", ".join(f"{kind} ({_some(found)})" for kind, found in sorted(kinds.items()))
         raise InvalidInput(
-            f"{label}: holds files of several formats: {each}; name those of one, as in "
+            f"{label}: holds files of several formats: {each}; name the files of one, as in "
             "'folder/*.jsonl'"
         )
     [kind] = kinds

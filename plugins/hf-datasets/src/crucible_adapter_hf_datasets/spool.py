@@ -1,4 +1,4 @@
-"""Rows kept in a temporary file, to be looked up by their numbers."""
+"""Rows kept in a temporary file, to be looked up by index."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 
 class Spool:
-    """Rows on disk. In memory are eight bytes for each.
+    """Rows on disk, with eight bytes of memory for each.
 
-    The file has no name, or vanishes with the process, so nothing is ever read from it that this
-    process did not write. Threads may read at once.
+    The file has no name, or vanishes with the process, so it only holds what this process wrote.
+    Several threads may read at once.
 
     Args:
         rows: the rows.
-        folder: where the file is made; the system's folder of temporary files if None.
+        folder: where the file is created; the system's folder of temporary files if None.
     """
 
     def __init__(self, rows: Iterable[dict[str, Any]], folder: Path | None) -> None:
@@ -38,7 +38,7 @@ class Spool:
         return len(self._ends) - 1
 
     def look_up(self, places: slice | list[int]) -> list[dict[str, Any]]:
-        """Return the rows of these numbers, each made anew."""
+        """Return new copies of the rows at these indices."""
         numbers = range(len(self))[places] if isinstance(places, slice) else places
         ends, data = self._ends, self._data
         return [pickle.loads(data[ends[place] : ends[place + 1]]) for place in numbers]

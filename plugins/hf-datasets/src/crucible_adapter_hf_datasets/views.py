@@ -18,10 +18,10 @@ from crucible_kitchen import InvalidInput
 Row: TypeAlias = dict[str, Any]
 Selection: TypeAlias = range | Sequence[int]
 Rows: TypeAlias = Callable[[], Iterator[Row]]
-"""Makes an iterator over the rows of a whole split."""
+"""Returns an iterator over all rows of a split."""
 
 DEFAULT_BUFFER = 1000
-"""Rows held at a time by the shuffling of a stream whose caller does not say."""
+"""Default number of rows held at a time by the shuffling of a stream."""
 
 
 class View(Protocol):
@@ -39,8 +39,8 @@ class View(Protocol):
 def permutation(bits: np.random.PCG64, count: int) -> npt.NDArray[np.int64]:
     """Return the numbers below `count` in random order.
 
-    Sorted by raw bits, and not drawn by `Generator.permutation`: numpy promises the same bits
-    from a seed for ever, but the same permutation within one version only (NEP 19).
+    Sorted by raw bits, and not drawn by `Generator.permutation`: numpy promises that the bits of a
+    seed never change, but permutations may change with its version (NEP 19).
     """
     return np.argsort(bits.random_raw(count), kind="stable")
 
@@ -53,16 +53,16 @@ class Table:
     """Rows that can be looked up by index.
 
     Args:
-        look_up: gives the rows of a slice or a list of indices.
-        indices: which of its rows, in order. Composing index arrays takes milliseconds, where
-            chains of `Dataset.select` would be flattened for seconds.
+        look_up: returns the rows of a slice or a list of indices.
+        indices: the rows of this view, in order. Composing index arrays takes milliseconds,
+            flattening chains of `Dataset.select` seconds.
     """
 
     look_up: Callable[[slice | list[int]], list[Row]]
     indices: range | npt.NDArray[np.int64]
 
     def shuffle(self, seed: int, buffer_size: int | None) -> Table:
-        del buffer_size  # nothing is held back: every row is at hand
+        del buffer_size  # no buffer is needed: every row can be looked up
         return self._at(permutation(_bits(seed), len(self.indices)))
 
     def take(self, count: int) -> Table:
@@ -81,7 +81,7 @@ class Table:
     def rows(self, batch_size: int) -> Iterator[list[Row]]:
         for start in range(0, len(self.indices), batch_size):
             part = self.indices[start : start + batch_size]
-            # By the batch: by the row, it would take some 500 times as long.
+            # In batches: row by row, it would take some 500 times as long.
             yield self.look_up(
                 slice(part.start, part.stop) if isinstance(part, range) else part.tolist()
             )
@@ -100,10 +100,10 @@ Operation: TypeAlias = Callable[[Iterator[Row]], Iterator[Row]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pipeline:
-    """Rows that come one after the other, and what is done to them on the way.
+    """A stream of rows, and the operations on it.
 
     Reading always starts from the first row of the source, so a position after a shuffle is
-    exact: the same order is made again and its first rows are dropped. (`IterableDataset` would
+    exact: the same order is produced again and its first rows are dropped. (`IterableDataset` would
     skip before it shuffles when it resumes, which loses rows and repeats others.)
     """
 
@@ -140,7 +140,7 @@ class Pipeline:
 
 
 def _shuffled(rows: Iterator[Row], seed: int, size: int) -> Iterator[Row]:
-    """Yield a random row of a full buffer for each row that comes, then the rest shuffled."""
+    """Yield a random row of a full buffer for each further row, then the rest shuffled."""
     bits = _bits(seed)
     buffer = list(itertools.islice(rows, size))
     for row in rows:
@@ -152,12 +152,12 @@ def _shuffled(rows: Iterator[Row], seed: int, size: int) -> Iterator[Row]:
 
 
 def _selected(rows: Iterator[Row], selection: range | tuple[int, ...]) -> Iterator[Row]:
-    """Yield the selected rows in the order asked for, in one pass."""
-    # A range holds no index twice, and knows what it holds without a table.
+    """Yield the selected rows in the requested order, in one pass."""
+    # A range has no index twice, and membership needs no table.
     uses = None if isinstance(selection, range) else Counter(selection)
     wanted = iter(selection)
     next_index = next(wanted, None)
-    early: dict[int, Row] = {}  # rows that came before their turn
+    early: dict[int, Row] = {}  # rows that were read before their turn
     numbered = enumerate(rows)
     while next_index is not None:
         while next_index not in early:
@@ -180,14 +180,14 @@ def _selected(rows: Iterator[Row], selection: range | tuple[int, ...]) -> Iterat
 
 def _bits(seed: int) -> np.random.PCG64:
     try:
-        # As an integer: numpy takes None for a seed of its own choice.
+        # As an integer: numpy would choose a seed for None.
         return np.random.PCG64(operator.index(seed))
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"a seed is a non-negative integer, not {seed!r}") from error
 
 
 def _ends(selection: Selection) -> tuple[int, ...]:
-    """Return the smallest and the largest index, or nothing of an empty selection."""
+    """Return the smallest and the largest index, or () for an empty selection."""
     if len(selection) == 0:
         return ()
     if isinstance(selection, range):

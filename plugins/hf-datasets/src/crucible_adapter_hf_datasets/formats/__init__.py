@@ -1,9 +1,9 @@
-"""The formats of files, each read as it is written: a text is the text of the file, whatever it
+"""The formats of files, each read as it is written: a text stays the text of the file, whatever it
 looks like.
 
-`datasets` reads text through readers of tables, which guess: dates of JSON become times, `007` of
-a CSV 7, `NA` a missing value, and a row lacks what the first rows did not have. It is not asked for
-that reason; only of which files a data set consists.
+`datasets` reads text with readers of tables, which guess: dates of JSON become times, `007` of a
+CSV 7, `NA` a missing value, and a row lacks fields that the first rows did not have. Therefore it
+only decides which files make up a data set.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _KIND_OF = {suffix: kind for kind, readers in KINDS.items() for suffix in reader
 NAMES = (
     f"{', '.join(_KIND_OF)}, each also with {', '.join(COMPRESSIONS[:-1])} or {COMPRESSIONS[-1]}"
 )
-"""The suffixes that are known, for messages."""
+"""The known suffixes, for messages."""
 
 
 def kind_of(suffix: str) -> str:
-    """Return the kind of the files of a suffix, or "" if it is not one of data."""
+    """Return the kind of files with a suffix, or "" if it is not one of data."""
     return _KIND_OF.get(suffix, "")
 
 

@@ -1,8 +1,8 @@
 """Parquet and Arrow: columns with types, which the values keep.
 
-Arrow gives every struct of a column all fields that any of them has, and null to those that lack
-them: the arguments of one tool call get the names of all others. A null within a struct is taken
-for that, and the field is left out. A null in a column, a list or a map was written, and stays.
+Arrow gives every struct of a column all fields that any of them has, with null for missing ones:
+the arguments of one tool call get the names of all others. So a null within a struct is read as a
+missing field. A null in a column, a list or a map was written, and stays.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from .json import DECODER
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BATCH = 100  # rows that are made at a time
+_BATCH = 100
+"""Rows that are converted at a time."""
 
 Change: TypeAlias = Callable[[Any], Any]
 
 
 def parquet_rows(file: DataFile, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Parquet file; of the columns named, if any are.
+    """Yield the rows of a Parquet file, with the named columns or all.
 
-    Times are `datetime`s, decimals `Decimal`s, maps dictionaries, binary data `bytes`; what the
-    file declares to be JSON is decoded.
+    Times are `datetime`s, decimals `Decimal`s, maps dictionaries, binary data `bytes`; values that
+    the file declares as JSON are decoded.
 
     Raises:
-        InvalidInput: the file is damaged or no Parquet, or has two columns of one name.
+        InvalidInput: the file is damaged or not Parquet, or has two columns of one name.
     """
     import pyarrow.parquet as pq
 
-    with file.open() as binary, _explained(file):
+    with file.open() as binary, _translated(file):
         table = pq.ParquetFile(binary)
         _check_size(file, table.metadata)
         batches = table.iter_batches(_BATCH, columns=list(columns) if columns else None)
@@ -43,17 +44,17 @@ def parquet_rows(file: DataFile, columns: Sequence[str] | None = None) -> Iterat
 
 
 def _check_size(file: DataFile, about: Any) -> None:
-    """Refuse a file that says that it grows to too much."""
+    """Refuse a file whose metadata says that it expands too much."""
     for group in map(about.row_group, range(about.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
             file.check_size(column.total_compressed_size, column.total_uncompressed_size)
 
 
 def arrow_rows(file: DataFile) -> Iterator[dict[str, Any]]:
-    """Yield the rows of Arrow's IPC format, as a file or a stream. As `parquet_rows`, otherwise."""
+    """Yield the rows of Arrow's IPC format, as a file or a stream. Otherwise as `parquet_rows`."""
     import pyarrow as pa
 
-    with file.open() as binary, _explained(file):
+    with file.open() as binary, _translated(file):
         try:
             reader = pa.ipc.open_file(binary)
         except pa.ArrowInvalid:
@@ -85,8 +86,8 @@ def _rows(file: DataFile, batches: Iterator[pa.RecordBatch]) -> Iterator[dict[st
 
 
 def _change(kind: pa.DataType) -> Change | None:
-    """Return what makes of a type's values, as Arrow gives them, those that it stands for: structs
-    without nulls, dictionaries of maps, and what a text of JSON says. None if that is nothing.
+    """Return a function that converts Arrow's values of a type: structs to ones without nulls, maps
+    to dictionaries, JSON to its value. None if there is nothing to convert.
     """
     import pyarrow as pa
 
@@ -134,7 +135,7 @@ def _of_map(inner: Change | None) -> Change:
 
 
 @contextmanager
-def _explained(file: DataFile) -> Iterator[None]:
+def _translated(file: DataFile) -> Iterator[None]:
     import pyarrow as pa
 
     try:
@@ -142,7 +143,7 @@ def _explained(file: DataFile) -> Iterator[None]:
     except InvalidInput:
         raise
     except (pa.ArrowException, ValueError, OSError) as error:
-        # Arrow's own errors of damaged data; a hub's errors are subclasses of OSError.
+        # Arrow raises these for damaged data; errors of a hub are subclasses of OSError.
         if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise
         raise InvalidInput(f"file {file.name}: cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""CSV and TSV. Every value is a text, an empty one is "", and a row has a cell for each column."""
+"""CSV and TSV. Every value is a text, possibly "", and a row has a cell for each column."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def rows(
 
     A CSV is read by RFC 4180: a field that begins with a quotation mark ends with one, and may hold
     separators, line ends and doubled quotation marks; within any other field a quotation mark is a
-    character. Blank lines are passed over.
+    character. Blank lines are skipped.
 
-    Of TSVs there are two kinds, which only the whole file can tell apart: of those that a library
-    for CSV wrote, every field that holds a quotation mark is quoted; of all others (IANA's
-    `text/tab-separated-values`) no field is, and a quotation mark is a character. So a mark at the
-    start of a field never swallows the rows up to the next one.
+    TSVs come in two kinds, which only the whole file distinguishes: if a library for CSV wrote it,
+    every field with a quotation mark is quoted; otherwise (IANA's `text/tab-separated-values`) no
+    field is, and a quotation mark is a character. So a mark at the start of a field never swallows
+    the rows up to the next one.
 
     Args:
         file: the file.
-        sep: what separates the cells of a row; a tab in a file `.tsv`, and a comma elsewhere.
-        names: the names of the columns, where the file has no header.
-        encoding: of the text; UTF-8 if None.
+        sep: the separator of cells; None is a tab in a file `.tsv`, and a comma in others.
+        names: the names of the columns, if the file has no header.
+        encoding: encoding of the text; UTF-8 if None.
 
     Raises:
-        InvalidInput: with the line in which a row begins whose quoting is broken, or which has
-            more or fewer cells than there are columns; if two columns have one name; and for a TSV
-            that is well-formed either way and would have other rows.
+        InvalidInput: the quoting of a row is broken, or it has more or fewer cells than there are
+            columns (with the line in which the row begins); two columns have one name; a TSV is
+            well-formed as either kind, with different rows.
     """
     sep = sep or ("\t" if file.suffix == ".tsv" else ",")
     if sep == "\t" and not _is_quoted(file, encoding):
@@ -64,9 +64,9 @@ def _rows(
     for line, cells in records:
         if len(cells) != len(columns):
             raise InvalidInput(
-                f"file {file.name}, line {line}: the number of cells is {len(cells)}, and that "
-                f"of columns {len(columns)} ({', '.join(columns)}); a cell that holds a separator "
-                "or a line end has to be quoted"
+                f"file {file.name}, line {line}: the row has {len(cells)} cells, but there are "
+                f"{len(columns)} columns ({', '.join(columns)}); a cell that holds a separator or "
+                "a line end has to be quoted"
             )
         yield dict(zip(columns, cells, strict=True))
 
@@ -150,7 +150,7 @@ def _is_quoted(file: DataFile, encoding: str | None) -> bool:
     if suspect is not None and tabs is not None and tabs > 0:
         raise InvalidInput(
             f"file {file.name}, line {suspect[0]}: a quotation mark opens here and closes in line "
-            f"{suspect[1]}, and each line between may be a row of its own: it cannot be told "
-            "whether it is one text or several rows; save the file as CSV or JSON Lines"
+            f"{suspect[1]}, and each line between may be a row of its own: it may be "
+            "one text or several rows; save the file as CSV or JSON Lines"
         )
     return True

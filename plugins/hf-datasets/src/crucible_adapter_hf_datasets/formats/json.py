@@ -1,6 +1,6 @@
 """JSON: an object a line, or one document.
 
-Integers have all their digits, a null is a null, and a row has the fields that it was given. A
+Integers have all their digits, a null is a null, and a row has the fields that were written. A
 number with a point or an exponent is a float of 64 bits.
 """
 
@@ -17,7 +17,8 @@ from crucible_kitchen import InvalidInput
 from ..files import DataFile
 from .plain import chunks, lines
 
-_AT_ONCE = 1 << 16  # characters of a document that are read at a time
+_AT_ONCE = 1 << 16
+"""Characters of a document that are read at a time."""
 
 
 def rows(
@@ -25,18 +26,17 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of a file of JSON.
 
-    If the first line is an object, every line has to be one (blank lines are passed over).
-    Otherwise the file is an array of objects, or objects one after the other, over as many lines
-    as they like; an array of texts gives rows with the field `text`. All of these are read in the
-    memory of a part of the file.
+    If the first line is an object, every line has to be one (blank lines are skipped). Otherwise
+    the file is an array of objects, or objects one after the other, across any number of lines;
+    an array of texts gives rows with the field `text`. Only a part of these files is in memory.
 
-    A `.json` file that is a single object of lists of one length is an object of columns; if it
+    A `.json` file that is a single object of lists of equal length is an object of columns; if it
     has one field, a list of objects other than messages, these are the rows. `field` is the name
     of the field that holds the rows.
 
     Raises:
-        InvalidInput: with the line; also for a name that is given twice in an object, of which
-            one value would be lost, and for a number that no float of 64 bits can be.
+        InvalidInput: with the line; also for a name that an object has twice, since one value
+            would be lost, and for a number beyond a float of 64 bits.
     """
     text = chunks(file, encoding)
     if field is not None:
@@ -81,10 +81,10 @@ def rows(
 
 
 class _Document:
-    """A text of JSON that is decoded value by value, as far as it has been read.
+    """A JSON text that is decoded value by value while it is read.
 
     Args:
-        file: what is read, for messages.
+        file: the file, for messages.
         line: the number of its first line.
         text: the pieces of the text from there.
     """
@@ -94,7 +94,7 @@ class _Document:
         self.held, self.at = "", 0
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the objects of the array, or those that come one after the other."""
+        """Yield the objects of the array, or a sequence of objects."""
         first = self.next()
         if not first:
             return
@@ -122,7 +122,7 @@ class _Document:
             raise _refused(self.file, self.line, "there is more after the end of the array")
 
     def next(self) -> str:
-        """Move to the next character that is no space, and return it; "" at the end."""
+        """Move to the next character that is not a space, and return it; "" at the end."""
         while True:
             start = self.at
             while self.at < len(self.held) and self.held[self.at] in " \t\r\n":
@@ -134,7 +134,7 @@ class _Document:
                 return ""
 
     def value(self, in_array: bool = False) -> dict[str, Any]:
-        """Decode the value that begins here. A text in an array is a row, too."""
+        """Decode the value that begins here. A text in an array is also a row."""
         kind = self.next()
         if kind != "{" and not (in_array and kind == '"'):
             found = repr(self.held[self.at : self.at + 20].split("\n")[0]) if kind else "the end"
@@ -153,7 +153,7 @@ class _Document:
         return {"text": value} if kind == '"' else value
 
     def more(self) -> bool:
-        """Read as much again as is held of the value that is being decoded."""
+        """Double the part of the current value that is in memory; say whether there was more."""
         wanted = max(_AT_ONCE, len(self.held) - self.at)
         parts = [self.held[self.at :]]
         self.file.check_row(len(parts[0]), self.line)
@@ -198,14 +198,14 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r} is given twice in an object")
+        raise ValueError(f"an object has the name {twice!r} twice")
     return found
 
 
 def _float(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"the number {text:.40} is larger than a float of 64 bits can be")
+        raise ValueError(f"the number {text:.40} is beyond a float of 64 bits")
     return number
 
 
@@ -214,10 +214,10 @@ def _refused(file: DataFile, line: int, reason: Exception | str) -> InvalidInput
         reason = f"{reason.msg} (character {reason.pos + 1})"
     elif isinstance(reason, RecursionError):
         reason = "nested too deeply"
-    return InvalidInput(f"file {file.name}, line {line}: no row of JSON: {reason}")
+    return InvalidInput(f"file {file.name}, line {line}: not a row of JSON: {reason}")
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, strict=False)
-"""Decodes two things more than JSON: NaN and the infinities, which Python writes, as floats, and
-texts with control characters, such as a tab, that were not escaped.
+"""Accepts two things in addition to JSON: NaN and the infinities, which Python writes, as floats,
+and texts with control characters, such as a tab, that are not escaped.
 """

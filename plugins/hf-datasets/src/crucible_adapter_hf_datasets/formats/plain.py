@@ -1,4 +1,4 @@
-"""The text of a file, its lines, and plain text, of which each line is a row."""
+"""The text of a file, its lines, and the format of plain text, with a row a line."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from crucible_kitchen import InvalidInput
 
 from ..files import DataFile
 
-_MARKS = {  # of byte orders; the longer ones first, for one begins as another does
+_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
     codecs.BOM_UTF8: "utf-8-sig",
 }
-_AT_ONCE = 1 << 16  # bytes
+"""Encodings by byte order mark, the longer marks first: some start with a shorter one."""
+_AT_ONCE = 1 << 16
+"""Bytes that are read at a time."""
 
 
 def rows(file: DataFile, encoding: str | None = None) -> Iterator[dict[str, str]]:
-    """Yield each line, without its end, as the field `text`. Blank lines are passed over."""
+    """Yield each line, without its end, as the field `text`. Blank lines are skipped."""
     for line in lines(file, chunks(file, encoding)):
         text = line.removesuffix("\n").removesuffix("\r")
         if text and not text.isspace():
@@ -33,7 +35,7 @@ def chunks(file: DataFile, encoding: str | None = None) -> Iterator[str]:
     It is UTF-8 unless a byte order mark, which is not part of it, or `encoding` says otherwise.
 
     Raises:
-        InvalidInput: with the line of what cannot be decoded.
+        InvalidInput: a byte cannot be decoded; the message has its line.
     """
     with file.open() as binary:
         start = binary.peek(4)[:4]
@@ -58,12 +60,12 @@ def chunks(file: DataFile, encoding: str | None = None) -> Iterator[str]:
 
 
 def lines(file: DataFile, text: Iterable[str]) -> Iterator[str]:
-    r"""Yield the lines of pieces of text, their ends included.
+    r"""Yield the lines of a text in pieces, their ends included.
 
     Only `\n` ends a line: neither U+2028 nor a form feed does.
     """
     begun: list[str] = []
-    length = 0  # of what was begun, and was not ended yet
+    length = 0  # of the line that has not ended yet
     for piece in text:
         *ended, rest = piece.split("\n")
         for line in ended:

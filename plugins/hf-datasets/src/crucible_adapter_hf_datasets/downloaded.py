@@ -1,4 +1,4 @@
-"""The files of data sets of the Hub that were downloaded, and which version that was."""
+"""The downloaded files of a data set of the Hub, and the version that they belong to."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from .remote import Remote, hub_cache, kept
 from .sources import Source
 
 
-class Kept:
-    """One data set, in one configuration.
+class DownloadedFiles:
+    """The downloaded files of one configuration of a data set.
 
     Args:
         source: the data set.
         name: its configuration.
-        cache_dir: the folder of what is downloaded; the library's own if None.
+        cache_dir: the folder of downloaded files; the library's own if None.
     """
 
     def __init__(self, source: Source, name: str | None, cache_dir: Path | None) -> None:
         self._source = source
         self._cache = cache_dir / "hub" if cache_dir else hub_cache()
-        # Written when every file is there, so that a part of them is never taken for all.
+        # Written when every file is there, so that a part of them never looks complete.
         folder = self._cache / "crucible" / quote(source.path, safe="")
         self._record = folder / f"{quote(name or '', safe='')}.json"
 
     def download(self, files: Files, remote: Remote) -> dict[str, list[DataFile]]:
-        """Download the files that are not here yet, and return them."""
+        """Download the files that are missing, and return all."""
         splits = {}
         for split, addresses in files.splits.items():
             # A README.md may name files of other data sets.
@@ -44,7 +44,7 @@ class Kept:
         return splits
 
     def again(self, files: Files, commit: str, bounds: Bounds) -> dict[str, list[DataFile]]:
-        """Return the files that were downloaded, offline."""
+        """Return files that were downloaded earlier, without any request."""
         base = f"hf://datasets/{self._source.path}@{commit}/"
         splits = {}
         for split, addresses in files.splits.items():
@@ -56,7 +56,7 @@ class Kept:
         return splits
 
     def last(self) -> tuple[Files, str] | None:
-        """Return the files that were downloaded last, and their commit; None if none were."""
+        """Return the files that were downloaded last, and their commit, or None."""
         try:
             found = json.loads(self._record.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
