@@ -11,6 +11,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from functools import partial
 from posixpath import normpath
 from typing import Any, Literal, Protocol
 
@@ -177,7 +179,7 @@ def raw_id(raw: Server, run_id: str) -> str:
 
 
 def raw_history(raw: Server, run_id: str, metric: str) -> list[dict[str, Any]]:
-    asked = {"run_id": raw_id(raw, run_id), "metric_key": metric}
+    asked: dict[str, Any] = {"run_id": raw_id(raw, run_id), "metric_key": metric}
     found: list[dict[str, Any]] = raw.get("metrics/get-history", **asked).get("metrics", [])
     return found
 
@@ -215,7 +217,7 @@ def test_a_run_resumed_where_the_clock_is_behind_replaces_all_the_same(
 ) -> None:
     ahead = milliseconds(datetime.now(UTC) + timedelta(hours=1))
     opts = mlflow_store.Options(tracking_uri=server.address)
-    experiment = mlflow_store.connection(opts).experiment
+    experiment = mlflow_store._connection(opts).experiment
     experiment.open(run_id)
     if twins == 2:  # two processes began the run at once
         make_run(raw, run_id, ahead)
@@ -364,7 +366,7 @@ def test_what_is_read_is_what_a_dictionary_would_hold(
 
 def test_the_number_that_stands_for_infinity_is_refused(store: MetricsStore, run_id: str) -> None:
     for value in (LARGEST, -LARGEST):
-        with pytest.raises(Unsupported, match=r"'nll' is -?1.79.*cannot be told from an infinity"):
+        with pytest.raises(Unsupported, match=r"'nll' is -?1.79.*cannot distinguish from"):
             store.record(run_id, "nll", value, step=0)
     assert store.read(run_id) == []
 
@@ -385,7 +387,7 @@ def test_metadata_is_refused(store: MetricsStore, run_id: str) -> None:
 
 
 @pytest.mark.parametrize(("value", "step"), [(None, 0), ("1.0", 0), (10**400, 0), (1.0, 1.5)])
-def test_what_is_no_number_is_refused_by_its_metric_and_nothing_is_recorded(
+def test_what_is_not_a_number_is_refused_by_its_metric_and_nothing_is_recorded(
     store: MetricsStore, run_id: str, value: Any, step: Any
 ) -> None:
     with pytest.raises(InvalidInput, match="'nll'"):
@@ -435,7 +437,7 @@ def test_names_come_back_and_none_is_one_that_mlflow_refuses(text: str) -> None:
     assert name != "."
 
 
-def test_a_name_that_somebody_else_gave_is_read_as_it_is() -> None:
+def test_a_name_from_another_program_is_read_as_it_is() -> None:
     assert decode("nll:ff") == "nll:ff"  # no UTF-8
     assert decode("train: nll") == "train: nll"
 
@@ -474,7 +476,7 @@ def test_any_text_is_a_run_id_and_the_name_of_a_metric(server: TrackingServer) -
 # --- runs of MLflow ---
 
 
-def test_a_run_is_one_of_mlflow_named_after_it_and_goes_on_there(
+def test_a_run_is_one_of_mlflow_named_after_it_and_continues_there(
     server: TrackingServer, raw: Server, run_id: str
 ) -> None:
     statuses = []
@@ -489,7 +491,7 @@ def test_a_run_is_one_of_mlflow_named_after_it_and_goes_on_there(
     assert run["info"]["status"] == "FINISHED"
 
 
-def test_of_two_runs_made_at_once_the_older_goes_on_and_both_are_read(
+def test_of_two_runs_made_at_once_the_older_continues_and_both_are_read(
     store: MetricsStore, raw: Server, run_id: str
 ) -> None:
     store.record("another", "nll", 0.0)  # makes the experiment
@@ -502,7 +504,7 @@ def test_of_two_runs_made_at_once_the_older_goes_on_and_both_are_read(
     store.record(run_id, "nll", 2.0, step=3000)
     store.flush(run_id)
     assert values(store, run_id) == [1000.0, 2000.0, 2.0, 1.0]
-    asked = {"run_id": ids[1000], "metric_key": "nll"}
+    asked: dict[str, Any] = {"run_id": ids[1000], "metric_key": "nll"}
     assert len(raw.get("metrics/get-history", **asked)["metrics"]) == 3
 
 
@@ -545,7 +547,7 @@ def test_long_histories_are_read_page_by_page(
     assert {run_id, f"{run_id} 2"} < set(store.runs())
 
 
-def test_a_deleted_run_says_how_to_get_it_back_and_then_goes_on(
+def test_a_deleted_run_says_how_to_get_it_back_and_then_continues(
     store: MetricsStore, raw: Server, run_id: str
 ) -> None:
     store.record(run_id, "nll", 1.0, step=1)
@@ -569,7 +571,7 @@ def test_a_run_that_is_gone_for_good_is_not_found(gateway: Gateway, run_id: str,
             kitchen.metrics_store.flush(run_id)
 
 
-def test_what_mlflow_refuses_of_a_run_that_is_there_is_told_in_its_words(
+def test_what_mlflow_refuses_of_a_run_that_is_there_is_reported_in_its_words(
     gateway: Gateway, run_id: str
 ) -> None:
     with open_store(gateway) as kitchen:
@@ -751,7 +753,7 @@ def test_nothing_is_lost_or_doubled_while_the_server_is_away(
             for _ in range(3):  # not taken, so that it may be repeated
                 with pytest.raises(Unavailable, match="cannot reach the MLflow server at http"):
                     store.record(run_id, "nll", 9.0)
-            for call in (lambda: store.flush(run_id), store.ping, store.close):
+            for call in (partial(store.flush, run_id), store.ping, store.close):
                 with pytest.raises(Unavailable):
                     call()
         finally:
@@ -794,7 +796,7 @@ def test_a_server_that_does_not_answer_is_a_timeout(gateway: Gateway) -> None:
 def test_ping_gives_up_within_seconds_however_long_the_timeout(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mlflow_store, "_PING_SECONDS", 0.1)
+    monkeypatch.setattr(mlflow_store, "PING_TIMEOUT", 0.1)
     gateway.plan.append("hang")
     with open_store(gateway, timeout=3600) as kitchen, pytest.raises(AdapterTimeout):
         kitchen.metrics_store.ping()
@@ -813,10 +815,10 @@ def test_ping_gives_up_within_seconds_however_long_the_timeout(
         ((503, {}, b"<html>"), Unavailable, "503: Service Unavailable"),
         ((504, {}, b"<html>"), AdapterTimeout, "504: Gateway Timeout"),
         ((400, {}, says("INVALID_PARAMETER_VALUE")), InvalidInput, "by-name, said 400: it is so"),
-        ((404, {}, b"<html>"), Unavailable, "no answer of MLflow; check `tracking_uri`"),
-        ((302, {"Location": "/login"}, b""), Unavailable, "no answer of MLflow"),
-        ((200, {}, b"<html>"), Unavailable, "no answer of MLflow"),
-        ((200, {}, b"[]"), Unavailable, "no answer of MLflow"),
+        ((404, {}, b"<html>"), Unavailable, "not an answer of MLflow; check `tracking_uri`"),
+        ((302, {"Location": "/login"}, b""), Unavailable, "not an answer of MLflow"),
+        ((200, {}, b"<html>"), Unavailable, "not an answer of MLflow"),
+        ((200, {}, b"[]"), Unavailable, "not an answer of MLflow"),
     ],
 )
 def test_an_answer_that_refuses_is_the_error_that_it_stands_for(
@@ -833,14 +835,15 @@ def test_an_answer_that_refuses_is_the_error_that_it_stands_for(
         assert caught.value.retry_after == 7
 
 
-def test_where_a_date_says_when_to_come_back_the_caller_chooses(gateway: Gateway) -> None:
-    gateway.plan.append((429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, b""))
+def test_the_time_to_wait_may_be_a_date(gateway: Gateway) -> None:
+    at = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    gateway.plan.append((429, {"Retry-After": at}, b""))
     with open_store(gateway) as kitchen, pytest.raises(RateLimited) as caught:
         kitchen.metrics_store.ping()
-    assert caught.value.retry_after is None
+    assert caught.value.retry_after == pytest.approx(3600, abs=60)
 
 
-def test_who_may_not_make_the_experiment_is_told_at_the_first_record(gateway: Gateway) -> None:
+def test_a_forbidden_experiment_is_reported_at_the_first_record(gateway: Gateway) -> None:
     gateway.plan += [(404, {}, says("RESOURCE_DOES_NOT_EXIST"))]
     gateway.plan += [(403, {}, says("PERMISSION_DENIED"))]
     with open_store(gateway) as kitchen:
@@ -849,7 +852,7 @@ def test_who_may_not_make_the_experiment_is_told_at_the_first_record(gateway: Ga
         assert gateway.plan == []
 
 
-def test_an_experiment_that_somebody_else_makes_first_is_used(
+def test_an_experiment_that_another_process_makes_first_is_used(
     gateway: Gateway, raw: Server, run_id: str
 ) -> None:
     raw.post("experiments/create", name=run_id)
@@ -905,9 +908,9 @@ def test_mlflows_own_variables_are_the_defaults(monkeypatch: pytest.MonkeyPatch)
         ({"tracking_uri": "sqlite:///secret.db"}, "mlflow server --backend-store-uri"),
         ({"tracking_uri": "mlruns"}, "mlflow server --backend-store-uri"),
         ({"tracking_uri": "databricks"}, "address of the workspace, and a token"),
-        ({"tracking_uri": "http://"}, "is no address of a tracking server"),
+        ({"tracking_uri": "http://"}, "is not the address of a tracking server"),
         ({"tracking_uri": "http://me:secret@host"}, "holds credentials.*set username and"),
-        ({"tracking_uri": "http://me:secret/x@host"}, "is no address; write one like"),
+        ({"tracking_uri": "http://me:secret/x@host"}, "is not an address; write one like"),
         ({"tracking_uri": "http://host?token=secret"}, "no '\\?' and no '#'"),
         ({"tracking_uri": "http://host", "username": "me"}, "belong together"),
         ({"tracking_uri": "http://host", "password": "secret"}, "belong together"),

@@ -77,7 +77,7 @@ def row(step: Any, **fields: Any) -> dict[str, Any]:
     return {"key": "nll", "value": 1.0, "timestamp": 1_700_000_000_000 + 1, "step": step, **fields}
 
 
-RUN = {
+RUN: dict[str, Any] = {
     "info": {"run_id": "abc", "status": "RUNNING"},
     "data": {"tags": [{"key": "crucible.run_id", "value": "run"}], "metrics": [{"key": "nll"}]},
 }
@@ -125,11 +125,11 @@ NO_ROWS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("foreign", NO_ROWS.values(), ids=list(NO_ROWS))
-def test_a_row_that_is_no_metric_is_left_out_and_counted(
+def test_a_row_that_is_not_a_metric_is_left_out_and_counted(
     liar: Liar, store: MetricsStore, foreign: Any
 ) -> None:
     liar.answers["metrics/get-history"] = said({"metrics": [row(1), foreign, row(2), foreign]})
-    with pytest.warns(CrucibleWarning, match="2 rows are no metric of the run 'run'") as warned:
+    with pytest.warns(CrucibleWarning, match="2 rows are not a metric of the run 'run'") as warned:
         assert [entry.step for entry in store.read("run")] == [1, 2]
     assert len(warned) == 1
 
@@ -158,7 +158,7 @@ def test_numbers_may_be_texts_as_protocol_buffers_write_them(
     ],
     ids=str,
 )
-def test_a_run_that_is_none_of_ours_hides_no_other(
+def test_a_run_that_is_none_of_ours_does_not_hide_others(
     liar: Liar, store: MetricsStore, foreign: Any
 ) -> None:
     liar.answers["runs/search"] = said({"runs": [foreign, RUN]})
@@ -167,7 +167,7 @@ def test_a_run_that_is_none_of_ours_hides_no_other(
 
 
 @pytest.mark.parametrize("clock", ["abc", "9" * 400, "9" * 5000, "-5", ""])
-def test_a_clock_that_somebody_has_changed_loses_no_run(
+def test_a_clock_that_was_changed_does_not_lose_a_run(
     liar: Liar, store: MetricsStore, clock: str
 ) -> None:
     tags = [*RUN["data"]["tags"], {"key": "crucible.last_timestamp", "value": clock}]
@@ -196,7 +196,7 @@ def test_a_clock_that_somebody_has_changed_loses_no_run(
     ids=lambda body: repr(body[:30]),
 )
 @pytest.mark.parametrize("status", [200, 400, 404, 500])
-def test_what_is_no_answer_of_mlflow_is_said_to_be_none(
+def test_what_is_not_an_answer_of_mlflow_is_reported(
     liar: Liar, store: MetricsStore, nonsense: bytes, status: int
 ) -> None:
     liar.status = status
@@ -208,11 +208,11 @@ def test_what_is_no_answer_of_mlflow_is_said_to_be_none(
 
 @pytest.mark.parametrize("path", ["runs/search", "metrics/get-history"])
 @pytest.mark.parametrize("page", [{"runs": 5, "metrics": 5}, {"runs": None, "metrics": None}])
-def test_a_page_that_is_no_list_is_said_to_be_none(
+def test_a_page_that_is_not_a_list_is_reported(
     liar: Liar, store: MetricsStore, path: str, page: Any
 ) -> None:
     liar.answers[path] = said(page)
-    with pytest.raises(Unavailable, match=f"{path}, gave no answer of MLflow"):
+    with pytest.raises(Unavailable, match=f"{path}, did not answer as MLflow"):
         store.read("run")
 
 
@@ -294,9 +294,16 @@ def test_what_cannot_be_unpacked_is_unavailable(liar: Liar, store: MetricsStore)
 
 @pytest.mark.parametrize(
     ("said_after", "after"),
-    [("7", 7.0), ("1e999", None), ("nan", None), ("-5", None), ("9" * 5000, None), ("soon", None)],
+    [
+        ("7", 7.0),
+        ("1e999", None),
+        ("nan", None),
+        ("-5", None),
+        ("9" * 5000, 86_400.0),  # a day, at most
+        ("soon", None),
+    ],
 )
-def test_nonsense_in_retry_after_is_none(
+def test_nonsense_in_retry_after_is_ignored(
     liar: Liar, store: MetricsStore, said_after: str, after: float | None
 ) -> None:
     liar.status, liar.headers = 429, {"Retry-After": said_after}

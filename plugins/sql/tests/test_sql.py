@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-import crucible_adapter_sql.held as held
 import crucible_adapter_sql.metrics_store as sql
 import psycopg
 import pytest
@@ -217,7 +217,7 @@ def test_a_name_that_a_database_cannot_hold_is_refused_by_both(
         lambda: store.record_many("run", {"a": 1.0, name: 2.0}),
         lambda: store.read(name),
     ):
-        with pytest.raises(InvalidInput, match=r"Unicode|NUL|at most 1000"):
+        with pytest.raises(InvalidInput, match=r"Unicode|NUL|limit is 1000"):
             call()
     assert list(store.runs()) == []
 
@@ -295,7 +295,7 @@ def test_a_row_that_comes_after_the_delay_is_written_at_once_with_all_that_is_he
     options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(held.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     with opened(options, max_delay=1.0) as kitchen:
         for at, written in ((100.0, 1), (100.5, 1), (100.9, 1), (101.0, 4), (101.9, 4), (102.0, 6)):
             now = at
@@ -314,14 +314,14 @@ def test_rows_that_replace_each_other_in_one_batch_are_one_row(
     assert in_database(options) == [0.0, 9.0, 9.0]
 
 
-def test_close_writes_what_is_held_and_a_later_use_opens_anew(options: Options) -> None:
+def test_close_writes_what_is_held_and_a_later_use_opens_again(options: Options) -> None:
     opts = sql.Options(**options)
     for value in (1.0, 2.0):
         sql.record(opts, "run", "nll", value, None, None)
     sql.close(opts)
     sql.close(opts)
     assert in_database(options) == [1.0, 2.0]
-    assert sql.database.peek(opts) is None
+    assert sql._database.peek(opts) is None
     sql.record(opts, "run", "nll", 3.0, None, None)
     assert [entry.value for entry in sql.read(opts, "run")] == [1.0, 2.0, 3.0]
     sql.close(opts)

@@ -29,7 +29,7 @@ class TestSQLite(MetricsStoreConformance):
 
     @pytest.fixture
     def options(self, tmp_path: Path) -> dict[str, Any]:
-        # Rows are held until somebody asks for them, which is harder than being written in between.
+        # Rows are held until they are asked for, which is harder than being written in between.
         return {"url": f"sqlite:///{tmp_path}/metrics.db", "max_delay": 3600}
 
     @pytest.fixture

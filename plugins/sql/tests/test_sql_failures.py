@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource as rlimit
 import socket
 import sqlite3
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +25,11 @@ from crucible_kitchen import (
     Unauthorized,
     Unavailable,
 )
+from restrictions import files_of_at_most, not_root
 
 
 def opened(url: str, **options: Any) -> Kitchen:
     return Kitchen(adapters={"metrics_store": {"use": sql, "url": url, "timeout": 2, **options}})
-
-
-@contextmanager
-def not_root() -> Iterator[None]:
-    user = os.geteuid()
-    os.seteuid(user or 65534)  # root may write anywhere
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 @pytest.fixture
@@ -51,7 +40,7 @@ def file(tmp_path: Path) -> Path:
 def settings_of(store: MetricsStore, *names: str) -> list[Any]:
     """What the adapter's own connection is set to."""
     assert isinstance(store.options, sql.Options)
-    server = sql.database(store.options)._server
+    server = sql._database(store.options)._server
     with server.reading() as connection:
         return [connection.exec_driver_sql(name).scalar() for name in names]
 
@@ -98,7 +87,7 @@ def test_importing_the_adapter_does_not_import_sqlalchemy() -> None:
 def test_every_spelling_of_postgresql_is_psycopg(server: Any, scheme: str) -> None:
     with opened(server.url.replace("postgresql", scheme), table="spelling") as kitchen:
         kitchen.metrics_store.record("run", scheme, 1.0, step=0)
-        assert kitchen.metrics_store.read("run")
+        assert scheme in [entry.metric for entry in kitchen.metrics_store.read("run")]
 
 
 def test_a_database_in_memory_serves_every_thread_until_it_is_closed() -> None:
@@ -177,7 +166,7 @@ def test_a_user_who_may_only_read_can_read_and_a_row_is_unauthorized(server: Any
         kitchen.metrics_store.record("run", "nll", 2.0)
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_alone(file: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused_and_left_alone(file: Path) -> None:
     file.write_text("my thesis" * 1000)
     with opened(f"sqlite:///{file}") as kitchen:
         for call in (
@@ -208,7 +197,7 @@ def test_a_file_below_a_file_is_refused(file: Path) -> None:
     file.touch()
     with (
         opened(f"sqlite:///{file}/metrics.db") as kitchen,
-        pytest.raises(InvalidInput, match="is no folder"),
+        pytest.raises(InvalidInput, match="is not a folder"),
     ):
         kitchen.metrics_store.record("run", "nll", 1.0)
 
@@ -221,20 +210,16 @@ def test_a_full_disk_is_unavailable_and_what_was_held_is_written_once_there_is_s
         store.record("run", "nll", 0.0)
         for step in range(500):
             store.record("run", "nll", step, step, {"filler": "x" * 1000})
-        limits = rlimit.getrlimit(rlimit.RLIMIT_FSIZE)
-        rlimit.setrlimit(rlimit.RLIMIT_FSIZE, (200_000, limits[1]))
-        try:
+        with files_of_at_most(200_000):
             with pytest.raises(Unavailable, match="disk") as caught:
                 store.flush("run")
             assert caught.value.retryable
-        finally:
-            rlimit.setrlimit(rlimit.RLIMIT_FSIZE, limits)
         store.flush("run")
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("SELECT count(*) FROM crucible_metrics").fetchone() == (501,)
 
 
-def test_a_table_of_somebody_else_is_an_error_that_says_what_it_lacks(file: Path) -> None:
+def test_another_programs_table_is_an_error_that_says_what_it_lacks(file: Path) -> None:
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("CREATE TABLE crucible_metrics (x TEXT)")
     with (

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource as rlimit
 import sqlite3
 import time
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from crucible_kitchen import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from restrictions import files_of_at_most, not_root
 
 
 def opened(url: str, **options: Any) -> Kitchen:
@@ -47,16 +47,6 @@ def damage(file: Path, change: str, *values: object) -> None:
     with closing(sqlite3.connect(file)) as connection:
         connection.execute(f"UPDATE crucible_metrics SET {change} WHERE metric = 'bad'", values)
         connection.commit()
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    limits = rlimit.getrlimit(rlimit.RLIMIT_FSIZE)
-    rlimit.setrlimit(rlimit.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        rlimit.setrlimit(rlimit.RLIMIT_FSIZE, limits)
 
 
 NO_TEXT = "CAST(x'ff' AS TEXT)"
@@ -88,7 +78,7 @@ NO_ROWS = [
 
 
 @pytest.mark.parametrize("change", NO_ROWS, ids=lambda change: change[:40])
-def test_a_row_that_is_no_metric_is_left_out_and_named_with_its_database(
+def test_a_row_that_is_not_a_metric_is_left_out_and_named_with_its_database(
     store: MetricsStore, file: Path, change: str
 ) -> None:
     for metric in ("first", "bad", "last"):
@@ -96,7 +86,7 @@ def test_a_row_that_is_no_metric_is_left_out_and_named_with_its_database(
     store.flush("run")
     damage(file, change)
     with pytest.warns(
-        CrucibleWarning, match=rf"{file}, table crucible_metrics: 1 row is no metric"
+        CrucibleWarning, match=rf"{file}, table crucible_metrics: 1 row is not a metric"
     ) as warned:
         assert [entry.metric for entry in store.read("run")] == ["first", "last"]
     assert len(warned) == 1
@@ -106,7 +96,7 @@ def test_a_row_that_is_no_metric_is_left_out_and_named_with_its_database(
 
 
 @pytest.mark.parametrize("run_id", ["x'00'", "7", NO_TEXT, "''", "1.5"])
-def test_a_run_whose_id_is_no_text_hides_no_other(
+def test_a_run_whose_id_is_not_text_does_not_hide_others(
     store: MetricsStore, file: Path, run_id: str
 ) -> None:
     for run in ("good", "bad"):
@@ -197,7 +187,7 @@ def test_a_row_of_postgresql_that_no_entry_holds_is_left_out(server: Any, change
         store.flush("run")
         with closing(psycopg.connect(server.url, autocommit=True)) as connection:
             connection.execute(f"UPDATE \"{table}\" SET {change} WHERE metric = 'bad'")
-        with pytest.warns(CrucibleWarning, match=f"table {table}: 1 row is no metric"):
+        with pytest.warns(CrucibleWarning, match=f"table {table}: 1 row is not a metric"):
             assert [entry.metric for entry in store.read("run")] == ["first", "last"]
 
 
@@ -218,7 +208,7 @@ def test_a_role_with_another_form_of_dates_reads_the_same_times(server: Any) -> 
 # --- places ---
 
 
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+def test_what_is_not_a_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")
@@ -270,13 +260,8 @@ def test_a_ping_to_a_file_that_may_only_be_read_is_unauthorized(
         above.chmod(0o755)
     file.parent.chmod(0o777)
     file.chmod(0o444)
-    user = os.geteuid()
-    os.seteuid(user or 65534)  # root may write anything
-    try:
-        with pytest.raises(Unauthorized, match=str(file)):
-            store.ping()
-    finally:
-        os.seteuid(user)
+    with not_root(), pytest.raises(Unauthorized, match=str(file)):
+        store.ping()
 
 
 def test_a_ping_to_another_programs_table_says_what_it_lacks(file: Path) -> None:
@@ -314,7 +299,7 @@ def test_a_ping_by_a_role_that_may_only_read_is_unauthorized(server: Any) -> Non
             kitchen.metrics_store.ping()
 
 
-def test_a_ping_gives_up_within_seconds_where_somebody_holds_the_table(server: Any) -> None:
+def test_a_ping_gives_up_within_seconds_while_the_table_is_locked(server: Any) -> None:
     table = uuid.uuid4().hex
     with opened(server.url, table=table, timeout=60) as kitchen:
         kitchen.metrics_store.record("run", "nll", 1.0)

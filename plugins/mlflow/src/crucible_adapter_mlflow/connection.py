@@ -1,4 +1,4 @@
-"""What an adapter keeps between calls: a server, and the rows that wait to be sent there."""
+"""The state of an adapter: a server, and the rows that wait to be sent there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Connection:
         self._lock = threading.Lock()
 
     def writer(self, run_id: str) -> RunWriter:
-        """Return what writes a run, the same each time."""
+        """Return the writer of a run, the same each time."""
         with self._lock:
             if run_id not in self._writers:
                 self._writers[run_id] = RunWriter(
@@ -38,7 +38,7 @@ class Connection:
         return writer.held() if writer else []
 
     def held_runs(self) -> set[str]:
-        """Return the ids of the runs of which there are such rows."""
+        """Return the ids of the runs with such rows."""
         with self._lock:
             return {run_id for run_id, writer in self._writers.items() if writer.held()}
 
@@ -47,7 +47,7 @@ class Connection:
             writer.flush()
 
     def close(self) -> None:
-        """Send what is held, then close. Where it cannot be sent nothing is lost or closed."""
+        """Send all held rows, then close. If this fails, nothing is lost or closed."""
         with self._lock:
             for writer in self._writers.values():
                 writer.finish()

@@ -25,13 +25,13 @@ from .server import Server
 RUN_TAG = "crucible.run_id"
 CLOCK_TAG = "crucible.last_timestamp"
 
-# Characters that every version of MLflow takes as a tag; some cut longer ones without a word.
 _LONGEST_TAG = 5000
+"""Characters that every version of MLflow accepts as a tag; some silently cut longer ones."""
 _LONGEST_NAME = 250
 _RUNS_A_PAGE = 1000
 _ROWS_A_PAGE = 25_000
-# More are of a server that never comes to an end.
 _MOST_PAGES = 1000
+"""A server that sends more pages never reaches the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class Run:
         id: MLflow's own.
         run_id: Crucible Kitchen's.
         status: MLflow's, such as `RUNNING`.
-        last_timestamp: of what was recorded so far, in milliseconds; 0 for nothing.
-        keys: of its metrics.
+        last_timestamp: of its last row, in milliseconds; 0 without rows.
+        keys: the keys of its metrics.
     """
 
     id: str
@@ -54,14 +54,14 @@ class Run:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Run:
-        """Return the run that a server said.
+        """Return the run of a server's answer.
 
         Raises:
-            LookupError, TypeError, ValueError, AttributeError: it is none of ours.
+            LookupError, TypeError, ValueError, AttributeError: it is not one of this package.
         """
         info, data = fields["info"], fields.get("data", {})
         tags = {tag["key"]: tag["value"] for tag in data.get("tags", ()) if _is_pair(tag)}
-        last = 0  # also where somebody has written something else there
+        last = 0  # also if the tag is not a timestamp
         with suppress(TypeError, ValueError):
             last = whole(tags.get(CLOCK_TAG, 0))
         return cls(
@@ -78,21 +78,21 @@ class Run:
 
 
 class Experiment:
-    """The experiment of a name on a server. Safe from any thread."""
+    """The experiment with a name on a server. Safe from any thread."""
 
     def __init__(self, server: Server, name: str) -> None:
         self._server = server
         self._name = name
 
     def ping(self, timeout: float) -> None:
-        """Look for the experiment; there need be none yet."""
+        """Look for the experiment, which may not exist yet."""
         self._find(timeout)
 
     def open(self, run_id: str) -> Run:
-        """Return the run of this id, made if there is none, that rows are to be written to.
+        """Return the run with this id for writing, created if necessary.
 
-        Two processes that make it at once may make two: the older one is everybody's from then
-        on, and what the other holds is read all the same.
+        Two processes that create it at once may create two: from then on all write to the older
+        one, and both are read.
         """
         experiment = self._find() or self._create()
         found = self.runs(run_id)
@@ -104,7 +104,7 @@ class Experiment:
                 run_name=encode(run_id)[:_LONGEST_NAME],
                 tags=[{"key": RUN_TAG, "value": _tag(run_id)}],
             )
-            with self._server.understood("runs/create"):
+            with self._server.translated("runs/create"):
                 found = self.runs(run_id) or [Run.from_json(made["run"])]
         if found[0].status != "RUNNING":
             self._server.post("runs/update", run_id=found[0].id, status="RUNNING")
@@ -115,7 +115,7 @@ class Experiment:
         self._server.post("runs/update", run_id=run.id, status="FINISHED", end_time=_now())
 
     def runs(self, run_id: str | None = None) -> list[Run]:
-        """Return the runs of this id, or all, oldest first; none if there is no experiment."""
+        """Return the runs with this id, or all, oldest first; [] without an experiment."""
         experiment = self._find()
         if experiment is None:
             return []
@@ -130,11 +130,11 @@ class Experiment:
         for run in self._pages("runs/search", "runs", asked, self._server.post):
             with suppress(LookupError, TypeError, ValueError, AttributeError):
                 found.append(Run.from_json(run))
-        # Databases that ignore case find more than was asked for.
+        # Databases that ignore case find other ids as well.
         return [run for run in found if run_id is None or run.run_id == run_id]
 
     def write(self, run: Run, rows: Sequence[Row]) -> None:
-        """Return when the server has the rows. Those that it has already change nothing."""
+        """Send rows. Sending a row again changes nothing."""
         try:
             self._server.post(
                 "runs/log-batch",
@@ -147,7 +147,7 @@ class Experiment:
             raise error
 
     def read(self, run: Run) -> Iterator[Row]:
-        """Yield every value that was ever recorded, metric by metric."""
+        """Yield every value that was recorded, metric by metric."""
         damaged = 0
         for key in run.keys:
             asked = {"run_id": run.id, "metric_key": key, "max_results": _ROWS_A_PAGE}
@@ -157,12 +157,13 @@ class Experiment:
                 except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
                     damaged += 1
                     continue
-                if row.key == key:  # a database that ignores case gives those of others, too
+                if row.key == key:  # a database that ignores case returns other keys as well
                     yield row
         if damaged:
             what = "1 row is" if damaged == 1 else f"{damaged} rows are"
             warnings.warn(
-                f"{self._server.address}: {what} no metric of the run {run.run_id!r}, and left out",
+                f"{self._server.address}: {what} not a metric of the run {run.run_id!r}, and left "
+                "out",
                 CrucibleWarning,
                 stacklevel=2,
             )
@@ -173,7 +174,7 @@ class Experiment:
         """Yield the items of every page of an answer."""
         for _ in range(_MOST_PAGES):
             page = ask(path, **asked)
-            with self._server.understood(path):
+            with self._server.translated(path):
                 items = [*page.get(name, ())]
             yield from items
             token = page.get("next_page_token")
@@ -183,8 +184,8 @@ class Experiment:
                 break
             asked = {**asked, "page_token": token}
         raise Unavailable(
-            f"the MLflow server at {self._server.address}, asked for {path}, never comes to the "
-            "last page",
+            f"the MLflow server at {self._server.address}, asked for {path}, never sends "
+            "the last page",
             retryable=False,
         )
 
@@ -194,7 +195,7 @@ class Experiment:
             answer = self._server.get(path, timeout=timeout, experiment_name=self._name)
         except NotFound:
             return None
-        with self._server.understood(path):
+        with self._server.translated(path):
             found = answer["experiment"]
             experiment = str(found["experiment_id"])
             deleted = found.get("lifecycle_stage") == "deleted"
@@ -215,13 +216,13 @@ class Experiment:
             if found := self._find():
                 return found
             raise
-        with self._server.understood(path):
+        with self._server.translated(path):
             return str(made["experiment_id"])
 
     def _explain_if_deleted(self, run: Run) -> None:
         try:
             answer = self._server.get("runs/get", run_id=run.id)
-            with self._server.understood("runs/get"):
+            with self._server.translated("runs/get"):
                 active = answer["run"]["info"]["lifecycle_stage"] == "active"
         except NotFound:
             active = False
@@ -235,7 +236,7 @@ class Experiment:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"a {type(value).__name__} is no text")
+        raise TypeError(f"a {type(value).__name__} is not text")
     return value
 
 
@@ -249,8 +250,8 @@ def _tag(run_id: str) -> str:
     tag = encode(run_id)
     if len(tag) > _LONGEST_TAG:
         raise Unsupported(
-            f"the run id {run_id[:40]!r}... has {len(tag)} characters as MLflow writes it; it "
-            f"takes {_LONGEST_TAG}"
+            f"the run id {run_id[:40]!r}... has {len(tag)} characters as MLflow writes it; the "
+            f"limit is {_LONGEST_TAG}"
         )
     return tag
 

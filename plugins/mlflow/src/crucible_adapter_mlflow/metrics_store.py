@@ -1,7 +1,7 @@
 """Keep metrics on an MLflow tracking server, a run of MLflow for each run.
 
-MLflow keeps a history of all that was ever recorded; which of several rows counts is decided by
-the reader.
+MLflow keeps a history of everything that was recorded; the reader decides which of several rows
+counts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from crucible_kitchen import AdapterOptions, FromEnv, MetricEntry, hookimpl, resource
+from crucible_kitchen import (
+    PING_TIMEOUT,
+    AdapterOptions,
+    FromEnv,
+    MetricEntry,
+    hookimpl,
+    resource,
+)
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from .rows import check
@@ -18,45 +25,45 @@ from .rows import check
 if TYPE_CHECKING:
     from .connection import Connection
 
-_PING_SECONDS = 5.0
-
 
 class Options(AdapterOptions):
-    tracking_uri: Annotated[str, FromEnv("MLFLOW_TRACKING_URI")]
+    tracking_uri: Annotated[
+        str, FromEnv("MLFLOW_TRACKING_URI"), Field(examples=["http://127.0.0.1:5000"])
+    ]
     """Address of the tracking server, such as `http://127.0.0.1:5000`, without credentials."""
-    experiment: str = Field("crucible-kitchen", min_length=1, max_length=500)
-    """The experiment that holds the runs; made on first use."""
+    experiment: str = Field(default="crucible-kitchen", min_length=1, max_length=500)
+    """The experiment with the runs, created on first use."""
     username: Annotated[str | None, FromEnv("MLFLOW_TRACKING_USERNAME")] = None
     """Name of the account, with `password`."""
     password: Annotated[SecretStr | None, FromEnv("MLFLOW_TRACKING_PASSWORD")] = None
     """Password of the account."""
     token: Annotated[SecretStr | None, FromEnv("MLFLOW_TRACKING_TOKEN")] = None
-    """Access token, for a server that takes one in place of an account."""
-    timeout: float = Field(30.0, gt=0, le=86400, allow_inf_nan=False)
+    """Access token, for a server that accepts one instead of an account."""
+    timeout: float = Field(default=30.0, gt=0, le=86400, allow_inf_nan=False)
     """Seconds to wait for the server to connect, and to answer a request."""
-    max_answer_bytes: int = Field(2**27, ge=2**10)
-    """Bytes of an answer, decompressed. A page of 25,000 rows has some 3 MB."""
-    # MLflow takes 1000 of things and a million bytes a request; 900 rows of the longest names fit.
-    batch_size: int = Field(500, ge=1, le=900)
+    max_answer_bytes: int = Field(default=2**27, ge=2**10)
+    """Largest answer in bytes, decompressed. A page of 25,000 rows has some 3 MB."""
+    # MLflow accepts 1000 items and a million bytes a request; 900 rows of the longest names fit.
+    batch_size: int = Field(default=500, ge=1, le=900)
     """Rows that are sent in one request."""
-    max_delay: float = Field(5.0, ge=0, allow_inf_nan=False)
-    """Seconds that a row is held back: the next record after them sends it."""
+    max_delay: float = Field(default=5.0, ge=0, allow_inf_nan=False)
+    """Seconds that a row is held back: the first record after that sends it."""
 
     @field_validator("tracking_uri")
     @classmethod
     def _is_an_address(cls, uri: str) -> str:
-        # No part of the address is in the messages, for it may hold a password.
+        # Messages have no part of the address, since it may hold a password.
         try:
             parts = urlsplit(uri)
             served = parts.scheme in ("http", "https") and bool(parts.hostname)
             _ = parts.port
         except ValueError:
-            raise ValueError("is no address; write one like http://127.0.0.1:5000") from None
+            raise ValueError("is not an address; write one like http://127.0.0.1:5000") from None
         if not served:
             raise ValueError(
-                "is no address of a tracking server, which begins with http:// or https://. For a "
-                "database or a folder, start one: mlflow server --backend-store-uri <it>; for "
-                "Databricks, write the address of the workspace, and a token"
+                "is not the address of a tracking server, which begins with http:// or https://. "
+                "For a database or a folder, start one: mlflow server --backend-store-uri <it>. "
+                "For Databricks, write the address of the workspace, and a token"
             )
         if parts.username is not None or parts.password is not None:
             raise ValueError(
@@ -75,7 +82,7 @@ class Options(AdapterOptions):
 
 
 @resource
-def connection(opts: Options) -> Connection:
+def _connection(opts: Options) -> Connection:
     from .connection import Connection
     from .experiment import Experiment
     from .server import Server
@@ -113,45 +120,45 @@ def record_many(
         check(MetricEntry.recorded(run_id, each, metrics[each], step, metadata)) for each in metrics
     ]
     if entries:
-        connection(opts).writer(run_id).take(entries)
+        _connection(opts).writer(run_id).take(entries)
 
 
 @hookimpl
 def flush(opts: Options, run_id: str) -> None:
-    if made := connection.peek(opts):
+    if made := _connection.peek(opts):
         made.flush(run_id)
 
 
 @hookimpl
 def read(opts: Options, run_id: str) -> list[MetricEntry]:
-    made = connection(opts)
-    # The held rows first: one that is sent meanwhile is then seen twice, and not missed.
+    made = _connection(opts)
+    # The held rows first, so that a row that is sent meanwhile is seen twice and not missed.
     rows = made.held(run_id)
     for run in made.experiment.runs(run_id):
         rows += made.experiment.read(run)
     rows.sort(key=lambda row: row.timestamp)
-    # A replaced row stays where the first one was: that is how dictionaries are ordered.
+    # A row that replaces another takes its place, which is the order of dictionaries.
     return [row.entry(run_id) for row in {row.identity: row for row in rows}.values()]
 
 
 @hookimpl
 def runs(opts: Options) -> list[str]:
-    made = connection(opts)
+    made = _connection(opts)
     held = made.held_runs()
     return sorted(held | {run.run_id for run in made.experiment.runs() if run.keys})
 
 
 @hookimpl
 def ping(opts: Options) -> None:
-    connection(opts).experiment.ping(min(opts.timeout, _PING_SECONDS))
+    _connection(opts).experiment.ping(min(opts.timeout, PING_TIMEOUT))
 
 
 @hookimpl
 def close(opts: Options) -> None:
     # Rows that cannot be sent stay held, and a later `close` tries again.
-    if made := connection.peek(opts):
+    if made := _connection.peek(opts):
         made.close()
-        connection.pop(opts)
+        _connection.pop(opts)
 
 
 if TYPE_CHECKING:

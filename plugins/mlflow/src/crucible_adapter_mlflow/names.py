@@ -1,9 +1,9 @@
-"""Any text as a name that MLflow takes, and back.
+"""Any text as a name that MLflow accepts, and back.
 
 MLflow's metric keys are letters, digits, `_`, `-`, `.`, space, `:` and `/`, and must look like a
-normal relative path. Such names stand for themselves here but for `:`, which escapes all the rest:
-`:40` is the byte 0x40 of the name's UTF-8, and a `:` alone is a part that is empty. So `test/nll`
-stays `test/nll`, `loss@1` is `loss:401`, and `a//b` is `a/:/b`.
+normal relative path. Such names stay as they are, except that `:` escapes all other characters:
+`:40` is the byte 0x40 of the name's UTF-8, and a `:` alone is an empty part. So `test/nll` stays
+`test/nll`, `loss@1` is `loss:401`, and `a//b` is `a/:/b`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def encode(text: str) -> str:
 
 
 def decode(name: str) -> str:
-    """Return the text of which this is the name."""
+    """Return the text that a name encodes."""
     return "/".join(
         "" if part == _EMPTY else _ESCAPED.sub(lambda found: _unescape(found[0]), part)
         for part in name.split("/")
@@ -41,7 +41,7 @@ def _escape(text: str) -> str:
 
 
 def _unescape(text: str) -> str:
-    # A name that somebody else made need not be UTF-8 once unescaped.
+    # A name from another program may not be UTF-8 once unescaped.
     try:
         return bytes.fromhex(text.replace(":", "")).decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:

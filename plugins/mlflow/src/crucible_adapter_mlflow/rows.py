@@ -14,14 +14,14 @@ from crucible_kitchen import MetricEntry, Unsupported
 from .names import decode, encode
 
 LONGEST_KEY = 250
-"""Characters that MLflow takes as the name of a metric."""
+"""Longest name of a metric in characters."""
 LEAST_STEP = -(2**62)
-"""Steps below it say that there was none; see `Row.recorded`."""
+"""Steps below it mean "no step"; see `Row.recorded`."""
 WRITERS = 2**30
-"""How many writers can be told apart."""
+"""Number of writers that can be distinguished."""
 
 END = 253_402_300_800_000
-"""The first millisecond of the year 10000, which no time can be."""
+"""The first millisecond of the year 10000, beyond every `datetime`."""
 
 _NO_STEP = -(2**63)
 _LARGEST = sys.float_info.max
@@ -41,8 +41,8 @@ class Row:
     def recorded(cls, entry: MetricEntry, timestamp: int, writer: int) -> Self:
         """Return the row of an entry.
 
-        MLflow knows no value without a step, and no two rows that are equal. Without a step, the
-        step is below all others, the later the greater, and different for every writer.
+        In MLflow every value has a step, and no two rows are equal. A row without a step gets one
+        below all others, which grows with time and differs between writers.
         """
         step = entry.step
         if step is None:
@@ -51,10 +51,10 @@ class Row:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
-        """Return the row that a server said.
+        """Return the row of a server's answer.
 
         Raises:
-            LookupError, TypeError, ValueError, OverflowError: it is none.
+            LookupError, TypeError, ValueError, OverflowError: it is not a row.
         """
         key, timestamp, step = (
             fields["key"],
@@ -65,8 +65,8 @@ class Row:
             raise TypeError("a row is a name and a number")
         if not (0 <= timestamp < END and -(2**63) <= step < 2**63):
             raise ValueError("a time or a step that MLflow cannot hold")
-        # "NaN", "Infinity" and numbers alike; an infinity has become the largest float in a
-        # database behind MLflow.
+        # Numbers, "NaN" and "Infinity"; a database behind MLflow may store an infinity as the
+        # largest float.
         value = float(fields["value"])
         if abs(value) == _LARGEST:
             value = math.copysign(math.inf, value)
@@ -82,7 +82,7 @@ class Row:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What a later row of the same identity replaces."""
+        """A later row with the same identity replaces this one."""
         if self.step < LEAST_STEP:
             return (self.key, self.step, self.timestamp)
         return (self.key, self.step)
@@ -98,18 +98,18 @@ class Row:
 
 
 def whole(number: int | str) -> int:
-    """Return an integer of 64 bits, which Protocol Buffers write as a number or as text.
+    """Return a 64-bit integer, which Protocol Buffers write as a number or as text.
 
     Raises:
-        TypeError, ValueError: it is none.
+        TypeError, ValueError: it is not an integer.
     """
     if isinstance(number, bool) or not isinstance(number, int | str):
-        raise TypeError(f"a {type(number).__name__} is no integer")
+        raise TypeError(f"a {type(number).__name__} is not an integer")
     return int(number)
 
 
 def milliseconds(time: datetime) -> int:
-    """Return a time as MLflow counts it."""
+    """Return a time in milliseconds since 1970, as MLflow counts it."""
     return (time - _EPOCH) // timedelta(milliseconds=1)
 
 
@@ -117,24 +117,22 @@ def check(entry: MetricEntry) -> MetricEntry:
     """Return the entry if MLflow can hold it.
 
     Raises:
-        Unsupported: it would come back as another, or not at all.
+        Unsupported: it would be read back as another, or not at all.
     """
     if entry.metadata:
-        raise Unsupported(
-            f"MLflow keeps nothing beside the number, so {entry.metric!r} cannot have metadata"
-        )
+        raise Unsupported(f"MLflow keeps only the number, so {entry.metric!r} cannot have metadata")
     if abs(entry.value) == _LARGEST:
         raise Unsupported(
-            f"the value of {entry.metric!r} is {entry.value!r}, which cannot be told from an "
-            "infinity in MLflow; record the infinity, or a smaller number"
+            f"the value of {entry.metric!r} is {entry.value!r}, which MLflow cannot "
+            "distinguish from an infinity; record the infinity, or a smaller number"
         )
     if entry.step is not None and not LEAST_STEP <= entry.step < 2**63:
         raise Unsupported(
-            f"the step of {entry.metric!r} is {entry.step}; MLflow takes -2**62 to 2**63 - 1"
+            f"the step of {entry.metric!r} is {entry.step}; MLflow accepts -2**62 to 2**63 - 1"
         )
     if len(key := encode(entry.metric)) > LONGEST_KEY:
         raise Unsupported(
             f"the name of the metric {entry.metric[:40]!r}... has {len(key)} characters as MLflow "
-            f"writes it; it takes {LONGEST_KEY}"
+            f"writes it; the limit is {LONGEST_KEY}"
         )
     return entry

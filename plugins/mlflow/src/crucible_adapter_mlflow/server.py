@@ -1,14 +1,13 @@
-"""MLflow's REST API: one request and its answer, or its error in our terms.
+"""MLflow's REST API: one request and its answer, or an error of the contract.
 
-The API is used as such, and not through MLflow's own client (3.17): that one needs 4 minutes to say
-that a connection was refused, takes its timeout and retries from environment variables of the whole
-process, hides `Retry-After`, and brings twenty packages and an import of 3 s.
+The API is used directly, and not through MLflow's own client (3.17), which needs 4 minutes to
+report that a connection was refused, takes its timeout and retries from environment variables of
+the whole process, hides `Retry-After`, and needs twenty packages and an import of 3 s.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,12 +30,11 @@ class Server:
     """A tracking server at an address, such as `http://127.0.0.1:5000`. Safe from any thread.
 
     A request that breaks off is sent once more, since the server may just have closed an idle
-    connection; everything that is asked for here may be asked for twice. There are no other
-    retries.
+    connection; all requests here may be repeated. There are no other retries.
 
     Args:
-        timeout: seconds to connect, and for all of an answer.
-        most_bytes: of an answer, decompressed; who sends more is no MLflow.
+        timeout: seconds to connect, and for a complete answer.
+        most_bytes: largest answer, decompressed; MLflow does not send more.
     """
 
     def __init__(
@@ -64,15 +62,15 @@ class Server:
         return self._answer("POST", path, self._timeout, json=body)
 
     @contextmanager
-    def understood(self, path: str) -> Iterator[None]:
-        """Say of an answer in which something is missing, or is of another type, whose it was."""
+    def translated(self, path: str) -> Iterator[None]:
+        """Translate exceptions of an answer in which something is missing or has a wrong type."""
         try:
             yield
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, AdapterError):
                 raise
             raise Unavailable(
-                f"the MLflow server at {self.address}, asked for {path}, gave no answer of MLflow "
+                f"the MLflow server at {self.address}, asked for {path}, did not answer as MLflow "
                 f"({type(error).__name__}: {error}); check `tracking_uri`",
                 retryable=False,
             ) from error
@@ -90,7 +88,7 @@ class Server:
             raise AdapterTimeout(
                 f"no answer from the MLflow server at {self.address} to {path} in time"
             ) from error
-        except httpx2.RequestError as error:  # a connection that fails, or what is no gzip
+        except httpx2.RequestError as error:  # a failed connection, or invalid gzip
             raise Unavailable(
                 f"cannot reach the MLflow server at {self.address}: {error}; does it run?",
                 no_effect=isinstance(error, httpx2.ConnectError),
@@ -114,7 +112,7 @@ class Server:
                         f"{self._most_bytes} bytes (option max_answer_bytes)",
                         retryable=False,
                     )
-                if time.monotonic() > until:  # httpx counts from one piece to the next
+                if time.monotonic() > until:  # the timeout of httpx is that of one piece
                     raise AdapterTimeout(
                         f"the MLflow server at {self.address} did not finish its answer to {path} "
                         f"within {timeout} s"
@@ -131,7 +129,7 @@ def _json(content: bytes) -> dict[str, Any] | None:
 
 
 def _refusal(response: httpx2.Response, answer: dict[str, Any] | None, where: str) -> AdapterError:
-    """Return the error that an answer stands for."""
+    """Return the error for an answer."""
     status, fields = response.status_code, answer or {}
     code = fields.get("error_code")
     text = str(fields.get("message") or response.reason_phrase)[:500]
@@ -139,7 +137,7 @@ def _refusal(response: httpx2.Response, answer: dict[str, Any] | None, where: st
     if status in (401, 403):
         return Unauthorized(f"{said}; check `token`, or `username` and `password`")
     if status == 429:
-        return RateLimited(said, retry_after=_seconds(response.headers.get("Retry-After")))
+        return RateLimited(said, retry_after=RateLimited.retry_after_of(response.headers))
     if status in (408, 504):
         return AdapterTimeout(said)
     if status >= 500:
@@ -151,15 +149,7 @@ def _refusal(response: httpx2.Response, answer: dict[str, Any] | None, where: st
     if code is not None:
         return InvalidInput(said)
     return Unavailable(
-        f"{said}, which is no answer of MLflow; check `tracking_uri`",
+        f"{said}, which is not an answer of MLflow; check `tracking_uri`",
         retryable=False,
         no_effect=True,
     )
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        seconds = float(text or "")
-    except ValueError:  # a date; the caller's own delay will do
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None

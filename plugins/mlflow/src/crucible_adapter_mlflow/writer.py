@@ -15,13 +15,13 @@ from .rows import WRITERS, Row, milliseconds
 
 
 class RunWriter:
-    """Holds rows of one run back and sends them many at a time. Safe from any thread.
+    """Holds back rows of one run and sends them many at a time. Safe from any thread.
 
-    Nothing is dropped before the server has it, and rows keep their timestamps: one that is sent
-    again, because the answer was lost, is the same row, of which MLflow keeps one.
+    Nothing is dropped before the server has it, and rows keep their timestamps: a row that is sent
+    again because the answer was lost is the same row, which MLflow keeps once.
 
-    Timestamps of a run grow strictly, also past those of the process from which it was resumed.
-    They are MLflow's only order, so they tell which row came first and which of two counts.
+    Timestamps of a run increase strictly, beyond those of the process from which it was resumed.
+    They are MLflow's only order, so they decide which row came first and which of two counts.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class RunWriter:
         self._lock = threading.Lock()
 
     def take(self, entries: Iterable[MetricEntry]) -> None:
-        """Take rows, after those that have waited long enough were sent.
+        """Take rows, after sending those that have waited long enough.
 
-        The new ones are never sent at once: where this raises nothing of them was taken, and a
-        caller may repeat it.
+        The new rows are never sent at once: if this raises, none of them was taken, and a caller
+        may repeat it.
         """
         with self._lock:
             if self._run is None:
@@ -66,11 +66,11 @@ class RunWriter:
             self._send()
 
     def finish(self) -> None:
-        """Send every row and call the run finished."""
+        """Send every row and mark the run as finished."""
         with self._lock:
             self._send()
             if self._run is not None:
-                with contextlib.suppress(AdapterError):  # no more than what MLflow's page shows
+                with contextlib.suppress(AdapterError):  # only affects MLflow's page
                     self._experiment.finish(self._run)
                 self._run = None
 

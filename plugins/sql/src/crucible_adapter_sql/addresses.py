@@ -1,4 +1,4 @@
-"""Which databases are served, and by which driver."""
+"""The supported databases, and their drivers."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def parse(address: str) -> URL:
     """Return the address of a database with the driver that serves it.
 
     Raises:
-        ValueError: it is no address, of a database that is not served, or of a file in a home
-            folder that is nobody's. The message holds no part of the address but the name of the
-            database system, or that folder's: the rest may be secret.
+        ValueError: it is not an address, its database is not supported, or its file is in the home
+            folder of an unknown user. The message has no part of the address but the name of the
+            database system, or of that folder: the rest may be secret.
     """
     served = "write sqlite:///metrics.db or postgresql://user:password@host/database"
     try:
         url = make_url(address)
     except (ArgumentError, ValueError):
-        raise ValueError(f"is no address of a database; {served}") from None
+        raise ValueError(f"is not an address of a database; {served}") from None
     if url.drivername not in _DRIVERS:
         raise ValueError(
-            f"{url.drivername!r} is not served, only SQLite, and PostgreSQL by psycopg; {served}"
+            f"{url.drivername!r} is not supported; SQLite, and PostgreSQL by psycopg, are; {served}"
         )
     url = url.set(drivername=_DRIVERS[url.drivername])
     if url.drivername == "sqlite" and (url.database or "").startswith("~"):

@@ -1,4 +1,4 @@
-"""The table in a database, whichever it is."""
+"""The table of metrics in any of the databases."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .table import KEY, Key, entry_of, is_text, key_of, metrics_table, row_of, r
 
 
 class Server(Protocol):
-    """What differs between SQLite and PostgreSQL. Errors leave as `AdapterError`s."""
+    """What differs between SQLite and PostgreSQL. Errors are raised as `AdapterError`s."""
 
     name: str
-    """Which database it is, without secrets."""
+    """The name of the database, without secrets."""
 
     def exists(self) -> bool:
-        """Say whether there is a database to read; asking must not make one."""
+        """Say whether there is a database to read, without creating one."""
         ...
 
     def insert(self, table: Table) -> Any:
@@ -34,7 +34,7 @@ class Server(Protocol):
         ...
 
     def wait_for(self, connection: Connection, what: str) -> None:
-        """Return when no other transaction works on `what`, nor can until this one ends."""
+        """Lock `what` until the end of the transaction, after other transactions released it."""
         ...
 
     def ping(self, write: Callable[[Connection], None]) -> None:
@@ -67,7 +67,7 @@ class Database:
         if damaged:
             what = "1 row is" if damaged == 1 else f"{damaged} rows are"
             warnings.warn(
-                f"{self._server.name}, table {self._table.name}: {what} no metric of the run "
+                f"{self._server.name}, table {self._table.name}: {what} not a metric of the run "
                 f"{run_id!r}, and left out",
                 CrucibleWarning,
                 stacklevel=2,
@@ -75,7 +75,7 @@ class Database:
         return entries
 
     def runs(self) -> list[str]:
-        # Sorted here, since databases order texts by their own rules.
+        # Sorted here, since each database orders texts differently.
         found = self._select(select(self._table.c.run_id).distinct())
         return sorted(row.run_id for row in found if is_text(row.run_id))
 
@@ -90,7 +90,7 @@ class Database:
         if not self._is_made(connection):
             self._server.wait_for(connection, self._table.name)
             self._table.metadata.create_all(connection)
-        # Two writers that replace the same rows in different orders would wait for each other.
+        # Two writers that replace the same rows in different orders would deadlock.
         for run_id in sorted({run_id for run_id, _, _ in rows}):
             self._server.wait_for(connection, f"{self._table.name}/{run_id}")
         connection.execute(self._upsert, [row_of(*item) for item in rows.items()])

@@ -15,8 +15,8 @@ from .table import Key, key_of
 class HeldRows:
     """The rows of this process that are not in the database yet. Safe from any thread.
 
-    Nothing is dropped before the database has it: what could not be written stays held, and the
-    next write tries again. Writing a row twice is harmless, since its key is its own.
+    Nothing is dropped before the database has it: rows that could not be written stay held, and the
+    next write tries again. Writing a row twice is harmless, since its key is unique.
     """
 
     def __init__(
@@ -34,9 +34,9 @@ class HeldRows:
         self._lock = threading.Lock()
 
     def take(self, entries: Iterable[MetricEntry]) -> None:
-        """Take rows; write them and all that is held if enough of them or of time has come.
+        """Take rows; write all that are held if they are enough, or enough time has passed.
 
-        All are taken or, if it raises, none, so that a caller may repeat the call.
+        All rows are taken or, if this raises, none, so that a caller may repeat the call.
         """
         taken = {key_of(entry): entry for entry in entries}
         with self._lock:

@@ -1,6 +1,6 @@
 """Keep metrics in a table of an SQLite file or of PostgreSQL.
 
-Rows are held back for a moment and written many at a time, which is what makes it fast.
+Rows are held back for a moment and written many at a time, for speed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 class Options(AdapterOptions):
     url: SecretStr = SecretStr("sqlite:///metrics.db")
     """The database: `sqlite:///metrics.db`, or `postgresql://user:password@host/database`. Never
-    shown, for it may hold a password."""
-    table: str = Field("crucible_metrics", min_length=1, max_length=50)
-    """The table, made on first use."""
-    timeout: float = Field(30.0, ge=0, le=86400, allow_inf_nan=False)
+    shown, since it may hold a password."""
+    table: str = Field(default="crucible_metrics", min_length=1, max_length=50)
+    """The table, created on first use."""
+    timeout: float = Field(default=30.0, ge=0, le=86400, allow_inf_nan=False)
     """Seconds to wait for a connection, or for another writer."""
-    batch_size: int = Field(1000, ge=1)
+    batch_size: int = Field(default=1000, ge=1)
     """Rows that are written at a time; 1 writes each at once."""
-    max_delay: float = Field(1.0, ge=0)
-    """Seconds: a row recorded later than this after the last write is written at once, and with it
-    what was held back, so that others see a run go on."""
+    max_delay: float = Field(default=1.0, ge=0)
+    """Seconds after the last write from which a further row is written at once, together with all
+    that were held back, so that others can watch a run."""
 
     @field_validator("url")
     @classmethod
@@ -40,7 +40,7 @@ class Options(AdapterOptions):
 
 
 @resource
-def database(opts: Options) -> Database:
+def _database(opts: Options) -> Database:
     from .addresses import parse
     from .database import Database
     from .postgresql import PostgreSQL
@@ -52,10 +52,10 @@ def database(opts: Options) -> Database:
 
 
 @resource
-def held_rows(opts: Options) -> HeldRows:
+def _held_rows(opts: Options) -> HeldRows:
     from .held import HeldRows
 
-    return HeldRows(lambda rows: database(opts).write(rows), opts.batch_size, opts.max_delay)
+    return HeldRows(lambda rows: _database(opts).write(rows), opts.batch_size, opts.max_delay)
 
 
 @hookimpl
@@ -67,7 +67,7 @@ def record(
     step: int | None,
     metadata: Mapping[str, Any] | None,
 ) -> None:
-    held_rows(opts).take([MetricEntry.recorded(run_id, metric, value, step, metadata)])
+    record_many(opts, run_id, {metric: value}, step, metadata)
 
 
 @hookimpl
@@ -78,7 +78,7 @@ def record_many(
     step: int | None,
     metadata: Mapping[str, Any] | None,
 ) -> None:
-    held_rows(opts).take(
+    _held_rows(opts).take(
         [MetricEntry.recorded(run_id, each, metrics[each], step, metadata) for each in metrics]
     )
 
@@ -91,32 +91,32 @@ def flush(opts: Options, run_id: str) -> None:
 @hookimpl
 def read(opts: Options, run_id: str) -> list[MetricEntry]:
     _write_held(opts)
-    return database(opts).read(run_id)
+    return _database(opts).read(run_id)
 
 
 @hookimpl
 def runs(opts: Options) -> list[str]:
     _write_held(opts)
-    return database(opts).runs()
+    return _database(opts).runs()
 
 
 @hookimpl
 def ping(opts: Options) -> None:
-    database(opts).ping()
+    _database(opts).ping()
 
 
 @hookimpl
 def close(opts: Options) -> None:
     try:
         _write_held(opts)
-        held_rows.pop(opts)  # else they stay, and a later `close` tries again
+        _held_rows.pop(opts)  # after a failure they stay, and a later `close` tries again
     finally:
-        if opened := database.pop(opts):
+        if opened := _database.pop(opts):
             opened.close()
 
 
 def _write_held(opts: Options) -> None:
-    if held := held_rows.peek(opts):
+    if held := _held_rows.peek(opts):
         held.write()
 
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server, by psycopg."""
+"""A PostgreSQL server, with psycopg."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from crucible_kitchen import (
+    PING_TIMEOUT,
     AdapterError,
     InvalidInput,
     NotFound,
@@ -19,7 +20,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
-_PING_TIMEOUT = 3.0
+_PING_STEP = PING_TIMEOUT / 2
+"""Seconds for each of the two steps of a ping, connecting and writing."""
 
 
 class PostgreSQL:
@@ -29,7 +31,7 @@ class PostgreSQL:
         self._url = url
         self.name = f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
         self._timeout = timeout
-        # A pooled connection may be one to a server that has been restarted since.
+        # The server of a pooled connection may have been restarted.
         self._engine = self._connected_by(timeout, pool_pre_ping=True, pool_timeout=timeout)
         event.listen(self._engine, "connect", self._configure)
 
@@ -41,12 +43,12 @@ class PostgreSQL:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        with self._explained(), self._engine.connect() as connection:
+        with self._translated(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        with self._explained(), self._engine.begin() as connection:
+        with self._translated(), self._engine.begin() as connection:
             yield connection
 
     def wait_for(self, connection: Connection, what: str) -> None:
@@ -54,9 +56,9 @@ class PostgreSQL:
         connection.execute(lock, {"what": what})
 
     def ping(self, write: Callable[[Connection], None]) -> None:
-        engine = self._connected_by(min(self._timeout, _PING_TIMEOUT), poolclass=NullPool)
-        with self._explained(), engine.connect() as connection:
-            connection.execute(text(f"SET LOCAL statement_timeout = {1000 * _PING_TIMEOUT:.0f}"))
+        engine = self._connected_by(min(self._timeout, _PING_STEP), poolclass=NullPool)
+        with self._translated(), engine.connect() as connection:
+            connection.execute(text(f"SET LOCAL statement_timeout = {1000 * _PING_STEP:.0f}"))
             write(connection)
             connection.rollback()
 
@@ -64,7 +66,7 @@ class PostgreSQL:
         self._engine.dispose()
 
     def _connected_by(self, timeout: float, **pool: Any) -> Engine:
-        seconds = max(2, math.ceil(timeout))  # fewer are two to libpq
+        seconds = max(2, math.ceil(timeout))  # libpq waits at least 2 s
         limits = {"connect_timeout": seconds, "tcp_user_timeout": 1000 * seconds}
         try:
             return create_engine(
@@ -81,12 +83,12 @@ class PostgreSQL:
 
     def _configure(self, connection: Any, _: Any) -> None:
         with connection.cursor() as cursor:
-            # 0 would be for ever.
+            # 0 would mean forever.
             wait = max(1, math.ceil(self._timeout * 1000))
             cursor.execute("SELECT set_config('lock_timeout', %s, false)", [f"{wait}ms"])
-            # Times are read as text, which a role may have in another form.
+            # Times are read as text, whose form a role may have changed.
             cursor.execute("SELECT set_config('datestyle', 'ISO', false)")
-            # A role may have it off; then the server answers before a commit is on the disk.
+            # If a role has it off, the server answers before a commit is on the disk.
             cursor.execute(
                 "SELECT set_config('synchronous_commit', 'on', false)"
                 " WHERE current_setting('synchronous_commit') = 'off'"
@@ -94,33 +96,33 @@ class PostgreSQL:
         connection.commit()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _translated(self) -> Iterator[None]:
         try:
             yield
         except DBAPIError as error:
-            raise self._explain(error.orig) from error
+            raise self._translation(error.orig) from error
         except NoFreeConnection as error:
             raise Unavailable(
                 f"{self.name}: no connection was free for {self._timeout} s", no_effect=True
             ) from error
 
-    def _explain(self, error: BaseException | None) -> AdapterError:
+    def _translation(self, error: BaseException | None) -> AdapterError:
         message = f"{self.name}: {error}"
-        # The five characters of PostgreSQL's appendix A. A connection that failed has none.
+        # The codes of PostgreSQL's appendix A. A failed connection has none.
         state = getattr(error, "sqlstate", None) or _state_of_refusal(str(error))
-        # 25006: a replica, or a database that was set to be read only.
+        # 25006: a replica, or a read-only database.
         if state.startswith("28") or state in ("42501", "25006"):
             return Unauthorized(message)
         if state == "3D000":
             return NotFound(message)
-        # No connection, conflicts between transactions, a server that is full or going down.
+        # No connection, conflicting transactions, a server that is full or shutting down.
         if state.startswith(("08", "40", "53", "57", "58")) or state == "55P03":
             return Unavailable(message)
         return AdapterError(message)
 
 
 def _state_of_refusal(message: str) -> str:
-    """Return the code of an error that came before there was a connection, from its text."""
+    """Return the code of an error from before the connection, by its text."""
     for sign in ("password", "authentication", "pg_hba.conf", "role "):
         if sign in message:
             return "28000"

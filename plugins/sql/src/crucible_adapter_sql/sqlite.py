@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crucible_kitchen import (
+    PING_TIMEOUT,
     AdapterError,
     InvalidInput,
     Unauthorized,
@@ -25,19 +26,17 @@ from sqlalchemy import URL, Connection, NullPool, StaticPool, Table, create_engi
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 
-_PING_TIMEOUT = 3.0
-
 
 class SQLite:
     """One connection, used by one thread at a time: SQLite has one writer anyway.
 
-    It is closed before a fork and opened anew after it. SQLite keeps its locks by process, so a
+    It is closed before a fork and opened again after it. SQLite's locks belong to a process, so a
     child that opens a file which its parent had open believes that it holds the parent's locks.
     """
 
     def __init__(self, url: URL, timeout: float) -> None:
         in_memory = url.database in (None, "", ":memory:") or url.query.get("mode") == "memory"
-        # With "file:" it is an address of SQLite's own, and whoever writes it makes the folder.
+        # "file:" starts SQLite's own kind of address, whose folder the user creates.
         is_file = not in_memory and not str(url.database).startswith("file:")
         self._file = Path(str(url.database)).absolute() if is_file else None
         self.name = str(self._file or url.database or ":memory:")
@@ -62,35 +61,35 @@ class SQLite:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        with self._lock, self._explained(), self._engine.connect() as connection:
+        with self._lock, self._translated(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        with self._lock, self._explained():
+        with self._lock, self._translated():
             if self._file:
                 _make_folder(self._file.parent)
             with self._engine.begin() as connection:
-                # A transaction that reads before it writes would not wait for another writer.
+                # A transaction that starts with a read would not wait for another writer.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
 
     def wait_for(self, connection: Connection, what: str) -> None:
-        """There is nothing to wait for: the transaction is the only one that writes."""
+        """Do nothing: this is the only transaction that writes."""
 
     def ping(self, write: Callable[[Connection], None]) -> None:
         if self._file is None:
             return
         check_writable(self._file.parent)
-        seconds = {"timeout": min(self._timeout, _PING_TIMEOUT)}
+        seconds = {"timeout": min(self._timeout, PING_TIMEOUT)}
         engine = create_engine(
             self._url, poolclass=NullPool, connect_args=seconds, hide_parameters=True
         )
-        with self._explained():
+        with self._translated():
             try:
                 self._file.stat()
             except FileNotFoundError:
-                return  # and it is not made
+                return  # without creating it
             with engine.connect() as connection:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 write(connection)
@@ -101,7 +100,7 @@ class SQLite:
             self._engine.dispose()
 
     def _configure(self, connection: sqlite3.Connection, _: Any) -> None:
-        # A text that is no UTF-8 is one damaged row, and not the end of reading.
+        # A text that is not UTF-8 damages one row, and does not stop reading.
         connection.text_factory = functools.partial(str, encoding="utf-8", errors="surrogateescape")
         connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk
         until = time.monotonic() + self._timeout
@@ -111,33 +110,33 @@ class SQLite:
                 connection.execute("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError as error:
-                # The one statement that does not wait for others by itself: measured, 3.40.
+                # The only statement that does not wait for others by itself (measured, 3.40).
                 if not _is_busy(error) or time.monotonic() >= until:
                     raise
             time.sleep(0.01)
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _translated(self) -> Iterator[None]:
         with explain_os_errors(f"cannot keep metrics in {self.name}", no_effect=True):
             try:
                 if self._file is not None and self._file.exists() and not self._file.is_file():
-                    raise InvalidInput(f"{self.name} is no file")  # a pipe could be waited for
+                    raise InvalidInput(f"{self.name} is not a file")  # opening a pipe may block
                 yield
             except DBAPIError as error:
-                raise self._explain(error.orig) from error
+                raise self._translation(error.orig) from error
             except sqlite3.Error as error:
-                raise self._explain(error) from error
+                raise self._translation(error) from error
             except (FileExistsError, NotADirectoryError) as error:
                 if isinstance(error, AdapterError):
                     raise
-                raise InvalidInput(f"{self.name}: {error.filename} is no folder") from error
+                raise InvalidInput(f"{self.name}: {error.filename} is not a folder") from error
 
-    def _explain(self, error: BaseException | None) -> AdapterError:
+    def _translation(self, error: BaseException | None) -> AdapterError:
         code = getattr(error, "sqlite_errorname", "")
         text = f"{self.name}: {error}"
         if _is_busy(error):
             return Unavailable(f"{text}, for more than {self._timeout} s", no_effect=True)
-        if code.startswith("SQLITE_FULL"):  # and the transaction is rolled back
+        if code.startswith("SQLITE_FULL"):  # the transaction was rolled back
             return Unavailable(text, no_effect=True)
         if code.startswith(("SQLITE_IOERR", "SQLITE_NOMEM", "SQLITE_PROTOCOL")):
             return Unavailable(text)
@@ -150,7 +149,7 @@ class SQLite:
         return AdapterError(text)
 
     def _open_file(self) -> None:
-        """Raise what the operating system says about opening the file, or making it."""
+        """Raise the operating system's error for opening or creating the file, if any."""
         try:
             os.close(os.open(str(self._file), os.O_RDWR | getattr(os, "O_NONBLOCK", 0)))
         except FileNotFoundError:
@@ -179,7 +178,7 @@ def _close_before_fork(database: SQLite) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder whose name survives a power cut."""
+    """Create a folder whose name survives a power cut."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:

@@ -1,4 +1,4 @@
-"""The table of the metrics, and an entry as a row of it."""
+"""The table of metrics, and entries as its rows."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from sqlalchemy import (
 from sqlalchemy.types import UserDefinedType
 
 Key: TypeAlias = tuple[str, str, str]
-"""Run, metric and slot: the step as text, or else a text that no other row has."""
+"""Run, metric and slot: the step as text, or a text that is unique to the row."""
 
 KEY = ("run_id", "metric", "slot")
 
 _LONGEST = 1000
-"""Bytes of a name. An entry of PostgreSQL's indices holds 2704, and a key has two names."""
+"""Longest name in bytes. An entry of PostgreSQL's indices holds 2704, and a key has two names."""
 
 
 class _AsItIs(UserDefinedType[float]):
-    """A column that SQLite gives no type: in one of floats it makes 0.0 of -0.0."""
+    """A column without a type in SQLite, which stores -0.0 as 0.0 in a column of floats."""
 
     cache_ok = True
 
@@ -46,7 +46,7 @@ class _AsItIs(UserDefinedType[float]):
 
 
 def metrics_table(name: str) -> Table:
-    """Return the table as it is made. Rows of a higher `id` were recorded later."""
+    """Return the definition of the table. Rows with a higher `id` were recorded later."""
     return Table(
         name,
         MetaData(),
@@ -63,10 +63,10 @@ def metrics_table(name: str) -> Table:
 
 
 def key_of(entry: MetricEntry) -> Key:
-    """Return the key under which an entry is kept.
+    """Return the key of an entry.
 
     Raises:
-        InvalidInput: a name that no text column can hold.
+        InvalidInput: a name that a text column cannot hold.
         Unsupported: a step beyond 64 bits.
     """
     run_id, metric = checked("run_id", entry.run_id), checked("metric", entry.metric)
@@ -81,17 +81,17 @@ def checked(what: str, name: str) -> str:
     """Return a name that both databases can hold.
 
     Raises:
-        InvalidInput: it is too long, holds a NUL character, or is no valid Unicode.
+        InvalidInput: it is too long, holds a NUL character, or is not valid Unicode.
     """
     shown = name if len(name) <= 100 else f"{name[:100]}..."
     try:
         length = len(name.encode())
     except UnicodeEncodeError:
-        raise InvalidInput(f"{what} {shown!r} is no valid Unicode") from None
+        raise InvalidInput(f"{what} {shown!r} is not valid Unicode") from None
     if "\0" in name:
         raise InvalidInput(f"{what} {shown!r} holds a NUL character")
     if length > _LONGEST:
-        raise InvalidInput(f"{what} {shown!r} has {length} bytes, at most {_LONGEST} are kept")
+        raise InvalidInput(f"{what} {shown!r} has {length} bytes; the limit is {_LONGEST}")
     return name
 
 
@@ -108,10 +108,10 @@ def row_of(key: Key, entry: MetricEntry) -> dict[str, Any]:
 
 
 def rows_of_run(table: Table, run_id: str) -> Select[Any]:
-    """Return what asks for the rows of a run, in their order, as `entry_of` takes them.
+    """Return the query for the rows of a run, in order, with the columns that `entry_of` reads.
 
-    Times and metadata come as text: the drivers would fail at the first that is damaged, and with
-    it lose all the others.
+    Times and metadata are read as text: the drivers would fail at the first damaged value, and lose
+    all other rows.
     """
     columns = table.c
     asked = [
@@ -128,26 +128,26 @@ _ASKED = ("run_id", "metric", "step", "value", "recorded_at", "metadata")
 
 
 def entry_of(row: Row[Any]) -> MetricEntry:
-    """Return the entry of a row, which others may have written: SQLite's columns hold anything.
+    """Return the entry of an untrusted row: SQLite's columns may hold anything.
 
     Raises:
-        ValueError, TypeError, RecursionError: it is none.
+        ValueError, TypeError, RecursionError: it is not an entry.
     """
     if not is_text(row.metric):
-        raise InvalidInput("the metric's name is no text")
+        raise InvalidInput("the metric's name is not text")
     at = datetime.fromisoformat(row.recorded_at)
     return MetricEntry.restored(
         row.run_id,
         row.metric,
-        math.nan if row.value is None else row.value,  # SQLite makes NULL of NaN
+        math.nan if row.value is None else row.value,  # SQLite stores NaN as NULL
         row.step,
-        at if at.tzinfo else at.replace(tzinfo=UTC),  # SQLite keeps no zone; UTC was written
+        at if at.tzinfo else at.replace(tzinfo=UTC),  # SQLite has no zones; UTC was written
         _JSON.decode(row.metadata),
     )
 
 
 def is_text(value: object) -> bool:
-    """Say whether what stands in a column of texts is one: SQLite takes numbers and bytes, too."""
+    """Say whether a value of a text column is text: in SQLite it may be a number or bytes."""
     try:
         return isinstance(value, str) and checked("text", value) == value
     except InvalidInput:
@@ -156,8 +156,8 @@ def is_text(value: object) -> bool:
 
 def _finite(text: str) -> float:
     number = float(text)
-    if not math.isfinite(number):  # such as 1e999, or a bare NaN, which is no JSON
-        raise ValueError(f"{text} is no finite number")
+    if not math.isfinite(number):  # such as 1e999, or a bare NaN, which is not JSON
+        raise ValueError(f"{text} is not a finite number")
     return number
 
 
