@@ -150,7 +150,7 @@ class _Rows:
         self,
         purpose: Purpose,
         rows: StoredRows,
-        train: Sequence[Example] | StoredBatches | StreamedBatches = (),
+        train: Sequence[Example] | StoredBatches | StreamedBatches | None = None,
     ) -> Sequences:
         """Render every row, or take what was kept of an earlier start."""
         judge, what = self._judge(purpose), str(self._source(purpose))
