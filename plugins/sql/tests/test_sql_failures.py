@@ -51,9 +51,9 @@ def settings_of(store: MetricsStore, *names: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("url", "named"),
     [
-        ("mysql://root:hush@host/db", "'mysql' is not served"),
-        ("postgresql+psycopg2://u:hush@host/db", "'postgresql\\+psycopg2' is not served"),
-        ("metrics-hush.db", "no address"),
+        ("mysql://root:hush@host/db", "'mysql' is not supported"),
+        ("postgresql+psycopg2://u:hush@host/db", "'postgresql\\+psycopg2' is not supported"),
+        ("metrics-hush.db", "not an address"),
     ],
 )
 def test_another_database_is_refused_before_any_call_and_the_two_are_named(
