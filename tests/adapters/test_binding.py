@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Crucible, path_with
+from commands import Crucible, path_with
 
 Mistake = Callable[..., str]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import retrying_training_client
 import slow_calls
-from conftest import Crucible
+from commands import Crucible
 from crucible_kitchen import (
     AdapterNotFound,
     AdapterOptions,

@@ -13,7 +13,7 @@ from typing import Any
 
 import importlib_metadata
 import pytest
-from conftest import Crucible, path_with
+from commands import Crucible, path_with
 from crucible_kitchen import AdapterNotFound
 from crucible_kitchen.discovery import WORKFLOWS, Catalog, Installed, catalog
 

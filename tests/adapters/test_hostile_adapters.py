@@ -11,7 +11,7 @@ from typing import Any
 
 import hostile_adapters
 import pytest
-from conftest import Crucible
+from commands import Crucible
 from crucible_kitchen import (
     PORTS,
     AdapterError,

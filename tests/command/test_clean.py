@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Crucible
+from commands import Crucible
 from crucible_kitchen.workflows.lease import process
 
 CONFIG = """

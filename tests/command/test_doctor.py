@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Crucible
+from commands import Crucible
 from crucible_kitchen import AdapterOptions, HubClient, Kitchen, Unavailable, hookimpl
 from crucible_kitchen.cli.doctor import _reach
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from conftest import COMMAND, Crucible, Outcome, add_package, clean_environ, started
+from commands import COMMAND, Crucible, Outcome, add_package, clean_environ, started
 
 pytestmark = pytest.mark.usefixtures("ctrl_c")
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import COMMAND, Crucible, clean_environ
+from commands import COMMAND, Crucible, clean_environ
 from crucible_kitchen import (
     AdapterOptions,
     BlobStore,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import COMMAND, Outcome, clean_environ, started
+from commands import COMMAND, Outcome, clean_environ, started
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import crucible_kitchen.cli.console as output
 import pytest
-from conftest import COMMAND, Crucible, Outcome, add_package, clean_environ
+from commands import COMMAND, Crucible, Outcome, add_package, clean_environ
 from crucible_kitchen.printable import printable, printable_json, text_of
 from hypothesis import given
 from hypothesis import strategies as st

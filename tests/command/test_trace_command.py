@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import COMMAND, Crucible, clean_environ
+from commands import COMMAND, Crucible, clean_environ
 from crucible_kitchen import AdapterError, AdapterOptions, BlobStore, Event, Kitchen, hookimpl
 from crucible_kitchen.cli.trace import _columns, _read
 from crucible_kitchen.durations import duration

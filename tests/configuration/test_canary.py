@@ -26,7 +26,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import Crucible
+from commands import Crucible
 from crucible_kitchen import PORTS, AdapterOptions, Kitchen, Unavailable, hookimpl
 from crucible_kitchen.cli.app import invoke
 from crucible_kitchen.cli.continuation import Continuation

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Crucible
+from commands import Crucible
 from crucible_kitchen import AdamParams, Kitchen, LoraConfig
 from crucible_kitchen.workflows.supervised import SupervisedConfig
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 import typer
-from conftest import COMMAND, Crucible, clean_environ
+from commands import COMMAND, Crucible, clean_environ
 from crucible_kitchen import CrucibleError
 from crucible_kitchen.cli import app
 from crucible_kitchen.cli.failures import explain

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Crucible, clean_environ
+from commands import Crucible, clean_environ
 from crucible_kitchen import PORTS
 from crucible_kitchen.testing import LEVEL, SUITES, BlobStoreConformance, suite_of
 from crucible_kitchen.testing.report import ReportCard, Verdict

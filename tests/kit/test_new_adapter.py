@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import COMMAND, Crucible, clean_environ
+from commands import COMMAND, Crucible, clean_environ
 from crucible_kitchen import PORTS
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import clean_environ
+from commands import clean_environ
 from crucible_kitchen import PORTS
 from crucible_kitchen.discovery import Catalog, catalog
 from crucible_kitchen.known_packages import by_preference, packages_of

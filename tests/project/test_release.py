@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from conftest import COMMAND, clean_environ
+from commands import COMMAND, clean_environ
 
 pytestmark = pytest.mark.slow
 

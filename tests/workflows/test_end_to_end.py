@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Crucible
+from commands import Crucible
 from crucible_kitchen import Kitchen, SamplingParams, SessionConfig
 from crucible_kitchen.workflows import run_in
 from crucible_kitchen.workflows.batches import permutation

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Crucible
+from commands import Crucible
 from crucible_kitchen import ConfigurationError, Kitchen, run
 from crucible_kitchen.workflows import find, run_in
 
