@@ -1,15 +1,21 @@
-"""Loss functions: what they take, and any other loss by the chain rule."""
+"""Loss functions: their inputs, and custom losses by the chain rule."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from crucible_kitchen import (
+    Array,
     Datum,
+    FloatArray,
+    ForwardBackwardResult,
+    Future,
     InvalidInput,
     ModelInput,
+    TrainingClient,
     Unsupported,
     custom_loss,
     loss_config,
@@ -17,7 +23,8 @@ from crucible_kitchen import (
 )
 
 
-def datum(n: int = 3, **inputs: np.ndarray) -> Datum:
+def datum(n: int = 3, **inputs: Any) -> Datum:
+    """Return a datum of `n` tokens with these loss inputs, valid or not; None leaves one out."""
     given = {"target_tokens": np.arange(n), "weights": np.ones(n, np.float32), **inputs}
     return Datum(ModelInput.from_ints(range(n)), {k: v for k, v in given.items() if v is not None})
 
@@ -53,12 +60,12 @@ def test_a_good_batch_passes_and_the_config_is_complete() -> None:
         ([{"tokens": [1]}], "is a dict, not a Datum"),
     ],
 )
-def test_a_bad_batch_is_refused_and_the_datum_named(datums, message: str) -> None:
+def test_a_bad_batch_is_refused_by_naming_the_datum(datums: list[Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         validate_datums(datums, "cross_entropy", vocab_size=257, max_length=5)
 
 
-def test_missing_weights_are_fine_where_the_loss_is_only_evaluated() -> None:
+def test_missing_weights_are_fine_if_the_loss_is_only_evaluated() -> None:
     validate_datums([datum(weights=None)], "cross_entropy", require_weights=False)
 
 
@@ -72,30 +79,38 @@ def test_an_unknown_loss_is_unsupported_and_an_unknown_config_invalid() -> None:
 
 
 class Recorder:
-    """A training client that remembers what it was given."""
+    """The part of a training client that `custom_loss` calls; keeps the datums it receives."""
 
-    def forward(self, session, datums):
+    future: Future[ForwardBackwardResult] = Future()
+
+    def forward(self, session: Any, datums: Sequence[Datum]) -> ForwardBackwardResult:
         assert all(set(d.loss_fn_inputs) == {"target_tokens"} for d in datums)
         outputs = [{"logprobs": np.full(d.model_input.length, -0.5, np.float32)} for d in datums]
-        return SimpleNamespace(outputs=outputs)
+        return ForwardBackwardResult(0.0, outputs)
 
-    def await_(self, future):
+    def await_(self, future: ForwardBackwardResult) -> ForwardBackwardResult:
         return future
 
-    def forward_backward(self, session, datums):
+    def forward_backward(
+        self, session: Any, datums: Sequence[Datum]
+    ) -> Future[ForwardBackwardResult]:
         self.datums = datums
-        return "future"
+        return self.future
 
 
 def test_a_custom_loss_sends_the_negative_gradient_as_weights() -> None:
     client = Recorder()
     datums = [datum(2), datum(3)]
 
-    def square(datums, logprobs):
+    def square(
+        datums: Sequence[Datum], logprobs: Sequence[FloatArray]
+    ) -> tuple[float, Sequence[Array], dict[str, float]]:
         return sum((p**2).sum() for p in logprobs), [2 * p for p in logprobs], {"n": 5.0}
 
-    future, loss, metrics = custom_loss(client, None, datums, square)  # type: ignore[arg-type]
-    assert (future, loss, metrics) == ("future", pytest.approx(1.25), {"n": 5.0})
+    future, loss, metrics = custom_loss(cast("TrainingClient", client), None, datums, square)
+    assert future is client.future
+    assert loss == pytest.approx(1.25)
+    assert metrics == {"n": 5.0}
     for sent in client.datums:
         np.testing.assert_allclose(sent.loss_fn_inputs["weights"], 1.0)
         assert sent.loss_fn_inputs["weights"].dtype == np.float32
@@ -104,6 +119,7 @@ def test_a_custom_loss_sends_the_negative_gradient_as_weights() -> None:
 @pytest.mark.parametrize(
     "grads", [[np.ones(2)], [np.ones(3), np.ones(3)], [np.array([1, np.inf]), np.ones(3)]]
 )
-def test_a_custom_loss_with_wrong_gradients_is_refused(grads) -> None:
+def test_a_custom_loss_with_wrong_gradients_is_refused(grads: list[Array]) -> None:
+    client = cast("TrainingClient", Recorder())
     with pytest.raises(InvalidInput):
-        custom_loss(Recorder(), None, [datum(2), datum(3)], lambda d, p: (0.0, grads, {}))  # type: ignore[arg-type]
+        custom_loss(client, None, [datum(2), datum(3)], lambda d, p: (0.0, grads, {}))

@@ -1,4 +1,4 @@
-"""Models that learn conversations say what they were trained on, and end where it ends."""
+"""Models trained on conversations repeat the answers and stop where those end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("crucible_adapter_torch")
 
-from crucible_kitchen import InvalidInput, Kitchen, SamplingParams, run  # noqa: E402
+from crucible_kitchen import InvalidInput, Kitchen, Message, SamplingParams, run  # noqa: E402
 
 QWEN3 = """{%- set ns = namespace(last=-1) -%}
 {%- for m in messages -%}{%- if m.role == 'user' -%}{%- set ns.last = loop.index0 -%}{%- endif -%}
@@ -33,11 +33,11 @@ GLM = (
 )
 
 
-def U(content: str) -> dict[str, str]:
+def U(content: str) -> Message:
     return {"role": "user", "content": content}
 
 
-def A(content: str) -> dict[str, str]:
+def A(content: str) -> Message:
     return {"role": "assistant", "content": content}
 
 
@@ -48,7 +48,7 @@ ROWS = [
 
 
 def model(folder: Path, template: str | None, specials: tuple[str, ...], **sizes: Any) -> str:
-    """Write a tiny random model and a tokenizer of bytes, whose end token is `<|endoftext|>`."""
+    """Write a tiny random model and a byte-level tokenizer whose end token is `<|endoftext|>`."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -108,7 +108,7 @@ def train(folder: Path, model: str, rows: list[Any], **settings: Any) -> Any:
     ],
     ids=["thinks in the last answer", "another end token", "ends with the next role"],
 )
-def test_a_model_that_learned_its_rows_says_them_and_stops(
+def test_a_model_that_learned_its_rows_repeats_them_and_stops(
     tmp_path: Path, template: str, specials: tuple[str, ...], end: str, said: str
 ) -> None:
     path = model(tmp_path, template, specials)
@@ -139,7 +139,7 @@ def test_a_row_with_a_token_that_the_model_lacks_is_named_before_the_first_step(
         train(tmp_path, path, rows, batch_size=1)
 
 
-def test_the_record_keeps_what_became_of_the_rows_and_the_first_of_them(tmp_path: Path) -> None:
+def test_the_record_keeps_the_counts_of_the_rows_and_the_first_examples(tmp_path: Path) -> None:
     path = model(tmp_path, CHATML, ("<|im_start|>", "<|im_end|>"))
     long = {"messages": [U("?" * 300), A("!")]}
     train(tmp_path, path, [*ROWS, long], max_steps=1, too_long="drop", test_size=1)

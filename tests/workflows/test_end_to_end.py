@@ -1,4 +1,4 @@
-"""The whole path: a file, five ports, real data, a model that learns."""
+"""From a file to a model that learns: five ports, real data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import Crucible
-from crucible_kitchen import Kitchen, SamplingParams, SessionConfig
+from crucible_kitchen import Kitchen, Message, SamplingParams, SessionConfig
 from crucible_kitchen.workflows import run_in
 from crucible_kitchen.workflows.batches import permutation
 
@@ -33,18 +33,18 @@ NOOPS = ("adapters.training_client=noop", "adapters.completer=noop")
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The current folder of the command, with the examples in it as in a clone."""
+    """The folder that the command runs in, with `docs/examples` as in a clone."""
     shutil.copytree(ROOT / "docs" / "examples", tmp_path / "docs" / "examples")
     return tmp_path
 
 
 def summary(out: str) -> dict[str, str]:
-    """Return the figures that a run prints at its end."""
+    """Return the figures that a run prints at the end."""
     lines = out[out.index("\nsummary") :].splitlines()
     return dict(line.split(None, 1) for line in lines if len(line.split(None, 1)) == 2)
 
 
-def test_the_example_runs_on_noops_as_it_is(plain_crucible: Crucible, clone: Path) -> None:
+def test_the_example_runs_unchanged_on_noops(plain_crucible: Crucible, clone: Path) -> None:
     outcome = plain_crucible("run", "docs/examples/arithmetic.toml", *NOOPS)
     assert outcome.code == 0, outcome.err
     assert outcome.err == ""
@@ -59,7 +59,7 @@ def test_the_example_runs_on_noops_as_it_is(plain_crucible: Crucible, clone: Pat
     assert sum(row.metric == "train_mean_nll" for row in rows) == 1000
 
 
-def test_a_rehearsal_says_when_a_session_is_set_back_and_how_to_go_on_in_the_end(
+def test_a_rehearsal_reports_restored_sessions_and_finally_how_to_continue(
     plain_crucible: Crucible, clone: Path
 ) -> None:
     rehearsal = ("run", "docs/examples/rehearsal.toml", "workflow.save_every=1")
@@ -74,10 +74,10 @@ def test_a_rehearsal_says_when_a_session_is_set_back_and_how_to_go_on_in_the_end
     )
     outcome = plain_crucible(*rehearsal, noop, "workflow.max_restarts=3")
     assert outcome.code == 1
-    error, used_up, going_on, _, command = outcome.err.splitlines()
+    error, used_up, to_continue, _, command = outcome.err.splitlines()
     assert error.startswith("error: training_client.faulty.")
     assert used_up == "restarts are used up (workflow.max_restarts=3)"
-    assert re.fullmatch(r"to continue after step \d+:", going_on)
+    assert re.fullmatch(r"to continue after step \d+:", to_continue)
     assert command.startswith(f"    crucible {' '.join(rehearsal)} {noop}")
 
 
@@ -93,7 +93,7 @@ def test_every_port_can_be_a_noop(plain_crucible: Crucible, clone: Path) -> None
     assert not (clone / "runs").exists()
 
 
-def test_a_data_set_that_does_not_exist_is_one_plain_line(
+def test_a_missing_data_set_is_reported_in_one_plain_line(
     plain_crucible: Crucible, clone: Path
 ) -> None:
     outcome = plain_crucible(
@@ -118,7 +118,7 @@ CHAT = "docs/examples/chat.toml"
 
 @needs_torch
 @pytest.mark.slow
-def test_the_example_of_a_conversation_trains_the_last_answer_as_it_is_asked_for(
+def test_the_chat_example_trains_on_the_last_answer_as_it_will_be_requested(
     plain_crucible: Crucible, clone: Path
 ) -> None:
     outcome = plain_crucible("run", CHAT, "--show-rows", "2")
@@ -138,11 +138,18 @@ def test_the_example_of_a_conversation_trains_the_last_answer_as_it_is_asked_for
 
 @needs_torch
 @pytest.mark.slow
-def test_the_example_of_a_conversation_learns_to_answer_in_its_form(
+def test_the_chat_example_learns_to_answer_in_the_form_of_its_rows(
     plain_crucible: Crucible, clone: Path
 ) -> None:
     from transformers import AutoTokenizer
 
+    conversation: list[Message] = [
+        {"role": "user", "content": "48/2 = ?"},
+        {"role": "assistant", "content": "24"},
+        {"role": "user", "content": "48+24 = ?"},
+        {"role": "assistant", "content": "72"},
+        {"role": "user", "content": "And the answer?"},
+    ]
     shorter = ("max_steps=100", "save_every=0", "eval_every=0", "exact_match=false", "test_size=16")
     outcome = plain_crucible(
         "run", CHAT, *(f"workflow.{setting}" for setting in shorter), timeout=600
@@ -161,18 +168,12 @@ def test_the_example_of_a_conversation_learns_to_answer_in_its_form(
         assert losses[0] == pytest.approx(math.log(258), abs=0.2)
         assert losses[-1] < 0.3
         answer = kitchen.completer.complete(
-            [
-                {"role": "user", "content": "48/2 = ?"},
-                {"role": "assistant", "content": "24"},
-                {"role": "user", "content": "48+24 = ?"},
-                {"role": "assistant", "content": "72"},
-                {"role": "user", "content": "And the answer?"},
-            ],
-            SamplingParams(max_tokens=64, temperature=0.0, model=weights),
+            conversation, SamplingParams(max_tokens=64, temperature=0.0, model=weights)
         )
     assert re.fullmatch(r"<think>\n\n</think>\n\n\d{1,2}", answer.text)
     assert answer.finish_reason == "stop"
     tokenizer = AutoTokenizer.from_pretrained(weights)
+    assert answer.tokens is not None
     assert tokenizer.decode(answer.tokens[-1:]) == tokenizer.eos_token == "<|im_end|>"
     assert tokenizer.chat_template == (clone / "docs/examples/chat/template.jinja").read_text()
 
@@ -231,7 +232,7 @@ def test_held_out_gsm8k_becomes_steadily_more_likely(tmp_path: Path) -> None:
 
 @needs_torch
 @needs_gsm8k
-def test_the_first_ten_losses_on_gsm8k_are_those_of_a_raw_pytorch_loop(tmp_path: Path) -> None:
+def test_the_first_ten_losses_on_gsm8k_match_a_raw_pytorch_loop(tmp_path: Path) -> None:
     with gsm8k_kitchen(tmp_path) as kitchen:
         result = run_in(kitchen, "supervised", {**GSM8K_CONFIG, "max_steps": 10, "seed": 3})
         rows = kitchen.metrics_store.read(result.run_id)
@@ -284,7 +285,7 @@ def raw_pytorch_loop(weights: str, steps: int, seed: int) -> tuple[list[float], 
             mask[i, :n] = 1
         logits = model(input_ids=inputs, attention_mask=mask).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        loss.backward()
+        torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), adam["grad_clip_norm"])
         for group in optimizer.param_groups:
             group["lr"] = config["learning_rate"] * (1 - step / steps)
