@@ -1,4 +1,4 @@
-"""With the chat template of any model family, answers are trained on and nothing else is."""
+"""With every family's chat template, the answers are trained on, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from chat_templates.conversations import (
     KINDS,
     LOOKUP_WEATHER,
     Kind,
+    Message,
     assistant,
     call,
     system,
@@ -35,7 +36,7 @@ CALL, ANOTHER = call("Ulaanbaatar", "lookup001"), call("Thimphu", "lookup002")
 
 
 def shown(family: Family, kind: Kind) -> list[str]:
-    """Return the texts of the sequences of a conversation, what is trained on in brackets."""
+    """Return the text of each sequence of a conversation, its trained parts in brackets."""
     found = outcome(family, kind)
     assert not isinstance(found, str), found
     return [marked(example, family.tokenizer) for example in found]
@@ -54,13 +55,13 @@ def test_answers_and_nothing_else_are_trained_on(family: Family, kind: Kind) -> 
 
 
 @pytest.mark.parametrize("family", FAMILY.values(), ids=lambda family: family.name)
-def test_what_ends_a_turn_in_training_ends_an_answer_in_use(family: Family) -> None:
+def test_the_token_that_ends_a_turn_in_training_ends_an_answer_at_inference(family: Family) -> None:
     end = end_of_turn(family.tokenizer)
     assert end is not None
     assert family.tokenizer.decode([end]) == family.end
 
 
-def test_the_page_says_what_was_found() -> None:
+def test_the_page_shows_the_current_results() -> None:
     made_by = "python -m tests.workflows.chat_templates.page --write"
     assert PAGE.read_text("utf-8") == page(), made_by
 
@@ -201,7 +202,7 @@ def test_the_page_says_what_was_found() -> None:
         ),
     ],
 )
-def test_it_looks_like_this(family: str, kind: str, expected: list[str]) -> None:
+def test_the_trained_parts_look_like_this(family: str, kind: str, expected: list[str]) -> None:
     assert shown(FAMILY[family], KIND[kind]) == expected
 
 
@@ -209,7 +210,7 @@ def test_it_looks_like_this(family: str, kind: str, expected: list[str]) -> None
     ("family", "end"),
     [("Qwen 2.5", "<|im_end|>"), ("gpt-oss", "<|call|>"), ("GLM-4.5", "<|observation|>")],
 )
-def test_a_conversation_that_ends_with_a_tool_call_ends_as_the_model_is_to_stop(
+def test_a_conversation_that_ends_with_a_tool_call_ends_with_the_token_to_stop_at(
     family: str, end: str
 ) -> None:
     kind = Kind("", (user("Forecast?"), assistant(None, tool_calls=[CALL])), (LOOKUP_WEATHER,))
@@ -221,7 +222,7 @@ def test_a_conversation_that_ends_with_a_tool_call_ends_as_the_model_is_to_stop(
 
 
 @pytest.mark.parametrize("family", ["Qwen 2.5", "Qwen 3", "GLM-4.5", "gpt-oss", "Mistral"])
-def test_every_call_of_a_loop_of_tools_is_trained_on(family: str) -> None:
+def test_every_call_of_a_tool_loop_is_trained_on(family: str) -> None:
     turns = (
         user("Forecast?"),
         assistant(None, tool_calls=[CALL]),
@@ -254,13 +255,13 @@ def test_all_calls_of_one_turn_are_trained_on(family: str) -> None:
     check(FAMILY[family], kind, found)
 
 
-def test_a_tool_call_is_not_lost_where_the_template_leaves_out_the_thoughts_before_it() -> None:
+def test_a_tool_call_is_not_lost_if_the_template_omits_the_reasoning_before_it() -> None:
     thinking = assistant(None, tool_calls=[CALL], reasoning_content="Ports come to mind")
     kind = Kind("", (user("Forecast?"), thinking))
     assert "leaves out reasoning_content" in str(outcome(FAMILY["DeepSeek V3"], kind))
 
 
-def test_two_answers_in_a_row_are_trained_on_where_the_template_shows_them_alike() -> None:
+def test_two_answers_in_a_row_are_trained_on_if_the_template_renders_them_alike() -> None:
     kind = Kind("", (user("Name two."), assistant("Bergen lies north."), assistant("And Oslo.")))
     assert shown(FAMILY["ChatML, base"], kind) == [
         "<|im_start|>user\nName two.<|im_end|>\n"
@@ -269,7 +270,7 @@ def test_two_answers_in_a_row_are_trained_on_where_the_template_shows_them_alike
     ]
 
 
-def test_an_answer_follows_what_is_asked_where_the_template_then_rewrites_that() -> None:
+def test_an_answer_follows_its_prompt_even_if_the_template_then_rewrites_it() -> None:
     kind = Kind("", (user("Name two."), assistant("Bergen lies north."), assistant("And Oslo.")))
     thought = "<think>\n\n</think>\n\n"
     assert shown(FAMILY["Qwen 3"], kind) == [
@@ -280,14 +281,14 @@ def test_an_answer_follows_what_is_asked_where_the_template_then_rewrites_that()
 
 
 @pytest.mark.parametrize("after", [system("Be kind, sailor."), assistant("And Oslo.")])
-def test_an_answer_ends_for_the_user_whoever_speaks_next(after) -> None:
+def test_an_answer_ends_as_before_a_user_turn_regardless_of_the_next_turn(after: Message) -> None:
     kind = Kind("", (user("Name one."), assistant("Bergen lies north."), after))
     assert shown(FAMILY["GLM-4"], kind)[0] == (
         "[gMASK]<sop><|user|>\nName one.<|assistant|>⟦\nBergen lies north.<|user|>⟧"
     )
 
 
-def test_an_answer_that_quotes_the_question_is_found_behind_it() -> None:
+def test_an_answer_that_quotes_the_question_is_found_after_it() -> None:
     kind = Kind("", (user("Say Bergen lies north."), assistant("Bergen lies north.")))
     assert shown(FAMILY["QwQ"], kind) == [
         "<|im_start|>user\nSay Bergen lies north.<|im_end|>\n"
@@ -295,8 +296,8 @@ def test_an_answer_that_quotes_the_question_is_found_behind_it() -> None:
     ]
 
 
-def test_a_user_is_not_trained_on_in_place_of_an_answer_that_the_template_cuts() -> None:
-    """The words are in the question, and the template leaves them out of the answer."""
+def test_a_question_is_not_trained_on_in_place_of_an_answer_that_the_template_cuts() -> None:
+    """The question contains the words that the template omits from the answer."""
     said = "Ports</think>Bergen lies north."
     kind = Kind("", (user(f"Say {said}"), assistant(said)))
     assert shown(FAMILY["DeepSeek R1 Distill"], kind) == [
@@ -305,7 +306,7 @@ def test_a_user_is_not_trained_on_in_place_of_an_answer_that_the_template_cuts()
     ]
 
 
-def test_a_message_without_weight_is_read_and_not_trained_on() -> None:
+def test_a_message_of_weight_0_is_read_but_not_trained_on() -> None:
     first = {**assistant("Bergen lies north."), "weight": 0}
     kind = Kind("", (user("Name one."), first, user("More."), assistant("Oslo.")))
     (text,) = shown(FAMILY["Qwen 3"], kind)
@@ -321,7 +322,7 @@ def test_a_conversation_that_ends_with_a_question_is_trained_on_up_to_its_last_a
 
 
 @pytest.mark.parametrize("thinking", [True, False])
-def test_settings_of_the_template_reach_prompt_and_answer(thinking: bool) -> None:
+def test_template_settings_reach_the_prompt_and_the_answer(thinking: bool) -> None:
     family = FAMILY["Qwen 3"]
     row = {**KIND["one turn"].row, "chat_template_kwargs": {"enable_thinking": thinking}}
     (example,) = Renderer(family.tokenizer).render(RowReader().read(row))
@@ -334,7 +335,7 @@ def test_settings_of_the_template_reach_prompt_and_answer(thinking: bool) -> Non
     )
 
 
-def test_of_several_templates_that_for_tools_is_used_where_there_are_tools() -> None:
+def test_of_several_templates_the_one_for_tools_is_used_if_there_are_tools() -> None:
     tokenizer = replace(FAMILY["ChatML, base"]).tokenizer
     plain, tools = FAMILY["ChatML, base"].source, FAMILY["Qwen 2.5"].source
     tokenizer.tokenizer.chat_template = {"default": plain, "tool_use": tools}
@@ -346,7 +347,7 @@ def test_of_several_templates_that_for_tools_is_used_where_there_are_tools() -> 
 
 
 @pytest.mark.parametrize("family", ["Llama 3", "Mistral, SentencePiece", "Qwen 3"])
-def test_a_tokenizer_that_frames_every_text_frames_no_conversation(family: str) -> None:
+def test_a_tokenizer_that_frames_every_text_does_not_frame_conversations(family: str) -> None:
     tokenizer = replace(FAMILY[family]).tokenizer
     fast = tokenizer.tokenizer
     fast.backend_tokenizer.post_processor = processors.TemplateProcessing(
@@ -377,7 +378,7 @@ WORDS = st.text(st.sampled_from("abn B:>\n.éß👍"), min_size=1, max_size=12).
     ["ChatML, base", "Qwen 3", "Mistral", "OpenChat, Starling", "SmolVLM, marked", "GLM-4.5"],
 )
 @given(asked=st.lists(WORDS, min_size=1, max_size=3), said=st.lists(WORDS, min_size=3, max_size=3))
-def test_whatever_is_said_is_trained_on_and_whatever_is_asked_is_not(
+def test_every_answer_is_trained_on_and_no_question_is(
     family: str, asked: list[str], said: list[str]
 ) -> None:
     turns = []
