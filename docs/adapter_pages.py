@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
-from crucible_kitchen.binding import marked, options_class
+from crucible_kitchen.adapters.binding import marked, options_class
 from crucible_kitchen.cli.adapters import _default, _type_name
 from crucible_kitchen.ports import PORTS
 from pydantic import BaseModel

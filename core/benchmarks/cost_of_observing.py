@@ -29,7 +29,7 @@ from typing import Any
 from unittest import mock
 
 from crucible_kitchen import Kitchen, hookimpl
-from crucible_kitchen.dispatch import Call, Dispatch
+from crucible_kitchen.calls.dispatch import Call, Dispatch
 from crucible_kitchen.events import UNOBSERVED, Observer, Observers, Span, TypedEvent
 from crucible_kitchen.observers.console import Console
 from crucible_kitchen.observers.jsonl import JsonLines

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from character_tokenizers import Characters
 from crucible_kitchen import InvalidInput
-from crucible_kitchen.workflows.examples import RowReader
-from crucible_kitchen.workflows.judge import Counts, Judge
-from crucible_kitchen.workflows.rendering import Example, Renderer, marked
-from crucible_kitchen.workflows.stored import NumberedRow
+from crucible_kitchen.workflows.rows.examples import RowReader
+from crucible_kitchen.workflows.rows.judge import Counts, Judge
+from crucible_kitchen.workflows.rows.rendering import Example, Renderer, marked
+from crucible_kitchen.workflows.rows.stored import NumberedRow
 
 LONG = [{"text": "ab"}, {"text": "abcdef"}]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from crucible_kitchen import BlobStore, ConfigurationError, Kitchen, Unauthorized, Unavailable
-from crucible_kitchen.workflows.lease import Lease, process
+from crucible_kitchen.workflows.runs.lease import Lease, process
 
 PATH = "run/lease.json"
 

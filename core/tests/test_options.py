@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pytest
 from crucible_kitchen import AdapterOptions, FromEnv, Keyword, resource
 from crucible_kitchen.masking import MASK, is_secret, redacted, visible
-from crucible_kitchen.texts import Typed
+from crucible_kitchen.options.texts import Typed
 from pydantic import BaseModel, Secret, SecretStr, ValidationError
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from crucible_kitchen import Event
-from crucible_kitchen.durations import duration
+from crucible_kitchen.messages.durations import duration
 from crucible_kitchen.traces.lines import Line
 from crucible_kitchen.traces.profile import Profile, profile, traces
 from hypothesis import given

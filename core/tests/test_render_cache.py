@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from character_tokenizers import Begun, Characters, Thinking
 from crucible_kitchen import InvalidInput
-from crucible_kitchen.workflows import render_cache
-from crucible_kitchen.workflows.examples import RowReader
-from crucible_kitchen.workflows.judge import Judge
-from crucible_kitchen.workflows.render_key import key, tokenizer_digest
-from crucible_kitchen.workflows.rendering import Example, Renderer
-from crucible_kitchen.workflows.sequences import Writer
+from crucible_kitchen.workflows.rows import cache as render_cache
+from crucible_kitchen.workflows.rows.examples import RowReader
+from crucible_kitchen.workflows.rows.judge import Judge
+from crucible_kitchen.workflows.rows.key import key, tokenizer_digest
+from crucible_kitchen.workflows.rows.rendering import Example, Renderer
+from crucible_kitchen.workflows.rows.sequences import Writer
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ from character_tokenizers import (
     marked_text,
 )
 from crucible_kitchen import InvalidInput, end_of_turn
-from crucible_kitchen.workflows.examples import RowReader
-from crucible_kitchen.workflows.rendering import Example, Renderer, shared_prompt
+from crucible_kitchen.workflows.rows.examples import RowReader
+from crucible_kitchen.workflows.rows.rendering import Example, Renderer, shared_prompt
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from crucible_kitchen import InvalidInput
-from crucible_kitchen.workflows.examples import Conversation, PromptCompletion, RowReader, Text
+from crucible_kitchen.workflows.rows.examples import Conversation, PromptCompletion, RowReader, Text
 
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
 SHAREGPT = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}]

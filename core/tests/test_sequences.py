@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from crucible_kitchen import InvalidInput
-from crucible_kitchen.workflows.rendering import Example
-from crucible_kitchen.workflows.sequences import (
+from crucible_kitchen.workflows.rows.rendering import Example
+from crucible_kitchen.workflows.rows.sequences import (
     Sequences,
     Writer,
     duplicates,

@@ -8,8 +8,8 @@ from decimal import Decimal
 import numpy as np
 import pytest
 from crucible_kitchen import AdapterError, InvalidInput, Kitchen, hookimpl
-from crucible_kitchen.workflows.loading import Loader, Source, hold_out, open_stream
-from crucible_kitchen.workflows.stored import AT_ONCE, StoredRows, digest
+from crucible_kitchen.workflows.rows.loading import Loader, Source, hold_out, open_stream
+from crucible_kitchen.workflows.rows.stored import AT_ONCE, StoredRows, digest
 from hypothesis import given
 from hypothesis import strategies as st
 from rows_in_memory import Row, RowsInMemory, StreamedRows

@@ -31,8 +31,8 @@ from crucible_kitchen import (
     Unavailable,
     hookimpl,
 )
-from crucible_kitchen.discovery import Catalog
-from crucible_kitchen.known_packages import by_preference
+from crucible_kitchen.adapters.discovery import Catalog
+from crucible_kitchen.adapters.known_packages import by_preference
 from crucible_kitchen.testing import bound
 
 import kitchen_noop

@@ -15,7 +15,7 @@ import importlib_metadata
 import pytest
 from commands import Crucible, path_with
 from crucible_kitchen import AdapterNotFound
-from crucible_kitchen.discovery import WORKFLOWS, Catalog, Installed, catalog
+from crucible_kitchen.adapters.discovery import WORKFLOWS, Catalog, Installed, catalog
 
 Mistake = Callable[..., str]
 
@@ -38,7 +38,7 @@ try:
     main()
 except SystemExit as end:
     assert not end.code
-from crucible_kitchen.discovery import catalog
+from crucible_kitchen.adapters.discovery import catalog
 modules = {e.entry_point.module for e in catalog().entries}
 assert len(modules) > 10, modules
 loaded = {m for m in modules if m in sys.modules or m.partition(".")[0] in sys.modules}
@@ -178,7 +178,7 @@ def test_an_adapter_that_needs_another_core_is_not_imported(mistake: Mistake) ->
 @pytest.mark.parametrize("running", ["99", "99.dev3", "99.1.dev0+local"])
 def test_a_development_build_of_the_core_counts_as_its_release(site: Path, running: str) -> None:
     program = f"""
-import crucible_kitchen.discovery as discovery
+import crucible_kitchen.adapters.discovery as discovery
 discovery.__version__ = {running!r}
 try:
     discovery.catalog().find("blob_store", "future").load()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlite_blob_store
 from crucible_kitchen import AdapterOptions, BlobStore, Kitchen, Unsupported, hookimpl
-from crucible_kitchen.binding import bind
+from crucible_kitchen.adapters.binding import bind
 from crucible_kitchen.hookspecs import BlobStoreOptionalSpec, BlobStoreSpec, _callback
 from crucible_kitchen.testing import bound
 

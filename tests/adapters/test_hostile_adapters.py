@@ -22,7 +22,7 @@ from crucible_kitchen import (
     hookimpl,
     run,
 )
-from crucible_kitchen.printable import printable
+from crucible_kitchen.messages.printable import printable
 from hostile_adapters import ADAPTERS, IN_A_COMMAND, IN_A_RUN, Hostile
 from pydantic import field_validator
 

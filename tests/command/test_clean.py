@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from commands import Crucible
-from crucible_kitchen.workflows.lease import process
+from crucible_kitchen.workflows.runs.lease import process
 
 CONFIG = """
 [adapters]

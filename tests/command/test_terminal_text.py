@@ -14,7 +14,7 @@ from pathlib import Path
 import crucible_kitchen.cli.console as output
 import pytest
 from commands import COMMAND, Crucible, Outcome, add_package, clean_environ
-from crucible_kitchen.printable import printable, printable_json, text_of
+from crucible_kitchen.messages.printable import printable, printable_json, text_of
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -17,7 +17,7 @@ import pytest
 from commands import COMMAND, Crucible, clean_environ
 from crucible_kitchen import AdapterError, AdapterOptions, BlobStore, Event, Kitchen, hookimpl
 from crucible_kitchen.cli.trace import _columns, _read
-from crucible_kitchen.durations import duration
+from crucible_kitchen.messages.durations import duration
 from crucible_kitchen.observers.jsonl import JsonLines
 from crucible_kitchen.traces.lines import encode, read
 from crucible_kitchen.traces.profile import profile

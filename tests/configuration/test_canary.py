@@ -28,10 +28,10 @@ from typing import Any
 import pytest
 from commands import Crucible
 from crucible_kitchen import PORTS, AdapterOptions, Kitchen, Unavailable, hookimpl
+from crucible_kitchen.adapters.discovery import catalog
 from crucible_kitchen.cli.app import invoke
 from crucible_kitchen.cli.continuation import Continuation
 from crucible_kitchen.cli.failures import explain
-from crucible_kitchen.discovery import catalog
 from crucible_kitchen.observers.console import Console
 from crucible_kitchen.observers.jsonl import JsonLines
 from crucible_kitchen.testing import suite_of

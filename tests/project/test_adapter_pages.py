@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from crucible_kitchen.binding import options_class
+from crucible_kitchen.adapters.binding import options_class
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "transformers", "datasets", "pyarrow", "pandas", "sqlalchemy", "openai", "fsspec"}

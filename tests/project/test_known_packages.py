@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from commands import clean_environ
 from crucible_kitchen import PORTS
-from crucible_kitchen.discovery import Catalog, catalog
-from crucible_kitchen.known_packages import by_preference, packages_of
-from crucible_kitchen.suggestions import is_synthetic, not_configured, wraps
+from crucible_kitchen.adapters.discovery import Catalog, catalog
+from crucible_kitchen.adapters.known_packages import by_preference, packages_of
+from crucible_kitchen.configuration.suggestions import is_synthetic, not_configured, wraps
 
 ROOT = Path(__file__).resolve().parents[2]
 

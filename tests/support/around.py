@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from crucible_kitchen import Kitchen
-from crucible_kitchen.discovery import catalog
-from crucible_kitchen.port import Port
+from crucible_kitchen.adapters.discovery import catalog
+from crucible_kitchen.calls.port import Port
 from crucible_kitchen.testing import Conformance
 from crucible_kitchen.testing.plugin import installed_as
 

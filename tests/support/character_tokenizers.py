@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crucible_kitchen.workflows.rendering import Example
+from crucible_kitchen.workflows.rows.rendering import Example
 
 EOS = 0
 

@@ -26,8 +26,8 @@ from chat_templates.conversations import (
 from chat_templates.families import FAMILIES, MARKED, Family
 from chat_templates.page import PAGE, page
 from crucible_kitchen import end_of_turn
-from crucible_kitchen.workflows.examples import RowReader
-from crucible_kitchen.workflows.rendering import Renderer, marked
+from crucible_kitchen.workflows.rows.examples import RowReader
+from crucible_kitchen.workflows.rows.rendering import Renderer, marked
 from tokenizers import processors
 
 FAMILY = {family.name: family for family in (*FAMILIES, *MARKED)}

@@ -1,8 +1,9 @@
 """The public API: what `crucible_kitchen` names, which imports it when it is first used."""
 
+from .calls.dispatch import Call
+from .calls.resources import Resource, resource
+from .calls.streams import Stream
 from .chat import end_of_turn
-from .dispatch import Call
-from .environment import FromEnv
 from .errors import (
     AdapterError,
     AdapterLoadError,
@@ -27,12 +28,15 @@ from .errors import (
     explain_os_errors,
 )
 from .events import Event, Observer
-from .frozen import Frozen
 from .hookspecs import PING_TIMEOUT, helper, hookimpl
 from .kitchen import Kitchen
 from .losses import LOSS_FUNCTIONS, loss_config, validate_datums
-from .options import AdapterOptions
-from .paths import LocalPath, check_writable, expand_home
+from .messages.spelling import did_you_mean
+from .options.adapter_options import AdapterOptions
+from .options.environment import FromEnv
+from .options.frozen import Frozen
+from .options.paths import LocalPath, check_writable, expand_home
+from .options.texts import Keyword, Name, Template
 from .ports import (
     PORTS,
     BlobStore,
@@ -42,10 +46,6 @@ from .ports import (
     MetricsStore,
     TrainingClient,
 )
-from .resources import Resource, resource
-from .spelling import did_you_mean
-from .streams import Stream
-from .texts import Keyword, Name, Template
 from .types import (
     AdamParams,
     Array,

@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from .binding import PortT
-from .closing import CLOSE_TIMEOUT, LeftOpen, raise_first, warn_of
-from .configurator import Configurator
+from .adapters.binding import PortT
+from .calls.closing import CLOSE_TIMEOUT, LeftOpen, raise_first, warn_of
+from .calls.port import Port, ports_in
+from .configuration.configurator import Configurator
+from .configuration.suggestions import not_configured
+from .configuration.validation import ModelT
 from .errors import AdapterError, ConfigurationError, PortNotConfigured
 from .events import Observer, Observers
 from .masking import Secrets, without_secrets
 from .observers.config import ObserveConfig, check, handlers
-from .port import Port, ports_in
 from .ports import (
     PORTS,
     BlobStore,
@@ -27,8 +29,6 @@ from .ports import (
     TrainingClient,
 )
 from .settings import Key, Settings, gather, in_code
-from .suggestions import not_configured
-from .validation import ModelT
 
 
 class Kitchen:

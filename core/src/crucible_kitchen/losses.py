@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InvalidInput, Unsupported
-from .spelling import did_you_mean
+from .messages.spelling import did_you_mean
 from .types import Datum
 
 

@@ -13,6 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
+from .calls.port import Port
+from .calls.streams import Stream
 from .errors import AdapterError, InvalidInput
 from .events import completions
 from .events.calls import Reporter
@@ -30,8 +32,6 @@ from .hookspecs import (
     TrainingClientOptionalSpec,
     TrainingClientSpec,
 )
-from .port import Port
-from .streams import Stream
 from .types import (
     AdamParams,
     Completion,

@@ -15,8 +15,8 @@ from functools import cache
 from typing import Any
 
 from crucible_kitchen import InvalidInput
-from crucible_kitchen.workflows.examples import RowReader
-from crucible_kitchen.workflows.rendering import Example, Renderer
+from crucible_kitchen.workflows.rows.examples import RowReader
+from crucible_kitchen.workflows.rows.rendering import Example, Renderer
 
 from .conversations import Kind, Message
 from .families import Family

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from crucible_kitchen.workflows.rendering import TrainOn
+from crucible_kitchen.workflows.config import TrainOn
 
 Message = Mapping[str, Any]
 

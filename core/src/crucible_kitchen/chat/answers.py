@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import AdapterError, InvalidInput
-from ..tokenization import Tokenization
 from ..types import Tokenizer
 from .messages import REASONING_FIELDS, ChatMessage
 from .shown import bare, check_messages, check_tools, missing
 from .style import PROBE
 from .template import ChatTemplate, Rendering
+from .tokenization import Tokenization
 
 _NOT_ASKING = ("system", "developer", "assistant")  # roles whose mark does not end an answer
 

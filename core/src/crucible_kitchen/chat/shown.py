@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import AdapterError, InvalidInput
-from ..tokenization import Tokenization
 from .messages import REASONING_FIELDS, ChatMessage, arguments_of
 from .style import PROBE
 from .template import ChatTemplate, Rendering
+from .tokenization import Tokenization
 
 _TAGS = re.compile(r"</?think>")
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from ..errors import AdapterError, InvalidInput, Unsupported
-from ..tokenization import Tokenization
 from ..types import Tokenizer
 from .messages import ChatMessage
 from .style import Style, call_style, content_style, styled
+from .tokenization import Tokenization
 
 T = TypeVar("T")
 

@@ -11,17 +11,17 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from pydantic_core import PydanticUndefined
 
-from ..binding import marked, options_class
-from ..discovery import Installed, catalog
-from ..environment import variables
+from ..adapters.binding import marked, options_class
+from ..adapters.discovery import Installed, catalog
+from ..adapters.known_packages import packages_of
+from ..calls.port import Port
 from ..errors import AdapterNotFound, ConfigurationError
-from ..known_packages import packages_of
 from ..masking import is_secret, masked
-from ..options import AdapterOptions
-from ..port import Port
+from ..messages.printable import text_of
+from ..messages.spelling import did_you_mean
+from ..options.adapter_options import AdapterOptions
+from ..options.environment import variables
 from ..ports import PORTS
-from ..printable import text_of
-from ..spelling import did_you_mean
 from . import stack
 from .arguments import ARGUMENTS, PROFILE, opened, read
 from .console import Text, console, note, say, table

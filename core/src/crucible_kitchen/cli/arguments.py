@@ -10,8 +10,8 @@ import typer
 
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
+from ..messages.spelling import nearest
 from ..settings import TABLES, Settings, load
-from ..spelling import nearest
 from .console import conceal
 
 ARGUMENTS = typer.Argument(

@@ -10,10 +10,10 @@ import typer
 from rich import box
 from rich.table import Table
 
-from ..discovery import catalog
+from ..adapters.discovery import catalog
 from ..errors import ConfigurationError
+from ..messages.printable import printable_json
 from ..ports import PORTS
-from ..printable import printable_json
 from ..settings import load
 from .arguments import PROFILE, opened
 from .console import Text, console, say, table

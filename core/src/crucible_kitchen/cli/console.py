@@ -19,7 +19,7 @@ from rich.style import Style
 from rich.table import Table
 
 from ..masking import masked
-from ..printable import printable
+from ..messages.printable import printable
 
 
 class Text(rich.text.Text):

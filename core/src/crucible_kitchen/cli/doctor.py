@@ -14,12 +14,12 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from ..binding import options_class, problems
-from ..discovery import WORKFLOWS, Installed, catalog
+from ..adapters.binding import options_class, problems
+from ..adapters.discovery import WORKFLOWS, Installed, catalog
+from ..calls.port import Port, ports_in
 from ..errors import ConfigurationError, CrucibleError, CrucibleWarning, described
 from ..kitchen import Kitchen
 from ..observers.config import reach
-from ..port import Port, ports_in
 from ..ports import PORTS
 from ..settings import Key, Settings, gather
 from ..version import __version__

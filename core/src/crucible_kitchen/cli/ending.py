@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from ..printable import printable
+from ..messages.printable import printable
 from .interruption import leave, signals
 
 GRACE = 10.0

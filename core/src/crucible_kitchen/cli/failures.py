@@ -7,7 +7,7 @@ import traceback
 
 import typer
 
-from ..discovery import catalog
+from ..adapters.discovery import catalog
 from ..errors import ConfigurationError, CrucibleError, described
 from .console import fail, note
 

@@ -14,16 +14,16 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
-from ..binding import options_class
-from ..discovery import Catalog, catalog
-from ..environment import variables
+from ..adapters.binding import options_class
+from ..adapters.discovery import Catalog, catalog
+from ..adapters.known_packages import packages_of
+from ..configuration.suggestions import is_synthetic, serving
 from ..errors import ConfigurationError, CrucibleError
-from ..known_packages import packages_of
 from ..masking import is_secret, shown
+from ..messages.spelling import shortened
 from ..observers.config import ObserveConfig
+from ..options.environment import variables
 from ..ports import PORTS
-from ..spelling import shortened
-from ..suggestions import is_synthetic, serving
 from ..workflows import WorkflowConfig, registry
 from .console import note
 from .toml import toml

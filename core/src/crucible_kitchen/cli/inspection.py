@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..calls.port import Port
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
 from ..observers.config import ObserveConfig
-from ..port import Port
 from ..ports import PORTS
 from ..settings import Key
 from ..workflows import Workflow, WorkflowConfig, registry

@@ -15,8 +15,8 @@ import typer
 
 from ..errors import ConfigurationError
 from ..extent import unfit
+from ..messages.printable import printable
 from ..ports import PORTS
-from ..printable import printable
 from ..version import __version__
 from .console import note
 

@@ -27,7 +27,7 @@ from ..events import (
     typed,
 )
 from ..kitchen import Kitchen
-from ..printable import text_of
+from ..messages.printable import text_of
 from .console import Text, console, table
 from .continuation import Continuation
 

@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
-from ..discovery import catalog
-from ..environment import variable_of
+from ..adapters.discovery import catalog
+from ..calls.port import Port, ports_in
 from ..masking import masked, visible
-from ..port import Port, ports_in
-from ..printable import text_of
+from ..messages.printable import text_of
+from ..options.environment import variable_of
 from ..settings import Key, Settings, miswritten
 from .toml import toml
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.tree import Tree
 
-from ..discovery import Catalog, catalog
-from ..port import Port, ports_in
+from ..adapters.discovery import Catalog, catalog
+from ..calls.port import Port, ports_in
 from ..settings import Key, Settings
 from .console import Text, console, say
 from .provenance import plain_rows

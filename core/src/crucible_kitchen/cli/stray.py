@@ -13,7 +13,7 @@ import threading
 import traceback
 from typing import Any
 
-from ..printable import printable, text_of
+from ..messages.printable import printable, text_of
 from . import console
 
 

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from ..printable import printable_json, text_of
+from ..messages.printable import printable_json, text_of
 
 
 def toml(value: Any) -> str:

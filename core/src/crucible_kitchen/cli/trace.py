@@ -11,10 +11,10 @@ import typer
 from rich import box
 from rich.table import Table
 
-from ..durations import duration
 from ..errors import ConfigurationError
+from ..messages.durations import duration
+from ..messages.spelling import listed, shortened
 from ..ports import PORTS
-from ..spelling import listed, shortened
 from ..traces.lines import Line, read
 from ..traces.profile import WAITING, Callee, CalleeTimes, Profile, Trace, profile, traces
 from .console import Text, console, note, table

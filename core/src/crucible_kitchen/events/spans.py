@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from ..errors import described
 from ..masking import shown
-from ..printable import printable, repr_of
+from ..messages.printable import printable, repr_of
 from .event import Event, Observer, Tracer
 from .kinds import TypedEvent, WorkflowRun
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..printable import repr_of, text_of
+from ..messages.printable import repr_of, text_of
 from .evident import masked
 from .mask import MASK, hidden
 from .names import counts, names_secret

@@ -8,7 +8,7 @@ import types
 from typing import Any
 
 from ..errors import CrucibleError
-from ..printable import repr_of, text_of
+from ..messages.printable import repr_of, text_of
 from .data import shown
 from .secrets import Secrets
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from ..printable import text_of
+from ..messages.printable import text_of
 from .data import shown
 from .mask import hidden
 from .secrets import is_secret

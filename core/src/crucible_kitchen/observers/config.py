@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from ..errors import AdapterError, ConfigurationError
 from ..events import Observer
-from ..frozen import Frozen
-from ..paths import LocalPath
+from ..options.frozen import Frozen
+from ..options.paths import LocalPath
 
 SourceOf: TypeAlias = Callable[[tuple[str, ...]], str]
 """Says where the value of a key was set, for messages."""

@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console as Terminal
 from rich.text import Text
 
-from ..durations import duration
 from ..events import Event
-from ..printable import printable
+from ..messages.durations import duration
+from ..messages.printable import printable
 
 WIDTH = 48
 """Characters for what happened, before the column of durations."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..events import Event
 from ..files import refuse_pipe
-from ..paths import check_writable
+from ..options.paths import check_writable
 from ..traces.lines import encode
 
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from ..extent import Key
+from ..messages.spelling import did_you_mean, nearest
 from ..ports import PORTS
-from ..spelling import did_you_mean, nearest
 from .merge import Layer
 from .shell_text import miswritten, value_of
 from .tables import SETTABLE, kind_of, no_such

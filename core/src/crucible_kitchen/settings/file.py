@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..extent import DEEPEST, TOO_DEEP, TOO_LARGE
 from ..files import open_named
-from ..spelling import did_you_mean
+from ..messages.spelling import did_you_mean
 
 LARGEST = 2**20
 """Most bytes a file of settings may have; anything larger is something else."""

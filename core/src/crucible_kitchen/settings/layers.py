@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..extent import Key, unfit
-from ..spelling import did_you_mean, listed
+from ..messages.spelling import did_you_mean, listed
 from . import assignments, file, tables
 from .merge import Layer, Settings, merge
 

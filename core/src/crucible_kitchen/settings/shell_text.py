@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from ..extent import Unfit, from_json
-from ..texts import Typed
+from ..options.texts import Typed
 
 
 def value_of(text: str) -> Any:

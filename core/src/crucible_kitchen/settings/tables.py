@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ..messages.spelling import did_you_mean, listed, nearest
 from ..ports import PORTS
-from ..spelling import did_you_mean, listed, nearest
 
 SETTABLE = ("adapters", "workflow", "observe")
 """The tables that every layer can set."""

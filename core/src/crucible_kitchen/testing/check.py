@@ -16,9 +16,9 @@ import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
 from packaging.version import Version
 
+from ..calls.port import Port
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
-from ..port import Port
 from ..settings import Settings
 from . import suite_of
 from .conformance import LEVEL, Conformance

@@ -13,9 +13,9 @@ import pytest
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from packaging.version import Version
 
+from ..calls.port import Port
 from ..errors import Unsupported
 from ..kitchen import Kitchen
-from ..port import Port
 from ..ports import PORTS
 
 LEVEL = "1.2"

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from ..discovery import Installed, catalog
-from ..port import Port
+from ..adapters.discovery import Installed, catalog
+from ..calls.port import Port
 from ..version import __version__
 from .conformance import EXCUSED, LEVEL, WARNED, Conformance
 from .report import ReportCard, Verdict

@@ -5,11 +5,10 @@
 | `supervised` | the workflow of that name |
 | `algorithm` | what distinguishes one training workflow from another: three methods |
 | `loop` | `train`: the run of any algorithm, with checkpoints, restarts and metrics |
-| `rows` | rows of the dataset store, rendered |
-| `runs` | `Run`, `RunRecord`: what is kept of a run |
+| `rows/` | rows of the dataset store, and the token sequences that they become |
+| `runs/` | `Run`, `RunRecord`: what is kept of a run, and by whom it is worked on |
 | `config` | the settings that training workflows share |
 | `batches`, `rollouts`, `custom_loss`, `evaluation`, `schedules` | parts of a training step |
-| `rendering`, `examples` | token sequences from rows, and the shape of a row |
 | `registry` | finds workflows by name and starts them |
 """
 
@@ -24,12 +23,12 @@ from .config import (
     WorkflowConfig,
 )
 from .custom_loss import CustomLoss, custom_loss
-from .examples import Conversation, PromptCompletion, RowReader, Text
 from .loop import TrainingResult, train
 from .registry import Workflow, companion, config_class, find, prepare, run, run_in
-from .rendering import Example, Renderer
 from .rollouts import Rollout, sample
-from .rows import RenderedRows, prepare_rows
+from .rows.examples import Conversation, PromptCompletion, RowReader, Text
+from .rows.prepare import RenderedRows, prepare_rows
+from .rows.rendering import Example, Renderer
 from .runs import Run, RunRecord, RunState
 
 __all__ = [

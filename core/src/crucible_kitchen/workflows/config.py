@@ -8,12 +8,11 @@ from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ..frozen import Frozen
-from ..texts import Keyword, Name, Template
+from ..options.frozen import Frozen
+from ..options.texts import Keyword, Name, Template
 from ..types import AdamParams, LoraConfig, SessionConfig
 from .batches import share
 from .foreign import NAMES
-from .rendering import TrainOn
 from .schedules import ScheduleName, lr_factor
 
 RECORD = "run.json"
@@ -21,6 +20,7 @@ RECORD = "run.json"
 LEASE = "lease.json"
 """The last part of the path of the lease on a run."""
 
+TrainOn: TypeAlias = Literal["last_assistant_message", "all_assistant_messages", "all_tokens"]
 TooLong: TypeAlias = Literal["error", "truncate", "drop"]
 
 

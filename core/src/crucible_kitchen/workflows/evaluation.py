@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import AdapterError, InvalidInput
 from ..ports import Completer, TrainingClient
 from ..types import ForwardBackwardResult, SamplingParams, Tokenizer
-from .rendering import Example
+from .rows.rendering import Example
 
 
 def mean_nll(

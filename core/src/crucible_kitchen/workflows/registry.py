@@ -22,12 +22,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from ..discovery import WORKFLOWS, catalog
+from ..adapters.discovery import WORKFLOWS, catalog
 from ..errors import AdapterLoadError, AdapterNotFound, ConfigurationError, described
 from ..events import Observer
 from ..kitchen import Kitchen
+from ..messages.spelling import nearest
 from ..settings import Key, Settings, in_code
-from ..spelling import nearest
 from .config import WorkflowConfig
 
 Workflow: TypeAlias = Callable[[Kitchen, Any], Any]

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import AdapterError
 from ..ports import Completer
 from ..types import Completion, Datum, FloatArray, IntArray, ModelInput, SamplingParams
-from .rendering import Example
+from .rows.rendering import Example
 
 
 @dataclass(frozen=True, slots=True, eq=False)

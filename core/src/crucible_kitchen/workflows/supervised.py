@@ -13,10 +13,10 @@ from .algorithm import Measure, Metrics, Prepared
 from .checks import check_training, trial_session
 from .config import RowsConfig, TrainingConfig
 from .evaluation import exact_match, mean_nll, negative_log_likelihood
-from .first_rows import show_rows, try_rows
 from .loop import TrainingResult, train
-from .rendering import Example
-from .rows import prepare_rows
+from .rows.first_rows import show_rows, try_rows
+from .rows.prepare import prepare_rows
+from .rows.rendering import Example
 
 
 class SupervisedConfig(RowsConfig, TrainingConfig):

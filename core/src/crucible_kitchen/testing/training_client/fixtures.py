@@ -8,8 +8,8 @@ from typing import Any, ClassVar, TypeAlias
 
 import pytest
 
+from ...calls.port import Port
 from ...errors import SessionFailed
-from ...port import Port
 from ...ports import TrainingClient
 from ...types import FloatArray, LoraConfig, SessionConfig
 from ..conformance import Conformance

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ...errors import AdapterError, AdapterTimeout, ConfigurationError, RateLimited, Unavailable
 from ...kitchen import Kitchen
 from ..config import LEASE
-from ..lease import Lease
+from .lease import Lease
 from .record import RunRecord, now, path_of, read, write
 
 

@@ -21,8 +21,8 @@ from ...kitchen import Kitchen
 from ...masking import visible
 from ...version import __version__
 from ..config import ModelConfig, RowsConfig, TrainingConfig, WorkflowConfig, check_run_id
-from ..lease import Lease
 from .cleaning import acquire, lease_of, sweep
+from .lease import Lease
 from .record import RunRecord, RunState, as_json, now, read, write
 
 ConfigT = TypeVar("ConfigT", bound=WorkflowConfig)

@@ -1,0 +1,139 @@
+"""Text to token ids and back, as training and sampling need it: nothing doubled, nothing joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from ..errors import InvalidInput
+from ..types import Tokenizer
+
+# Texts to put before another, so that a tokenizer that begins every text with a space
+# (SentencePiece's "dummy prefix") begins these with it. The first that stays apart is used.
+_ANCHORS = ("", "a", "\n", ".", "0", "|")
+
+
+class Tokenization:
+    """What workflows know about a tokenizer beyond its protocol.
+
+    Args:
+        tokenizer: the model's.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._special: dict[int, bool] = {}
+        self._blank: dict[int, bool] = {}
+
+    @property
+    def eos(self) -> int | None:
+        """The end-of-sequence token."""
+        return self._tokenizer.eos_token_id
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of the text alone, without a begin or end token.
+
+        Raises:
+            InvalidInput: it has half of a surrogate pair, which is not a character.
+        """
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False)
+        except (TypeError, UnicodeError):
+            check_characters(text)
+            raise
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text, special tokens included."""
+        return self._tokenizer.decode(ids)
+
+    @cached_property
+    def _begin(self) -> list[int]:
+        """The tokens that the tokenizer puts before a text. What it puts behind one (an end token,
+        where `add_eos_token` is set) has no place after a prompt.
+        """
+        alone, framed = self.encode("a"), self._tokenizer.encode("a", add_special_tokens=True)
+        for start in range(len(framed) - len(alone) + 1):
+            if framed[start : start + len(alone)] == alone:
+                return framed[:start]
+        return []
+
+    @cached_property
+    def _eos_text(self) -> str:
+        return "" if self.eos is None else self.decode([self.eos])
+
+    def begin(self, text: str, ids: list[int] | None = None) -> list[int]:
+        """Return the ids of a text that begins a sequence: with the begin token, once.
+
+        Args:
+            text: it may have been rendered beforehand, with a begin token.
+            ids: of the text alone, if they are known.
+        """
+        ids = self.encode(text) if ids is None else ids
+        begun = ids[: len(self._begin)] == self._begin
+        return ids if begun else [*self._begin, *ids]
+
+    def after(self, before: str, text: str, start: Sequence[int] | None = None) -> list[int]:
+        """Return the ids of `text` as the continuation of `before`, whose ids stay as they are.
+
+        Tokens are never joined across the border, for a model that is asked to continue begins
+        with a new token. No space is added that the text does not have.
+
+        Args:
+            before: what comes before, back to the last special token at least.
+            text: what follows.
+            start: the ids of `before` alone, if they are known.
+
+        Raises:
+            InvalidInput: the tokenizer has no tokens for the text in this place.
+        """
+        start = self.encode(before) if start is None else list(start)
+        whole = self.encode(before + text)
+        if whole[: len(start)] == start:
+            return whole[len(start) :]
+        expected = self.decode(whole)
+        for anchor in _ANCHORS:
+            known, joined = self.encode(anchor), self.encode(anchor + text)
+            if joined[: len(known)] == known:
+                found = joined[len(known) :]
+                if self.decode([*start, *found]) == expected:
+                    return found
+        raise InvalidInput(
+            f"the tokenizer joins the end of {before[-20:]!r} and the beginning of {text[:20]!r} "
+            "in one token; end the prompt elsewhere"
+        )
+
+    def ended(self, ids: list[int], text: str) -> list[int]:
+        """Return the ids of a text with the end token behind them, once."""
+        if self.eos is None or (self._eos_text and text.rstrip().endswith(self._eos_text)):
+            return ids
+        return [*ids, self.eos] if ids[-1:] != [self.eos] else ids
+
+    def is_special(self, token: int) -> bool:
+        """Whether the token is not text: the end, or one that `skip_special_tokens` leaves out."""
+        if token not in self._special:
+            self._special[token] = token == self.eos or (
+                self.decode([token]) != ""
+                and self._tokenizer.decode([token], skip_special_tokens=True) == ""
+            )
+        return self._special[token]
+
+    def is_blank(self, token: int) -> bool:
+        """Whether the token is white space."""
+        if token not in self._blank:
+            self._blank[token] = self.decode([token]).strip() == ""
+        return self._blank[token]
+
+
+def check_characters(text: str) -> None:
+    """Refuse half of a surrogate pair: JSON can write one, and it is not a character.
+
+    Raises:
+        InvalidInput: the text has one.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = text[error.start]
+        raise InvalidInput(
+            f"its text has {half!r}, half of a surrogate pair, which is not a character"
+        ) from None

@@ -1,0 +1,144 @@
+"""Tables of the settings become what they describe: configurations and bound adapters."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+from ..adapters.binding import PortT, bind, label_of, options_class
+from ..adapters.discovery import Catalog, catalog
+from ..errors import BindError, ConfigurationError, CrucibleError
+from ..events import Observers
+from ..extent import unfit
+from ..masking import Secrets, without_secrets
+from ..messages.spelling import nearest
+from ..settings import Key, Settings, miswritten
+from .mistakes import carried, cause_of, described, explained
+from .validation import ModelT, validate
+
+PLAIN = (bool, int, float, list, tuple, datetime.date, datetime.time)
+"""Types of TOML and JSON besides strings and tables. None of their values can be an adapter."""
+
+
+class Configurator:
+    """Validates the tables of the settings, and binds the adapters that they name.
+
+    Args:
+        settings: where each value came from, for messages.
+        environ: the environment, for defaults of options.
+        observers: those of every adapter.
+        secrets: those that no message may show; secrets in options and tables are added.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        observers: Observers,
+        secrets: Secrets,
+    ) -> None:
+        self._settings = settings
+        self._observers = observers
+        self._secrets = secrets
+        # Every model that is validated finds these; `bind` serves options that are adapters.
+        self._context = {"environ": environ, "bind": self._bind}
+        self.packages: dict[str, str] = {}
+        """The versions of the packages whose adapters were bound, inner ones included."""
+
+    @functools.cached_property
+    def installed(self) -> Catalog:
+        """The adapters that are installed."""
+        return catalog()
+
+    def configure(self, model: type[ModelT], table: Mapping[str, Any], at: Key) -> ModelT:
+        """Validate a table; see `Kitchen.configure`."""
+        if found := [f"{'.'.join(place)}: it {why}" for place, why in unfit(table, at)]:
+            raise ConfigurationError(*found)
+        try:
+            self._secrets.learn(table)
+            configured = validate(model, table, self._context, ".".join(at))
+            self._secrets.learn(configured)
+        except ValidationError as error:
+            raise self._explained(error, at) from self._cause_of(error)
+        except (CrucibleError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # in a validator of the class's own
+            raise ConfigurationError(
+                f"{'.'.join(at)}: {model.__name__} raised {described(error)}"
+            ) from without_secrets(error, self._secrets)
+        return configured
+
+    def adapter(self, port: type[PortT], value: Any, at: Key) -> PortT:
+        """Bind the adapter that a value of the settings describes.
+
+        Args:
+            port: the port that it must serve.
+            value: a name, a module or object, or a table whose `use` is one of these.
+            at: where it is in the settings.
+
+        Raises:
+            ConfigurationError: its options are wrong, or it cannot be found, loaded or bound.
+        """
+        try:
+            return TypeAdapter(port).validate_python(value, context=self._context)
+        except ValidationError as error:
+            raise self._explained(error, at) from self._cause_of(error)
+
+    def _bind(self, port: type[PortT], value: Any) -> PortT:
+        """Bind one adapter, perhaps inside the options of another.
+
+        Raises:
+            PydanticCustomError: a mistake in the value or the adapter; see `mistakes`.
+            ValidationError: mistakes in its options.
+        """
+        table = dict(value) if isinstance(value, Mapping) else {"use": value}
+        use = table.pop("use", None)
+        if use is None or (isinstance(use, str) and not use):
+            near = nearest("use", table)
+            hint = f"; did you mean 'use', not {near!r}?" if near else ""
+            raise PydanticCustomError(
+                "no_use", 'name the adapter: use = "<name>"{hint}', {"hint": hint}
+            )
+        if why := miswritten(use):  # it may hold a secret, so it is not looked for as a name
+            raise PydanticCustomError("miswritten", "{why}", {"why": why})
+        try:
+            adapter, label = self._found(port, use)
+            options = options_class(adapter, label)
+        except CrucibleError as error:
+            raise carried(error) from error
+        try:
+            opts = validate(options, table, self._context, label)
+        except (ValidationError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # in a validator of the adapter's own
+            broken = BindError(f"the Options of {label!r} raised {described(error)}")
+            broken.__cause__ = error
+            raise carried(broken) from error
+        try:
+            return bind(port, adapter, opts, label, self._observers, self._secrets)
+        except BindError as error:
+            raise carried(error) from error
+
+    def _found(self, port: type[PortT], use: Any) -> tuple[Any, str]:
+        """Return the adapter that `use` names, or is, and its name in messages."""
+        if isinstance(use, str):
+            entry = self.installed.find(port.name, use)
+            adapter = entry.load()
+            self.packages[entry.package] = entry.version
+            return adapter, use
+        if isinstance(use, PLAIN):
+            kind = type(use).__name__
+            raise BindError(f"name the adapter by a string, not a value of type {kind}")
+        return use, label_of(use)
+
+    def _explained(self, error: ValidationError, at: Key) -> ConfigurationError:
+        return explained(error, at, self._settings, self._secrets)
+
+    def _cause_of(self, error: ValidationError) -> BaseException | None:
+        cause = cause_of(error)
+        return None if cause is None else without_secrets(cause, self._secrets)

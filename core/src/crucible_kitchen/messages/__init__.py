@@ -1,0 +1,1 @@
+"""What messages are made of: spelling, durations, and foreign text that is safe to print."""

@@ -1,0 +1,171 @@
+"""Rows that stay where the dataset store has them, and are read by their numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import marshal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import AdapterError
+from ...ports import DatasetStore
+from ...types import IntArray
+
+AT_ONCE = 1000
+"""Rows that are read at a time where all of them are read."""
+
+DIGEST_BYTES = 16
+
+NumberedRow: TypeAlias = tuple[str, dict[str, Any]]
+"""A row with its name in messages: `row 12`, counted in its split."""
+
+Digests: TypeAlias = npt.NDArray[np.uint8]
+"""Digests of rows, `(n, DIGEST_BYTES)`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """Consecutive rows of a split.
+
+    Args:
+        handle: the dataset store's, of the whole split.
+        numbers: of the rows in the split.
+        digests: of all rows of the split.
+        suffix: what follows the number in a row's name, such as ` of train`.
+    """
+
+    handle: Any
+    numbers: range
+    digests: Digests
+    suffix: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredRows:
+    """Rows of a data set; those that are needed are read from the dataset store.
+
+    Args:
+        store: the dataset store.
+        segments: where the rows are.
+        places: int64 `(n,)`, which rows of the segments, counted through all of them in order.
+    """
+
+    store: DatasetStore
+    segments: Sequence[Segment]
+    places: IntArray
+
+    @classmethod
+    def of(cls, store: DatasetStore, segments: Sequence[Segment]) -> StoredRows:
+        """Return all rows of segments."""
+        return cls(store, segments, np.arange(sum(len(each.numbers) for each in segments)))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def select(self, indices: Sequence[int] | IntArray | slice) -> StoredRows:
+        """Return the rows of these indices, in the order given."""
+        chosen = indices if isinstance(indices, slice) else np.asarray(indices, np.int64)
+        return replace(self, places=self.places[chosen])
+
+    def read(self, indices: Sequence[int] | IntArray | slice) -> list[NumberedRow]:
+        """Return the rows of these indices, in the order given, from the dataset store."""
+        places = self.select(indices).places
+        found: list[NumberedRow | None] = [None] * len(places)
+        for segment, there, numbers in self._within(places):
+            for place, number, row in zip(
+                there.tolist(), numbers.tolist(), self._rows(segment, numbers), strict=True
+            ):
+                found[place] = (f"row {number}{segment.suffix}", row)
+        return [row for row in found if row is not None]
+
+    def __iter__(self) -> Iterator[NumberedRow]:
+        for start in range(0, len(self), AT_ONCE):
+            yield from self.read(slice(start, start + AT_ONCE))
+
+    def digests(self) -> Digests:
+        """Return the digest of each row, without reading one."""
+        found = np.empty((len(self), DIGEST_BYTES), np.uint8)
+        for segment, there, numbers in self._within(self.places):
+            found[there] = segment.digests[numbers]
+        return found
+
+    def sha256(self) -> str:
+        """Return a digest of all rows in their order."""
+        return hashlib.sha256(self.digests().tobytes()).hexdigest()
+
+    def shared(self, others: StoredRows) -> int:
+        """Return how many rows of `others` are also here, as their digests say."""
+        mine, theirs = (rows.digests().view(f"V{DIGEST_BYTES}").ravel() for rows in (self, others))
+        return int(np.isin(theirs, mine).sum())
+
+    def _within(self, places: IntArray) -> Iterator[tuple[Segment, IntArray, IntArray]]:
+        """Yield the segments of some places, which of the places these are, and the numbers that
+        the rows there have in their split.
+        """
+        start = 0
+        for segment in self.segments:
+            stop = start + len(segment.numbers)
+            there = np.flatnonzero((places >= start) & (places < stop))
+            if len(there):
+                yield segment, there, places[there] - start + segment.numbers.start
+            start = stop
+
+    def _rows(self, segment: Segment, numbers: IntArray) -> list[dict[str, Any]]:
+        first, last = int(numbers[0]), int(numbers[-1])
+        consecutive = last - first == len(numbers) - 1 and bool((np.diff(numbers) == 1).all())
+        selection = range(first, last + 1) if consecutive else numbers.tolist()
+        rows = self.store.to_list(self.store.select(segment.handle, selection))
+        if len(rows) != len(numbers):
+            store = self.store
+            error = AdapterError(f"{len(numbers)} rows were selected, and {len(rows)} came")
+            error.port, error.adapter, error.callback = store.name, store.adapter, "to_list"
+            raise error
+        return rows
+
+
+def scan(store: DatasetStore, handle: Any) -> Digests:
+    """Return the digest of every row, in one pass that holds `AT_ONCE` rows at a time."""
+    found = bytearray()
+    for rows in batches_of(store, handle, AT_ONCE):
+        found += b"".join(map(digest, rows))
+    return np.frombuffer(bytes(found), np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def batches_of(store: DatasetStore, handle: Any, size: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows in lists of `size`, the last one shorter."""
+    if store.supports("stream"):
+        yield from store.stream(handle, size)
+        return
+    start = 0
+    while rows := store.to_list(store.take(store.skip(handle, start), size)):
+        yield rows
+        start += size
+        if len(rows) < size:
+            return
+
+
+def digest(row: dict[str, Any]) -> bytes:
+    """Return a digest of a row's fields, their order and values.
+
+    Of a value that is not plain data or bytes, its type and its text count.
+    """
+    try:
+        # The version is one that writes equal values alike, shared or not: 1 microsecond a row,
+        # where JSON takes 3 (measured, 3.11).
+        data = marshal.dumps(row, 2)
+    except ValueError:
+        data = json.dumps(row, default=_plain).encode()
+    return hashlib.sha256(data).digest()[:DIGEST_BYTES]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"bytes": bytes(value).hex()}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return {type(value).__qualname__: str(value)}
