@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import encodings.utf_16_be  # noqa: F401  an ordinary user may not read the Python of root
 import os
 import resource
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -17,6 +20,14 @@ def not_root() -> Iterator[None]:
         yield
     finally:
         os.seteuid(user)
+
+
+def let_others_reach(folder: Path) -> None:
+    """Let ordinary users into the folders above a folder, which pytest keeps to itself."""
+    temporary = Path(tempfile.gettempdir())
+    for above in folder.parents:
+        if temporary in above.parents:
+            above.chmod(0o755)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from crucible_kitchen import (
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from restrictions import not_root
+from restrictions import let_others_reach, not_root
 
 fork = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
@@ -722,13 +722,11 @@ def test_a_ping_is_answered_where_the_root_is_or_can_be_made_and_changes_nothing
 
 
 def test_a_ping_to_a_root_that_may_not_be_made_is_unauthorized(root: Path) -> None:
-    for above in (root.parent.parent.parent, root.parent.parent):
-        above.chmod(0o755)
+    let_others_reach(root.parent)
     root.parent.chmod(0o555)
-    with not_root():
-        with pytest.raises(Unauthorized, match="Permission denied"):
-            store_at(root / "below").ping()
-        root.parent.chmod(0o755)
+    with not_root(), pytest.raises(Unauthorized, match="Permission denied"):
+        store_at(root / "below").ping()
+    root.parent.chmod(0o755)
 
 
 def test_a_ping_to_a_root_below_a_file_is_refused(root: Path) -> None:

@@ -22,7 +22,7 @@ from crucible_kitchen import (
     Unauthorized,
     Unavailable,
 )
-from restrictions import files_of_at_most, not_root
+from restrictions import files_of_at_most, let_others_reach, not_root
 
 
 def store_at(url: object, **options: Any) -> BlobStore:
@@ -239,8 +239,7 @@ def test_a_root_that_can_be_no_folder_is_refused_by_every_call(tmp_path: Path) -
 
 
 def test_a_folder_that_may_not_be_listed_is_not_an_empty_one(local: BlobStore, root: Path) -> None:
-    for above in (root.parent.parent.parent, root.parent.parent, root.parent):
-        above.chmod(0o755)
+    let_others_reach(root)
     local.write("run/blob", b"content")
     (root / "run").chmod(0)
     with not_root():
@@ -248,7 +247,7 @@ def test_a_folder_that_may_not_be_listed_is_not_an_empty_one(local: BlobStore, r
             local.list()
         with pytest.raises(Unauthorized, match="run/blob"):
             local.read("run/blob")
-        (root / "run").chmod(0o755)
+    (root / "run").chmod(0o755)
 
 
 # --- other file systems ---

@@ -29,7 +29,7 @@ from crucible_kitchen import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from restrictions import files_of_at_most, not_root
+from restrictions import files_of_at_most, let_others_reach, not_root
 
 
 @pytest.fixture
@@ -301,8 +301,7 @@ def test_a_pipe_with_a_reader_takes_no_rows(store: MetricsStore, folder: Path) -
 def test_a_file_that_may_not_be_read_is_named_and_does_not_hide_other_runs(
     store: MetricsStore, folder: Path, tmp_path: Path
 ) -> None:
-    for above in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
-        above.chmod(0o755)
+    let_others_reach(folder)
     for run in ("run", "other"):
         store.record(run, "nll", 1.0)
     (folder / "run.jsonl").chmod(0)
@@ -317,8 +316,7 @@ def test_a_file_that_may_not_be_read_is_named_and_does_not_hide_other_runs(
 def test_a_folder_that_may_not_be_read_is_not_an_empty_one(
     store: MetricsStore, folder: Path, tmp_path: Path
 ) -> None:
-    for above in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
-        above.chmod(0o755)
+    let_others_reach(folder)
     store.record("run", "nll", 1.0)
     folder.chmod(0)
     with not_root():

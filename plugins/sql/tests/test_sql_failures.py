@@ -25,7 +25,7 @@ from crucible_kitchen import (
     Unauthorized,
     Unavailable,
 )
-from restrictions import files_of_at_most, not_root
+from restrictions import files_of_at_most, let_others_reach, not_root
 
 
 def opened(url: str, **options: Any) -> Kitchen:
@@ -181,8 +181,7 @@ def test_a_file_that_is_not_a_database_is_refused_and_left_alone(file: Path) -> 
 
 def test_a_folder_that_may_not_be_written_is_unauthorized(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
-    for above in (tmp_path.parent, tmp_path.parent.parent):
-        above.chmod(0o755)
+    let_others_reach(tmp_path)
     with not_root():
         for file in (tmp_path / "metrics.db", tmp_path / "new" / "metrics.db"):
             with (
@@ -245,8 +244,7 @@ def test_a_ping_is_answered_and_changes_nothing(server: Any, tmp_path: Path) -> 
 
 def test_a_ping_to_a_place_that_may_not_be_written_is_unauthorized(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
-    for above in (tmp_path.parent, tmp_path.parent.parent):
-        above.chmod(0o755)
+    let_others_reach(tmp_path)
     with (
         not_root(),
         opened(f"sqlite:///{tmp_path}/new/metrics.db") as kitchen,

@@ -25,7 +25,7 @@ from crucible_kitchen import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from restrictions import files_of_at_most, not_root
+from restrictions import files_of_at_most, let_others_reach, not_root
 
 
 def opened(url: str, **options: Any) -> Kitchen:
@@ -256,8 +256,7 @@ def test_a_ping_to_a_file_that_may_only_be_read_is_unauthorized(
 ) -> None:
     store.record("run", "nll", 1.0)
     store.close()
-    for above in (file.parent.parent.parent, file.parent.parent):
-        above.chmod(0o755)
+    let_others_reach(file.parent)
     file.parent.chmod(0o777)
     file.chmod(0o444)
     with not_root(), pytest.raises(Unauthorized, match=str(file)):
