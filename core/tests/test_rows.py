@@ -57,19 +57,10 @@ def prepared(
     store: RowsInMemory,
     tokenizer: Characters | None = None,
     *,
-    max_length: int | None = None,
     batch_size: int = 3,
-    seed: int = 0,
     **config: Any,
 ) -> RenderedRows:
-    return prepare_rows(
-        kitchen_of(store, tokenizer),
-        None,
-        Config(**config),
-        batch_size=batch_size,
-        seed=seed,
-        max_length=max_length,
-    )
+    return prepare_rows(kitchen_of(store, tokenizer), None, Config(**config), batch_size)
 
 
 def heard_of(name: str, heard: list[Any]) -> Callable[[Any], None]:
@@ -204,11 +195,11 @@ def test_rows_that_are_left_out_at_a_step_are_reported() -> None:
     heard: list[Any] = []
     kitchen = kitchen_of(store)
     kitchen.observe(heard_of("dataset.left_out", heard))
-    config = Config(check_rows="first", too_long="drop")
-    rows = prepare_rows(kitchen, None, config, batch_size=3, seed=0, max_length=2)
+    config = Config(check_rows="first", too_long="drop", max_length=2)
+    rows = prepare_rows(kitchen, None, config, 3)
     assert sorted(batches(rows, 0, 1)[0][2]) == ["[a$]", "[b$]"]
     assert [event.attributes["rows"] for event in heard] == [["row 2"]]
-    rows = prepare_rows(kitchen, None, config, batch_size=1, seed=0, max_length=2)
+    rows = prepare_rows(kitchen, None, config, 1)
     with pytest.raises(InvalidInput, match=r"nothing to learn from x \[train\] in row 2"):
         batches(rows, 0, 3)
 
@@ -239,7 +230,7 @@ def test_progress_is_reported_a_few_times_a_second(monkeypatch: pytest.MonkeyPat
     kitchen.observe(
         lambda event: heard.append(event) if event.name == "dataset.rendering" else None
     )
-    prepare_rows(kitchen, None, Config(render_cache=False), batch_size=1, seed=0, max_length=None)
+    prepare_rows(kitchen, None, Config(render_cache=False), 1)
     about = {"purpose": "train", "dataset": "x", "split": "train", "total": 10}
     assert [event.attributes for event in heard] == [{**about, "rows": n} for n in (2, 5, 8)]
 
@@ -351,9 +342,9 @@ def test_a_stream_has_rows_to_evaluate_on_of_another_split() -> None:
 def test_the_first_rows_are_shown_without_reading_the_others() -> None:
     store = StreamedRows({"train": pairs(1000), "test": pairs(500)})
     config = Config(test_split="test")
-    tried = list(try_rows(kitchen_of(store), None, config, seed=0, max_length=None))
+    tried = list(try_rows(kitchen_of(store), None, config))
     assert tried == [("train rows", "row 0: 6 tokens"), ("test rows", "row 0: 6 tokens")]
-    shown = show_rows(kitchen_of(store), None, config, 2, seed=0, max_length=None)
+    shown = show_rows(kitchen_of(store), None, config, 2)
     assert list(shown) == ["row 0, 6 tokens\n0+0=⟦0$⟧", "row 1, 6 tokens\n1+1=⟦2$⟧"]
     assert store.read == 4
 
@@ -370,22 +361,20 @@ def test_the_first_rows_are_shown_without_reading_the_others() -> None:
 def test_the_first_rows_are_those_of_the_part(config: dict[str, Any], names: list[str]) -> None:
     store = RowsInMemory({"train": pairs(10), "test": pairs(1)})
     given = Config(**config)
-    shown = show_rows(kitchen_of(store), None, given, 2, seed=0, max_length=given.max_length)
+    shown = show_rows(kitchen_of(store), None, given, 2)
     assert [text.partition(",")[0] for text in shown] == names
 
 
 def test_the_first_rows_of_what_holds_rows_out_are_not_the_held_out_ones() -> None:
     kitchen = kitchen_of(RowsInMemory({"train": pairs(4)}))
-    config = Config(test_size=2)
-    (_, train), (_, test) = try_rows(kitchen, None, config, seed=1, max_length=None)
+    config = Config(test_size=2, seed=1)
+    (_, train), (_, test) = try_rows(kitchen, None, config)
     assert train.partition(":")[0] != test.partition(":")[0]
 
 
 def test_a_data_set_without_rows_is_not_in_order() -> None:
     with pytest.raises(InvalidInput, match="it has no rows"):
-        list(
-            try_rows(kitchen_of(RowsInMemory({"train": []})), None, Config(), seed=0, max_length=1)
-        )
+        list(try_rows(kitchen_of(RowsInMemory({"train": []})), None, Config()))
 
 
 # --- threads ---

@@ -46,15 +46,7 @@ class BestOfN:
         self.kitchen, self.client, self.config = kitchen, kitchen.training_client, config
 
     def prepare(self, session: Any) -> Prepared[Example]:
-        config = self.config
-        rows = prepare_rows(
-            self.kitchen,
-            session,
-            config,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            max_length=config.max_length,
-        )
+        rows = prepare_rows(self.kitchen, session, self.config, self.config.batch_size)
         return Prepared(rows.train, rows.depends_on, rows.facts)
 
     def submit(self, session: Any, batch: Sequence[Example], step: int) -> Measure:

@@ -139,8 +139,8 @@ class TrainingConfig(ModelConfig, OptimizerConfig, RunConfig):
         return ("training_client", "blob_store", "metrics_store")
 
 
-class RowsConfig(WorkflowConfig):
-    """Which rows to train and to evaluate on, and how to read them."""
+class RowsConfig(ModelConfig):
+    """Which rows to train and to evaluate on, and how to read them for a model."""
 
     dataset: Name = Field(examples=["train.jsonl"])
     """Data set to train on: a file, folder or hub id that the dataset store knows."""

@@ -67,14 +67,7 @@ class Supervised:
 
     def prepare(self, session: Any) -> Prepared[Example]:
         config = self._config
-        rows = prepare_rows(
-            self._kitchen,
-            session,
-            config,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            max_length=config.max_length,
-        )
+        rows = prepare_rows(self._kitchen, session, config, config.batch_size)
         self._test = rows.test
         if config.exact_match:  # a completer that cannot read the weights fails now
             answered = [example for example in self._test if example.prompt_length is not None]
@@ -129,17 +122,13 @@ def check(kitchen: Kitchen, config: SupervisedConfig) -> Iterator[tuple[str, str
     _check_capabilities(kitchen, config)
     with trial_session(kitchen, config) as session:
         yield from check_training(kitchen, config, session)
-        yield from try_rows(
-            kitchen, session, config, seed=config.seed, max_length=config.max_length
-        )
+        yield from try_rows(kitchen, session, config)
 
 
 def preview(kitchen: Kitchen, config: SupervisedConfig, count: int) -> Iterator[str]:
     """Yield the text of the first `count` training rows, what is trained on between ⟦ and ⟧."""
     with trial_session(kitchen, config) as session:
-        yield from show_rows(
-            kitchen, session, config, count, seed=config.seed, max_length=config.max_length
-        )
+        yield from show_rows(kitchen, session, config, count)
 
 
 def _check_capabilities(kitchen: Kitchen, config: SupervisedConfig) -> None:

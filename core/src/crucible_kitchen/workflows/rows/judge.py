@@ -141,14 +141,14 @@ class Judge:
         )
 
 
-def judge_of(kitchen: Kitchen, session: Any, config: RowsConfig, max_length: int | None) -> Judge:
+def judge_of(kitchen: Kitchen, session: Any, config: RowsConfig) -> Judge:
     """Return what renders the rows of a configuration with the tokenizer of a session."""
     tokenizer = kitchen.training_client.helper("get_tokenizer")(session)
     reader = RowReader(config.prompt, config.completion, config.messages_field, config.text_field)
     renderer = Renderer(
         tokenizer, config.train_on, config.chat_template_kwargs, config.template_date
     )
-    return Judge(reader, renderer, config.too_long, max_length)
+    return Judge(reader, renderer, config.too_long, config.max_length)
 
 
 def longest_input(tokenizer: Tokenizer) -> int | None:

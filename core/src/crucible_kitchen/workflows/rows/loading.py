@@ -133,11 +133,11 @@ def size_of(size: float, count: int) -> int:
     return int(size) if size >= 1 else share(size, count)
 
 
-def stored_rows(loader: Loader, config: RowsConfig, purpose: Purpose, seed: int) -> StoredRows:
+def stored_rows(loader: Loader, config: RowsConfig, purpose: Purpose) -> StoredRows:
     """Return the rows to train or to evaluate on, none of them read into memory."""
     rows, size = loader.rows(source_of(config, purpose)), config.test_size
     if config.holds_out and size is not None:
-        return hold_out(rows, size, seed)[purpose == "test"]
+        return hold_out(rows, size, config.seed)[purpose == "test"]
     if purpose == "test" and size is not None:
         return rows.select(slice(size_of(size, len(rows))))
     return rows

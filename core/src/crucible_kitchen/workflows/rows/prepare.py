@@ -46,13 +46,7 @@ class RenderedRows:
 
 
 def prepare_rows(
-    kitchen: Kitchen,
-    session: Any,
-    config: RowsConfig,
-    *,
-    batch_size: int,
-    seed: int,
-    max_length: int | None,
+    kitchen: Kitchen, session: Any, config: RowsConfig, batch_size: int
 ) -> RenderedRows:
     """Open the data sets of a configuration, and render the rows that are checked before training.
 
@@ -61,18 +55,16 @@ def prepare_rows(
         session: the training client's, whose tokenizer is used.
         config: which rows, and how to read them.
         batch_size: rows in an optimizer step.
-        seed: of the order of the rows, and of those that are held out.
-        max_length: the longest input in tokens; None is the model's own limit.
 
     Raises:
         InvalidInput: rows that cannot be trained on, all of those that are checked named; or there
             is nothing to train or to evaluate on.
     """
-    judge = judge_of(kitchen, session, config, max_length)
+    judge = judge_of(kitchen, session, config)
     loader = Loader(kitchen)
-    stored = None if config.streaming else stored_rows(loader, config, "train", seed)
-    held_out = stored_rows(loader, config, "test", seed) if config.evaluates else None
-    rows = _Rows(kitchen, config, judge, batch_size, seed)
+    stored = None if config.streaming else stored_rows(loader, config, "train")
+    held_out = stored_rows(loader, config, "test") if config.evaluates else None
+    rows = _Rows(kitchen, config, judge, batch_size)
     train, shown = rows.stream() if stored is None else rows.train(stored)
     test = [] if held_out is None else rows.test(held_out, train)
     template = judge.renderer.template
@@ -92,7 +84,6 @@ class _Rows:
     config: RowsConfig
     judge: Judge
     batch_size: int
-    seed: int
     counts: dict[str, Counts] = field(default_factory=dict)
     depends_on: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -106,7 +97,7 @@ class _Rows:
             raise InvalidInput(f"nothing to learn from {self._source('train')}: it has no rows")
         first = self._checked(rows.read(slice(1 if check == "first" else check)))
         self.depends_on["train"] |= {"rows": len(rows), "rows_sha256": rows.sha256()}
-        return StoredBatches(rows, self._rendering(), self.batch_size, self.seed), first
+        return StoredBatches(rows, self._rendering(), self.batch_size, self.config.seed), first
 
     def stream(self) -> tuple[StreamedBatches, list[Example]]:
         """Return what is trained on, and its first sequences to show."""
@@ -120,7 +111,12 @@ class _Rows:
         first = self._checked([(f"row {start + n}", row) for n, row in enumerate(rows)])
         self.depends_on["train"]["first_rows"] = [digest(row).hex() for row in rows[:SHOWN]]
         batches = StreamedBatches(
-            store, handle, self._rendering(), self.batch_size, self.seed, config.shuffle_buffer
+            store,
+            handle,
+            self._rendering(),
+            self.batch_size,
+            self.config.seed,
+            config.shuffle_buffer,
         )
         return batches, first
 
