@@ -1,1 +1,1 @@
-"""What messages are made of: spelling, durations, and foreign text that is safe to print."""
+"""What messages and files are made of: spelling, durations, numbers, and foreign text."""

@@ -7,7 +7,6 @@ A line has `trace` (the same for everything that one observer wrote), `event`, `
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from ..events import Event
 from ..files import open_named
+from ..messages.numbers import as_json
 
 LONGEST = 2**20
 """Bytes of a line that are read: anything longer is not an event."""
@@ -51,7 +51,7 @@ def encode(trace_id: str, event: Event) -> bytes:
     try:
         text = json.dumps(line, allow_nan=False, default=_plain)
     except ValueError:
-        text = json.dumps(_finite(line), default=_plain)
+        text = json.dumps(as_json(line), default=_plain)
     return text.encode() + b"\n"
 
 
@@ -92,16 +92,7 @@ def read(path: Path) -> Iterator[Line | None]:
 def _plain(value: Any) -> Any:
     """Convert NumPy scalars and mappings; describe anything else by its type."""
     if isinstance(value, np.generic):
-        return _finite(value.item())
+        return as_json(value.item())
     if isinstance(value, Mapping):
         return dict(value)
     return f"<{type(value).__name__}>"
-
-
-def _finite(value: Any) -> Any:
-    """Return NaN and infinities as text: JSON has no such numbers."""
-    if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,9 +7,7 @@ state from which it can be continued cannot disagree.
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any, Literal, Self
 
@@ -17,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from ...errors import ConfigurationError, NotFound
 from ...kitchen import Kitchen
+from ...messages.numbers import as_json
 from ..config import RECORD
 
 
@@ -159,15 +158,6 @@ def read(kitchen: Kitchen, run_id: str) -> RunRecord | None:
 def write(kitchen: Kitchen, record: RunRecord) -> None:
     """Write a record, all or nothing."""
     kitchen.blob_store.write(path_of(record.run_id), record.to_json())
-
-
-def as_json(value: Any) -> Any:
-    """Return plain data with NaN and infinities as text: JSON has no such numbers."""
-    if isinstance(value, Mapping):
-        return {name: as_json(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [as_json(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def now() -> str:

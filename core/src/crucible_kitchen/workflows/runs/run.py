@@ -13,17 +13,17 @@ import secrets
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from ...errors import AdapterError, ConfigurationError
 from ...kitchen import Kitchen
 from ...masking import visible
+from ...messages.numbers import as_json
 from ...version import __version__
 from ..config import ModelConfig, RowsConfig, TrainingConfig, WorkflowConfig, check_run_id
 from .cleaning import acquire, lease_of, sweep
 from .lease import Lease
-from .record import RunRecord, RunState, as_json, now, read, write
+from .record import RunRecord, RunState, now, read, write
 
 ConfigT = TypeVar("ConfigT", bound=WorkflowConfig)
 
@@ -97,12 +97,7 @@ class Run(Generic[ConfigT]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
