@@ -102,7 +102,7 @@ def exact_match(
 
 
 def _said(text: str, ignore_thinking: bool) -> str:
-    """Return what is compared of an answer. Thoughts that never end are no answer."""
+    """Return the part of an answer that is compared. Thoughts that never end are not part of it."""
     if ignore_thinking and "</think>" in text:
         text = text.rpartition("</think>")[2]
     elif ignore_thinking and "<think>" in text:
@@ -111,7 +111,7 @@ def _said(text: str, ignore_thinking: bool) -> str:
 
 
 def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
-    # Like lengths together waste the least on padding; the order of the results is no one's.
+    # Similar lengths together waste least padding; the order of the results does not matter.
     order = np.argsort([len(example.tokens) for example in examples], kind="stable")
     for start in range(0, len(order), size):
         yield [examples[index] for index in order[start : start + size]]

@@ -27,7 +27,7 @@ Row: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PromptCompletion:
-    """A text and how it goes on."""
+    """A text and its continuation."""
 
     prompt: str
     completion: str

@@ -87,7 +87,7 @@ class Renderer:
         return [self.text(shape.text)]
 
     def prompt_completion(self, prompt: str, completion: str) -> Example:
-        """Render a text and how it goes on, which ends with the end token.
+        """Render a text and its continuation, which ends with the end token.
 
         The completion is tokenized as the continuation of the prompt's tokens, for these are what
         the model is asked to continue.

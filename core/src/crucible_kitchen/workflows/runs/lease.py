@@ -1,15 +1,15 @@
-"""Leases: of all processes that would work on a run, one does.
+"""Leases: only one process at a time works on a run.
 
-A lease is a blob that its holder writes again at regular intervals, each time with another count.
+A lease is a blob that its holder rewrites at regular intervals, each time with a higher count.
 Blob stores have no compare-and-set, and the clocks of machines differ, so nothing here depends on
-either: whoever finds the lease of another watches it for a whole term by a clock of its own, and
-takes it over if nothing was written meanwhile. The process of a holder on this machine can be
-looked up, so there nobody waits. Before anything is written that must not be written twice, the
-holder reads the lease: if it holds the name of another, the run is no longer its own.
+either: a process that finds another's lease watches it for a whole term by its own clock, and takes
+it over if it was not rewritten meanwhile. A holder on this machine can be looked up, so there is no
+waiting for it. Before writing anything that must not be written twice, the holder reads the lease:
+if it names another holder, the run has been lost to that one.
 
-The way of DynamoDB's lock client, without its conditional writes: between the last look and a
-write lies a moment in which a holder that had stopped for a whole term could still overwrite what
-its successor wrote. What it would write is a state that can be continued, too.
+This is how DynamoDB's lock client works, without its conditional writes: between the last look and
+a write there is a moment in which a holder that had been suspended for a whole term could still
+overwrite what its successor wrote. What it would write is also a state that can be resumed.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Lease:
         return self
 
     def look(self) -> None:
-        """Return if nobody seems to hold it, without waiting for anybody, and take nothing.
+        """Return if no process seems to hold it. Waits for none, and takes nothing.
 
         Raises:
             ConfigurationError: another process holds it, or held it when it was last seen.
@@ -214,7 +214,7 @@ def _is_here(found: Mapping[str, Any]) -> bool:
 
 
 def _is_over(found: Mapping[str, Any]) -> bool:
-    """Say whether the lease was released, or whoever held it in a process here has ended."""
+    """Say whether the lease was released, or its holder was a process here that has ended."""
     if found.get("released"):
         return True
     name, mine = found.get("process"), process(os.getpid())
