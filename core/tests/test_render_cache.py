@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_the_files_that_were_not_used_for_the_longest_time_are_removed(
     render_cache.kept("size", fill)
     size = (folder / "size.rows").stat().st_size
     monkeypatch.setattr(render_cache, "LARGEST", 3 * size)
-    now = time.time()
+    now = time.time() - render_cache._IN_USE
     for age, name in enumerate(("a", "b")):
         render_cache.kept(name, fill)
         os.utime(folder / f"{name}.rows", (now - 100 + age,) * 2)
@@ -93,7 +94,12 @@ def test_the_files_that_were_not_used_for_the_longest_time_are_removed(
     assert {path.stem for path in folder.iterdir()} == {"a", "c", "d"}
     monkeypatch.setattr(render_cache, "LARGEST", 1)
     render_cache.kept("e", fill)
-    assert {path.stem for path in folder.iterdir()} == {"e"}
+    # Used within the last week: another machine may have them mapped.
+    assert {path.stem for path in folder.iterdir()} == {"a", "c", "d", "e"}
+    for path in folder.iterdir():
+        os.utime(path, (now, now))
+    render_cache.kept("f", fill)
+    assert {path.stem for path in folder.iterdir()} == {"f"}
 
 
 def test_what_a_killed_process_left_is_removed_after_a_day(folder: Path) -> None:
@@ -189,3 +195,44 @@ def test_the_contents_of_a_tokenizer_count_where_it_can_write_them() -> None:
 
     assert tokenizer_digest(Fast("a")) == tokenizer_digest(Fast("a"))
     assert tokenizer_digest(Fast("a")) != tokenizer_digest(Fast("b"))
+
+
+def test_a_file_that_another_process_made_meanwhile_is_not_replaced(folder: Path) -> None:
+    def fill_after_another(writer: Writer) -> Mapping[str, Any]:
+        render_cache.kept("same", Filler(3))
+        return Filler(3)(writer)
+
+    inodes: list[int] = []
+
+    def fill(writer: Writer) -> Mapping[str, Any]:
+        about = fill_after_another(writer)
+        inodes.append((folder / "same.rows").stat().st_ino)
+        return about
+
+    assert len(render_cache.kept("same", fill)) == 1
+    assert [path.stat().st_ino for path in folder.iterdir()] == inodes
+
+
+def test_a_folder_that_may_only_be_read_is_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    render_cache.kept("a", Filler(3))
+
+    def refused(*args: Any) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(os, "utime", refused)
+    assert len(render_cache.kept("a", unexpected)) == 1
+
+
+def test_a_folder_that_vanishes_while_rows_are_rendered_ends_no_run(folder: Path) -> None:
+    def fill(writer: Writer) -> Mapping[str, Any]:
+        about = Filler(3)(writer)
+        shutil.rmtree(folder)
+        return about
+
+    assert len(render_cache.kept("a", fill)) == 1
+
+
+def unexpected(writer: Writer) -> Mapping[str, Any]:
+    raise AssertionError("the kept rows were not used")

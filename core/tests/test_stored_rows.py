@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,3 +190,53 @@ def test_a_held_out_part_is_the_same_each_time_and_shares_no_row(
 def test_holding_out_everything_is_refused() -> None:
     with pytest.raises(InvalidInput, match="test_size = 2 leaves nothing of 2 rows"):
         hold_out(opened(RowsInMemory({"train": numbers(2)})), 2, 0)
+
+
+NOON = datetime.datetime(2026, 10, 25, 2, 30)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, True),
+        (1, 1.0),
+        (0.0, -0.0),
+        ("a", b"a"),
+        ([1], (1,)),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        (np.int64(0), np.float64(0)),
+        (np.int64(0), bytes(8)),
+        (np.zeros((2, 3)), np.zeros((3, 2))),
+        (np.zeros(8, np.uint8), np.zeros(1)),
+        ([NOON, b"a"], [NOON, {"bytes": "61"}]),
+        ([NOON, (1,)], [NOON, [1]]),
+        ({1: NOON}, {"1": NOON}),
+        (NOON, NOON.replace(fold=1)),
+        (NOON, NOON.replace(tzinfo=datetime.UTC)),
+        (Decimal("1.0"), Decimal("1.00")),
+    ],
+)
+def test_values_that_differ_in_type_shape_or_order_have_other_digests(one: Any, other: Any) -> None:
+    assert digest({"x": one}) != digest({"x": other})
+    assert digest({"x": one}) == digest({"x": copy.deepcopy(one)})
+
+
+def test_an_object_that_does_not_show_its_content_is_known_by_its_type() -> None:
+    assert digest({"x": object()}) == digest({"x": object()})
+
+
+def test_a_row_that_is_nested_too_deeply_is_refused() -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(InvalidInput, match="nested too deeply"):
+        digest({"x": nested})
+
+
+def test_a_row_that_changes_after_it_was_counted_is_refused() -> None:
+    changing: list[Row] = [{"x": 1}, {"x": 2}]
+    rows = opened(RowsInMemory({"train": changing}))
+    changing[1]["x"] = 3
+    assert rows.read([0]) == [("row 0", {"x": 1})]
+    with pytest.raises(InvalidInput, match="row 1 has changed since the data set was opened"):
+        rows.read([1])

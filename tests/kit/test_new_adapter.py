@@ -170,6 +170,7 @@ def test_one_port_alone_leaves_no_trace_of_the_others(
             "pyproject.toml",
             "src/crucible_adapter_my_store/__init__.py",
             "src/crucible_adapter_my_store/blob_store.py",
+            "src/crucible_adapter_my_store/failures.py",
             "src/crucible_adapter_my_store/py.typed",
             "tests/test_blob_store.py",
         )

@@ -17,15 +17,18 @@ from crucible_kitchen import (
     Kitchen,
     Measure,
     ModelInput,
+    NotFound,
     Prepared,
     Run,
     RunRecord,
     SessionFailed,
     TrainingConfig,
     TrainingResult,
+    Unavailable,
     train,
 )
 from crucible_kitchen.workflows import Shuffled, find, run_in
+from crucible_kitchen.workflows.supervised import SupervisedConfig, check, preview
 
 import kitchen_noop
 
@@ -269,6 +272,30 @@ def test_a_resumed_run_starts_from_the_weights_of_its_beginning(kitchen: Kitchen
     assert starts[0] == starts[1]
 
 
+def test_a_resumed_run_whose_starting_weights_are_gone_says_which(kitchen: Kitchen) -> None:
+    class Stopping(Counting):
+        def submit(self, session: Any, batch: Sequence[int], step: int) -> Measure:
+            raise Stopped
+
+    first = count(kitchen, run_id="first").checkpoint
+    assert first is not None
+    with pytest.raises(Stopped):
+        count(kitchen, Stopping, run_id="r", from_checkpoint="first")
+    kitchen.training_client.delete_checkpoint(first)
+    with pytest.raises(NotFound) as found:
+        count(kitchen, run_id="r", from_checkpoint="first")
+    assert any(
+        f"starts from the checkpoint {first!r}: keep it" in note for note in found.value.__notes__
+    )
+
+
+def test_what_is_tried_before_a_run_starts_from_the_same_weights(kitchen: Kitchen) -> None:
+    count(kitchen, run_id="first")
+    config = SupervisedConfig(model="any", dataset="rows", from_checkpoint="first", max_steps=1)
+    assert ("model", "any") in list(check(kitchen, config))
+    assert list(preview(kitchen, config, 1))
+
+
 def test_a_run_without_a_checkpoint_is_nothing_to_start_from(kitchen: Kitchen) -> None:
     class Stopping(Counting):
         def submit(self, session: Any, batch: Sequence[int], step: int) -> Measure:
@@ -337,3 +364,85 @@ def test_the_algorithm_of_the_documentation_is_resumed_like_any_other(
     recorded = rows(kitchen, "killed")
     assert recorded == rows(kitchen, "whole")
     assert [step for name, step in recorded if name == "reward"] == [1, 2, 3, 4, 5]
+
+
+# --- interruptions, and what is not the session's failure ---
+
+
+@pytest.mark.parametrize("submitted", [False, True])
+def test_an_interruption_while_an_algorithm_waits_saves_the_steps_before_it(
+    kitchen: Kitchen, submitted: bool
+) -> None:
+    class Waiting(Counting):
+        def submit(self, session: Any, batch: Sequence[int], step: int) -> Measure:
+            if step == 5 and not submitted:
+                raise KeyboardInterrupt  # while it samples, say
+            measure = super().submit(session, batch, step)
+            if step == 5:
+                raise KeyboardInterrupt  # its gradient is pending
+            return measure
+
+    with pytest.raises(KeyboardInterrupt):
+        count(kitchen, Waiting, run_id="r", save_every=0)
+    record = RunRecord.from_json(kitchen.blob_store.read("r/run.json"))
+    assert record.state.step == (0 if submitted else 5)
+    count(kitchen, run_id="whole", save_every=0)
+    count(kitchen, run_id="r", save_every=0)
+    assert rows(kitchen, "r") == rows(kitchen, "whole")
+
+
+def test_a_dataset_store_that_is_away_for_a_moment_costs_no_step(kitchen: Kitchen) -> None:
+    away = iter([Unavailable("the hub is away")])
+
+    class Interrupted:
+        per_epoch = None
+
+        def between(self, start: int, stop: int) -> Any:
+            for each in Shuffled(range(8), 3, 0).between(start, stop):
+                if each[1] == 5 and (error := next(away, None)):
+                    raise error
+                yield each
+
+    class Reading(Counting):
+        def prepare(self, session: Any) -> Prepared[int]:
+            return Prepared(Interrupted())
+
+    restarts: list[int] = []
+
+    def observer(event: Event) -> None:
+        if event.name == "workflow.restart":
+            restarts.append(event.attributes["step"])
+
+    kitchen.observe(observer)
+    count(kitchen, run_id="whole", save_every=0)
+    count(kitchen, Reading, run_id="r", save_every=0, max_restarts=1)
+    assert restarts == [5]
+    assert rows(kitchen, "r") == rows(kitchen, "whole")
+
+
+def test_nothing_to_train_on_is_said_before_a_record_is_written(kitchen: Kitchen) -> None:
+    class Empty(Counting):
+        def prepare(self, session: Any) -> Sequence[int]:
+            return []
+
+    with pytest.raises(InvalidInput, match="there is nothing to train on"):
+        count(kitchen, Empty, run_id="r")
+    assert not kitchen.blob_store.exists("r/run.json")
+
+
+def test_what_is_depended_on_may_hold_tuples_and_nan(kitchen: Kitchen) -> None:
+    class Shaped(Counting):
+        stops = True
+
+        def prepare(self, session: Any) -> Prepared[int]:
+            return Prepared(range(8), {"items": {"shape": (1, 2), "scale": float("nan")}})
+
+        def submit(self, session: Any, batch: Sequence[int], step: int) -> Measure:
+            if step == 5 and self.stops:
+                raise Stopped
+            return super().submit(session, batch, step)
+
+    with pytest.raises(Stopped):
+        count(kitchen, Shaped, run_id="r")
+    Shaped.stops = False
+    assert count(kitchen, Shaped, run_id="r").steps == 7

@@ -27,11 +27,11 @@ from crucible_kitchen import (
     RateLimited,
     SamplingParams,
     SessionConfig,
+    TrainingResult,
     Unavailable,
     hookimpl,
 )
 from crucible_kitchen.workflows import run_in, runs
-from crucible_kitchen.workflows.loop import TrainingResult
 from crucible_kitchen.workflows.rows.judge import longest_input
 from crucible_kitchen.workflows.runs import Run
 from crucible_kitchen.workflows.supervised import (

@@ -82,8 +82,10 @@ class ChatTemplate:
 
     @property
     def writes_date(self) -> bool:
-        """Whether the template writes the date of the day."""
-        return "strftime_now" in self._source
+        """Whether the template, or another one of the tokenizer's, writes the date of the day."""
+        template = getattr(self.tokenizer, "chat_template", None)
+        named = template.values() if isinstance(template, Mapping) else [template]
+        return any("strftime_now" in one for one in named if isinstance(one, str))
 
     @property
     def today(self) -> datetime.date:

@@ -12,7 +12,7 @@
 | `registry` | finds workflows by name and starts them |
 """
 
-from .algorithm import Algorithm, Measure, Metrics, Prepared
+from .algorithm import Algorithm, Measure, Metrics, Prepared, TrainingResult
 from .batches import Batches, Shuffled, permutation
 from .config import (
     ModelConfig,
@@ -23,7 +23,7 @@ from .config import (
     WorkflowConfig,
 )
 from .custom_loss import CustomLoss, custom_loss
-from .loop import TrainingResult, train
+from .loop import train
 from .registry import Workflow, companion, config_class, find, prepare, run, run_in
 from .rollouts import Rollout, sample
 from .rows.examples import Conversation, PromptCompletion, RowReader, Text

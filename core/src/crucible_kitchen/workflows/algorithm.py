@@ -1,4 +1,4 @@
-"""What distinguishes one training workflow from another.
+"""What distinguishes one training workflow from another, and what they all return.
 
 An algorithm sees sessions, batches and log probabilities. It never sees the id of a run, a
 checkpoint, a metrics store or a restart: these are the loop's, so that every algorithm has them.
@@ -28,15 +28,18 @@ class Prepared(Generic[T]):
         depends_on: what the results depend on, such as digests, as plain data by name. A run is
             not continued where one of them has changed.
         facts: what else the run's record is to hold, such as how many rows were left out.
+        trial: called before the first step, when the places that a run writes to have been tried,
+            to find out whether what comes later can be done.
     """
 
     items: Sequence[T] | Batches[T]
     depends_on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    trial: Callable[[], None] = lambda: None
 
 
 class Algorithm(Protocol[T]):
-    """What distinguishes one training workflow from another.
+    """What distinguishes one training workflow from another, and what they all return.
 
     `session` is an argument each time because a restart without a checkpoint starts another one.
     """
@@ -64,3 +67,22 @@ class Algorithm(Protocol[T]):
     def evaluate(self, session: Any) -> Metrics:
         """Measure the weights as they are. Nothing is in flight."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """How a run ended.
+
+    Args:
+        run_id: its id.
+        steps: optimizer steps taken.
+        metrics: the last value of every metric.
+        checkpoint: the reference of the last checkpoint.
+        weights: a model reference of the final weights, where the training client offers one.
+    """
+
+    run_id: str
+    steps: int
+    metrics: Metrics
+    checkpoint: str | None
+    weights: str | None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from ..kitchen import Kitchen
 from .config import ModelConfig, RunConfig, TrainingConfig
+from .runs import starting_weights
 
 
 def check_places(
@@ -48,7 +50,8 @@ def check_training(
 def trial_session(kitchen: Kitchen, config: ModelConfig) -> Iterator[Any]:
     """Start a session in which nothing is trained, and close it at the end."""
     client = kitchen.training_client
-    session = client.start_session(config.session())
+    weights = starting_weights(kitchen, config)
+    session = client.start_session(replace(config.session(), from_checkpoint=weights))
     try:
         yield session
     finally:

@@ -10,11 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ..errors import AdapterError, ConfigurationError, CrucibleError, InvalidInput, SessionFailed
+from ..errors import (
+    AdapterError,
+    ConfigurationError,
+    CrucibleError,
+    InvalidInput,
+    NotFound,
+    SessionFailed,
+)
 from ..events import Span, TypedEvent, kinds
 from ..kitchen import Kitchen
 from ..types import Future, OptimStepResult
-from .algorithm import Algorithm, Measure, Metrics, Prepared
+from .algorithm import Algorithm, Measure, Prepared, TrainingResult
 from .batches import Batches, Shuffled, share
 from .checks import check_places
 from .config import TrainingConfig
@@ -22,25 +29,6 @@ from .runs import Run
 
 T = TypeVar("T")
 ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """How a run ended.
-
-    Args:
-        run_id: its id.
-        steps: optimizer steps taken.
-        metrics: the last value of every metric.
-        checkpoint: the reference of the last checkpoint.
-        weights: a model reference of the final weights, where the training client offers one.
-    """
-
-    run_id: str
-    steps: int
-    metrics: Metrics
-    checkpoint: str | None
-    weights: str | None
 
 
 def train(
@@ -111,12 +99,11 @@ class _Loop(Generic[T]):
         run: Run[Any],
         algorithm: Algorithm[T],
     ) -> None:
-        self._kitchen, self._client = kitchen, kitchen.training_client
-        self._workflow = workflow
+        self._kitchen, self._client, self._workflow = kitchen, kitchen.training_client, workflow
         self._run, self._algorithm = run, algorithm
         self._config: TrainingConfig = run.config
         self._metrics: dict[str, float] = {}
-        self._restarts = 0
+        self._restarts = self._paused_at = 0
         self._in_flight: deque[_Step] = deque()
         self._submitted: int | None = None
         """How many steps the session has received; None while that is not known."""
@@ -124,7 +111,7 @@ class _Loop(Generic[T]):
     def complete(self) -> None:
         """Train from the last checkpoint to the end."""
         client, run = self._client, self._run
-        self._session = client.start_session(self._config.session())
+        self._session = self._start_session()
         try:
             self._prepare()
             if run.checkpoint is not None:
@@ -145,6 +132,15 @@ class _Loop(Generic[T]):
             with contextlib.suppress(AdapterError):
                 client.close_session(self._session)
 
+    def _start_session(self) -> Any:
+        try:
+            return self._client.start_session(self._config.session())
+        except NotFound as error:
+            if self._config.from_checkpoint is not None:
+                start = self._config.from_checkpoint
+                error.add_note(f"the run starts from the checkpoint {start!r}: keep it")
+            raise
+
     def _prepare(self) -> None:
         """Do whatever can fail before the first step, and commit the record."""
         config, run = self._config, self._run
@@ -152,6 +148,8 @@ class _Loop(Generic[T]):
         if not isinstance(prepared, Prepared):
             prepared = Prepared(prepared)
         items = prepared.items
+        if isinstance(items, Sequence) and not len(items):
+            raise InvalidInput("there is nothing to train on: the algorithm prepared no items")
         self._batches = (
             items if isinstance(items, Batches) else Shuffled(items, config.batch_size, config.seed)
         )
@@ -163,6 +161,7 @@ class _Loop(Generic[T]):
             )
         run.start(self._session, prepared.depends_on, **prepared.facts)
         check_places(self._kitchen, self._session, config, self._total)
+        prepared.trial()
 
     def _steps_of_the_run(self) -> int:
         if self._config.max_steps is not None:
@@ -181,6 +180,7 @@ class _Loop(Generic[T]):
         self._last = time.perf_counter()
         for step, items in self._items(start):
             self._in_flight.append(self._submit(step, items))
+            self._submitted = step + 1
             pause = self._pauses_after(step + 1)
             while self._in_flight and (pause or len(self._in_flight) > self._config.submit_ahead):
                 self._await()
@@ -198,7 +198,7 @@ class _Loop(Generic[T]):
                     epoch, step, items = next(batches)
                 except StopIteration:
                     return
-                except InvalidInput:  # a row that could not be checked before the first step
+                except AdapterError:  # a bad row, or a dataset store that is away: not the session
                     self._save_submitted()
                     raise
                 if epoch != current:
@@ -210,11 +210,12 @@ class _Loop(Generic[T]):
         rate = self._config.learning_rate_at(step, self._total)
         event = kinds.TrainingStep(step=step + 1, total=self._total, run_id=self._run.id)
         span = self._kitchen.observers.start(event)
-        self._submitted = None  # while it is not known what the session has received
         with span.current():
+            # Interrupted in here, the session still has the weights of the step before: it is
+            # saved, or, with a gradient pending, refuses to be.
             measure = self._algorithm.submit(self._session, items, step)
+            self._submitted = None  # while it is not known whether the session has taken the step
             update = self._client.optim_step(self._session, rate, self._config.adam)
-        self._submitted = step + 1
         return _Step(step + 1, rate, measure, update, span)
 
     def _await(self) -> None:
@@ -244,8 +245,7 @@ class _Loop(Generic[T]):
         self._submitted = None
         self._abandon(error)
         # A call without effect that is not worth repeating is wrong in itself.
-        hopeless = error.no_effect and not (error.retryable or isinstance(error, SessionFailed))
-        if hopeless:
+        if error.no_effect and not (error.retryable or isinstance(error, SessionFailed)):
             raise error
         if self._restarts >= config.max_restarts:
             if config.max_restarts:
@@ -266,7 +266,7 @@ class _Loop(Generic[T]):
             client.load_checkpoint(self._session, self._run.checkpoint)
             return
         client.close_session(self._session)
-        self._session = client.start_session(config.session())
+        self._session = self._start_session()
 
     def _abandon(self, error: BaseException | None) -> None:
         """End the spans of steps that were submitted and will never be awaited."""
@@ -277,15 +277,15 @@ class _Loop(Generic[T]):
 
     def _pauses_after(self, step: int) -> bool:
         """Say whether something is due after `step` steps that needs a quiet session."""
-        return self._is_due(self._config.eval_every, step) or self._is_due(
-            self._config.save_every, step
-        )
+        config = self._config
+        return self._is_due(config.eval_every, step) or self._is_due(config.save_every, step)
 
     def _is_due(self, every: int, step: int) -> bool:
         return step < self._total and every > 0 and step % every == 0
 
     def _pause(self, step: int) -> None:
         """Do what is due after `step` steps. Nothing is in flight."""
+        self._paused_at = step
         if self._is_due(self._config.eval_every, step):
             self._evaluate(step)
         if self._is_due(self._config.save_every, step):
@@ -306,12 +306,10 @@ class _Loop(Generic[T]):
 
     def _save_interrupted(self) -> None:
         """Save after the last step that was submitted, so that an interrupted run loses nothing."""
-        if self._submitted is not None and self._submitted > self._run.step:
-            self._emit(
-                kinds.WorkflowInterrupted(
-                    workflow=self._workflow, run_id=self._run.id, step=self._submitted
-                )
-            )
+        step = self._submitted
+        if step is not None and step > self._run.step:
+            about = {"workflow": self._workflow, "run_id": self._run.id}
+            self._emit(kinds.WorkflowInterrupted(**about, step=step))
             self._save_submitted()
 
     def _save_submitted(self) -> None:
@@ -325,7 +323,8 @@ class _Loop(Generic[T]):
         with contextlib.suppress(CrucibleError):
             while self._in_flight:
                 self._await()
-            self._pause(step)
+            if self._paused_at != step:
+                self._pause(step)
             if self._run.step < step:
                 self._save(step)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
-from .algorithm import Measure, Metrics, Prepared
+from .algorithm import Measure, Metrics, Prepared, TrainingResult
 from .checks import check_training, trial_session
 from .config import RowsConfig, TrainingConfig
 from .evaluation import exact_match, mean_nll, negative_log_likelihood
-from .loop import TrainingResult, train
+from .loop import train
 from .rows.first_rows import show_rows, try_rows
 from .rows.prepare import prepare_rows
 from .rows.rendering import Example
@@ -69,19 +70,20 @@ class Supervised:
         config = self._config
         rows = prepare_rows(self._kitchen, session, config, config.batch_size)
         self._test = rows.test
-        if config.exact_match:  # a completer that cannot read the weights fails now
-            answered = [example for example in self._test if example.prompt_length is not None]
+        trial = partial(self._try_completer, session)
+        return Prepared(rows.train, rows.depends_on, rows.facts, trial)
+
+    def _try_completer(self, session: Any) -> None:
+        """Complete one prompt, so that a completer that cannot fails before training."""
+        if self._config.exact_match:
+            answered = [each for each in self._test if each.prompt_length is not None]
             self._exact_match(session, answered[:1], max_tokens=1)
-        return Prepared(rows.train, rows.depends_on, rows.facts)
 
     def submit(self, session: Any, batch: Sequence[Example], step: int) -> Measure:
         per_row = self._config.loss_reduction == "sequence_mean"
         tokens = sum(example.trained_tokens for example in batch)
-        scale = {
-            "token_mean": 1.0 / tokens,
-            "sequence_mean": 1.0 / len(batch),
-            "sum": 1.0,
-        }[self._config.loss_reduction]
+        scales = {"token_mean": 1.0 / tokens, "sequence_mean": 1.0 / len(batch), "sum": 1.0}
+        scale = scales[self._config.loss_reduction]
         datums = [e.datum(scale / e.trained_tokens if per_row else scale) for e in batch]
         future = self._client.forward_backward(session, datums)
 
@@ -94,7 +96,8 @@ class Supervised:
 
     def evaluate(self, session: Any) -> Metrics:
         config = self._config
-        metrics = {"test/nll": mean_nll(self._client, session, self._test, config.eval_batch_size)}
+        nll = mean_nll(self._client, session, self._test, config.eval_batch_size)
+        metrics = {"test/nll": nll}
         if config.exact_match:
             metrics["test/exact_match"] = self._exact_match(session, self._test, config.max_tokens)
         return metrics

@@ -3,8 +3,8 @@
 A file for each set of rows, named by a digest of everything that the rendering depends on, in the
 folder `$CRUCIBLE_CACHE/rendered`; without that variable, in `crucible-kitchen/rendered` of
 `$XDG_CACHE_HOME`, by default `~/.cache`. A file appears whole or not at all, so any number of
-processes may use the folder. A damaged file is made again. Beyond `LARGEST` bytes, the files that
-were not used for the longest time are removed.
+processes may use the folder. A damaged file is made again. Beyond `LARGEST` bytes, files that were
+not used for a week are removed, those not used for the longest time first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-from ...errors import explain_os_errors
+from ...errors import Unavailable, explain_os_errors
 from .sequences import Sequences, Writer, read
 
 LARGEST = 10 * 2**30
@@ -25,6 +25,7 @@ LARGEST = 10 * 2**30
 
 _SUFFIX, _UNFINISHED = ".rows", ".part"
 _ABANDONED = 24 * 3600.0  # seconds since an unfinished file was last written to
+_IN_USE = 7 * 24 * 3600.0  # seconds since its last use for which no file is removed
 
 Fill: TypeAlias = Callable[[Writer], Mapping[str, Any]]
 """Writes sequences, and returns what is kept with them."""
@@ -49,7 +50,8 @@ def kept(key: str, fill: Fill) -> Sequences:
     # Whatever is wrong with the file, the rows can be rendered again.
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError), path.open("rb") as file:
         found = read(file)
-        os.utime(path)
+        with contextlib.suppress(OSError):  # of a folder that may only be read
+            os.utime(path)
         return found
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -62,12 +64,30 @@ def kept(key: str, fill: Fill) -> Sequences:
     try:
         with unfinished:
             sequences = _filled(unfinished, fill, path.parent)
-        made.replace(path)
+    except Unavailable:  # no space; where temporary files are there may be some
+        made.unlink(missing_ok=True)
+        return unkept(fill)
     except BaseException:
         made.unlink(missing_ok=True)
         raise
-    _make_room(path)
+    # The sequences are complete and mapped, whatever becomes of the folder. A file that another
+    # process made meanwhile stays: it may be mapped on a machine that would lose it.
+    with contextlib.suppress(OSError):
+        if _is_whole(path):
+            made.unlink()
+        else:
+            made.replace(path)
+        _make_room(path)
     return sequences
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            read(file)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 def unkept(fill: Fill) -> Sequences:
@@ -90,7 +110,9 @@ def _make_room(newest: Path) -> None:
     for path, used, size in files:
         total += size
         abandoned = path.suffix == _UNFINISHED and time.time() - used > _ABANDONED
-        if abandoned or (total > LARGEST and path != newest and path.suffix == _SUFFIX):
+        # On a network file system another machine may have a file mapped, and would lose it.
+        unused = time.time() - used > _IN_USE and path.suffix == _SUFFIX
+        if abandoned or (total > LARGEST and path != newest and unused):
             with contextlib.suppress(OSError):
                 path.unlink()
 

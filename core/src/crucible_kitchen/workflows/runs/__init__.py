@@ -5,6 +5,16 @@ One process at a time works on a run: it holds the run's lease, the blob `<run_i
 
 from .cleaning import clean, sweep
 from .record import RunRecord, RunState, path_of, read, write
-from .run import Run
+from .run import Run, starting_weights
 
-__all__ = ["Run", "RunRecord", "RunState", "clean", "path_of", "read", "sweep", "write"]
+__all__ = [
+    "Run",
+    "RunRecord",
+    "RunState",
+    "clean",
+    "path_of",
+    "read",
+    "starting_weights",
+    "sweep",
+    "write",
+]

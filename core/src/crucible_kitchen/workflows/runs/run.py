@@ -20,7 +20,7 @@ from ...kitchen import Kitchen
 from ...masking import visible
 from ...messages.numbers import as_json
 from ...version import __version__
-from ..config import ModelConfig, RowsConfig, TrainingConfig, WorkflowConfig, check_run_id
+from ..config import ModelConfig, RowsConfig, WorkflowConfig, check_run_id
 from .cleaning import acquire, lease_of, sweep
 from .lease import Lease
 from .record import RunRecord, RunState, now, read, write
@@ -89,10 +89,10 @@ class Run(Generic[ConfigT]):
                 # Once more: from now on no other process writes it.
                 previous = None if run_id is None else read(kitchen, named)
             record = _opened(kitchen, named, workflow, config, previous)
+            return cls(kitchen, _resolved(config, record), record, lease, previous is not None)
         except BaseException:
             _release(lease)
             raise
-        return cls(kitchen, _resolved(config, record), record, lease, previous is not None)
 
     def __enter__(self) -> Self:
         return self
@@ -147,6 +147,7 @@ class Run(Generic[ConfigT]):
         found = {name: dict(about) for name, about in depends_on.items()}
         if client.supports("get_info"):
             found["training_client"] = dict(client.get_info(session))
+        found = as_json(found)
         _check_unchanged(self.id, self.record.depends_on, found)
         # Of an attempt before this one.
         self._commit(status="running", error=None, ended=None, depends_on=found, **facts)
@@ -227,7 +228,7 @@ def _opened(
             checkpoints=[],
             metrics={},
             checkpoint_prefix=prefix,
-            from_checkpoint=_starting_weights(kitchen, config),
+            from_checkpoint=starting_weights(kitchen, config),
             **about,
         )
     if previous.workflow != workflow:
@@ -251,13 +252,13 @@ def _resolved(config: ConfigT, record: RunRecord) -> ConfigT:
     return config.model_copy(update=fixed)
 
 
-def _starting_weights(kitchen: Kitchen, config: WorkflowConfig) -> str | None:
-    """Return the reference of the checkpoint that a new run starts from.
+def starting_weights(kitchen: Kitchen, config: WorkflowConfig) -> str | None:
+    """Return the reference of the checkpoint that a new run starts from, if it starts from one.
 
     Raises:
         ConfigurationError: the run that is named has no checkpoint.
     """
-    if not isinstance(config, TrainingConfig) or config.from_checkpoint is None:
+    if not isinstance(config, ModelConfig) or config.from_checkpoint is None:
         return None
     named = config.from_checkpoint
     try:
