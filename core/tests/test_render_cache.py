@@ -236,3 +236,22 @@ def test_a_folder_that_vanishes_while_rows_are_rendered_ends_no_run(folder: Path
 
 def unexpected(writer: Writer) -> Mapping[str, Any]:
     raise AssertionError("the kept rows were not used")
+
+
+class Daily(Characters):
+    """Its chat template writes the date of the day, unless it is given another one."""
+
+    chat_template = "{{ strftime_now('%d') }}"
+
+    def __init__(self, day: str) -> None:
+        self.day = day
+
+    def apply_chat_template(
+        self, messages: Any, *, tokenize: bool = True, chat_template: Any = None, **options: Any
+    ) -> Any:
+        text = self.day if chat_template is None else "fixed"
+        return self.encode(text) if tokenize else text
+
+
+def test_a_tokenizer_whose_template_writes_the_date_has_the_same_digest_every_day() -> None:
+    assert tokenizer_digest(Daily("monday")) == tokenizer_digest(Daily("tuesday"))
