@@ -35,6 +35,7 @@ WORKFLOW = {
     "model": "m",
     "dataset": "d",
     "max_steps": 2,
+    "render_cache": False,  # else rows that an earlier run rendered are not read again
     "run_id": "r",
     "test_size": 4,
     "exact_match": True,
