@@ -1,7 +1,8 @@
 """Start commands quickly: a process that has imported the command forks for each of them.
 
 Starting Python and importing take most of the time of a short command. Otherwise each is a process
-like any other, with its own folder, environment, PYTHONPATH and streams.
+like any other, with its own folder, environment, PYTHONPATH and streams. What most commands of
+tests use is imported beforehand: the workflow, and the noop adapters.
 """
 
 from __future__ import annotations
@@ -17,8 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 START = """
-import crucible_kitchen.cli.app, preloaded
-from crucible_kitchen.cli import main
+import importlib
+import crucible_kitchen.cli.app, crucible_kitchen.workflows.supervised, preloaded
+from crucible_kitchen import PORTS
+from crucible_kitchen.cli import ending, main, stray
+import numpy.random
+for port in PORTS:
+    importlib.import_module(f"kitchen_noop.{port}")
 preloaded.wait_for_a_command()
 main()
 """
