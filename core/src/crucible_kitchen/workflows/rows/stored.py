@@ -7,6 +7,7 @@ import json
 import marshal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -78,11 +79,12 @@ class StoredRows:
         places = self.select(indices).places
         found: list[NumberedRow | None] = [None] * len(places)
         for segment, there, numbers in self._within(places):
-            for place, number, row in zip(
-                there.tolist(), numbers.tolist(), self._rows(segment, numbers), strict=True
+            rows = self._rows(segment, numbers)
+            for place, number, row, seen in zip(
+                there.tolist(), numbers.tolist(), rows, digests_of(rows), strict=True
             ):
                 name = f"row {number}{segment.suffix}"
-                if digest(row) != segment.digests[number].tobytes():
+                if seen != segment.digests[number].tobytes():
                     raise InvalidInput(f"{name} has changed since the data set was opened")
                 found[place] = (name, row)
         return [row for row in found if row is not None]
@@ -136,7 +138,7 @@ def scan(store: DatasetStore, handle: Any) -> Digests:
     """Return the digest of every row, in one pass that holds `AT_ONCE` rows at a time."""
     found = bytearray()
     for rows in batches_of(store, handle, AT_ONCE):
-        found += b"".join(map(digest, rows))
+        found += b"".join(digests_of(rows))
     return np.frombuffer(bytes(found), np.uint8).reshape(-1, DIGEST_BYTES)
 
 
@@ -161,23 +163,38 @@ def digest(row: dict[str, Any]) -> bytes:
     Raises:
         InvalidInput: it is nested too deeply.
     """
+    return digests_of([row])[0]
+
+
+def digests_of(rows: list[dict[str, Any]]) -> list[bytes]:
+    """Return the `digest` of each row."""
+    # The version of marshal is one that writes equal values alike, shared or not: 2 microseconds a
+    # row, where JSON takes 3 (measured, 3.11). It writes arrays like bytes, hence the look before.
+    plain = _are_plain(rows)
     try:
-        # The version is one that writes equal values alike, shared or not: 1 microsecond a row,
-        # where JSON takes 3 (measured, 3.11).
-        plain = _is_plain(row)
-        data = marshal.dumps(row, 2) if plain else json.dumps(_tagged(row)).encode()
+        texts = [marshal.dumps(row, 2) if plain else _json(row) for row in rows]
     except (RecursionError, ValueError) as error:
         raise InvalidInput(f"a row is nested too deeply to be read: {error}") from error
-    return hashlib.sha256(data).digest()[:DIGEST_BYTES]
+    return [hashlib.sha256(text).digest()[:DIGEST_BYTES] for text in texts]
 
 
-def _is_plain(value: Any) -> bool:
-    kind = type(value)
-    if kind in _PLAIN:
-        return True
-    if kind is dict:
-        return all(type(name) is str for name in value) and all(map(_is_plain, value.values()))
-    return kind is list and all(map(_is_plain, value))
+def _json(row: dict[str, Any]) -> bytes:
+    return marshal.dumps(row, 2) if _are_plain([row]) else json.dumps(_tagged(row)).encode()
+
+
+def _are_plain(rows: Sequence[Any]) -> bool:
+    """Say whether rows hold nothing but data that marshal tells apart, level by level."""
+    level: list[Any] = list(rows)
+    while level:
+        kinds = {*map(type, level)}
+        if not kinds <= _PLAIN | {dict, list}:
+            return False
+        dicts = [value for value in level if type(value) is dict] if dict in kinds else []
+        lists = [value for value in level if type(value) is list] if list in kinds else []
+        if not {*map(type, chain.from_iterable(dicts))} <= {str}:
+            return False
+        level = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
+    return True
 
 
 def _tagged(value: Any) -> Any:
