@@ -241,7 +241,7 @@ def test_pages_that_never_end_are_given_up(
         handler.wfile.write(body)
 
     liar.answers[path] = page
-    with pytest.raises(AdapterError, match=r"never comes to the last page"):
+    with pytest.raises(AdapterError, match=r"never sends the last page"):
         store.read("run")
     assert next(asked) == most
 
