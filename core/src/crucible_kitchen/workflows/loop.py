@@ -103,7 +103,7 @@ class _Loop(Generic[T]):
         self._run, self._algorithm = run, algorithm
         self._config: TrainingConfig = run.config
         self._metrics: dict[str, float] = {}
-        self._restarts = self._paused_at = 0
+        self._restarts = self._evaluated_at = 0
         self._in_flight: deque[_Step] = deque()
         self._submitted: int | None = None
         """How many steps the session has received; None while that is not known."""
@@ -242,7 +242,7 @@ class _Loop(Generic[T]):
     def _restart(self, error: AdapterError) -> None:
         """Restore a failed session from the last checkpoint, or raise."""
         client, config = self._client, self._config
-        self._submitted = None
+        self._submitted, self._evaluated_at = None, 0
         self._abandon(error)
         # A call without effect that is not worth repeating is wrong in itself.
         if error.no_effect and not (error.retryable or isinstance(error, SessionFailed)):
@@ -285,9 +285,9 @@ class _Loop(Generic[T]):
 
     def _pause(self, step: int) -> None:
         """Do what is due after `step` steps. Nothing is in flight."""
-        self._paused_at = step
-        if self._is_due(self._config.eval_every, step):
+        if self._is_due(self._config.eval_every, step) and self._evaluated_at != step:
             self._evaluate(step)
+            self._evaluated_at = step  # not before: an evaluation that is interrupted is due again
         if self._is_due(self._config.save_every, step):
             self._save(step)
         self._last = time.perf_counter()  # a pause is not part of the next step's time
@@ -323,8 +323,7 @@ class _Loop(Generic[T]):
         with contextlib.suppress(CrucibleError):
             while self._in_flight:
                 self._await()
-            if self._paused_at != step:
-                self._pause(step)
+            self._pause(step)
             if self._run.step < step:
                 self._save(step)
 

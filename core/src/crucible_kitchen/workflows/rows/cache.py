@@ -47,9 +47,7 @@ def kept(key: str, fill: Fill) -> Sequences:
         fill: makes them.
     """
     path = folder() / f"{key}{_SUFFIX}"
-    # Whatever is wrong with the file, the rows can be rendered again.
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError), path.open("rb") as file:
-        found = read(file)
+    if (found := _found(path)) is not None:
         with contextlib.suppress(OSError):  # of a folder that may only be read
             os.utime(path)
         return found
@@ -73,21 +71,19 @@ def kept(key: str, fill: Fill) -> Sequences:
     # The sequences are complete and mapped, whatever becomes of the folder. A file that another
     # process made meanwhile stays: it may be mapped on a machine that would lose it.
     with contextlib.suppress(OSError):
-        if _is_whole(path):
-            made.unlink()
-        else:
+        if _found(path) is None:
             made.replace(path)
+        else:
+            made.unlink()
         _make_room(path)
     return sequences
 
 
-def _is_whole(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            read(file)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return True
+def _found(path: Path) -> Sequences | None:
+    # Whatever is wrong with the file, the rows can be rendered again.
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError), path.open("rb") as file:
+        return read(file)
+    return None
 
 
 def unkept(fill: Fill) -> Sequences:

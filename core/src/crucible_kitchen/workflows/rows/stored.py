@@ -172,13 +172,13 @@ def digests_of(rows: list[dict[str, Any]]) -> list[bytes]:
     # row, where JSON takes 3 (measured, 3.11). It writes arrays like bytes, hence the look before.
     plain = _are_plain(rows)
     try:
-        texts = [marshal.dumps(row, 2) if plain else _json(row) for row in rows]
+        texts = [marshal.dumps(row, 2) if plain else _encoded(row) for row in rows]
     except (RecursionError, ValueError) as error:
         raise InvalidInput(f"a row is nested too deeply to be read: {error}") from error
     return [hashlib.sha256(text).digest()[:DIGEST_BYTES] for text in texts]
 
 
-def _json(row: dict[str, Any]) -> bytes:
+def _encoded(row: dict[str, Any]) -> bytes:
     return marshal.dumps(row, 2) if _are_plain([row]) else json.dumps(_tagged(row)).encode()
 
 
