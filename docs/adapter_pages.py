@@ -1,4 +1,4 @@
-"""Pages of the documentation made from code: the settings of a table, a page for each adapter.
+"""Pages of the documentation made from code: the settings of a table, a page for each package.
 
 Sphinx writes the pages of the adapters before it reads the others (`conf.py`). Nothing but the core
 needs to be installed: modules of adapters import their libraries when they are used.
@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from crucible_kitchen.adapters.binding import marked, options_class
-from crucible_kitchen.cli.adapters import _default, _type_name
+from crucible_kitchen.adapters.discovery import ADAPTERS, KINDS
+from crucible_kitchen.cli.fields import default_of, type_name
+from crucible_kitchen.configuration import chosen
+from crucible_kitchen.observers import installed
 from crucible_kitchen.ports import PORTS
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -28,11 +31,11 @@ FOLDER = DOCS / "reference" / "adapters"
 INDEX = """\
 # Adapters
 
-The packages of this repository: what each does, and the options of its adapters, as their code
-documents them. `crucible adapters show NAME` prints the options of every adapter that is installed,
-third-party ones included.
+The packages of this repository: what each does, and the options of its adapters, environments and
+observers, as their code documents them. `crucible adapters show NAME` prints the options of every
+adapter that is installed, third-party ones included.
 
-| `crucible-adapter-` | serves | description |
+| package | serves | description |
 | --- | --- | --- |"""
 
 
@@ -59,7 +62,7 @@ def pages() -> dict[str, str]:
     names = {folder: _short(project["name"]) for folder, project in projects.items()}
     found = {names[folder]: "\n".join(_page(folder, projects[folder])) for folder in projects}
     rows = [
-        f"| [{names[folder]}]({names[folder]}.md) | {_listed(_ports(project))} "
+        f"| [{names[folder]}]({names[folder]}.md) | {_listed(_kinds(project))} "
         f"| {project['description']} |"
         for folder, project in projects.items()
     ]
@@ -68,7 +71,7 @@ def pages() -> dict[str, str]:
 
 
 def packages() -> list[Path]:
-    """Return the folders of the adapter packages, the noop first."""
+    """Return the folders of the packages, the noop first."""
     return [ROOT / "kitchen_noop", *sorted(ROOT.glob("plugins/*/"))]
 
 
@@ -80,8 +83,8 @@ def settings(model: type[BaseModel]) -> str:
 
 
 def _field(name: str, field: FieldInfo) -> Iterator[str]:
-    default = _default(field)
-    about = [f"`{name}`: `{_type_name(field.annotation)}`"]
+    default = default_of(field)
+    about = [f"`{name}`: `{type_name(field.annotation)}`"]
     if default:
         about.append(default if default == "required" else f"default `{default}`")
     about += [f"see {{py:class}}`~{kind.__module__}.{kind.__name__}`" for kind in _tables(field)]
@@ -111,31 +114,38 @@ def _prose(docstring: str) -> str:
 
 def _page(folder: Path, project: dict[str, Any]) -> Iterator[str]:
     package: str = project["name"]
-    served: dict[str, str] = project["entry-points"]["crucible.adapters"]
     yield f"# {_short(package)}"
     yield f"\n```console\n$ pip install {package}\n```\n"
     extras = project.get("optional-dependencies", {})
     if extras:
         yield f"Extras: {_listed(f'{package}[{extra}]' for extra in extras)}.\n"
-    groups = list(_groups(served))
+    groups = list(_groups(project))
     readme, placed = _readme(folder, {name: listed for name, _, listed in groups})
     yield readme
-    for name, ports, listed in groups:
+    adapters = project["entry-points"].get(ADAPTERS, {})
+    for name, kinds, listed in groups:
         if name in placed:
             continue
-        yield f"\n## {_heading(name, ports)}\n"
+        yield f"\n## {_heading(name, kinds)}\n"
         yield listed or "It has no options.\n"
-        if len(ports) == 1:
-            yield _besides(ports[0], _load(served[f"{ports[0]}.{name}"]))
+        if kinds[0] in PORTS and len(kinds) == 1:
+            yield _besides(kinds[0], _load(adapters[f"{kinds[0]}.{name}"]))
 
 
 def _short(package: str) -> str:
-    return package.removeprefix("crucible-adapter-")
+    return re.sub("^crucible-(adapter|environment|observer)-", "", package)
 
 
-def _ports(project: dict[str, Any]) -> list[str]:
-    served = project["entry-points"]["crucible.adapters"]
-    return list(dict.fromkeys(key.split(".", 1)[0] for key in served))
+def _kinds(project: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(kind for kind, _, _ in _served(project)))
+
+
+def _served(project: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield what a package has: a port, or "environment" or "observer"; the name; the path."""
+    for group, points in project["entry-points"].items():
+        for key, path in points.items():
+            port, _, name = key.partition(".") if group == ADAPTERS else (KINDS[group], "", key)
+            yield port, name, path
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -166,24 +176,30 @@ def _link(folder: Path, found: re.Match[str]) -> str:
     return f"{found[1]} (`{target.relative_to(ROOT)}`)"
 
 
-def _groups(served: dict[str, str]) -> Iterator[tuple[str, list[str], str]]:
-    """Yield each adapter's name, port and list of options; a wrapper once, with all its ports."""
+def _groups(project: dict[str, Any]) -> Iterator[tuple[str, list[str], str]]:
+    """Yield the name, kind and list of options of each thing; a wrapper once, with all ports."""
     wrappers: dict[str, tuple[list[str], str]] = {}
-    for key, path in served.items():
-        port, name = key.split(".", 1)
-        adapter = _load(path)
-        options = options_class(adapter, name)
-        if "inner" in options.model_fields:
-            wrappers.setdefault(name, ([], settings(options)))[0].append(port)
+    for kind, name, path in _served(project):
+        options = _options(kind, name, _load(path))
+        if options is not None and "inner" in options.model_fields:
+            wrappers.setdefault(name, ([], settings(options)))[0].append(kind)
         else:
-            yield name, [port], settings(options)
+            yield name, [kind], settings(options) if options else ""
     kinds = re.compile(rf"\b({'|'.join(port.__name__ for port in PORTS.values())})\b")
     for name, (ports, listed) in wrappers.items():
         yield name, ports, kinds.sub("adapter", listed)
 
 
-def _heading(name: str, ports: list[str]) -> str:
-    return f"`{name}` as `{ports[0]}`" if len(ports) == 1 else f"Options of `{name}`"
+def _options(kind: str, name: str, found: Any) -> type[BaseModel] | None:
+    if kind == "environment":
+        return chosen.options_class(found)
+    if kind == "observer":
+        return installed.options_class(found, name)
+    return options_class(found, name)
+
+
+def _heading(name: str, kinds: list[str]) -> str:
+    return f"`{name}` as `{kinds[0]}`" if len(kinds) == 1 else f"Options of `{name}`"
 
 
 def _besides(port: str, adapter: Any) -> str:

@@ -8,11 +8,15 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from broken_packages import PACKAGES, Package
 from commands import Crucible, Outcome, clean_environ, path_with
 from preloaded import Commands
+
+if TYPE_CHECKING:
+    from addition_model import AdditionModel
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +57,14 @@ def _build(package: Package, source: Path, wheels: Path) -> None:
     )
     build = "import sys, hatchling.build; hatchling.build.build_wheel(sys.argv[1])"
     subprocess.run([sys.executable, "-c", build, str(wheels)], cwd=source, check=True)
+
+
+@pytest.fixture(scope="session")
+def addition_model(tmp_path_factory: pytest.TempPathFactory) -> AdditionModel:
+    """The trained addition model, and one that half unlearned it; they take minutes, once."""
+    from addition_model import train_addition
+
+    return train_addition(tmp_path_factory.mktemp("addition"))
 
 
 @pytest.fixture(scope="session")

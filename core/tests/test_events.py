@@ -635,3 +635,16 @@ def test_none_is_a_value_where_an_attribute_is_always_there() -> None:
 def test_the_table_of_events_has_every_kind() -> None:
     documented = events_module.__doc__ or ""
     assert [name for name in KINDS if f"`{name}`" not in documented] == []
+
+
+def test_an_observer_that_is_interrupted_keeps_no_event_from_the_others() -> None:
+    def interrupted(event: Event) -> None:
+        raise KeyboardInterrupt
+
+    observers = Observers()
+    seen: list[str] = []
+    observers.add(interrupted)
+    observers.add(lambda event: seen.append(event.name))
+    with pytest.raises(KeyboardInterrupt):
+        observers.emit("training.checkpoint", step=3)
+    assert seen == ["training.checkpoint"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from crucible_kitchen import (
     Array,
+    ConfigurationError,
     Datum,
     FloatArray,
     ForwardBackwardResult,
@@ -21,6 +22,7 @@ from crucible_kitchen import (
     loss_config,
     validate_datums,
 )
+from crucible_kitchen.workflows import check_same_model
 
 
 def datum(n: int = 3, **inputs: Any) -> Datum:
@@ -81,6 +83,7 @@ def test_an_unknown_loss_is_unsupported_and_an_unknown_config_invalid() -> None:
 class Recorder:
     """The part of a training client that `custom_loss` calls; keeps the datums it receives."""
 
+    adapter = "recorder"
     future: Future[ForwardBackwardResult] = Future()
 
     def forward(self, session: Any, datums: Sequence[Datum]) -> ForwardBackwardResult:
@@ -123,3 +126,14 @@ def test_a_custom_loss_with_wrong_gradients_is_refused(grads: list[Array]) -> No
     client = cast("TrainingClient", Recorder())
     with pytest.raises(InvalidInput):
         custom_loss(client, None, [datum(2), datum(3)], lambda d, p: (0.0, grads, {}))
+
+
+@pytest.mark.parametrize(("again", "same"), [(-1.0, True), (0.0, True), (-1.2, False)])
+def test_the_same_model_may_leave_out_logprobs_that_do_not_count(again: float, same: bool) -> None:
+    client, counted = cast("TrainingClient", Recorder()), np.array([-1.0, -2.0], np.float32)
+    result = ForwardBackwardResult(0.0, [{"logprobs": np.array([again, -2.0], np.float32)}])
+    if same:
+        check_same_model(client, result, [counted])
+        return
+    with pytest.raises(ConfigurationError, match="dropout"):
+        check_same_model(client, result, [counted])

@@ -29,18 +29,13 @@ from crucible_kitchen import (
     hookimpl,
     run,
 )
-from crucible_kitchen.masking import (
-    MASK,
-    Secrets,
-    mask_error,
-    masked,
-    redacted,
-    says_secret,
-    shown,
-    visible,
-    without_secrets,
-)
-from crucible_kitchen.masking.names import says_secret_in_a_query
+from crucible_kitchen.masking.data import shown
+from crucible_kitchen.masking.errors import mask_error, without_secrets
+from crucible_kitchen.masking.evident import masked
+from crucible_kitchen.masking.mask import MASK
+from crucible_kitchen.masking.models import visible
+from crucible_kitchen.masking.names import says_secret, says_secret_in_a_query
+from crucible_kitchen.masking.secrets import Secrets, redacted
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr, field_validator
@@ -81,6 +76,8 @@ def urls_with_a_secret(draw: st.DrawFn) -> str:
 @example(f"ftp://u:a {CANARY}@h/p")
 @example(f"ftp://u:{CANARY}#b@127.0.0.1:1/p")
 @example(f"https://h/x?token=a@{CANARY}")
+@example(f"https://::{CANARY}:@h")
+@example(f"https://u:a::b:{CANARY}@h")
 def test_no_secret_of_a_url_is_in_its_masked_text(url: str) -> None:
     assert CANARY not in masked(url, whole=True)
 
@@ -491,6 +488,26 @@ def test_what_an_error_carries_keeps_its_type_where_it_is_plain() -> None:
     error = AdapterError("no", details={"status": 404, "codes": (1, "a"), "raw": b"x", "n": None})
     mask_error(error, Secrets())
     assert error.details == {"status": 404, "codes": (1, "a"), "raw": b"x", "n": None}
+
+
+def test_arguments_that_an_error_makes_anew_each_time_are_masked() -> None:
+    """Ray's errors, which are also the ones that they carry, have such a property."""
+
+    class Carried(AdapterError):
+        @property
+        def args(self) -> tuple[Any, ...]:
+            return tuple(f"{value}" for value in self.__dict__["given"])
+
+        @args.setter
+        def args(self, given: tuple[Any, ...]) -> None:
+            self.__dict__["given"] = given
+
+    error = Carried("")
+    error.args = (f"a {CANARY} of mine",)
+    secrets = Secrets()
+    secrets.learn(CANARY, secret=True)
+    mask_error(error, secrets)
+    assert error.args == ("a ********** of mine",)
 
 
 def test_an_error_of_one_adapter_shows_no_secret_of_another() -> None:

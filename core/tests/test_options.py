@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import pytest
 from crucible_kitchen import AdapterOptions, FromEnv, Keyword, resource
-from crucible_kitchen.masking import MASK, is_secret, redacted, visible
+from crucible_kitchen.masking.mask import MASK
+from crucible_kitchen.masking.models import visible
+from crucible_kitchen.masking.secrets import is_secret, redacted
 from crucible_kitchen.options.texts import Typed
 from pydantic import BaseModel, Secret, SecretStr, ValidationError
 

@@ -110,6 +110,42 @@ def test_tokens_of_text_that_was_rendered_beforehand_are_not_doubled(
     assert rendered(row, Begun()) == [expected]
 
 
+class Words(Characters):
+    """Says that its words are apart, and has them so."""
+
+    words_apart = True
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        if text != "a":  # with which it is found out how a text begins
+            self.asked.append(text)
+        return super().encode(text)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+
+def test_of_a_prompt_only_the_last_word_is_encoded_twice() -> None:
+    tokenizer = Words()
+    assert rendered({"prompt": "to be or not", "completion": " to be"}, tokenizer) == [
+        "to be or not[ to be$]"
+    ]
+    assert tokenizer.asked == ["to be or", " not", " not to be"]
+
+
+def test_rows_that_are_looked_ahead_at_are_encoded_together() -> None:
+    renderer = Renderer(tokenizer := Words())
+    rows = [{"prompt": f"to be {n}", "completion": f" or {n}"} for n in range(3)]
+    shapes = [RowReader().read(row) for row in [*rows, {"text": "not to be"}]]
+    renderer.look_ahead(shapes)
+    before = len(tokenizer.asked)
+    found = [marked_text(example) for shape in shapes for example in renderer.render(shape)]
+    assert found == [*(f"to be {n}[ or {n}$]" for n in range(3)), "[not to be$]"]
+    assert len(tokenizer.asked) == before
+
+
 # --- answers in a template ---
 
 
@@ -129,6 +165,21 @@ def test_only_the_last_answer_of_such_a_template_can_be_trained_on() -> None:
 def test_a_template_that_ends_a_turn_with_nothing_gets_the_end_token() -> None:
     assert end_of_turn(Characters()) == EOS
     assert rendered({"messages": CHAT[:2]}) == ["<user>hi;<assistant>[yo;$]"]
+
+
+@pytest.mark.parametrize("behind", ["", "\n", " \n", "\n$"])
+def test_what_a_template_writes_behind_the_end_of_a_turn_is_not_trained_on(behind: str) -> None:
+    """A model stops at the end of its turn, so nothing behind it is ever asked of it."""
+
+    class Ended(Characters):
+        def write(self, messages: list[dict[str, Any]], kwargs: Mapping[str, Any]) -> str:
+            return super().write(messages, kwargs).replace(";", f"${behind}")
+
+    (shown,) = rendered({"messages": CHAT}, Ended())
+    assert (
+        shown
+        == f"<user>hi${behind}<assistant>[yo$]{behind}<user>1?${behind}<assistant>[2$]{behind}"
+    )
 
 
 def test_a_turn_that_the_mark_of_the_next_role_ends_is_trained_to_end_with_it() -> None:

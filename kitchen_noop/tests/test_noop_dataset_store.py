@@ -34,6 +34,7 @@ def test_rows_come_in_every_shape_that_workflows_read(store: DatasetStore) -> No
         assert row["completion"] == str(a + b)
         assert row["text"] == f"{row['prompt']} {row['completion']}"
         assert [m["content"] for m in row["messages"]] == [row["prompt"], row["completion"]]
+        assert row["chosen"] == row["completion"] != row["rejected"]
 
 
 def test_rows_are_those_of_their_data_set_and_split(store: DatasetStore) -> None:

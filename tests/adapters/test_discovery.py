@@ -164,7 +164,7 @@ def test_a_known_adapter_that_is_not_installed_gets_its_pip_line() -> None:
         Catalog((), ()).find("training_client", "torch")
 
 
-@pytest.mark.parametrize("name", ["tinker", "ray", "vllm"])
+@pytest.mark.parametrize("name", ["megatron", "vllm"])
 def test_an_adapter_that_is_not_released_gets_no_pip_line(mistake: Mistake, name: str) -> None:
     assert "pip install" not in mistake("config", f"adapters.training_client={name}")
 
@@ -178,8 +178,8 @@ def test_an_adapter_that_needs_another_core_is_not_imported(mistake: Mistake) ->
 @pytest.mark.parametrize("running", ["99", "99.dev3", "99.1.dev0+local"])
 def test_a_development_build_of_the_core_counts_as_its_release(site: Path, running: str) -> None:
     program = f"""
-import crucible_kitchen.adapters.discovery as discovery
-discovery.__version__ = {running!r}
+import crucible_kitchen.adapters.discovery as discovery, crucible_kitchen.version as version
+version.__version__ = {running!r}
 try:
     discovery.catalog().find("blob_store", "future").load()
 except discovery.AdapterLoadError as error:

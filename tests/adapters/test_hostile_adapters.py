@@ -58,6 +58,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "optim_step": lambda port: port.optim_step(None, 0.1),
     "await_": lambda port: port.await_(None),
     "save_checkpoint": lambda port: port.save_checkpoint(None, "a"),
+    "save_checkpoint_async": lambda port: port.save_checkpoint_async(None, "a"),
     "load_checkpoint": lambda port: port.load_checkpoint(None, "a"),
     "save_weights_for_sampler": lambda port: port.save_weights_for_sampler(None),
     "get_info": lambda port: port.get_info(None),

@@ -26,6 +26,7 @@ SHOWN = r"\x1b[2J\x1b]0;title\x07\x1b]8;;http://evil.example\x1b\link\x9b31m\x7f
 DOC, DOC_SHOWN = HOSTILE.replace("\r", ""), SHOWN.replace(r"\r", "")
 MARKUP = "[red]danger[/red] [link=http://evil.example]x[/link] :skull:"
 COMMANDS = [*map(chr, range(32)), *map(chr, range(0x7F, 0xA0)), *"\u2028\u202a\u202e\u2066\u2069"]
+HIDDEN = "\u061c\u200b\u200e\u200f\u2060\u2064\ufeff"
 
 
 def raw(text: str) -> set[str]:
@@ -44,6 +45,13 @@ def test_nothing_that_is_printable_is_a_command(text: str) -> None:
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])))
 def test_letters_and_signs_of_any_language_stay(text: str) -> None:
     assert printable(text) == text
+
+
+def test_what_has_no_width_is_shown_by_its_code_unless_a_script_needs_it() -> None:
+    codes = r"\u061c\u200b\u200e\u200f\u2060\u2064\ufeff"
+    assert printable(HIDDEN) == printable_json(HIDDEN) == codes
+    for text in ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f469\u200d\U0001f52c"):
+        assert printable(text) == text
 
 
 @given(st.dictionaries(st.text(max_size=9), st.lists(st.text(max_size=9), max_size=3), max_size=3))

@@ -70,7 +70,8 @@ def test_a_run_can_be_traced_and_its_trace_shows_where_the_time_went(
     text = "\n".join(rest)
     assert re.search(r"  waiting for results \(await_\) +\S+ \S+ +[\d.]+%", text)
     assert re.search(r"  training.step +\S+ \S+ +[\d.]+%  20 times", text)
-    assert re.search(r"training_client +noop +await_ +40 +0 ", text)
+    awaited = 2 * 20 + 1  # the gradient and the step, each time, and the last checkpoint
+    assert re.search(rf"training_client +noop +await_ +{awaited} +0 ", text)
     assert text.splitlines()[-1] == text.splitlines()[-1].rstrip()
 
 

@@ -474,7 +474,7 @@ CALLS = [
     ("training_client", "start_session"),
     ("training_client", "forward_backward"),
     ("training_client", "optim_step"),
-    ("training_client", "save_checkpoint"),
+    ("training_client", "save_checkpoint_async"),
     ("dataset_store", "load_dataset"),
     ("blob_store", "write"),
     ("blob_store", "read"),

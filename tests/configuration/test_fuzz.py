@@ -38,8 +38,10 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-BLOCKS = 10
-CONFIGURATIONS, TRACES = 1000, 400
+EVERY = 1 if os.environ.get("FUZZ") == "all" else 5
+"""One in so many cases is tried, unless all of them are asked for."""
+BLOCKS = 10 // EVERY
+CONFIGURATIONS, TRACES = 1000 // EVERY, 400 // EVERY
 
 ANSWERED: dict[str, int] = {"configurations, arguments and environments": 0, "traces": 0}
 
@@ -72,6 +74,9 @@ def _listen() -> None:
     sys.addaudithook(_note_what_is_written)  # it cannot be removed again
 
 
+_command = functools.cache(typer.main.get_command)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder: so deep that `../..` is inside the folder of the test."""
@@ -87,8 +92,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("CRUCIBLE_CACHE", str(tmp_path / "a" / "cache"))
     monkeypatch.setattr("tempfile.tempdir", None)
-    command = typer.main.get_command(app.app)  # making it takes longer than most commands
-    monkeypatch.setattr(typer.main, "get_command", lambda _: command)
+    # Making a command takes longer than most commands.
+    monkeypatch.setattr(typer.main, "get_command", _command)
     os.mkfifo("pipe")
     (folder / "folder").mkdir()
     return folder

@@ -67,18 +67,21 @@ class TestTheGuard:
         assert suite(test_mine=lambda self: None, blob_store=pytest.fixture(lambda self: None))
 
 
-@pytest.mark.parametrize("port", PORTS)
-def test_every_promise_says_what_usually_breaks_it(port: str) -> None:
-    assert port in SUITES
-    for name, promise in suite_of(port).promises.items():
+def test_every_port_has_a_suite() -> None:
+    assert {*SUITES} == {*PORTS, "environment"}
+
+
+@pytest.mark.parametrize("kind", SUITES)
+def test_every_promise_says_what_usually_breaks_it(kind: str) -> None:
+    for name, promise in suite_of(kind).promises.items():
         assert "broken by" in (promise.__doc__ or ""), name
 
 
-@pytest.mark.parametrize("port", PORTS)
-def test_no_two_sections_of_a_suite_have_a_promise_of_one_name(port: str) -> None:
-    whole, *sections = suite_of(port).__mro__
+@pytest.mark.parametrize("kind", SUITES)
+def test_no_two_sections_of_a_suite_have_a_promise_of_one_name(kind: str) -> None:
+    whole, *sections = suite_of(kind).__mro__
     names = [name for each in sections for name in vars(each) if name.startswith("test_")]
-    assert sorted(names) == sorted(suite_of(port).promises)
+    assert sorted(names) == sorted(suite_of(kind).promises)
     assert {name for name in vars(whole) if name.startswith("test_")} == set(names)
 
 
@@ -309,8 +312,11 @@ def test_a_card_is_markdown_on_request(plain_crucible: Crucible) -> None:
     ("arguments", "message"),
     [
         (["blob_store.nop"], "did you mean 'noop'?"),
-        (["blobstore.noop"], "expected <port>.<name>, got 'blobstore.noop'; the ports are"),
-        (["noop"], "expected <port>.<name>, got 'noop'"),
+        (
+            ["blobstore.noop"],
+            "expected <port>.<name> or environment.<name>, got 'blobstore.noop'; the ports are",
+        ),
+        (["noop"], "expected <port>.<name> or environment.<name>, got 'noop'"),
         (["blob_store.noop", "latency_scal=0"], "did you mean 'latency_scale'?"),
         (["blob_store.noop", "absent.toml"], "absent.toml"),
         (["hub_client.noop", "--fixture", "repoid=1"], "'repoid' is not a fixture of the suite of"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from commands import clean_environ
 from crucible_kitchen import PORTS
-from crucible_kitchen.adapters.discovery import Catalog, catalog
+from crucible_kitchen.adapters.discovery import ADAPTERS, KINDS, Catalog, catalog
 from crucible_kitchen.adapters.known_packages import by_preference, packages_of
 from crucible_kitchen.configuration.suggestions import is_synthetic, not_configured, wraps
 
@@ -20,16 +20,28 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def released() -> Iterator[tuple[str, str, str]]:
-    """Yield the port, the name and the package of each adapter of the repository."""
+    """Yield the port, the name and the package of each adapter of the repository; of what has no
+    port, such as environments, the kind.
+    """
     for file in (ROOT / "kitchen_noop" / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")):
         project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
-        for point in project["entry-points"]["crucible.adapters"]:
-            port, _, name = point.partition(".")
-            yield port, name, project["name"]
+        for group, points in project["entry-points"].items():
+            for point in points:
+                port, _, name = point.partition(".")
+                yield (
+                    (port, name, project["name"])
+                    if group == ADAPTERS
+                    else (
+                        KINDS[group],
+                        point,
+                        project["name"],
+                    )
+                )
 
 
 def test_the_known_packages_are_those_of_the_repository() -> None:
-    known = [(port, *pair) for port in PORTS for pair in packages_of(port).items()]
+    kinds = [*PORTS, *KINDS.values()]
+    known = [(kind, *pair) for kind in kinds for pair in packages_of(kind).items()]
     assert sorted(known) == sorted(released())
 
 
@@ -115,10 +127,9 @@ def test_with_the_core_and_the_noop_alone_no_message_names_an_unreleased_package
         timeout=120,
     )
     said = done.stdout + done.stderr + (tmp_path / "crucible.toml").read_text()
-    named = {*re.findall(r"crucible-adapter-[\w-]+", said)}
+    named = {*re.findall(r"crucible-(?:adapter|environment|observer)-[\w-]+", said)}
     assert "crucible-adapter-noop" in named  # it is installed
     assert "crucible-adapter-torch" in named  # it may be
     assert named <= {package for _, _, package in released()}
     installable = re.findall(r"pip install ([^`\n;]+)", said)
     assert {name for names in installable for name in names.split()} <= named
-    assert not re.search(r"\bray\b|\btinker\b", said.replace("'tinkr'", ""))

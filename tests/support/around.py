@@ -58,6 +58,8 @@ def pytest_pycollect_makeitem(
         return None  # a method
     if not (isinstance(obj, type) and issubclass(obj, Conformance) and name.startswith("Test")):
         return []
+    if not hasattr(obj, "port"):  # no wrapper goes around an environment
+        return []
     installed = {entry.name for entry in catalog().entries if entry.port == obj.port.name}
     there = [wrapper for wrapper in OPTIONS if wrapper in installed]
     chosen = collector.config.getoption("--around")

@@ -44,6 +44,8 @@ MODELS: dict[str, dict[str, Any]] = {
         "embd_pdrop": 0.0,
         "attn_pdrop": 0.0,
     },
+    # Its embedding, which is also its unembedding, is a class of its own that scales rows.
+    "gemma": {**LLAMA, "model_type": "gemma3_text", "head_dim": 8, "num_key_value_heads": 1},
 }
 TINY = SessionConfig("tiny")
 CONTINUED = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,9 +27,12 @@ from chat_templates.conversations import (
 )
 from chat_templates.families import FAMILIES, MARKED, Family
 from chat_templates.page import PAGE, page
-from crucible_kitchen import end_of_turn
-from crucible_kitchen.workflows.rows.examples import RowReader
-from crucible_kitchen.workflows.rows.rendering import Renderer, marked
+from crucible_kitchen import Completion, end_of_turn
+from crucible_kitchen.chat import ChatTemplate
+from crucible_kitchen.workflows.episodes.transcript import Transcript
+from crucible_kitchen.workflows.rows.examples import Conversation, RowReader
+from crucible_kitchen.workflows.rows.layout import RARE
+from crucible_kitchen.workflows.rows.rendering import Renderer, exactly, marked
 from tokenizers import processors
 
 FAMILY = {family.name: family for family in (*FAMILIES, *MARKED)}
@@ -61,6 +66,36 @@ def test_the_token_that_ends_a_turn_in_training_ends_an_answer_at_inference(fami
     assert family.tokenizer.decode([end]) == family.end
 
 
+@pytest.mark.parametrize(
+    ("name", "said", "follows"),
+    [
+        ("Qwen 2.5", "It is four.<|im_end|>", "\n<|im_start|>user\nAnd?<|im_end|>"),
+        ("ChatML, base", "It is four.<|endoftext|>", "\n<|im_start|>user\nAnd?<|im_end|>"),
+        ("Llama 2", " It is four.</s>", "<s> [INST] And? [/INST]"),
+        ("gpt-oss", "It is four.<|return|>", "<|start|>user<|message|>And?<|end|>"),
+        (
+            "Cohere 2",
+            "It is four.<|END_OF_TURN_TOKEN|>",
+            "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>And?<|END_OF_TURN_TOKEN|>",
+        ),
+        ("GLM-4", "It is four.<|user|>", "\nAnd?<|assistant|>"),
+        ("GLM-4", "It is four.<|endoftext|>", "<|user|>\nAnd?<|assistant|>"),
+    ],
+)
+def test_in_an_episode_a_turn_that_the_model_has_ended_is_not_ended_again(
+    name: str, said: str, follows: str
+) -> None:
+    template = ChatTemplate(FAMILY[name].tokenizer)
+    transcript = Transcript(template)
+    transcript.read([user("What is 2 + 2?")])
+    tokens = template.tokens.after("<x>", said)
+    assert template.tokens.is_special(tokens[-1])
+    transcript.say(Completion(said, np.array(tokens), np.zeros(len(tokens), np.float32), "stop"))
+    before = len(transcript)
+    transcript.read([user("And?")])
+    assert template.tokens.decode(transcript.tokens[before:].tolist()).startswith(follows)
+
+
 def test_the_page_shows_the_current_results() -> None:
     made_by = "python -m tests.workflows.chat_templates.page --write"
     assert PAGE.read_text("utf-8") == page(), made_by
@@ -74,9 +109,9 @@ def test_the_page_shows_the_current_results() -> None:
             "several turns",
             [
                 "<|im_start|>user\nName a harbour.<|im_end|>\n"
-                "<|im_start|>assistant\n⟦Bergen lies north.<|im_end|>\n⟧"
+                "<|im_start|>assistant\n⟦Bergen lies north.<|im_end|>⟧\n"
                 "<|im_start|>user\nName a meadow.<|im_end|>\n"
-                "<|im_start|>assistant\n⟦Runnymede is green.<|im_end|>\n⟧"
+                "<|im_start|>assistant\n⟦Runnymede is green.<|im_end|>⟧\n"
             ],
         ),
         (
@@ -84,11 +119,11 @@ def test_the_page_shows_the_current_results() -> None:
             "several turns",
             [
                 "<|im_start|>user\nName a harbour.<|im_end|>\n<|im_start|>assistant\n"
-                "⟦<think>\n\n</think>\n\nBergen lies north.<|im_end|>\n⟧",
+                "⟦<think>\n\n</think>\n\nBergen lies north.<|im_end|>⟧\n",
                 "<|im_start|>user\nName a harbour.<|im_end|>\n<|im_start|>assistant\n"
                 "Bergen lies north.<|im_end|>\n"
                 "<|im_start|>user\nName a meadow.<|im_end|>\n<|im_start|>assistant\n"
-                "⟦<think>\n\n</think>\n\nRunnymede is green.<|im_end|>\n⟧",
+                "⟦<think>\n\n</think>\n\nRunnymede is green.<|im_end|>⟧\n",
             ],
         ),
         (
@@ -96,7 +131,7 @@ def test_the_page_shows_the_current_results() -> None:
             "one turn",
             [
                 "<|im_start|>user\nName a harbour.<|im_end|>\n<|im_start|>assistant\n<think>\n"
-                "⟦\n</think>\n\nBergen lies north.<|im_end|>\n⟧"
+                "⟦\n</think>\n\nBergen lies north.<|im_end|>⟧\n"
             ],
         ),
         (
@@ -115,20 +150,20 @@ def test_the_page_shows_the_current_results() -> None:
             "think",
             [
                 "<|im_start|>user\nName a harbour.<|im_end|>\n<|im_start|>assistant\n<think>\n"
-                "⟦Ports come to mind\n</think>\n\nBergen lies north.<|im_end|>\n⟧",
+                "⟦Ports come to mind\n</think>\n\nBergen lies north.<|im_end|>⟧\n",
                 "<|im_start|>user\nName a harbour.<|im_end|>\n<|im_start|>assistant\n"
                 "Bergen lies north.<|im_end|>\n"
                 "<|im_start|>user\nName a meadow.<|im_end|>\n<|im_start|>assistant\n<think>\n"
-                "⟦Pastures, rather\n</think>\n\nRunnymede is green.<|im_end|>\n⟧",
+                "⟦Pastures, rather\n</think>\n\nRunnymede is green.<|im_end|>⟧\n",
             ],
         ),
         (
             "Phi-3",
             "several turns",
             [
-                "<|user|>\nName a harbour.<|end|>\n<|assistant|>\n⟦Bergen lies north.<|end|>\n⟧"
+                "<|user|>\nName a harbour.<|end|>\n<|assistant|>\n⟦Bergen lies north.<|end|>⟧\n"
                 "<|user|>\nName a meadow.<|end|>\n<|assistant|>\n"
-                "⟦Runnymede is green.<|end|>\n<|endoftext|>⟧"
+                "⟦Runnymede is green.<|end|>⟧\n<|endoftext|>"
             ],
         ),
         (
@@ -136,9 +171,9 @@ def test_the_page_shows_the_current_results() -> None:
             "system",
             [
                 "<bos><start_of_turn>user\nBe brief, captain.\n\nName a harbour.<end_of_turn>\n"
-                "<start_of_turn>model\n⟦Bergen lies north.<end_of_turn>\n⟧"
+                "<start_of_turn>model\n⟦Bergen lies north.<end_of_turn>⟧\n"
                 "<start_of_turn>user\nName a meadow.<end_of_turn>\n"
-                "<start_of_turn>model\n⟦Runnymede is green.<end_of_turn>\n⟧"
+                "<start_of_turn>model\n⟦Runnymede is green.<end_of_turn>⟧\n"
             ],
         ),
         (
@@ -187,7 +222,7 @@ def test_the_page_shows_the_current_results() -> None:
             "one turn",
             [
                 "<|im_start|>User: Name a harbour.<end_of_utterance>\n"
-                "Assistant:⟦ Bergen lies north.<end_of_utterance>\n⟧"
+                "Assistant:⟦ Bergen lies north.<end_of_utterance>⟧\n"
             ],
         ),
         (
@@ -195,9 +230,9 @@ def test_the_page_shows_the_current_results() -> None:
             "several turns",
             [
                 "<|im_start|>user\nName a harbour.<|im_end|>\n<|im_start|>assistant\n"
-                "⟦<think>\n\n</think>\n\nBergen lies north.<|im_end|>\n⟧"
+                "⟦<think>\n\n</think>\n\nBergen lies north.<|im_end|>⟧\n"
                 "<|im_start|>user\nName a meadow.<|im_end|>\n<|im_start|>assistant\n"
-                "⟦<think>\n\n</think>\n\nRunnymede is green.<|im_end|>\n⟧"
+                "⟦<think>\n\n</think>\n\nRunnymede is green.<|im_end|>⟧\n"
             ],
         ),
     ],
@@ -265,8 +300,8 @@ def test_two_answers_in_a_row_are_trained_on_if_the_template_renders_them_alike(
     kind = Kind("", (user("Name two."), assistant("Bergen lies north."), assistant("And Oslo.")))
     assert shown(FAMILY["ChatML, base"], kind) == [
         "<|im_start|>user\nName two.<|im_end|>\n"
-        "<|im_start|>assistant\n⟦Bergen lies north.<|im_end|>\n⟧"
-        "<|im_start|>assistant\n⟦And Oslo.<|im_end|>\n⟧"
+        "<|im_start|>assistant\n⟦Bergen lies north.<|im_end|>⟧\n"
+        "<|im_start|>assistant\n⟦And Oslo.<|im_end|>⟧\n"
     ]
 
 
@@ -275,8 +310,8 @@ def test_an_answer_follows_its_prompt_even_if_the_template_then_rewrites_it() ->
     thought = "<think>\n\n</think>\n\n"
     assert shown(FAMILY["Qwen 3"], kind) == [
         "<|im_start|>user\nName two.<|im_end|>\n"
-        f"<|im_start|>assistant\n⟦{thought}Bergen lies north.<|im_end|>\n⟧"
-        f"<|im_start|>assistant\n⟦{thought}And Oslo.<|im_end|>\n⟧"
+        f"<|im_start|>assistant\n⟦{thought}Bergen lies north.<|im_end|>⟧\n"
+        f"<|im_start|>assistant\n⟦{thought}And Oslo.<|im_end|>⟧\n"
     ]
 
 
@@ -292,7 +327,7 @@ def test_an_answer_that_quotes_the_question_is_found_after_it() -> None:
     kind = Kind("", (user("Say Bergen lies north."), assistant("Bergen lies north.")))
     assert shown(FAMILY["QwQ"], kind) == [
         "<|im_start|>user\nSay Bergen lies north.<|im_end|>\n"
-        "<|im_start|>assistant\n⟦Bergen lies north.<|im_end|>\n⟧"
+        "<|im_start|>assistant\n⟦Bergen lies north.<|im_end|>⟧\n"
     ]
 
 
@@ -310,14 +345,14 @@ def test_a_message_of_weight_0_is_read_but_not_trained_on() -> None:
     first = {**assistant("Bergen lies north."), "weight": 0}
     kind = Kind("", (user("Name one."), first, user("More."), assistant("Oslo.")))
     (text,) = shown(FAMILY["Qwen 3"], kind)
-    assert text.endswith("⟦<think>\n\n</think>\n\nOslo.<|im_end|>\n⟧")
+    assert text.endswith("⟦<think>\n\n</think>\n\nOslo.<|im_end|>⟧\n")
     assert text.count("⟦") == 1
 
 
 def test_a_conversation_that_ends_with_a_question_is_trained_on_up_to_its_last_answer() -> None:
     kind = Kind("", (user("Name one."), assistant("Bergen."), user("More.")))
     assert shown(FAMILY["ChatML, base"], kind) == [
-        "<|im_start|>user\nName one.<|im_end|>\n<|im_start|>assistant\n⟦Bergen.<|im_end|>\n⟧"
+        "<|im_start|>user\nName one.<|im_end|>\n<|im_start|>assistant\n⟦Bergen.<|im_end|>⟧\n"
     ]
 
 
@@ -329,7 +364,7 @@ def test_template_settings_reach_the_prompt_and_the_answer(thinking: bool) -> No
     (run,) = runs(family, example)
     opened = "" if thinking else "<think>\n\n</think>\n\n"
     written = "<think>\n\n</think>\n\n" if thinking else ""
-    assert run.text == f"{written}Bergen lies north.<|im_end|>\n"
+    assert run.text == f"{written}Bergen lies north.<|im_end|>"
     assert family.tokenizer.decode(example.tokens[: run.start].tolist()).endswith(
         f"assistant\n{opened}"
     )
@@ -391,3 +426,46 @@ def test_every_answer_is_trained_on_and_no_question_is(
     for example in found:
         for run in runs(FAMILY[family], example):
             assert "asked" not in run.text
+
+
+PLAIN = st.text(st.sampled_from("abn B:>.éß👍"), max_size=8).map(lambda text: f"b{text}.")
+
+
+@settings(deadline=None, max_examples=8)
+@pytest.mark.parametrize("family", FAMILY.values(), ids=lambda family: family.name)
+@given(said=st.lists(st.one_of(PLAIN, PLAIN, WORDS), min_size=4, max_size=4))
+def test_a_conversation_that_is_rendered_once_has_the_tokens_and_the_mask_of_the_exact_way(
+    family: Family, said: list[str]
+) -> None:
+    renderer = Renderer(family.tokenizer, date=DATE)
+    messages = [speaker(text) for speaker, text in zip([user, assistant] * 2, said, strict=True)]
+    shape = RowReader().read({"messages": messages})
+    assert isinstance(shape, Conversation)
+    for _ in range(RARE + 1):
+        found = renderer.render(shape)
+    expected = exactly(renderer.template, shape.messages, [1, 3])
+    assert [one.tokens.tolist() for one in found] == [one.ids for one in expected]
+    assert [one.weights.astype(bool).tolist() for one in found] == [one.trained for one in expected]
+
+
+@pytest.mark.parametrize(
+    "name", ["Qwen 2.5", "Llama 3.1", "Gemma 3", "Phi-3", "GLM-4.5", "Granite 3"]
+)
+def test_conversations_of_common_templates_are_rendered_once(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer = Renderer(FAMILY[name].tokenizer, date=DATE)
+    shape = RowReader().read(KIND["several turns"].row)
+    assert isinstance(shape, Conversation)
+    for _ in range(RARE + 1):
+        renderer.render(shape)
+    calls = []
+    apply = renderer.template.tokenizer.apply_chat_template
+
+    def counted(*given: Any, **options: Any) -> Any:
+        calls.append(given)
+        return apply(*given, **options)
+
+    monkeypatch.setattr(renderer.template.tokenizer, "apply_chat_template", counted)
+    renderer.render(shape)
+    assert len(calls) == 1

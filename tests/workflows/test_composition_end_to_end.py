@@ -46,7 +46,7 @@ NOOP = {"use": "noop", "latency_scale": 0}
 
 # One in five fails. What is lost is then lost after it took effect, where the workflow can help.
 TRANSIENT = {"failure_rate": 0.2, "seed": 3}
-LOSING = {"forward_backward", "optim_step", "await_", "save_checkpoint", "load_checkpoint"}
+LOSING = {"forward_backward", "optim_step", "await_", "save_checkpoint_async", "load_checkpoint"}
 LOST = {"failure_rate": 0.2, "lost_answers": 0.5, "seed": 3, "callbacks": sorted(LOSING)}
 
 
@@ -108,7 +108,7 @@ def torch_adapter(folder: Path) -> dict[str, Any]:
 
 def train(folder: Path, faults: Mapping[str, Any] | None, **config: Any) -> tuple[Any, Counted]:
     """Train; return what the last checkpoint holds, and the count of what reached the model."""
-    from crucible_adapter_torch import checkpoints
+    from crucible_adapter_torch.checkpoints import stored
 
     counted = Counted()
     client: dict[str, Any] = {"use": counted, "inner": torch_adapter(folder)}
@@ -120,7 +120,7 @@ def train(folder: Path, faults: Mapping[str, Any] | None, **config: Any) -> tupl
         result = run_in(kitchen, "supervised", {**CONFIG, **config})
         losses = [r for r in kitchen.metrics_store.read("run") if r.metric == "train_mean_nll"]
     assert [row.step for row in losses] == list(range(1, STEPS + 1))
-    return checkpoints.read(folder / result.checkpoint, with_moments=True), counted
+    return stored.read(folder / result.checkpoint, with_moments=True), counted
 
 
 def assert_equal_to_the_bit(one: Any, other: Any) -> None:

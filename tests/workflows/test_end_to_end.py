@@ -8,7 +8,7 @@ import math
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,6 +16,9 @@ from commands import Crucible
 from crucible_kitchen import Kitchen, Message, SamplingParams, SessionConfig
 from crucible_kitchen.workflows import run_in
 from crucible_kitchen.workflows.batches import permutation
+
+if TYPE_CHECKING:
+    from addition_model import AdditionModel
 
 ROOT = Path(__file__).resolve().parents[2]
 GSM8K = ROOT.parent / "shared" / "data" / "gsm8k"
@@ -106,11 +109,11 @@ def test_a_missing_data_set_is_reported_in_one_plain_line(
 
 @needs_torch
 @pytest.mark.slow
-def test_the_example_learns_to_add(plain_crucible: Crucible, clone: Path) -> None:
-    outcome = plain_crucible("run", "docs/examples/arithmetic.toml", timeout=900)
-    assert outcome.code == 0, outcome.err
-    assert outcome.err == ""
-    assert float(summary(outcome.out)["test/exact_match"]) >= 0.95
+@pytest.mark.timeout(1800)
+def test_the_example_learns_to_add(addition_model: AdditionModel) -> None:
+    out, err = addition_model.said
+    assert err == ""
+    assert float(summary(out)["test/exact_match"]) >= 0.95
 
 
 CHAT = "docs/examples/chat.toml"
@@ -128,11 +131,11 @@ def test_the_chat_example_trains_on_the_last_answer_as_it_will_be_requested(
         "<|im_start|>user\n48/2 = ?<|im_end|>\n<|im_start|>assistant\n24<|im_end|>\n"
         "<|im_start|>user\n48+24 = ?<|im_end|>\n<|im_start|>assistant\n72<|im_end|>\n"
         "<|im_start|>user\nAnd the answer?<|im_end|>\n<|im_start|>assistant\n"
-        "⟦<think>\n\n</think>\n\n72<|im_end|>\n⟧\n"
+        "⟦<think>\n\n</think>\n\n72<|im_end|>⟧\n\n"
     )
     assert re.findall("⟦.*?⟧", shown, re.DOTALL) == [
-        "⟦<think>\n\n</think>\n\n72<|im_end|>\n⟧",
-        "⟦<think>\n\n</think>\n\n48<|im_end|>\n⟧",
+        "⟦<think>\n\n</think>\n\n72<|im_end|>⟧",
+        "⟦<think>\n\n</think>\n\n48<|im_end|>⟧",
     ]
 
 
@@ -217,17 +220,16 @@ GSM8K_CONFIG: dict[str, Any] = {
 @pytest.mark.slow
 def test_held_out_gsm8k_becomes_steadily_more_likely(tmp_path: Path) -> None:
     with gsm8k_kitchen(tmp_path) as kitchen:
-        held_out = {"test_dataset": str(GSM8K / "test.jsonl"), "test_size": 100}
-        result = run_in(
-            kitchen, "supervised", {**GSM8K_CONFIG, **held_out, "eval_every": 100, "seed": 0}
-        )
+        held_out = {"test_dataset": str(GSM8K / "test.jsonl"), "test_size": 30}
+        shorter = {"max_steps": 60, "eval_every": 20, "seed": 0}
+        result = run_in(kitchen, "supervised", {**GSM8K_CONFIG, **held_out, **shorter})
         rows = kitchen.metrics_store.read(result.run_id)
     first = next(row.value for row in rows if row.metric == "train_mean_nll")
     falling = [row.value for row in rows if row.metric == "test/nll"]
     assert first == pytest.approx(math.log(257), abs=0.1)
-    assert len(falling) == 5
+    assert len(falling) == 3
     assert falling == sorted(falling, reverse=True)
-    assert falling[-1] <= 2.2
+    assert falling[-1] <= 2.8
 
 
 @needs_torch

@@ -7,16 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from counting import TIMES, Counting, datum
 from crucible_kitchen import (
     ConfigurationError,
-    Datum,
     Event,
     InvalidInput,
     Kitchen,
     Measure,
-    ModelInput,
     NotFound,
     Prepared,
     Run,
@@ -43,36 +41,6 @@ def kitchen() -> Iterator[Kitchen]:
         yield made
 
 
-class Counting:
-    """Learns to count: an algorithm whose items are numbers."""
-
-    evaluates = True
-
-    def __init__(self, kitchen: Kitchen, config: TrainingConfig) -> None:
-        self.client = kitchen.training_client
-
-    def prepare(self, session: Any) -> Sequence[int] | Prepared[int]:
-        return range(8)
-
-    def submit(self, session: Any, batch: Sequence[int], step: int) -> Measure:
-        future = self.client.forward_backward(session, [datum(item) for item in batch])
-
-        def measure() -> dict[str, float]:
-            return {"loss": self.client.await_(future).loss, "num_tokens": 2.0 * len(batch)}
-
-        return measure
-
-    def evaluate(self, session: Any) -> dict[str, float]:
-        result = self.client.await_(self.client.forward(session, [datum(0)]))
-        return {"test/loss": result.loss}
-
-
-def datum(item: int) -> Datum:
-    tokens = np.arange(item, item + 3)
-    inputs: dict[str, Any] = {"target_tokens": tokens[1:], "weights": np.ones(2, np.float32)}
-    return Datum(ModelInput.from_ints(tokens[:-1]), inputs)
-
-
 def count(kitchen: Kitchen, algorithm: Any = Counting, **changed: Any) -> TrainingResult:
     return train(kitchen, "counting", TrainingConfig(**{**CONFIG, **changed}), algorithm)
 
@@ -82,9 +50,6 @@ def rows(kitchen: Kitchen, run_id: str) -> dict[tuple[str, int | None], float]:
     made = {(entry.metric, entry.step): entry.value for entry in entries}
     assert len(made) == len(entries), "a row was recorded twice"
     return {key: value for key, value in made.items() if key[0] not in TIMES}
-
-
-TIMES = ("time/step", "tokens_per_second")
 
 
 def test_an_algorithm_gets_the_metrics_of_every_loop(kitchen: Kitchen) -> None:

@@ -123,7 +123,8 @@ def test_steps_are_submitted_before_the_last_one_is_awaited(kitchen: Kitchen) ->
     train(kitchen, **NO_TEST, max_steps=3, submit_ahead=1)
     submitted = [name for name in told if name in ("forward_backward", "optim_step", "await_")]
     step, wait = ["forward_backward", "optim_step"], ["await_", "await_"]
-    assert submitted == [*step, *step, *wait, *step, *wait, *wait]
+    assert submitted[:-1] == [*step, *step, *wait, *step, *wait, *wait]
+    assert submitted[-1] == "await_"  # of the checkpoint
 
 
 def test_the_batches_cover_every_row_once_an_epoch_in_an_order_of_the_seed(
@@ -229,7 +230,8 @@ def test_the_record_tells_what_ran_and_how_it_ended(kitchen: Kitchen) -> None:
     result = train(kitchen, save_every=5, keep_checkpoints=2)
     kept = record(kitchen, result.run_id)
     assert kept["status"] == "done"
-    assert kept["state"] == {"step": 12, "checkpoint": result.checkpoint}
+    standing = {"step": 12, "best": None, "waited": 0}
+    assert kept["state"] == {"step": 12, "checkpoint": result.checkpoint, "standing": standing}
     assert kept["config"]["batch_size"] == 8
     assert kept["config"]["seed"] == 0
     assert kept["adapters"]["training_client"]["use"] == "kitchen_noop.training_client"
@@ -246,10 +248,11 @@ def test_metrics_are_safe_before_the_checkpoint_and_the_state_before_the_old_one
     told: list[str] = []
     kitchen.observe(lambda event: told.append(event.attributes.get("callback", event.name)))
     train(kitchen, save_every=6, **NO_TEST)
-    last = len(told) - told[::-1].index("save_checkpoint") - 1
-    assert told[last - 1 : last + 5] == [
+    last = len(told) - told[::-1].index("save_checkpoint_async") - 1
+    assert told[last - 1 : last + 6] == [
         "flush",
-        "save_checkpoint",
+        "save_checkpoint_async",
+        "await_",
         "read",  # of the lease
         "write",
         "delete_checkpoint",
@@ -267,7 +270,7 @@ INSTANTS = [
     ("training_client", "await_"),
     ("metrics_store", "record_many"),
     ("metrics_store", "flush"),
-    ("training_client", "save_checkpoint"),
+    ("training_client", "save_checkpoint_async"),
     ("blob_store", "write"),
     ("training_client", "delete_checkpoint"),
     ("training_client", "save_weights_for_sampler"),
@@ -435,7 +438,7 @@ def test_a_process_that_was_forked_from_a_run_neither_ends_it_nor_frees_it(tmp_p
 
 def test_a_run_that_was_taken_over_writes_nothing_more(kitchen: Kitchen) -> None:
     def taken(event: Event) -> None:
-        if event.name == "training.step" and event.attributes["step"] == 6:
+        if event.name == "training.checkpoint" and event.attributes["step"] == 4:
             other = {"holder": "other", "pid": 1, "host": "elsewhere", "process": "elsewhere"}
             kitchen.blob_store.write("same/lease.json", json.dumps(other).encode())
 
@@ -552,7 +555,10 @@ def test_a_damaged_record_is_named_and_kept(kitchen: Kitchen, content: bytes, na
         ({"state": {"step": -1, "checkpoint": "a"}}, "state: step: Input should be greater"),
         ({"state": {"step": 3, "checkpoint": None}}, "step 3 does not go with the checkpoint None"),
         ({"state": {"step": 0, "checkpoint": "a"}}, "step 0 does not go with the checkpoint 'a'"),
-        ({"state": {"step": 3, "checkpoint": "a"}, "checkpoints": ["a"]}, "is at step 3 of 2"),
+        (
+            {"state": {"step": 3, "checkpoint": "a"}, "checkpoints": ["a"]},
+            "has taken 3 steps, and is to take 2",
+        ),
         ({"checkpoints": []}, "is not among them all"),
         ({"checkpoint_prefix": ""}, "the checkpoint_prefix '' is not its own"),
         ({"checkpoint_prefix": "other/01234567/"}, "the checkpoint_prefix 'other/01234567/' is"),
@@ -624,14 +630,25 @@ def test_what_must_be_in_order_is_tried_and_told(kitchen: Kitchen) -> None:
         list(missing)
 
 
-@pytest.mark.parametrize(("save_every", "checkpoints"), [(0, 1), (4, 3)])
+BEST = {"best_metric": "test/nll", "best_mode": "min"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "checkpoints"),
+    [
+        ({}, 1),
+        ({"save_every": 4}, 3),
+        ({"eval_every": 2, **BEST}, 4),
+        ({"save_every": 1000, "eval_every": 2, **BEST}, 4),
+    ],
+)
 def test_as_much_space_is_tried_as_a_run_takes(
-    kitchen: Kitchen, save_every: int, checkpoints: int
+    kitchen: Kitchen, settings: dict[str, Any], checkpoints: int
 ) -> None:
     client: Any = kitchen.training_client
     asked: list[int] = []
     client.check_storage = lambda session, checkpoints: asked.append(checkpoints)
-    changed = {"save_every": save_every, "keep_checkpoints": 2}
+    changed = {**settings, "keep_checkpoints": 2}
     list(check(kitchen, SupervisedConfig(**CONFIG | changed)))
     train(kitchen, **changed)
     assert asked == [checkpoints, checkpoints]

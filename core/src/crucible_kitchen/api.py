@@ -1,9 +1,11 @@
 """The public API: what `crucible_kitchen` names, which imports it when it is first used."""
 
-from .calls.dispatch import Call
+from .adapters.finding import imported
+from .calls.call import Call
 from .calls.resources import Resource, resource
 from .calls.streams import Stream
 from .chat import end_of_turn
+from .environments import Environment, EnvironmentOptions, Observation, Step
 from .errors import (
     AdapterError,
     AdapterLoadError,
@@ -32,6 +34,7 @@ from .hookspecs import PING_TIMEOUT, helper, hookimpl
 from .kitchen import Kitchen
 from .losses import LOSS_FUNCTIONS, loss_config, validate_datums
 from .messages.spelling import did_you_mean
+from .observers.tracker import ObserverOptions, TrackedRun, Tracker
 from .options.adapter_options import AdapterOptions
 from .options.environment import FromEnv
 from .options.frozen import Frozen
@@ -69,6 +72,7 @@ from .types import (
     SessionConfig,
     Tokenizer,
     Usage,
+    check_metric,
 )
 from .version import __version__
 from .workflows import (
@@ -118,12 +122,23 @@ __all__ = [
     "Keyword",
     "Name",
     "Template",
+    # for observers
+    "ObserverOptions",
+    "TrackedRun",
+    "Tracker",
+    # for environments
+    "Environment",
+    "EnvironmentOptions",
+    "Observation",
+    "Step",
+    "imported",
     # for adapters
     "PING_TIMEOUT",
     "Call",
     "LocalPath",
     "Resource",
     "causes",
+    "check_metric",
     "check_positive",
     "check_writable",
     "did_you_mean",

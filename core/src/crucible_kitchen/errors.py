@@ -17,7 +17,6 @@ import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 
 
@@ -218,6 +217,8 @@ class RateLimited(AdapterError):
         text = next((str(v) for k, v in headers.items() if k.lower() == "retry-after"), "").strip()
         if _SECONDS.fullmatch(text):
             return min(float(text), A_DAY)
+        from email.utils import mktime_tz, parsedate_tz  # which imports sockets
+
         # For a date of many digits `parsedate_tz` raises errors that it does not document.
         with suppress(ValueError, OverflowError, TypeError, IndexError, OSError):
             if date := parsedate_tz(text[:64]):

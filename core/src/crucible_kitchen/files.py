@@ -1,4 +1,4 @@
-"""Opening files by names from users, which may turn out to be pipes, folders or devices."""
+"""Files: those that users name, which may turn out to be pipes, folders or devices; the cache."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again, which need not exist.
+
+    It is `$CRUCIBLE_CACHE`; without that variable `crucible-kitchen` in `$XDG_CACHE_HOME`, by
+    default `~/.cache`.
+
+    Raises:
+        RuntimeError: there is no home.
+    """
+    if own := os.environ.get("CRUCIBLE_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "crucible-kitchen"
 
 
 def open_named(path: Path) -> BinaryIO:

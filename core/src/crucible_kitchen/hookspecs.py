@@ -84,8 +84,12 @@ def helper(function: F) -> F:
     """Mark a function that an adapter offers in addition to its callbacks; `opts` comes first.
 
     Callers get it from `port.helper(name)`, with the options bound. Helpers are an agreement
-    between an adapter and its users; `get_tokenizer(opts, session)` is the one that workflows
-    ask training clients for.
+    between an adapter and its users. Workflows ask training clients for `get_tokenizer(opts,
+    session)`, and dry runs for `memory_needed(opts, config, rows)`, where `rows`, if it is not 0,
+    is how many of `config.max_length` tokens are in a batch; commands ask completers for
+    `get_tokenizer(opts, model)`, and hub clients for `commit_url(opts, repo_id, commit)`. A kitchen
+    calls `observe(opts, event)` with every event while the adapter is bound: so a metrics store
+    shows a run's settings, and how it ended.
     """
     function.crucible_helper = True  # type: ignore[attr-defined]
     return function
@@ -228,6 +232,10 @@ class TrainingClientSpec(Protocol[OptsT, SessionT, FutureT]):
         accumulate until the next `optim_step`: two calls equal one call with both batches to
         1e-5 relative. Splitting a large batch must not show in the results; nothing is truncated.
 
+        Where every loss input of a position is 0 (the weight for `cross_entropy`; the logprob and
+        the advantage for the others), it adds to no loss and no gradient. Its logprob need not be
+        computed: it is that or exactly 0.0. So the sum of weights times logprobs is right.
+
         Bad input (an empty list, a wrong shape or dtype, a number that is not finite, an input
         beyond the context, an unknown loss) is `InvalidInput` or `Unsupported` at submission,
         and nothing is queued.
@@ -250,7 +258,7 @@ class TrainingClientSpec(Protocol[OptsT, SessionT, FutureT]):
     @_callback(repeatable=True)
     def await_(
         self, opts: OptsT, future: FutureT, timeout: float | None
-    ) -> ForwardBackwardResult | OptimStepResult:
+    ) -> ForwardBackwardResult | OptimStepResult | str:
         """Wait for a submitted operation, at most `timeout` seconds; None waits indefinitely.
 
         May be called again, from any thread, with the same result. `AdapterTimeout` leaves the
@@ -300,7 +308,20 @@ class TrainingClientOptionalSpec(Protocol[OptsT, SessionArgT, FutureRetT]):
         loss_fn_config: Mapping[str, float] | None,
     ) -> FutureRetT:
         """Submit a loss without a gradient, dropout off; return a future of
-        `ForwardBackwardResult`. Missing `weights` are ones.
+        `ForwardBackwardResult`. Missing `weights` are ones, so all logprobs are computed then.
+        """
+        ...
+
+    @_callback()
+    def save_checkpoint_async(self, opts: OptsT, session: SessionArgT, path: str) -> FutureRetT:
+        """Submit a checkpoint; return a future of its reference, a `str`.
+
+        As `save_checkpoint`, but what is submitted after it runs meanwhile, and is not in it: it
+        holds the state after everything submitted before it. Once `await_` returns the reference,
+        the checkpoint is complete and durable. With gradients pending it is `InvalidInput` at
+        submission. A failure of saving is that of its future alone, and the session goes on.
+        `load_checkpoint` does not change what it holds; `close_session` waits for it or abandons
+        it, so that its future ends and nothing more is written.
         """
         ...
 
@@ -311,6 +332,22 @@ class TrainingClientOptionalSpec(Protocol[OptsT, SessionArgT, FutureRetT]):
         The paired Completer takes it as `SamplingParams.model`. Without a name the reference is
         ephemeral: valid in this process until the next such reference or `close_session`.
         References are never reused, since inference servers cache by name.
+        """
+        ...
+
+    @_callback(repeatable=True)
+    def export_weights(self, opts: OptsT, session: SessionArgT, folder: Path, merge: bool) -> None:
+        """Write the weights as they are after everything queued to a folder, as Transformers
+        reads them.
+
+        `folder` exists. It gets the configuration, the weights in safetensors and, where the model
+        has them, the generation configuration and the tokenizer with its chat template. With
+        `merge`, a low-rank update is added to the weights that it updates, and the folder holds a
+        whole model. Without, it holds the update alone, as an adapter of PEFT that names its base
+        model; `InvalidInput` if the session has no update, or if no program could load the base.
+
+        The session, its pending gradients included, stays as it is. Files of the same names are
+        replaced. A failure may leave some in the folder, which is the caller's to remove.
         """
         ...
 

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from .adapters.binding import PortT
 from .calls.closing import CLOSE_TIMEOUT, LeftOpen, raise_first, warn_of
@@ -17,8 +17,9 @@ from .configuration.suggestions import not_configured
 from .configuration.validation import ModelT
 from .errors import AdapterError, ConfigurationError, PortNotConfigured
 from .events import Observer, Observers
-from .masking import Secrets, without_secrets
-from .observers.config import ObserveConfig, check, handlers
+from .masking.errors import without_secrets
+from .masking.secrets import Secrets
+from .observers.config import Observe, check, handlers, observe
 from .ports import (
     PORTS,
     BlobStore,
@@ -78,7 +79,7 @@ class Kitchen:
         """The adapters that did not close in time, as `port.adapter`."""
         self._handlers: list[Observer] = []
         self._lock = threading.RLock()
-        self._ports: dict[str, Port] = {}
+        self._ports: dict[str, Any] = {}  # of the class of each name
         self._extra: list[Port] = []
         if settings is None:
             self._refuse_mistakes()
@@ -158,6 +159,9 @@ class Kitchen:
             ConfigurationError: its options are wrong; or one of the subclasses `AdapterNotFound`,
                 `AdapterLoadError` and `BindError`.
         """
+        bound: PortT | None = self._ports.get(port.name)  # no lock: reading a dict needs none
+        if bound is not None:
+            return bound
         if port.name not in self.configured:
             raise PortNotConfigured(self._not_configured([port.name]))
         try:
@@ -173,7 +177,8 @@ class Kitchen:
                 self._ports[port.name] = self._configurator.adapter(
                     port, self.settings.values["adapters"][port.name], ("adapters", port.name)
                 )
-            return cast(PortT, self._ports[port.name])
+            bound: PortT = self._ports[port.name]
+            return bound
 
     def bind(
         self, ports: Iterable[str], found: Mapping[Key, ConfigurationError] | None = None
@@ -261,19 +266,20 @@ class Kitchen:
         """
         return self.observers.add(observer)
 
-    def observe_config(self) -> ObserveConfig:
+    def observe_config(self) -> Observe:
         """Return the table `[observe]`.
 
         Raises:
             ConfigurationError: unknown keys or invalid values, named with their source.
         """
-        return self.configure(ObserveConfig, self.settings.values.get("observe", {}), ("observe",))
+        table = self.settings.values.get("observe", {})
+        return observe(table, self.configure, self.settings.source_of)
 
     def observe_as_configured(self) -> None:
-        """Switch on the handlers of the table `[observe]`, which `close` closes as well.
+        """Switch on the observers of the table `[observe]`, which `close` closes as well.
 
         Raises:
-            ConfigurationError: the table is wrong, or a handler cannot be made.
+            ConfigurationError: the table is wrong, or an observer cannot be made.
         """
         for handler in handlers(self.observe_config(), self.settings.source_of):
             self.observe(handler)
@@ -324,9 +330,12 @@ class Kitchen:
         with self._lock:
             ports = [*self._extra, *self._ports.values()]
             self._ports, self._extra = {}, []
+            observing, self._configurator.observing = self._configurator.observing, []
         try:
             failures = [f for port in ports for f in port.close_within(timeout)]
         finally:
+            for stop in observing:
+                stop()
             for handler in self._handlers:
                 if callable(close := getattr(handler, "close", None)):
                     self.observers.guarded(handler, "close", close)

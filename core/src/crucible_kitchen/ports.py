@@ -118,9 +118,22 @@ class TrainingClient(Port):
             loss_fn_config=loss_fn_config,
         )
 
+    def save_checkpoint_async(self, session: Any, path: str) -> Future[str]:
+        return self._call(
+            TrainingClientOptionalSpec.save_checkpoint_async, session=session, path=path
+        )
+
     def save_weights_for_sampler(self, session: Any, name: str | None = None) -> str:
         return self._call(
             TrainingClientOptionalSpec.save_weights_for_sampler, session=session, name=name
+        )
+
+    def export_weights(self, session: Any, folder: str | PathLike[str], merge: bool = True) -> None:
+        self._call(
+            TrainingClientOptionalSpec.export_weights,
+            session=session,
+            folder=Path(folder),
+            merge=merge,
         )
 
     def get_info(self, session: Any) -> Mapping[str, str | int | float | bool | None]:

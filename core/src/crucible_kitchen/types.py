@@ -236,6 +236,7 @@ class ForwardBackwardResult:
     Args:
         loss: the **sum** over the tokens of all datums, never a mean.
         outputs: one mapping per datum, in order; `logprobs` is float32 of shape `(N_i,)`, in nats.
+            Where every loss input is 0, it is the logprob or exactly 0.0.
         metrics: further numbers that the backend reports.
     """
 
@@ -263,6 +264,10 @@ class Tokenizer(Protocol):
     It may also have these attributes, None or absent if unknown: `chat_template`, the source of the
     template, None if the model has none; `model_max_length`, the longest input of the session's
     model in tokens; `model_vocab_size`, the number of tokens that the model knows.
+
+    Two more make rows faster to render: `encode_batch(texts)`, which returns the ids of each text,
+    without special tokens; and `words_apart`, True if a text may be cut before a space between two
+    ASCII letters, so that the ids of its parts are those of the whole.
     """
 
     @property
@@ -434,17 +439,8 @@ class MetricEntry:
             InvalidInput: the value is not a number, the step is not an integer, or JSON cannot hold
                 the metadata.
         """
-        if not isinstance(value, SupportsFloat):
-            raise InvalidInput(f"the value of {metric!r} must be a number, not {value!r}")
-        try:
-            number = float(value)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidInput(f"the value of {metric!r} is not a float: {error}") from error
-        try:
-            at = None if step is None else int(operator.index(step))  # True is 1
-        except TypeError:
-            raise InvalidInput(f"the step of {metric!r} must be an integer, not {step!r}") from None
-        return cls(run_id, metric, number, at, datetime.now(UTC), _json_object(metadata or {}))
+        number, at, kept = check_metric(metric, value, step, metadata)
+        return cls(run_id, metric, number, at, datetime.now(UTC), kept)
 
     @classmethod
     def restored(
@@ -485,6 +481,42 @@ class MetricEntry:
             return cls(run_id, metric, float(value), step, timestamp.astimezone(UTC), metadata)
         except OverflowError as error:
             raise InvalidInput(f"the value or the time cannot be held: {error}") from None
+
+
+def check_metric(
+    metric: str, value: SupportsFloat, step: int | None, metadata: Mapping[str, Any] | None
+) -> tuple[float, int | None, dict[str, Any]]:
+    """Return the value, the step and the metadata of a number as every store keeps them.
+
+    For stores that are called a hundred thousand times and make no `MetricEntry` until they are
+    read: floats with integer steps, which nearly all are, take 0.2 us.
+
+    Returns:
+        The value as float64, the step as an integer of any size, and a copy of the metadata.
+
+    Raises:
+        InvalidInput: the value is not a number, the step is not an integer, or JSON cannot hold the
+            metadata.
+    """
+    number = value if type(value) is float else _number(metric, value)
+    at = step if step is None or type(step) is int else _step(metric, step)
+    return number, at, _json_object(metadata) if metadata else {}
+
+
+def _number(metric: str, value: SupportsFloat) -> float:
+    if not hasattr(type(value), "__float__"):  # `isinstance(value, SupportsFloat)`: 9 us
+        raise InvalidInput(f"the value of {metric!r} must be a number, not {value!r}")
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(f"the value of {metric!r} is not a float: {error}") from error
+
+
+def _step(metric: str, step: int) -> int:
+    try:
+        return int(operator.index(step))  # True is 1
+    except TypeError:
+        raise InvalidInput(f"the step of {metric!r} must be an integer, not {step!r}") from None
 
 
 def _json_object(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from crucible_kitchen import (
     Prompt,
     SamplingParams,
     Usage,
+    helper,
     hookimpl,
 )
 from pydantic import Field
@@ -34,7 +35,7 @@ from pydantic import Field
 from .conditions import Conditions, fault, pause, round_trip, synthetic  # noqa: F401
 from .language_model import LEAST_PROBABILITY, Weights, logprobs
 from .published import find
-from .tokenizer import TOKENIZER
+from .tokenizer import TOKENIZER, CharTokenizer
 
 _REQUEST_LATENCY = 0.005
 _TOKEN_LATENCY = 0.0001
@@ -108,6 +109,12 @@ def score(opts: Options, sequences: Sequence[Prompt], model: str | None) -> list
                 f"sequence {index} has {len(ids)} tokens, the context is {opts.context_length}"
             )
     return [logprobs(weights, ids[1:], np.arange(1, len(ids))) for ids in tokens]
+
+
+@helper
+def get_tokenizer(opts: Options, model: str | None = None) -> CharTokenizer:
+    """Return the tokenizer of every noop model."""
+    return TOKENIZER
 
 
 def _complete(opts: Options, prompt: Prompt, params: SamplingParams, seed: int) -> Completion:

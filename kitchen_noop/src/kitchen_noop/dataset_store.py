@@ -1,6 +1,7 @@
 """Data sets of made-up sums, under any name.
 
-A row has every shape that workflows read: `prompt` and `completion`, `text`, and `messages`.
+A row has every shape that workflows read: `prompt` and `completion`, `text`, `messages`, and, as
+answers to the prompt, `chosen` and `rejected`.
 """
 
 from __future__ import annotations
@@ -173,6 +174,8 @@ def _row(a: int, b: int) -> dict[str, Any]:
             {"role": "user", "content": prompt},
             {"role": "assistant", "content": completion},
         ],
+        "chosen": completion,
+        "rejected": str(a + b + 1),
     }
 
 

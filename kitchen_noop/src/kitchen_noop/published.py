@@ -6,18 +6,23 @@ one. An ephemeral one is only valid while its session keeps it, in this process.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import uuid
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from weakref import WeakValueDictionary
 
-from crucible_kitchen import NotFound
+from crucible_kitchen import NotFound, explain_os_errors
 
 from .language_model import Weights
 
 _NAMED: Final = "noop://named/"
 _EPHEMERAL: Final = "noop://ephemeral/"
+_FILE: Final = "noop.json"
+"""What an exported folder holds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -41,13 +46,14 @@ def publish(weights: Weights, name: str | None) -> Published:
 
 
 def find(model: str) -> Weights:
-    """Return the weights of a reference; any other name is that of an untrained model.
+    """Return the weights of a reference or of an exported folder; any other name is that of an
+    untrained model.
 
     Raises:
         NotFound: an ephemeral reference that is not valid any more, or not in this process.
     """
     if not model.startswith((_NAMED, _EPHEMERAL)):
-        return Weights(model)
+        return exported(model) or Weights(model)
     if model.startswith(_EPHEMERAL) and model not in _valid:
         raise NotFound(
             f"the ephemeral weights {model!r} are gone: their session published others, was "
@@ -58,3 +64,16 @@ def find(model: str) -> Weights:
         return Weights(fields["model"][0], int(fields["seed"][0]), int(fields["steps"][0]))
     except (KeyError, ValueError):
         raise NotFound(f"{model!r} is not a reference from save_weights_for_sampler") from None
+
+
+def export(weights: Weights, folder: Path) -> None:
+    """Write weights to a folder."""
+    with explain_os_errors(f"nothing was exported to {folder}", no_effect=True):
+        (folder / _FILE).write_text(json.dumps(asdict(weights)), encoding="utf-8")
+
+
+def exported(name: str) -> Weights | None:
+    """Return the weights that were exported to the folder of this name; None if none were."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return Weights(**json.loads(Path(name, _FILE).read_text(encoding="utf-8")))
+    return None

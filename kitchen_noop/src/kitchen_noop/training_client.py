@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
@@ -56,7 +57,7 @@ _CHECKPOINT_LATENCY = 0.005
 _VOCABULARY = 2**63 - 1
 """Any model is accepted, so every token that is not negative is in its vocabulary."""
 
-Result: TypeAlias = ForwardBackwardResult | OptimStepResult
+Result: TypeAlias = ForwardBackwardResult | OptimStepResult | str
 
 
 class Options(Conditions):
@@ -143,7 +144,8 @@ def _checkpoints(opts: Options) -> Checkpoints:
 def start_session(opts: Options, config: SessionConfig) -> Session:
     pause(opts, _START_LATENCY)
     if config.from_checkpoint is None:
-        return Session(config, State(Weights(config.model, config.seed)))
+        exported = published.exported(config.model)
+        return Session(config, State(exported or Weights(config.model, config.seed)))
     state = _checkpoints(opts).state(config.from_checkpoint)
     return Session(config, state if config.with_optimizer else State(state.weights))
 
@@ -310,14 +312,30 @@ def _check_trainable(session: Session) -> None:
 def save_checkpoint(opts: Options, session: Session, path: str) -> str:
     _drain(session)
     pause(opts, _CHECKPOINT_LATENCY)
+    with session.lock:
+        return _save(opts, session, path)
+
+
+@hookimpl
+def save_checkpoint_async(opts: Options, session: Session, path: str) -> Operation:
+    with session.lock:
+        # It takes its time beside the operations that are queued behind it.
+        done = max(session.idle_at, time.monotonic()) + _CHECKPOINT_LATENCY * opts.latency_scale
+        if session.failed is not None and not session.closed:
+            return Operation(done, session.failure())
+        return Operation(done, _save(opts, session, path))
+
+
+def _save(opts: Options, session: Session, path: str) -> str:
+    """Keep the state as it is now; the caller holds the session's lock."""
+    session.check()
+    if session.gradient is not None:
+        raise InvalidInput(
+            "gradients are pending, and a checkpoint would lose them; run optim_step first"
+        )
     memory = _checkpoints(opts)
     reference = f"noop://checkpoint/{uuid.uuid4().hex}/{quote(path, safe='')}"
-    with session.lock, memory.lock:
-        session.check()
-        if session.gradient is not None:
-            raise InvalidInput(
-                "gradients are pending, and a checkpoint would lose them; run optim_step first"
-            )
+    with memory.lock:
         memory.saved[reference] = (path, session.state)
     return reference
 
@@ -346,6 +364,16 @@ def save_weights_for_sampler(opts: Options, session: Session, name: str | None) 
         else:
             _checkpoints(opts).named[weights.reference] = name
     return weights.reference
+
+
+@hookimpl
+def export_weights(opts: Options, session: Session, folder: Path, merge: bool) -> None:
+    if not merge and session.config.lora is None:
+        raise InvalidInput("there is no low-rank update: the session trains every weight")
+    _drain(session)
+    with session.lock:
+        session.check()
+        published.export(session.state.weights, folder)
 
 
 @hookimpl

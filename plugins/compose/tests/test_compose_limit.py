@@ -349,3 +349,18 @@ def test_waiting_for_a_result_waits_for_no_other_wait(bind: Bind) -> None:
         client.await_(None, timeout=0.0)
     asleep.wakes.set()
     first.join(30)
+
+
+def test_a_slot_that_is_returned_while_another_is_taken_is_handed_on() -> None:
+    """As by a stream that the garbage collector closes at any moment: it must not wait."""
+    slots = turns.FairSemaphore(1)
+    owner = slots.acquire()
+    slots._lock.acquire()  # another call is at the desk
+    slots.release(owner)
+    assert slots._free == 0
+    slots._lock.release()
+    slots.release(slots.acquire())
+    other: list[object] = []
+    thread = started(lambda: other.append(slots.acquire()))
+    thread.join(30)
+    assert len(other) == 1

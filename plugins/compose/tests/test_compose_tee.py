@@ -290,7 +290,7 @@ def test_it_can_be_reached_if_all_can(bind: Bind) -> None:
 def test_a_callback_that_it_does_not_know_is_refused_not_guessed() -> None:
     with bound("metrics_store", kitchen_noop.metrics_store, latency_scale=0) as store:
         opts = tee.TeeOptions[MetricsStore](inner=[store])
-        call = Call(store, store, "merge", {}, None)
+        call = Call(store, lambda *about: None, "merge", {}, None, None)
         with pytest.raises(AdapterError, match="does not know whether merge goes to one store"):
             tee.metrics_store.around(opts, call)
 

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 import crucible_adapter_fsspec.blob_store as blobs
+import crucible_adapter_fsspec.local as local_module
 import pytest
 from crucible_adapter_fsspec.local import LocalFolder
 from crucible_adapter_fsspec.names import is_temporary, temporary_name
@@ -187,6 +188,37 @@ def test_a_range_is_clamped_as_a_slice_is(store: BlobStore, start: int, end: int
     assert store.read_range("blob", start, end) == b"0123456789"[start:end]
 
 
+def test_what_one_read_of_the_system_cuts_short_is_read_to_its_end(
+    local: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Short(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(size if size is None else min(size, 3))
+
+    local.write("blob", b"0123456789")
+    monkeypatch.setattr(local_module, "FileIO", Short)
+    assert local.read_range("blob", 1, 9) == b"12345678"
+    assert local.read_range("blob", 1, 10**12) == b"123456789"
+    assert local.read("blob") == b"0123456789"
+    assert list(local.stream("blob", 8)) == [b"01234567", b"89"]
+
+
+def test_a_range_far_beyond_the_end_asks_for_no_memory(
+    local: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    class Noted(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            asked.append(size or 0)
+            return super().read(size)
+
+    local.write("blob", b"0123456789")
+    monkeypatch.setattr(local_module, "FileIO", Noted)
+    assert local.read_range("blob", 8, 10**12) == b"89"
+    assert max(asked) == 2
+
+
 @pytest.mark.parametrize(("start", "end"), [(-1, None), (0, -1)])
 def test_a_negative_range_is_refused(store: BlobStore, start: int, end: int | None) -> None:
     store.write("blob", b"0123456789")
@@ -272,6 +304,25 @@ def test_a_prefix_that_leaves_the_root_lists_nothing(store: BlobStore, prefix: s
     assert list(store.list(prefix)) == []
 
 
+@pytest.mark.parametrize("then", ["nothing", "a file in place of its folder"])
+def test_a_blob_that_is_deleted_while_others_are_listed_is_left_out(
+    local: BlobStore, root: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    walk = os.walk
+
+    def interrupted(*given: Any, **named: Any) -> Iterator[Any]:
+        found = [*walk(*given, **named)]
+        local.delete("a/b")
+        if then != "nothing":
+            (root / "a").write_bytes(b"")
+        yield from found
+
+    local.write("a/b", b"")
+    local.write("c", b"")
+    monkeypatch.setattr(os, "walk", interrupted)
+    assert list(local.list()) == ["c"]
+
+
 def test_a_blob_cannot_be_below_a_blob(store: BlobStore) -> None:
     store.write("a/b", b"blob")
     for path in ("a/b/c", "a/b/c/d", "a"):
@@ -351,6 +402,60 @@ def test_a_relative_root_is_a_folder_of_the_working_directory(
     monkeypatch.chdir(tmp_path)
     store_at("runs").write("blob", b"content")
     assert (tmp_path / "runs" / "blob").read_bytes() == b"content"
+
+
+# --- calls of the system ---
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that were looked at so far."""
+    paths: list[str] = []
+
+    def watched(name: str) -> Any:
+        call = getattr(os, name)
+
+        def look(path: Any, *arguments: Any, **named: Any) -> Any:
+            paths.append(os.fspath(path))
+            return call(path, *arguments, **named)
+
+        return look
+
+    for name in ("stat", "lstat", "scandir", "listdir", "readlink"):
+        monkeypatch.setattr(os, name, watched(name))
+    return paths
+
+
+@pytest.mark.skipif(os.name == "nt", reason="which has other links, so that all are resolved")
+def test_a_blob_costs_one_look_at_each_part_of_its_path(
+    local: BlobStore, root: Path, looked: list[str]
+) -> None:
+    local.write("a/b/first", b"content")
+    parts = [str(root / "a"), str(root / "a" / "b"), str(root / "a" / "b" / "blob")]
+    for call in (
+        lambda: local.write("a/b/blob", b"content"),
+        lambda: local.read("a/b/blob"),
+        lambda: local.exists("a/b/blob"),
+        lambda: list(local.stream("a/b/blob")),
+    ):
+        looked.clear()
+        call()
+        assert looked == parts
+
+
+def test_a_blob_that_was_replaced_while_it_is_opened_is_read_whole(
+    local: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for new in (b"", b"new", b"a longer new content"):
+        local.write("blob", b"content")
+
+        def late(path: str) -> Any:
+            Path(path).write_bytes(new)  # noqa: B023
+            return io.FileIO(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(local_module, "FileIO", late)
+            assert local.read("blob") == new
 
 
 # --- all or nothing ---

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,8 +18,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import aiobotocore.client  # type: ignore[import-untyped]
 import crucible_adapter_fsspec.blob_store as blobs
 import crucible_adapter_fsspec.remote as remote
+import crucible_adapter_fsspec.s3 as s3
 import pytest
 import s3fs
 from crucible_kitchen import (
@@ -96,20 +100,24 @@ def test_an_error_of_the_source_leaves_the_old_content(store: BlobStore) -> None
     assert list(store.list()) == ["blob"]
 
 
+@pytest.mark.parametrize("refused", ["upload_part", "complete_multipart_upload"])
 def test_an_upload_of_several_parts_that_breaks_off_leaves_the_old_content(
-    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
-    async def refuse(self: Any, method: str, *args: Any, **kwargs: Any) -> Any:
-        if method in ("upload_part", "complete_multipart_upload"):
+    def refuse(self: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+        if method == refused:
             raise ConnectionResetError("reset by peer")
-        return await call_s3(self, method, *args, **kwargs)
+        asked.append(method)
+        return call_s3(self, method, *args, **kwargs)
 
-    call_s3 = s3fs.S3FileSystem._call_s3
+    asked: list[str] = []
+    call_s3 = s3fs.S3FileSystem.call_s3
     store.write("blob", b"old")
     with monkeypatch.context() as patch:
-        patch.setattr(s3fs.S3FileSystem, "_call_s3", refuse)
+        patch.setattr(s3fs.S3FileSystem, "call_s3", refuse)
         with pytest.raises(Unavailable, match="reset by peer"):
-            store.write("blob", (bytes(1 << 20) for _ in range(120)))
+            store.write("blob", (bytes(1 << 20) for _ in range(23)))
+    assert asked[-1] == "abort_multipart_upload"
     assert store.read("blob") == b"old"
     assert list(store.list()) == ["blob"]
 
@@ -158,6 +166,132 @@ def test_a_server_that_does_not_answer_is_unavailable_and_keeps_the_secret() -> 
         store.exists("blob")
     assert caught.value.retryable
     assert "hush" not in str(caught.value)
+
+
+# --- requests ---
+
+
+@pytest.fixture
+def asked(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The requests to the server, from now on."""
+    names: list[str] = []
+    request = aiobotocore.client.AioBaseClient._make_api_call
+
+    async def counted(self: Any, operation_name: str, api_params: Any) -> Any:
+        names.append(operation_name)
+        return await request(self, operation_name, api_params)
+
+    store.exists("connect")
+    monkeypatch.setattr(aiobotocore.client.AioBaseClient, "_make_api_call", counted)
+    return names
+
+
+def test_a_small_blob_costs_one_request_a_call(store: BlobStore, asked: list[str]) -> None:
+    store.write("blob", b"content")
+    store.write("blob", iter([b"con", b"tent"]))
+    assert store.read("blob") == b"content"
+    assert list(store.stream("blob", 4)) == [b"cont", b"ent"]
+    assert store.exists("blob")
+    assert not store.exists("other")
+    store.delete("blob")
+    assert asked == [
+        *("PutObject", "PutObject", "GetObject", "GetObject"),
+        *("HeadObject", "HeadObject", "DeleteObject"),
+    ]
+
+
+def test_a_blob_in_pieces_is_uploaded_in_parts_as_they_come(
+    store: BlobStore, asked: list[str]
+) -> None:
+    content = random.Random(0).randbytes(12 << 20)
+    store.write("blob", (content[i : i + 700_000] for i in range(0, len(content), 700_000)))
+    assert asked == ["CreateMultipartUpload", *["UploadPart"] * 3, "CompleteMultipartUpload"]
+    assert store.read("blob") == content
+
+
+def test_a_blob_larger_than_a_part_of_s3fs_is_read_in_several_requests(
+    store: BlobStore, asked: list[str]
+) -> None:
+    blobs._folder(store.options)._fs.default_block_size = 100_000  # type: ignore[arg-type, union-attr]
+    content = random.Random(0).randbytes(250_000)
+    store.write("blob", content)
+    assert store.read("blob") == content
+    assert asked.count("GetObject") == 4  # of the first only the size is used
+
+
+@pytest.mark.parametrize("failures", [1, 4])
+def test_a_stream_whose_connection_is_lost_goes_on_where_it_was(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    content = random.Random(0).randbytes(3 << 20)
+    store.write("blob", content)
+    calls = itertools.count()
+    filled = s3._filled
+
+    async def lost(body: Any, size: int) -> bytes:
+        if 2 <= next(calls) < 2 + failures:
+            raise ConnectionResetError("reset by peer")
+        return await filled(body, size)
+
+    monkeypatch.setattr(s3, "_filled", lost)
+    assert b"".join(store.stream("blob", 1 << 19)) == content
+
+
+@pytest.mark.parametrize("answers", [1, 4, 99])
+def test_an_answer_that_ends_early_is_a_lost_connection(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch, answers: int
+) -> None:
+    content = random.Random(0).randbytes(3000)
+    store.write("blob", content)
+    calls = itertools.count()
+    filled = s3._filled
+
+    async def cut(body: Any, size: int) -> bytes:
+        return b"" if 2 <= next(calls) < 2 + answers else await filled(body, size)
+
+    monkeypatch.setattr(s3, "_filled", cut)
+    if answers < 5:
+        assert b"".join(store.stream("blob", 500)) == content
+    else:
+        with pytest.raises(Unavailable, match="1000 of 3000 bytes"):
+            list(store.stream("blob", 500))
+
+
+@pytest.mark.parametrize("block_size", [100, 10_000])
+@pytest.mark.parametrize("always", [False, True])
+def test_what_is_read_is_as_long_as_the_server_said(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch, block_size: int, always: bool
+) -> None:
+    store.write("blob", b"0123456789" * 100)
+    folder = blobs._folder(store.options)  # type: ignore[arg-type]
+    assert isinstance(folder, s3.S3Folder)
+    folder._fs.default_block_size = block_size
+    monkeypatch.setattr(s3, "sync", lambda *_: b"01234")
+    if always:
+        monkeypatch.setattr(folder._fs, "cat_file", lambda *_: b"01234")
+        with pytest.raises(Unavailable, match="5 of 1000 bytes"):
+            store.read("blob")
+    else:
+        assert store.read("blob") == b"0123456789" * 100
+
+
+def test_a_stream_of_a_blob_that_was_replaced_does_not_go_on_with_the_other(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write("blob", b"old" * 1000)
+    stream = store.stream("blob", 1000)
+    next(stream)
+    store.write("blob", b"new" * 1000)
+
+    filled = s3._filled
+
+    async def lost(*_: object) -> bytes:
+        monkeypatch.setattr(s3, "_filled", filled)
+        raise ConnectionResetError("reset by peer")
+
+    monkeypatch.setattr(s3, "_filled", lost)
+    with pytest.raises(AdapterError, match="blob"):
+        next(stream)
 
 
 # --- what the libraries below do, and the store does not ---
@@ -227,8 +361,10 @@ def test_streaming_takes_constant_memory_in_both_directions(store: BlobStore) ->
     storage_options = store.options.storage_options.get_secret_value()
     program = """
 import json, resource, sys
+import aiobotocore.client  # type: ignore[import-untyped]
 import crucible_adapter_fsspec.blob_store as blobs
 import crucible_adapter_fsspec.remote as remote
+import crucible_adapter_fsspec.s3 as s3
 opts = blobs.Options(**json.loads(sys.argv[1]))
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

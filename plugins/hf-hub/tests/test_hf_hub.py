@@ -560,6 +560,12 @@ def folder(tmp_path: Path) -> Path:
 NEW = {"README.md": b"# New\n", "model.safetensors": b"new weights", "deep/er/file.txt": b"text"}
 
 
+def test_a_commit_has_an_address(client: HubClient, hub: LoopbackHub) -> None:
+    address = client.helper("commit_url")
+    assert address(REPO, "abc") == f"{hub.url}/{REPO}/commit/abc"
+    assert address(REPO, "abc", "dataset") == f"{hub.url}/datasets/{REPO}/commit/abc"
+
+
 @lfs_upload
 def test_a_folder_is_uploaded_as_one_commit(
     make: Callable[..., HubClient], hub: LoopbackHub, folder: Path

@@ -10,13 +10,23 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import crucible_adapter_jsonl.metrics_store as jsonl
 import pytest
+from crucible_adapter_jsonl import held
 from crucible_adapter_jsonl.files import RunFiles, file_name
-from crucible_kitchen import InvalidInput, Kitchen, MetricsStore, Unauthorized, Unavailable
+from crucible_kitchen import (
+    CrucibleWarning,
+    InvalidInput,
+    Kitchen,
+    MetricsStore,
+    Unauthorized,
+    Unavailable,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from restrictions import files_of_at_most, not_root
@@ -54,8 +64,8 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
-def another(folder: Path) -> Kitchen:
-    return Kitchen(adapters={"metrics_store": {"use": jsonl, "path": folder}})
+def another(folder: Path, **options: Any) -> Kitchen:
+    return Kitchen(adapters={"metrics_store": {"use": jsonl, "path": folder, **options}})
 
 
 def values(store: MetricsStore, run_id: str = "run") -> list[float]:
@@ -89,12 +99,13 @@ def test_an_unknown_run_has_no_rows_and_asking_makes_no_file(
     assert not folder.exists()
 
 
-def test_a_row_is_seen_by_other_processes_before_it_is_flushed(
+def test_the_first_row_of_a_run_is_seen_by_other_processes_at_once(
     store: MetricsStore, folder: Path
 ) -> None:
-    store.record("run", "nll", 1.0)
-    with another(folder) as other:
-        assert values(other.metrics_store) == [1.0]
+    for run_id in ("run", "next"):
+        store.record(run_id, "nll", 1.0)
+        with another(folder) as other:
+            assert values(other.metrics_store, run_id) == [1.0]
 
 
 def test_a_run_continues_in_another_kitchen(folder: Path) -> None:
@@ -111,9 +122,9 @@ def test_record_many_is_one_row_a_metric_of_one_step_in_one_write(
     writes: list[bytes] = []
     append = RunFiles.append
 
-    def watched(self: RunFiles, run_id: str, rows: bytes) -> None:
+    def watched(self: RunFiles, run_id: str, rows: bytes) -> int:
         writes.append(rows)
-        append(self, run_id, rows)
+        return append(self, run_id, rows)
 
     monkeypatch.setattr(RunFiles, "append", watched)
     store.record_many("run", {"a": 1.0, "b": math.inf}, step=4, metadata={"k": 1})
@@ -307,15 +318,15 @@ def test_a_writer_killed_after_flush_keeps_every_row(store: MetricsStore, folder
         store.record("after", "nll", 1.0)
 
 
-def test_a_disk_that_takes_only_a_part_of_a_row_is_unavailable(
-    store: MetricsStore, folder: Path
-) -> None:
-    store.record("run", "nll", 1.0)
-    most = the_file(folder).stat().st_size + 10
-    with files_of_at_most(most), pytest.raises(Unavailable, match="only 10 of"):
-        store.record("run", "nll", 2.0)
-    store.record("run", "nll", 3.0)
-    assert values(store) == [1.0, 3.0]
+def test_a_disk_that_takes_only_a_part_of_a_row_is_unavailable(folder: Path) -> None:
+    with another(folder, batch_size=1) as kitchen:
+        store = kitchen.metrics_store
+        store.record("run", "nll", 1.0)
+        most = the_file(folder).stat().st_size + 10
+        with files_of_at_most(most), pytest.raises(Unavailable, match="only 10 of"):
+            store.record("run", "nll", 2.0)
+        store.record("run", "nll", 3.0)
+        assert values(store) == [1.0, 3.0]
 
 
 def test_a_disk_that_is_full_is_unavailable_and_nothing_was_done(
@@ -327,6 +338,175 @@ def test_a_disk_that_is_full_is_unavailable_and_nothing_was_done(
         store.record("run", "nll", 1.0)
     assert caught.value.retryable
     assert caught.value.no_effect
+
+
+# --- what is held back ---
+
+
+def in_file(folder: Path, run_id: str = "run") -> list[float]:
+    lines = (folder / file_name(run_id)).read_text().splitlines()
+    return [json.loads(line)["value"] for line in lines if line]
+
+
+def held_for_ever(folder: Path, **options: Any) -> Kitchen:
+    return another(folder, **{"max_delay": 3600, **options})
+
+
+def test_rows_are_held_until_flush_read_or_close(folder: Path) -> None:
+    with held_for_ever(folder) as kitchen:
+        store = kitchen.metrics_store
+        for value in (1.0, 2.0, 3.0):
+            store.record("run", "nll", value)
+        assert in_file(folder) == [1.0]
+        store.flush("run")
+        assert in_file(folder) == [1.0, 2.0, 3.0]
+        store.record("run", "nll", 4.0)
+        assert values(store) == [1.0, 2.0, 3.0, 4.0] == in_file(folder)
+        store.record("run", "nll", 5.0)
+    assert in_file(folder) == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_a_flush_of_another_run_leaves_rows_held(folder: Path) -> None:
+    with held_for_ever(folder) as kitchen:
+        store = kitchen.metrics_store
+        for run_id in ("run", "other", "run", "other"):
+            store.record(run_id, "nll", 1.0)
+        store.flush("other")
+        assert (in_file(folder), in_file(folder, "other")) == ([1.0], [1.0, 1.0])
+
+
+def test_a_batch_is_one_write_when_it_is_full(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[int] = []
+    append = RunFiles.append
+
+    def counted(self: RunFiles, run_id: str, rows: bytes) -> int:
+        writes.append(rows.count(b"\n"))
+        return append(self, run_id, rows)
+
+    monkeypatch.setattr(RunFiles, "append", counted)
+    with held_for_ever(folder, batch_size=100) as kitchen:
+        for step in range(250):
+            kitchen.metrics_store.record("run", "nll", 0.0, step)
+    assert writes == [1, 100, 100, 49]
+
+
+def test_long_rows_are_not_held_in_memory_without_a_limit(folder: Path) -> None:
+    with held_for_ever(folder) as kitchen:
+        for step in range(100):
+            kitchen.metrics_store.record("run", "nll", step, step, {"filler": "x" * 100_000})
+        assert len(in_file(folder)) > 88
+
+
+def test_a_row_that_comes_after_the_delay_is_written_at_once_with_all_that_is_held(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with another(folder, max_delay=1.0) as kitchen:
+        for at, written in ((100.0, 1), (100.5, 1), (100.9, 1), (101.0, 4), (101.9, 4), (102.0, 6)):
+            now = at
+            kitchen.metrics_store.record("run", "nll", at)
+            assert len(in_file(folder)) == written
+
+
+def test_rows_that_a_full_disk_took_in_part_are_written_once_each(folder: Path) -> None:
+    with held_for_ever(folder) as kitchen:
+        store = kitchen.metrics_store
+        store.record("run", "nll", 0.0)
+        row = the_file(folder).stat().st_size
+        for value in (1.0, 2.0, 3.0, 4.0):
+            store.record("run", "nll", value)
+        with files_of_at_most(3 * row + row // 2):
+            for _ in range(2):
+                with pytest.raises(Unavailable, match=str(folder)) as caught:
+                    store.flush("run")
+                assert caught.value.no_effect
+        store.flush("run")
+        assert values(store) == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_rows_that_could_not_be_written_at_the_close_are_written_at_the_next(folder: Path) -> None:
+    opts = jsonl.Options(path=folder, max_delay=3600)
+    for value in (0.0, 1.0):
+        jsonl.record(opts, "run", "nll", value, None, None)
+    with files_of_at_most(the_file(folder).stat().st_size), pytest.raises(Unavailable):
+        jsonl.close(opts)
+    jsonl.close(opts)
+    assert in_file(folder) == [0.0, 1.0]
+
+
+UNCLOSED = """
+import gc, os, sys
+import crucible_adapter_jsonl.metrics_store as jsonl
+
+def record(run_id):
+    opts = jsonl.Options(path=sys.argv[1], max_delay=3600)
+    for value in (0.0, 1.0, 2.0):
+        jsonl.record(opts, run_id, "nll", value, None, None)
+    return opts
+
+record("forgotten")
+gc.collect()
+opts = record("run")
+if sys.argv[2:] == ["fork"]:
+    if child := os.fork():
+        os.waitpid(child, 0)
+"""
+
+
+def test_a_program_that_ends_without_closing_writes_what_is_held(folder: Path) -> None:
+    subprocess.run([sys.executable, "-c", UNCLOSED, str(folder)], check=True)
+    assert in_file(folder) == in_file(folder, "forgotten") == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_that_ends_leaves_its_parents_rows_to_it(folder: Path) -> None:
+    subprocess.run([sys.executable, "-c", UNCLOSED, str(folder), "fork"], check=True)
+    assert in_file(folder) == in_file(folder, "forgotten") == [0.0, 1.0, 2.0]
+
+
+def test_rows_that_cannot_be_written_at_the_end_are_reported_by_their_run(folder: Path) -> None:
+    opts = jsonl.Options(path=folder, max_delay=3600)
+    for value in (0.0, 1.0):
+        jsonl.record(opts, "run", "nll", value, None, None)
+    with (
+        files_of_at_most(the_file(folder).stat().st_size),
+        pytest.warns(CrucibleWarning, match="'run' are lost"),
+    ):
+        jsonl._held_rows(opts).write_at_exit("run")
+    jsonl.close(opts)
+
+
+def test_a_run_without_held_rows_keeps_nothing_alive(folder: Path) -> None:
+    with held_for_ever(folder) as kitchen:
+        for value in (0.0, 1.0):
+            kitchen.metrics_store.record("run", "nll", value)
+        assert [run_id for _, run_id in held._holding] == ["run"]
+        kitchen.metrics_store.flush("run")
+        assert not held._holding
+
+
+def test_an_interrupt_during_a_write_doubles_no_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = RunFiles.append
+
+    def interrupted(self: RunFiles, run_id: str, rows: bytes) -> int:
+        append(self, run_id, rows)
+        raise KeyboardInterrupt  # the signal is handled when write(2) returns
+
+    with held_for_ever(folder, batch_size=3) as kitchen:
+        store = kitchen.metrics_store
+        for value in (0.0, 1.0, 2.0):
+            store.record("run", "nll", value)
+        with monkeypatch.context() as patched:
+            patched.setattr(RunFiles, "append", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                store.record("run", "nll", 3.0)
+        store.record("run", "nll", 4.0)
+        assert values(store) == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
 # --- several at once ---

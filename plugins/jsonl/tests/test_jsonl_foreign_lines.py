@@ -43,6 +43,14 @@ def store(folder: Path) -> Iterator[MetricsStore]:
         yield kitchen.metrics_store
 
 
+@pytest.fixture
+def unheld(folder: Path) -> Iterator[MetricsStore]:
+    with Kitchen(
+        adapters={"metrics_store": {"use": jsonl, "path": folder, "batch_size": 1}}
+    ) as kitchen:
+        yield kitchen.metrics_store
+
+
 def row(**fields: Any) -> bytes:
     """A row that is right but for the given fields, as JSON texts."""
     right = {
@@ -337,31 +345,31 @@ def test_a_file_in_the_place_of_the_folder_is_refused(store: MetricsStore, folde
 
 
 def test_a_full_disk_is_unavailable_names_the_folder_and_leaves_no_row(
-    store: MetricsStore, folder: Path
+    unheld: MetricsStore, folder: Path
 ) -> None:
-    store.record("run", "nll", 1.0)
+    unheld.record("run", "nll", 1.0)
     size = (folder / "run.jsonl").stat().st_size
     for space in (0, 1, 50):
         with (
             files_of_at_most(size + space),
             pytest.raises(Unavailable, match=str(folder)) as caught,
         ):
-            store.record_many("run", {"nll": 2.0, "acc": 3.0})
+            unheld.record_many("run", {"nll": 2.0, "acc": 3.0})
         assert caught.value.no_effect
         assert caught.value.retryable
-    store.record("run", "nll", 4.0)
-    assert [entry.value for entry in store.read("run")] == [1.0, 4.0]  # and no warning
+    unheld.record("run", "nll", 4.0)
+    assert [entry.value for entry in unheld.read("run")] == [1.0, 4.0]  # and no warning
 
 
 def test_rows_of_which_some_were_written_to_a_full_disk_had_an_effect(
-    store: MetricsStore, folder: Path
+    unheld: MetricsStore, folder: Path
 ) -> None:
-    store.record("run", "nll", 1.0)
+    unheld.record("run", "nll", 1.0)
     size = (folder / "run.jsonl").stat().st_size
     with files_of_at_most(2 * size + 10), pytest.raises(Unavailable) as caught:
-        store.record_many("run", {"nll": 2.0, "acc": 3.0})
+        unheld.record_many("run", {"nll": 2.0, "acc": 3.0})
     assert not caught.value.no_effect
-    assert [entry.value for entry in store.read("run")] == [1.0, 2.0]
+    assert [entry.value for entry in unheld.read("run")] == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("what", ["sync", "close"])

@@ -32,7 +32,7 @@ class TrackingServer:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
         command += ["--port", str(self.port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
-        command += ["--default-artifact-root", str(self._folder / "artifacts")]
+        command += ["--artifacts-destination", str(self._folder / "artifacts")]
         self._log = (self._folder / "server.log").open("ab")
         self.process = subprocess.Popen(
             command,

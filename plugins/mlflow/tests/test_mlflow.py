@@ -623,6 +623,30 @@ def test_a_row_that_waited_long_enough_is_sent_by_the_next_record(
             assert len(raw_history(raw, run_id, "nll")) == step
 
 
+UNCLOSED = """
+import gc, os, sys
+import crucible_adapter_mlflow.metrics_store as mlflow
+
+def record():
+    opts = mlflow.Options(tracking_uri=sys.argv[1], max_delay=3600)
+    for step in range(3):
+        mlflow.record(opts, sys.argv[2], "nll", float(step), step, None)
+
+record()
+gc.collect()
+if child := os.fork():
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_program_that_ends_without_closing_sends_what_is_held(
+    server: TrackingServer, store: MetricsStore, run_id: str
+) -> None:
+    subprocess.run([sys.executable, "-c", UNCLOSED, server.address, run_id], check=True)
+    assert values(store, run_id) == [0.0, 1.0, 2.0]
+
+
 def test_close_sends_what_is_held(server: TrackingServer, raw: Server, run_id: str) -> None:
     with open_store(server) as kitchen:
         kitchen.metrics_store.record(run_id, "nll", 0.0, 1)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -17,7 +20,14 @@ from typing import Any, Protocol
 import crucible_adapter_sql.metrics_store as sql
 import psycopg
 import pytest
-from crucible_kitchen import InvalidInput, Kitchen, MetricsStore, Unavailable, Unsupported
+from crucible_kitchen import (
+    CrucibleWarning,
+    InvalidInput,
+    Kitchen,
+    MetricsStore,
+    Unavailable,
+    Unsupported,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -314,6 +324,34 @@ def test_rows_that_replace_each_other_in_one_batch_are_one_row(
     assert in_database(options) == [0.0, 9.0, 9.0]
 
 
+@pytest.mark.parametrize("count", [10, 200])
+def test_a_batch_that_replaces_some_rows_and_adds_others_keeps_each_in_its_place(
+    store: MetricsStore, count: int
+) -> None:
+    for step in range(count):
+        store.record("run", "nll", 0.0, step)
+    store.flush("run")
+    for step in range(count // 2, 2 * count):
+        store.record("run", "nll", 1.0, step, {"again": True})
+    store.flush("run")
+    found = [(entry.step, entry.value, dict(entry.metadata)) for entry in store.read("run")]
+    assert found == [
+        (step, 1.0, {"again": True}) if step >= count // 2 else (step, 0.0, {})
+        for step in range(2 * count)
+    ]
+
+
+def test_many_rows_at_once_come_back_with_everything_they_were_given(store: MetricsStore) -> None:
+    metadata = {"tab\t\n\\N": "\0\ud800", "%s": [1.5, None]}
+    for number in range(10):
+        for place, value in enumerate(SPECIAL):
+            step = None if place == 0 else 100 * number + place
+            store.record("run\t\\N", "a\n%(x)s", value, step, metadata)
+    entries = store.read("run\t\\N")
+    assert bits([entry.value for entry in entries]) == bits(SPECIAL * 10)
+    assert all(entry.metadata == metadata and entry.metric == "a\n%(x)s" for entry in entries)
+
+
 def test_close_writes_what_is_held_and_a_later_use_opens_again(options: Options) -> None:
     opts = sql.Options(**options)
     for value in (1.0, 2.0):
@@ -324,6 +362,43 @@ def test_close_writes_what_is_held_and_a_later_use_opens_again(options: Options)
     assert sql._database.peek(opts) is None
     sql.record(opts, "run", "nll", 3.0, None, None)
     assert [entry.value for entry in sql.read(opts, "run")] == [1.0, 2.0, 3.0]
+    sql.close(opts)
+
+
+UNCLOSED = """
+import gc, json, os, sys
+import crucible_adapter_sql.metrics_store as sql
+
+def record(run_id):
+    opts = sql.Options(**json.loads(sys.argv[1]))
+    for value in (0.0, 1.0, 2.0):
+        sql.record(opts, run_id, "nll", value, None, None)
+    return opts
+
+record("forgotten")
+gc.collect()
+opts = record("run")
+if sys.argv[2:] == ["fork"]:
+    if child := os.fork():
+        os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize("fork", [False, True])
+def test_a_program_that_ends_without_closing_writes_what_is_held_once(
+    options: Options, fork: bool
+) -> None:
+    command = [sys.executable, "-c", UNCLOSED, json.dumps(options), *["fork"][:fork]]
+    subprocess.run(command, check=True)
+    assert sorted(in_database(options)) == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
+
+
+def test_rows_that_cannot_be_written_at_the_end_are_reported(options: Options) -> None:
+    opts = sql.Options(**{**options, "timeout": 0})
+    for value in (0.0, 1.0):
+        sql.record(opts, "run", "nll", value, None, None)
+    with another_writer_at_work(options), pytest.warns(CrucibleWarning, match="metrics are lost"):
+        sql._held_rows(opts).write_at_exit()
     sql.close(opts)
 
 

@@ -201,7 +201,10 @@ def test_a_forked_child_inherits_no_open_sqlite_file(tmp_path: Path) -> None:
         assert len(kitchen.metrics_store.read("run")) == 2
 
 
-def test_a_server_that_stops_half_way_costs_nothing_that_was_recorded(server: Any) -> None:
+@pytest.mark.parametrize("batch", [10, 60])  # of which only the larger is copied
+def test_a_server_that_stops_half_way_costs_nothing_that_was_recorded(
+    server: Any, batch: int
+) -> None:
     options = {"use": "sql", "url": server.url, "table": uuid.uuid4().hex}
     recorded: list[int] = []
 
@@ -209,14 +212,15 @@ def test_a_server_that_stops_half_way_costs_nothing_that_was_recorded(server: An
         store.record("run", "nll", step, step)
         recorded.append(step)
 
-    with opened(options, batch_size=10, max_delay=3600, timeout=2) as kitchen:
+    before, until = batch * 5 // 2, batch * 4
+    with opened(options, batch_size=batch, max_delay=3600, timeout=2) as kitchen:
         store = kitchen.metrics_store
-        for step in range(25):
+        for step in range(before):
             record(store, step)
         server.stop()
         try:
             refused = 0
-            for step in range(25, 40):
+            for step in range(before, until):
                 try:
                     record(store, step)
                 except Unavailable:
@@ -226,7 +230,7 @@ def test_a_server_that_stops_half_way_costs_nothing_that_was_recorded(server: An
                 store.flush("run")
         finally:
             server.start()
-        for step in range(40, 50):
+        for step in range(until, until + batch):
             record(store, step)
         store.flush("run")
     with opened(options) as kitchen:

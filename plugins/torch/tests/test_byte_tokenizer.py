@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from crucible_adapter_torch.byte_tokenizer import byte_tokenizer
+from crucible_adapter_torch.models.byte_tokenizer import byte_tokenizer
+from crucible_adapter_torch.models.tokenizer import HuggingFaceTokenizer
 from crucible_adapter_torch.options import RandomModel
-from crucible_adapter_torch.tokenizer import HuggingFaceTokenizer
 from crucible_kitchen import (
     InvalidInput,
     Kitchen,

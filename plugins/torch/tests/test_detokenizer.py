@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from crucible_adapter_torch.byte_tokenizer import byte_tokenizer
-from crucible_adapter_torch.detokenizer import Detokenizer
-from crucible_adapter_torch.tokenizer import HuggingFaceTokenizer
+from crucible_adapter_torch.models.byte_tokenizer import byte_tokenizer
+from crucible_adapter_torch.models.tokenizer import HuggingFaceTokenizer
+from crucible_adapter_torch.sampling.detokenizer import Detokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 

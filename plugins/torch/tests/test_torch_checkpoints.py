@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import pytest
 import torch
-from crucible_adapter_torch import checkpoints, folders
+from crucible_adapter_torch.checkpoints import folders, stored
 from crucible_kitchen import (
     Datum,
     InvalidInput,
@@ -106,14 +106,14 @@ def test_a_checkpoint_deleted_during_a_listing_is_left_out(
     session = client.start_session(TINY)
     for _ in range(2):
         client.save_checkpoint(session, "x")
-    read = checkpoints.read_facts
+    read = stored.read_facts
 
     def read_late(path: Path) -> dict[str, Any]:
         client.delete_checkpoint(path.name)
         return read(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "read_facts", read_late)
+        patch.setattr(stored, "read_facts", read_late)
         assert client.list_checkpoints() == []
 
 
@@ -124,12 +124,12 @@ def test_a_checkpoint_deleted_during_a_listing_is_left_out(
 def test_any_text_is_a_label(label: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("labels")
     weights = {"w": torch.arange(3.0)}
-    reference = checkpoints.save(folder, label, checkpoints.Checkpoint(weights, {}, {"n": 1}))
-    assert checkpoints.list_references(folder, label) == [reference]
-    found = checkpoints.read(checkpoints.find(folder, reference), with_moments=True)
+    reference = stored.save(folder, label, stored.snapshot(weights, {}), {"n": 1})
+    assert stored.list_references(folder, label) == [reference]
+    found = stored.read(stored.find(folder, reference), with_moments=True)
     assert torch.equal(found.weights["w"], weights["w"])
     assert found.facts["n"] == 1
-    checkpoints.delete(folder, reference)
+    stored.delete(folder, reference)
     assert os.listdir(folder) == []
 
 
@@ -190,7 +190,7 @@ def test_a_checkpoint_records_what_it_needs_to_continue_to_the_bit(
     client: TrainingClient, tmp_path: Path
 ) -> None:
     session = client.start_session(TINY)
-    session.commit = "0123abc"  # as of a model of the hub
+    session.part.commit = "0123abc"  # as of a model of the hub
     reference = client.save_checkpoint(session, "x")
     facts = json.loads((tmp_path / "ckpt" / reference / "state.json").read_text())
     assert facts["commit"] == "0123abc"
@@ -216,7 +216,7 @@ def test_a_checkpoint_is_good_for_another_kitchen_of_the_same_options(
     [
         (lambda m: {n: t[:1] if n.startswith("exp_avg.") else t for n, t in m.items()}, "exp_avg"),
         (lambda m: {n: t.double() if "_sq" in n else t for n, t in m.items()}, "float64"),
-        (lambda m: {n: t for n, t in m.items() if "_sq" not in n}, "without the others"),
+        (lambda m: {n: t for n, t in m.items() if "_sq" not in n}, "is missing"),
         (
             lambda m: {**m, "step.nothing": torch.tensor(1.0)},
             "a weight here: 'step.nothing'",

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from crucible_adapter_torch import checkpoints, cleaning, exports, folders, unfinished
-from crucible_adapter_torch.checkpoints import Checkpoint
+from crucible_adapter_torch.checkpoints import cleaning, exports, folders, stored, unfinished
 from crucible_kitchen import (
     CrucibleWarning,
     TrainingClient,
@@ -21,7 +20,11 @@ from tiny_torch import TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # os.fork
 
-SMALL = Checkpoint({"w": torch.arange(3.0)}, {}, {"base": None})
+
+def save(folder: Path, label: str) -> str:
+    """Save a small checkpoint."""
+    tensors = stored.snapshot({"w": torch.arange(3.0)}, {})
+    return stored.save(folder, label, tensors, {"base": None})
 
 
 def clean(
@@ -74,29 +77,29 @@ def test_what_a_killed_save_leaves_is_removed(
     how: Callable[[pytest.MonkeyPatch], None],
     prefix: str,
 ) -> None:
-    whole = checkpoints.save(ckpt, "run/1/whole", SMALL)
-    killed(monkeypatch, how, lambda: checkpoints.save(ckpt, "run/1/half", SMALL))
-    complete = [ref for ref in checkpoints.list_references(ckpt, "") if ref != whole]
+    whole = save(ckpt, "run/1/whole")
+    killed(monkeypatch, how, lambda: save(ckpt, "run/1/half"))
+    complete = [ref for ref in stored.list_references(ckpt, "") if ref != whole]
     assert partial(ckpt)
     named = clean(ckpt, prefix, [whole], dry_run=True)
     assert partial(ckpt)
     assert clean(ckpt, prefix, [whole]) == named
     assert partial(ckpt) == []
-    assert checkpoints.list_references(ckpt, "") == [whole, *([] if prefix else complete)]
+    assert stored.list_references(ckpt, "") == [whole, *([] if prefix else complete)]
 
 
 def test_what_a_killed_deletion_leaves_is_removed(
     ckpt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reference = checkpoints.save(ckpt, "run/1/x", SMALL)
-    killed(monkeypatch, when_named, lambda: checkpoints.delete(ckpt, reference))
-    assert checkpoints.list_references(ckpt, "") == []
+    reference = save(ckpt, "run/1/x")
+    killed(monkeypatch, when_named, lambda: stored.delete(ckpt, reference))
+    assert stored.list_references(ckpt, "") == []
     assert len(clean(ckpt, "run/1/")) == 1
     assert os.listdir(ckpt) == []
 
 
 def test_under_a_prefix_what_others_left_stays(ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    killed(monkeypatch, when_written, lambda: checkpoints.save(ckpt, "run/10/half", SMALL))
+    killed(monkeypatch, when_written, lambda: save(ckpt, "run/10/half"))
     assert clean(ckpt, "run/1/") == []
     assert partial(ckpt)
     assert len(clean(ckpt, "run/10/")) == 1
@@ -115,7 +118,7 @@ def test_an_export_that_was_killed_is_removed_with_its_name(
     client: TrainingClient, ckpt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = client.start_session(TINY)
-    export = session._export
+    export = session._save_weights
     killed(monkeypatch, when_written, lambda: export("run/1/weights"))
     kept = client.save_weights_for_sampler(session, "run/1/weights")
     assert len(client.clean("run/1/", [kept])) == 1
@@ -147,7 +150,7 @@ def test_what_cannot_be_removed_is_warned_of_and_stops_nothing(
     ckpt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "ab":
-        checkpoints.save(ckpt, f"run/1/{name}", SMALL)
+        save(ckpt, f"run/1/{name}")
     remove = unfinished.remove_whole
 
     def refuse(path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from crucible_adapter_torch.models import load
+from crucible_adapter_torch.models.loading import load
 from crucible_adapter_torch.options import ModelOptions
 from crucible_kitchen import InvalidInput, SessionConfig
 from tiny_torch import MakeKitchen, datum

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from crucible_adapter_torch import checkpoints, cleaning
-from crucible_adapter_torch.checkpoints import Checkpoint
+from crucible_adapter_torch.checkpoints import cleaning, stored
 from crucible_kitchen import (
     CrucibleWarning,
     Datum,
@@ -23,7 +22,11 @@ from crucible_kitchen import (
 from safetensors.torch import load_file, save_file
 from tiny_torch import TINY, assert_equal_to_the_bit, tensors, train
 
-SMALL = Checkpoint({"w": torch.arange(3.0)}, {}, {"base": None})
+
+def save(folder: Path, label: str) -> str:
+    """Save a small checkpoint."""
+    tensors = stored.snapshot({"w": torch.arange(3.0)}, {})
+    return stored.save(folder, label, tensors, {"base": None})
 
 
 def a_file(path: Path) -> None:
@@ -40,7 +43,7 @@ def a_loop(path: Path) -> None:
 
 
 def a_link_to_a_checkpoint(path: Path) -> None:
-    target = checkpoints.save(path.parent.parent / "elsewhere", "run/1/x", SMALL)
+    target = save(path.parent.parent / "elsewhere", "run/1/x")
     path.symlink_to(path.parent.parent / "elsewhere" / target)
 
 
@@ -143,7 +146,7 @@ def piped(path: Path) -> None:
 DAMAGE = [cut, changed_in_a_bit, no_tensors, gone, piped]
 
 
-@pytest.mark.parametrize("file", [checkpoints.WEIGHTS, checkpoints.MOMENTS])
+@pytest.mark.parametrize("file", [stored.WEIGHTS, stored.MOMENTS])
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
 def test_damaged_tensors_are_invalid_and_change_nothing(
     client: TrainingClient,
@@ -200,7 +203,7 @@ def test_facts_of_a_wrong_kind_are_invalid_and_change_nothing(
 def test_weights_of_another_type_are_invalid(client: TrainingClient, ckpt: Path) -> None:
     session = client.start_session(TINY)
     reference = client.save_checkpoint(session, "x")
-    file = ckpt / reference / checkpoints.WEIGHTS
+    file = ckpt / reference / stored.WEIGHTS
     save_file({name: tensor.half() for name, tensor in load_file(file).items()}, file)
     with pytest.raises(InvalidInput, match="type"):
         client.load_checkpoint(session, reference)
@@ -224,9 +227,9 @@ def test_a_checkpoint_of_an_older_version_has_no_digests_and_is_read(
 
 @pytest.mark.parametrize("kind", ["a-file", "a-loop", "a-link", "a-pipe", "an-empty-ckpt"])
 def test_whatever_has_the_name_of_what_is_unfinished_goes(ckpt: Path, kind: str) -> None:
-    kept = checkpoints.save(ckpt, "run/1/x", SMALL)
+    kept = save(ckpt, "run/1/x")
     FOREIGN[kind](ckpt / ".partial-odd")
     os.mkfifo(ckpt / ".partial-pipe.json")
     assert len(cleaning.clean(ckpt, "", (), dry_run=False)) == 2
     assert os.listdir(ckpt) == [kept]
-    assert len(checkpoints.list_references(ckpt.parent / "elsewhere", "")) == (kind == "a-link")
+    assert len(stored.list_references(ckpt.parent / "elsewhere", "")) == (kind == "a-link")

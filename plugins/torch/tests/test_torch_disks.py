@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crucible_adapter_torch import folders, inspection
+from crucible_adapter_torch.checkpoints import folders, inspection
 from crucible_kitchen import (
     Datum,
     InvalidInput,

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 import torch
-from crucible_adapter_torch.batches import Piece, datum_pieces
-from crucible_adapter_torch.engine import Engine
-from crucible_adapter_torch.models import load
+from crucible_adapter_torch.models.loading import load
 from crucible_adapter_torch.options import ModelOptions
+from crucible_adapter_torch.passes.batches import Piece, datum_pieces
+from crucible_adapter_torch.training.engine import Engine
 from crucible_kitchen import (
     LOSS_FUNCTIONS,
     AdamParams,
@@ -244,9 +244,7 @@ def test_weights_of_another_model_do_not_fit(datums: list[Datum]) -> None:
 
 
 @pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)], ids=["full", "lora"])
-def test_a_snapshot_is_a_plain_model_that_training_does_not_change(
-    datums: list[Datum], lora: LoraConfig | None
-) -> None:
+def test_training_does_not_change_a_snapshot(datums: list[Datum], lora: LoraConfig | None) -> None:
     engine = engine_of(lora=lora)
     forward_backward(engine, datums)
     engine.optim_step(1e-1, AdamParams())
@@ -259,4 +257,19 @@ def test_a_snapshot_is_a_plain_model_that_training_does_not_change(
     assert not torch.allclose(engine.language.logits(ids), expected, atol=1e-3)
     names = [name for name, weight in snapshot.model.named_parameters() if weight.requires_grad]
     assert names == []
-    assert not any("lora_" in name for name, _ in snapshot.model.named_parameters())
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)], ids=["full", "lora"])
+def test_a_plain_model_has_updates_merged_and_says_the_same(
+    datums: list[Datum], lora: LoraConfig | None
+) -> None:
+    engine = engine_of(lora=lora)
+    forward_backward(engine, datums)
+    engine.optim_step(1e-1, AdamParams())
+    plain = engine.plain()
+    assert plain is not None
+    ids = torch.tensor([[1, 2, 3]])
+    expected = engine.language.logits(ids).detach()
+    torch.testing.assert_close(plain.logits(ids), expected, atol=1e-5, rtol=1e-5)
+    assert not any("lora_" in name for name, _ in plain.model.named_parameters())
+    assert any(weight.requires_grad for weight in engine.model.parameters())

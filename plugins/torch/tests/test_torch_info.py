@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crucible_kitchen import (
+    LoraConfig,
     SessionConfig,
     TrainingClient,
 )
@@ -23,10 +24,14 @@ def test_options_that_change_results_are_reported(
     usual = info()
     assert usual["device"] == "cpu"
     assert usual["dtype"] == "float32"
+    # Said by one process too: a run of several may not go on with one, nor the other way round.
+    assert (usual["ranks"], usual["strategy"]) == (1, None)
     wider = {"tiny": {**MODELS["tiny"], "rope_parameters": {"rope_theta": 5.0}}}
     changes: dict[str, dict[str, Any]] = {
         "dtype": {"dtype": "bfloat16"},
         "micro_batch_tokens": {"micro_batch_tokens": 7},
+        "attention": {"attn_implementation": "eager"},
+        "compile": {"compile": True},
         "adapter": {"adapter": "continue"},
         "model_config": {"models": wider},
     }
@@ -34,6 +39,16 @@ def test_options_that_change_results_are_reported(
         changed = info(**options)
         assert {key for key in usual if usual[key] != changed[key]} == {name}
     assert info(checkpoint_dir=tmp_path / "elsewhere") == usual
+    assert info(gradient_checkpointing=True) == usual
+
+
+def test_what_frozen_weights_are_kept_in_is_reported(make_kitchen: MakeKitchen) -> None:
+    kept = []
+    for base_dtype in ("auto", "bfloat16"):
+        client = make_kitchen(base_dtype=base_dtype).training_client
+        session = client.start_session(SessionConfig("tiny", lora=LoraConfig(rank=2)))
+        kept.append(client.get_info(session)["base_dtype"])
+    assert kept == ["float32", "bfloat16"]
 
 
 def test_the_configuration_of_a_model_in_a_folder_counts(client: TrainingClient) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from crucible_adapter_torch.models import load
+from crucible_adapter_torch.models.loading import load
 from crucible_adapter_torch.options import ModelOptions
 from crucible_adapter_torch.options import TrainingClientOptions as Options
 from crucible_kitchen import (

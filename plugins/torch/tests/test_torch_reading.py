@@ -10,11 +10,13 @@ import crucible_adapter_torch.completer as torch_completer
 import numpy as np
 import pytest
 import torch
-from crucible_adapter_torch import live_weights, random_models, reading
-from crucible_adapter_torch.language_model import LanguageModel
-from crucible_adapter_torch.models import load
+from crucible_adapter_torch import live_weights
+from crucible_adapter_torch.models import random_models
+from crucible_adapter_torch.models.language_model import LanguageModel, Prompts
+from crucible_adapter_torch.models.loading import load
 from crucible_adapter_torch.options import CompleterOptions, ModelOptions
-from crucible_adapter_torch.reading import Again, Cached, Reader, cacheable
+from crucible_adapter_torch.sampling import reading
+from crucible_adapter_torch.sampling.reading import Again, Cached, Reader, cacheable
 from crucible_kitchen import (
     Completer,
     Kitchen,
@@ -29,6 +31,20 @@ LAYERS = {"hidden_size": 32, "num_hidden_layers": 2}
 ATTENTION = {**LAYERS, "num_attention_heads": 4, "intermediate_size": 48}
 MODELS: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama", **ATTENTION, "max_position_embeddings": 64},
+    "mistral": {
+        "model_type": "mistral",
+        **ATTENTION,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "sliding_window": 64,
+    },
+    "window": {
+        "model_type": "mistral",
+        **ATTENTION,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "sliding_window": 8,
+    },
     "bert": {"model_type": "bert", **ATTENTION, "max_position_embeddings": 64},
     "mamba": {"model_type": "mamba", **LAYERS, "state_size": 8},
     "rwkv": {"model_type": "rwkv", **LAYERS, "attention_hidden_size": 32},
@@ -56,7 +72,9 @@ def wild(make_kitchen: MakeKitchen) -> Kitchen:
 @pytest.mark.parametrize(
     ("name", "prompts"),
     [
-        ("llama", "any"),
+        ("llama", "slots"),
+        ("mistral", "slots"),  # its window is the whole context
+        ("window", "any"),
         ("mamba", "none"),  # its state is not in a cache of keys and values
         ("rwkv", "none"),
         ("openai-gpt", "none"),  # has no cache
@@ -67,7 +85,9 @@ def test_a_cache_is_used_where_it_gives_what_a_whole_pass_gives(name: str, promp
     assert cacheable(language(name)) == prompts
 
 
-@pytest.mark.parametrize("name", ["llama", "mamba", "rwkv", "openai-gpt", "roberta"])
+@pytest.mark.parametrize(
+    "name", ["llama", "mistral", "window", "mamba", "rwkv", "openai-gpt", "roberta"]
+)
 def test_what_is_sampled_is_what_the_forward_pass_says(wild: Kitchen, name: str) -> None:
     client = wild.training_client
     session = client.start_session(SessionConfig(name))
@@ -119,7 +139,7 @@ def test_it_is_found_out_once_for_all_snapshots_of_a_session(
     tried = []
     real = reading._try
 
-    def counted(model: LanguageModel) -> reading.Prompts | None:
+    def counted(model: LanguageModel) -> Prompts | None:
         tried.append(model)
         return real(model)
 
@@ -142,7 +162,7 @@ def test_weights_that_do_not_show_whether_a_cache_works_are_read_without_one(
     assert cacheable(blind) == "none"
     with torch.no_grad():
         weights["model.layers.0.self_attn.o_proj.weight"].normal_()
-    assert cacheable(live_weights.find(client.save_weights_for_sampler(session))) == "any"
+    assert cacheable(live_weights.find(client.save_weights_for_sampler(session))) == "slots"
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])

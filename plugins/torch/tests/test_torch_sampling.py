@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from crucible_adapter_torch.generation import sample
+from crucible_adapter_torch.sampling.choosing import sample
 from crucible_kitchen import SamplingParams
 from numpy.typing import NDArray
 from torch import Tensor
@@ -60,6 +60,29 @@ def test_a_token_of_no_probability_is_never_drawn() -> None:
     logits = torch.tensor([[-np.inf, 0.0, -np.inf]] * 2)
     tokens, _ = sample(logits, SamplingParams(1), np.array([0.0, np.nextafter(1, 0)]))
     assert tokens.tolist() == [1, 1]
+
+
+def test_a_vocabulary_of_several_blocks_is_drawn_from_as_a_small_one() -> None:
+    logits = np.log(np.random.default_rng(0).uniform(0, 1, 300)).astype(np.float32)
+    found, tokens, logprobs = frequencies(logits.tolist(), SamplingParams(1), draws=30000)
+    expected = torch.from_numpy(logits).log_softmax(-1)
+    np.testing.assert_allclose(found, expected.exp(), atol=1e-4)
+    torch.testing.assert_close(logprobs, expected[tokens])
+
+
+@pytest.mark.parametrize("place", [0, 127, 128, 255, 299])
+def test_blocks_without_probability_are_never_drawn_from(place: int) -> None:
+    logits = torch.full((2, 300), -np.inf)
+    logits[:, place] = 0.0
+    tokens, _ = sample(logits, SamplingParams(1), np.array([0.0, np.nextafter(1, 0)]))
+    assert tokens.tolist() == [place, place]
+
+
+def test_rounding_does_not_reach_a_token_of_no_probability() -> None:
+    logits = torch.randn(64, 300, generator=torch.Generator().manual_seed(0))
+    logits[:, 127:] = -np.inf  # the last of a block, and all other blocks
+    tokens, _ = sample(logits, SamplingParams(1), np.full(64, np.nextafter(1, 0)))
+    assert tokens.max() < 127
 
 
 @pytest.mark.parametrize("temperature", [1e-308, 1e-3])

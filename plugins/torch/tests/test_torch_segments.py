@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from crucible_adapter_torch.tokenizer import HuggingFaceTokenizer
+from crucible_adapter_torch.models.tokenizer import HuggingFaceTokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import (
     AddedToken,
+    Regex,
     Tokenizer,
     decoders,
     models,
@@ -80,3 +81,66 @@ def test_ids_that_a_caller_changes_are_not_remembered() -> None:
     expected = list(first)
     first.clear()
     assert ours.encode("<|im_end|>hello", add_special_tokens=False) == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(st.lists(st.lists(PIECES, max_size=12).map("".join), max_size=4))
+def test_texts_that_are_encoded_together_have_the_ids_of_each_alone(
+    kind: str, texts: list[str]
+) -> None:
+    ours = TOKENIZERS[kind]
+    assert ours.encode_batch(texts) == [ours.encode(t, add_special_tokens=False) for t in texts]
+
+
+def split(pattern: str) -> Any:
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+QWEN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CUT = {"GPT-2": pre_tokenizers.ByteLevel(add_prefix_space=False), "Qwen": split(QWEN)}
+
+
+def of_bytes(pre_tokenizer: Any) -> HuggingFaceTokenizer:
+    plain = tokenizer("byte level")
+    plain.backend_tokenizer.pre_tokenizer = pre_tokenizer
+    return HuggingFaceTokenizer(plain)
+
+
+@pytest.mark.parametrize("name", CUT)
+@given(before=st.lists(PIECES).map("".join), after=st.lists(PIECES).map("".join))
+def test_a_text_may_be_cut_between_words_where_the_pre_tokenizer_cuts_it(
+    name: str, before: str, after: str
+) -> None:
+    ours = of_bytes(CUT[name])
+    assert ours.words_apart
+    parts = f"{before}hello", f" world{after}"
+    ids = [ours.encode(part, add_special_tokens=False) for part in parts]
+    assert ours.encode("".join(parts), add_special_tokens=False) == [*ids[0], *ids[1]]
+
+
+@pytest.mark.parametrize(
+    "pre_tokenizer",
+    [
+        pre_tokenizers.ByteLevel(add_prefix_space=True),
+        pre_tokenizers.Metaspace(),
+        split(r"\w+ \w+|."),  # two words at a time
+        split(r"[^q] [^q]|."),  # all letters but one
+    ],
+    ids=["a space in front", "SentencePiece", "two words", "a letter"],
+)
+def test_no_text_is_cut_where_the_pre_tokenizer_may_not_cut_it(pre_tokenizer: Any) -> None:
+    assert not of_bytes(pre_tokenizer).words_apart
+
+
+def test_no_text_is_cut_where_an_added_token_may_reach_across() -> None:
+    plain = tokenizer("byte level")
+    plain.add_tokens([AddedToken("o w", normalized=False)])
+    assert not HuggingFaceTokenizer(plain).words_apart

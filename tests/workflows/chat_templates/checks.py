@@ -142,7 +142,8 @@ def _check_run(family: Family, kind: Kind, place: int, run: Run) -> None:
         begin = run.text.find(text, begin)
         assert begin >= 0, f"{text!r} is not in {run.text!r}"
         begin += len(text)
-    assert _end(family, kind.messages[place]) in run.text[begin:], "the end of the turn"
+    end = _end(family, kind.messages[place])
+    assert run.text[begin:].endswith(end), "what is trained on ends with the end of the turn"
     for other, message in enumerate(kind.messages):
         if other != place and message["content"]:
             assert message["content"] not in run.text, f"message {other} in {run.text!r}"

@@ -14,7 +14,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
-from crucible_adapter_torch.tokenizer import HuggingFaceTokenizer
+from crucible_adapter_torch.models.tokenizer import HuggingFaceTokenizer
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 

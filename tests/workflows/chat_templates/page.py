@@ -28,11 +28,12 @@ templates are the real ones, as TRL's wheel ships them; those with a star are sm
 our own.
 
 What is trained on is an answer, all of it and nothing else: its text, its thoughts and its tool
-calls, with the token that ends the turn. What comes before an answer is, token for token, the
-prompt that a model is given in use; the exceptions are listed below. Where a template writes
-earlier turns differently later on, because it leaves out their thoughts, say, or where a token
-would join the prompt and the answer, each answer has a sequence of its own. What a template cannot
-show is refused, with the number of the row, instead of left out.
+calls, with the token that ends the turn. What a template writes behind that token, such as a line
+break, is read and not trained on: a model stops before it. What comes before an answer is, token
+for token, the prompt that a model is given in use; the exceptions are listed below. Where a
+template writes earlier turns differently later on, because it leaves out their thoughts, say, or
+where a token would join the prompt and the answer, each answer has a sequence of its own. What a
+template cannot show is refused, with the number of the row, instead of left out.
 
 | column | the conversation |
 | --- | --- |
@@ -54,7 +55,8 @@ MARKED_INTRODUCTION = """\
 ## Templates with marks
 
 TRL trains many models with a template of its own, in which `{% generation %}` marks what is trained
-on. Marks are followed, also where they cover the end of the prompt, such as the header of the turn.
+on. Marks are followed, also where they cover the end of the prompt, such as the header of the turn,
+but not behind the end of a turn.
 """
 EXCEPTIONS = """\
 ## Where the prompt is longer

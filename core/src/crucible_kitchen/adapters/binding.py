@@ -7,17 +7,19 @@ call: pluggy accepts most of these mistakes, and they would fail later, or silen
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import pluggy
 
 from ..calls.port import Port
+from ..calls.route import Implementation
 from ..errors import BindError, described
 from ..events import Observers
 from ..hookspecs import PROJECT, AdapterSpec
-from ..masking import Secrets
+from ..masking.secrets import Secrets
 from ..messages.spelling import did_you_mean
 from ..options.adapter_options import AdapterOptions
 
@@ -113,9 +115,10 @@ def bind(
             adapter,
             opts,
             label,
-            hooks=manager.hook,
             implemented={
-                name: _left_out(port, name, function) for name, function in marked(adapter).items()
+                name: _implementation(port, name, implementation.function, opts)
+                for name in marked(adapter)
+                for implementation in getattr(manager.hook, name).get_hookimpls()
             },
             inner=inner,
             observers=observers if observers is not None else Observers(),
@@ -195,13 +198,25 @@ def _problems_of(port: type[Port], name: str, function: Any) -> Iterator[str]:
             yield f"{name} leaves out the argument {argument!r}, which has no default"
 
 
-def _left_out(port: type[Port], name: str, function: Any) -> Mapping[str, Any]:
-    accepted = inspect.signature(function).parameters
-    return {
-        argument: default
-        for argument, default in _defaults(port, name).items()
-        if argument not in accepted
-    }
+def _implementation(
+    port: type[Port], name: str, function: Callable[..., Any], opts: AdapterOptions
+) -> Implementation:
+    accepted = list(inspect.signature(function).parameters)
+    takes = tuple(argument for argument in accepted if argument != "opts")
+    defaults = _defaults(port, name)
+    left_out = {name: default for name, default in defaults.items() if name not in takes}
+    return Implementation(_with_options(function, accepted, opts), takes, left_out)
+
+
+def _with_options(
+    function: Callable[..., Any], accepted: Sequence[str], opts: AdapterOptions
+) -> Callable[..., Any]:
+    """Return a function that takes the other arguments, in their order."""
+    if "opts" not in accepted:
+        return function
+    if (place := accepted.index("opts")) == 0:
+        return functools.partial(function, opts)
+    return lambda *others: function(*others[:place], opts, *others[place:])
 
 
 def _defaults(port: type[Port], callback: str) -> dict[str, Any]:

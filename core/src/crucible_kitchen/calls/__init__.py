@@ -2,7 +2,9 @@
 
 | module | what is in it |
 | --- | --- |
-| `dispatch` | the way itself: through wrappers to the callback, and back |
+| `dispatch` | a bound adapter's callbacks, and where calls to each of them go |
+| `route` | what a call of one callback does, put together when the adapter is bound |
+| `call` | a call that a wrapper passes on |
 | `contract` | what is known about each callback of a port |
 | `translation` | what a caller sees of an adapter's error |
 | `port`, `port_schema` | a bound adapter, and how options hold one |

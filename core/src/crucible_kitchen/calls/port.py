@@ -10,7 +10,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 from ..errors import AdapterError, Unsupported
-from ..masking import visible
+from ..masking.models import visible
 from .closing import CLOSE_TIMEOUT, LeftOpen, ends_in_time, raise_first
 from .dispatch import Dispatch
 from .port_schema import port_schema

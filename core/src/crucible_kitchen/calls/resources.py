@@ -30,6 +30,17 @@ from ..options.adapter_options import AdapterOptions, resource_cache
 O = TypeVar("O", bound=AdapterOptions)  # noqa: E741
 R = TypeVar("R")
 
+_process = os.getpid()
+"""The number of this process. Asking the system for it would take as long as the rest of a use."""
+
+
+def _renew_process() -> None:
+    global _process
+    _process = os.getpid()
+
+
+os.register_at_fork(after_in_child=_renew_process)
+
 
 class Resource(Generic[O, R]):
     """A function of the options that runs once for each options object; see the module.
@@ -50,12 +61,15 @@ class Resource(Generic[O, R]):
         self._lock = threading.RLock()
 
     def __call__(self, opts: O) -> R:
-        key = (self, os.getpid())
         values = resource_cache(opts)
         try:
-            return cast(R, values[key])
+            made: R = values[self, _process]
         except KeyError:
-            pass
+            made = self._made_once(opts)
+        return made
+
+    def _made_once(self, opts: O) -> R:
+        values, key = resource_cache(opts), (self, _process)
         with self._lock:
             if key not in values:
                 values[key] = self._make(opts)
@@ -63,12 +77,12 @@ class Resource(Generic[O, R]):
 
     def peek(self, opts: O) -> R | None:
         """Return the value if it exists, else None, without making one."""
-        return cast("R | None", resource_cache(opts).get((self, os.getpid())))
+        return cast("R | None", resource_cache(opts).get((self, _process)))
 
     def pop(self, opts: O) -> R | None:
         """Remove the value and return it, or None; the next use makes another."""
         with self._lock:
-            return cast("R | None", resource_cache(opts).pop((self, os.getpid()), None))
+            return cast("R | None", resource_cache(opts).pop((self, _process), None))
 
 
 def resource(make: Callable[[O], R]) -> Resource[O, R]:

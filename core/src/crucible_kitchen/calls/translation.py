@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from ..errors import AdapterError, described
-from ..masking import Secrets, mask_error
+from ..masking.errors import mask_error
+from ..masking.secrets import Secrets
 from ..messages.printable import text_of
 
 

@@ -30,7 +30,8 @@ class Answer:
             what the template writes behind that.
         start: the place in `ids` where the answer begins.
         end: the place of the token that ends the turn; None if nothing ends it.
-        trained: for each of `ids`, whether it is trained on as a part of this answer.
+        trained: for each of `ids`, whether it is trained on as a part of this answer. The last one
+            is what ends the turn, for that is where a model stops when it is asked.
     """
 
     ids: list[int]
@@ -248,7 +249,8 @@ def _ended(
     said = found.ids[found.start :]
     tail = _tail(said, template.tokens)
     if written and token in said:
-        end = found.start + _last(said, token)
+        first = [place for place in tail if said[place] == token][:1]
+        end = found.start + (first[0] if first else _last(said, token))
     elif tail:
         end = found.start + tail[-1]
     else:
@@ -266,9 +268,10 @@ def _ended(
         if token is None:
             return found
         return Answer([*found.ids, token], found.start, len(found.ids), [*found.trained, True])
-    trained = list(found.trained)
-    trained[end] = True
-    return replace(found, end=end, trained=trained)
+    # Sampling stops at the end of the turn: what the template writes behind it, such as a line
+    # break or a second end token, is never asked of the model.
+    behind = len(found.ids) - end - 1
+    return replace(found, end=end, trained=[*found.trained[:end], True, *[False] * behind])
 
 
 def _next_mark(

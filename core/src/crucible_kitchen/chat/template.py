@@ -130,6 +130,26 @@ class ChatTemplate:
         style = self._style(messages)
         return self._apply([styled(message, style) for message in messages], generate)
 
+    def text(self, messages: Sequence[ChatMessage]) -> str | None:
+        """Return the text of a conversation, special tokens included; None if the ids of a
+        rendering are not those of its text, or there is no template.
+
+        Raises:
+            InvalidInput: the template refuses these messages.
+        """
+        if not self.exists:
+            return None
+        style, options = self._style(messages), self._options(generate=False)
+        given = [styled(message, style) for message in messages]
+        if not self._ids_of_text(given, options):
+            return None
+        return str(self._call(given, tokenize=False, **options))
+
+    @property
+    def constants(self) -> frozenset[str]:
+        """The texts that the template's own expressions name, without white space around them."""
+        return self.once(f"constants {self._source}", lambda: _constants(self._source))
+
     def _style(self, messages: Sequence[ChatMessage]) -> Style:
         def write(turns: list[ChatMessage]) -> str:
             return self._apply(turns, generate=False).text
@@ -139,7 +159,7 @@ class ChatTemplate:
             return self.once("calls", lambda: call_style(write, style))
         return style
 
-    def _apply(self, messages: list[ChatMessage], generate: bool) -> Rendering:
+    def _options(self, generate: bool) -> dict[str, Any]:
         options = dict(self.kwargs)
         if self.tools:
             options["tools"] = list(self.tools)
@@ -147,24 +167,31 @@ class ChatTemplate:
             options["add_generation_prompt"] = True
         if self.writes_date and self.date is not None:
             options["chat_template"] = _dated(self._source, self.date)
-        if self._marked and not generate:
+        return options
+
+    def _apply(self, messages: list[ChatMessage], generate: bool) -> Rendering:
+        options = self._options(generate)
+        if self.marked and not generate:
             marked = self._call(
                 messages, return_dict=True, return_assistant_tokens_mask=True, **options
             )
             ids = list(marked["input_ids"])
             return Rendering(ids, self.tokens.decode(ids), marked["assistant_masks"])
-        if not self.once("ids_of_text", lambda: self._ids_agree(messages, options)):
+        if not self._ids_of_text(messages, options):
             ids = list(self._call(messages, **options))
             return Rendering(ids, self.tokens.decode(ids))
         text = str(self._call(messages, tokenize=False, **options))
         return Rendering(self.tokens.encode(text), text)
 
-    def _ids_agree(self, messages: list[ChatMessage], options: Mapping[str, Any]) -> bool:
-        """Whether the ids of a rendering are those of its text."""
-        text = self._call(messages, tokenize=False, **options)
-        return isinstance(text, str) and self.tokens.encode(text) == list(
-            self._call(messages, **options)
-        )
+    def _ids_of_text(self, messages: list[ChatMessage], options: Mapping[str, Any]) -> bool:
+        """Whether the ids of a rendering are those of its text, found with these messages first."""
+
+        def agree() -> bool:
+            text = self._call(messages, tokenize=False, **options)
+            ids = list(self._call(messages, **options))
+            return isinstance(text, str) and self.tokens.encode(text) == ids
+
+        return self.once("ids_of_text", agree)
 
     def _call(self, messages: list[ChatMessage], **options: Any) -> Any:
         try:
@@ -183,8 +210,10 @@ class ChatTemplate:
         return template if isinstance(template, str) else ""
 
     @property
-    def _marked(self) -> bool:
-        return _MARKS.search(self._source) is not None
+    def marked(self) -> bool:
+        """Whether the template itself marks what is trained on (`{% generation %}`)."""
+        source = self._source
+        return self.once(f"marked {source}", lambda: _MARKS.search(source) is not None)
 
     def _lines(self, messages: Sequence[ChatMessage], generate: bool) -> Rendering:
         """Render as lines, an assistant's ended by the end token, with the begin token before."""
@@ -210,6 +239,16 @@ class ChatTemplate:
             return self.tokens.begin(line)
         before = self.tokens.decode(ids[-1:])
         return [*ids, *self.tokens.after(before, line)] if line else ids
+
+
+def _constants(source: str) -> frozenset[str]:
+    from jinja2 import Environment, TemplateSyntaxError
+
+    try:
+        tokens = list(Environment().lexer.tokenize(source))
+    except TemplateSyntaxError:  # not Jinja: nothing is known of it
+        return frozenset()
+    return frozenset(token.value.strip() for token in tokens if token.type == "string")
 
 
 def _dated(source: str, date: datetime.date) -> str:

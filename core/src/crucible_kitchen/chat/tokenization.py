@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -11,6 +13,8 @@ from ..types import Tokenizer
 # Texts to put before another, so that a tokenizer that begins every text with a space
 # (SentencePiece's "dummy prefix") begins these with it. The first that stays apart is used.
 _ANCHORS = ("", "a", "\n", ".", "0", "|")
+
+_WORD_ENDS = re.compile(r".*[A-Za-z](?= [A-Za-z])", re.DOTALL)
 
 
 class Tokenization:
@@ -23,9 +27,11 @@ class Tokenization:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._special: dict[int, bool] = {}
+        self._plain: set[int] = set()
         self._blank: dict[int, bool] = {}
+        self._ahead: dict[str, list[int]] = {}
 
-    @property
+    @cached_property
     def eos(self) -> int | None:
         """The end-of-sequence token."""
         return self._tokenizer.eos_token_id
@@ -36,11 +42,46 @@ class Tokenization:
         Raises:
             InvalidInput: it has half of a surrogate pair, which is not a character.
         """
+        if (ahead := self._ahead.get(text)) is not None:
+            return ahead
         try:
             return self._tokenizer.encode(text, add_special_tokens=False)
         except (TypeError, UnicodeError):
             check_characters(text)
             raise
+
+    def encode_ahead(self, texts: Sequence[str]) -> None:
+        """Encode the texts that are asked for next, all at once where the tokenizer can."""
+        self._ahead = {}
+        at_once = getattr(self._tokenizer, "encode_batch", None)
+        if at_once is not None:
+            with contextlib.suppress(TypeError, UnicodeError):  # `encode` says which text it is
+                self._ahead = dict(zip(texts, at_once(texts), strict=True))
+
+    def parts(self, before: str, text: str) -> list[str]:
+        """Return the texts that `continued` encodes."""
+        cut = self._last_word(before)
+        return [before[:cut], before[cut:], before[cut:] + text]
+
+    def continued(self, before: str, text: str) -> tuple[list[int], list[int]]:
+        """Return the ids of a text alone, and those of what continues it; see `after`.
+
+        Where words are apart, all but the last one of `before` is encoded only once.
+
+        Raises:
+            InvalidInput: the tokenizer has no tokens for the text in this place.
+        """
+        cut = self._last_word(before)
+        head = self.encode(before[:cut]) if cut else []
+        last = self.encode(before[cut:])
+        return [*head, *last], self.after(before[cut:], text, last)
+
+    def _last_word(self, text: str) -> int:
+        """Return where a text can be cut before its last word, at the latest; 0 if nowhere."""
+        if not getattr(self._tokenizer, "words_apart", False):
+            return 0
+        found = _WORD_ENDS.match(text)
+        return found.end() if found else 0
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text, special tokens included."""
@@ -116,6 +157,24 @@ class Tokenization:
                 and self._tokenizer.decode([token], skip_special_tokens=True) == ""
             )
         return self._special[token]
+
+    def special_among(self, ids: Sequence[int]) -> set[int]:
+        """Return those ids that are special, asking the tokenizer only about ones it has not seen.
+
+        Args:
+            ids: of a text, in any number.
+        """
+        new = set(ids) - self._plain
+        found = {token for token in new if self._special.get(token)}
+        rest = sorted(new - found)
+        # All at once: to leave out a special token shortens the text.
+        if rest and (
+            self.eos in rest
+            or self.decode(rest) != self._tokenizer.decode(rest, skip_special_tokens=True)
+        ):
+            found |= {token for token in rest if self.is_special(token)}
+        self._plain |= new - found
+        return found
 
     def is_blank(self, token: int) -> bool:
         """Whether the token is white space."""

@@ -9,32 +9,54 @@ from typing import TextIO
 import typer
 
 from ..errors import CrucibleWarning, described
-from ..version import __version__
-from . import adapters, check, clean, config, doctor, init, new, run, trace
 from .console import conceal, note, say
+from .later import group_of
+
+COMMANDS = {
+    "run": ("run:run", "Run the workflow of a crucible.toml."),
+    "export": (
+        "export:export_",
+        "Write a run's weights to a folder that Transformers loads, or PEFT.",
+    ),
+    "sample": (
+        "sample:sample",
+        "Ask the weights of a run, or any model that the configured completer has.",
+    ),
+    "config": ("config:config", "Show every setting that applies, and its source."),
+    "doctor": ("doctor:doctor", "Check what is installed, and try what is configured."),
+    "init": ("init:init", "Write a commented crucible.toml to start from."),
+    "check": (
+        "check:check",
+        "Run the conformance suite on an adapter or an environment; print its report.",
+    ),
+    "clean": ("clean:clean", "Remove what killed processes left behind."),
+    "parity": ("parity:parity", "Compare the numbers of several backends, step by step."),
+    "trace": ("trace:trace", "Show where the time of a run went."),
+    "runs": ("runs:app", "List runs; show, compare, plot, export or delete them."),
+    "adapters": ("adapters:app", "List the installed adapters, or show one."),
+    "workflows": ("installed:workflows", "List the installed workflows, or show one."),
+    "environments": ("installed:environments", "List the installed environments, or show one."),
+    "observers": ("installed:observers", "List the installed observers, or show one."),
+    "new": ("new:app", "Start a package."),
+}
+"""For each command where it is, and what the list of commands says of it."""
 
 app = typer.Typer(
     name="crucible",
     help="Write the post-training loop once; pick the backend by name.",
+    cls=group_of(COMMANDS),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run.run)
-app.add_typer(adapters.app, name="adapters")
-app.command("config")(config.config)
-app.command("doctor")(doctor.doctor)
-app.command("init")(init.init)
-app.command("check")(check.check)
-app.command("clean")(clean.clean)
-app.command("trace")(trace.trace)
-app.add_typer(new.app, name="new")
 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from ..version import __version__
+
         say(f"crucible-kitchen {__version__}")
         raise typer.Exit
 

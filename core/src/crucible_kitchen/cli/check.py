@@ -1,22 +1,25 @@
-"""`crucible check`: the report card of an adapter."""
+"""`crucible check`: the report card of an adapter, or of an environment."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich import box
 from rich.table import Table
 
-from ..adapters.discovery import catalog
+from ..adapters.discovery import ENVIRONMENTS, catalog
+from ..calls.port import Port
+from ..configuration.chosen import OneEnvironment
 from ..errors import ConfigurationError
 from ..messages.printable import printable_json
 from ..ports import PORTS
-from ..settings import load
+from ..settings import Key, load
 from .arguments import PROFILE, opened
-from .console import Text, console, say, table
+from .console import say, table
+from .styled import Text, console
 
 if TYPE_CHECKING:
     from ..testing.report import ReportCard, Verdict
@@ -25,12 +28,17 @@ STYLES = {"failed": "bold red", "warning": "yellow", "xfailed": "yellow", "passe
 
 
 def check(
-    adapter: Annotated[str, typer.Argument(metavar="PORT.NAME", help="Such as blob_store.fsspec.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="PORT.NAME", help="Such as blob_store.fsspec, or environment.arithmetic."
+        ),
+    ],
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[FILE] [OPTION=VALUE]...",
-            help="A crucible.toml, and options of the adapter, such as url=/tmp/blobs.",
+            help="A crucible.toml, and options of what is checked, such as url=/tmp/blobs.",
             show_default=False,
         ),
     ] = None,
@@ -56,10 +64,10 @@ def check(
         bool, typer.Option("--verbose", "-v", help="Show where each failure happened.")
     ] = False,
 ) -> None:
-    """Run the conformance suite on an adapter; print its report.
+    """Run the conformance suite on an adapter or an environment; print its report.
 
-    The adapter is bound with its options in crucible.toml and those given here. The suite writes to
-    it, under names that begin with "conformance-", and deletes what it can.
+    It has its options in crucible.toml and those given here. The suite writes to an adapter, under
+    names that begin with "conformance-", and deletes what it can.
 
     The exit code is 0 if something passed and nothing failed.
     """
@@ -70,17 +78,23 @@ def check(
     except ImportError as error:
         raise ConfigurationError(str(error)) from error
 
-    port, name = _named(adapter)
+    subject = _named(name)
     file, options = None, list(arguments or [])
     if options and "=" not in options[0]:
         file, *options = options
+    at = ".".join(subject.at)
     settings = load(
         file,
         profile=profile,
-        arguments=[f"adapters.{port}={name}", *(f"adapters.{port}.{o}" for o in options)],
+        arguments=[f"{at}.use={subject.name}", *(f"{at}.{option}" for option in options)],
     )
     with opened(settings) as kitchen:
-        kitchen.bind([port])  # a mistake in the options is one error, not an error in each test
+        # A mistake in the options is one error, not an error in each test.
+        if subject.port is None:
+            table = {"environment": settings.values["workflow"]["environment"]}
+            kitchen.configure(OneEnvironment, table, ("workflow",))
+        else:
+            kitchen.bind([subject.port.name])
     if level is not None and not re.fullmatch(r"\d+\.\d+", level):
         raise ConfigurationError(f"--level: expected a level of the kit such as 1.0, got {level!r}")
     given = dict(_pair(text) for text in fixture or [])
@@ -88,13 +102,13 @@ def check(
     def run() -> ReportCard:
         out = console(stderr=True)
         if not out.is_terminal:
-            return run_suite(settings, PORTS[port], fixtures=given, level=level)
+            return run_suite(settings, subject.port, fixtures=given, level=level)
         with out.status("") as status:
 
             def show(test: str) -> None:
                 status.update(Text(test.removeprefix("test_").replace("_", " ")))
 
-            return run_suite(settings, PORTS[port], fixtures=given, level=level, each=show)
+            return run_suite(settings, subject.port, fixtures=given, level=level, each=show)
 
     card = run().masked(kitchen.redacted)
     if as_json:
@@ -106,13 +120,27 @@ def check(
     raise typer.Exit(0 if card.ok else 1)
 
 
-def _named(adapter: str) -> tuple[str, str]:
-    port, _, name = adapter.partition(".")
-    if port not in PORTS or not name:
-        known = ", ".join(PORTS)
-        raise ConfigurationError(f"expected <port>.<name>, got {adapter!r}; the ports are {known}")
-    catalog().find(port, name)
-    return port, name
+class _Subject(NamedTuple):
+    """What is checked: an adapter of a port, or, without a port, an environment."""
+
+    port: type[Port] | None
+    name: str
+    at: Key
+
+
+def _named(written: str) -> _Subject:
+    kind, _, name = written.partition(".")
+    if name and kind == "environment":
+        if ":" not in name:
+            catalog(ENVIRONMENTS).find("", name)
+        return _Subject(None, name, ("workflow", "environment"))
+    if name and kind in PORTS:
+        catalog().find(kind, name)
+        return _Subject(PORTS[kind], name, ("adapters", kind))
+    known = ", ".join(PORTS)
+    raise ConfigurationError(
+        f"expected <port>.<name> or environment.<name>, got {written!r}; the ports are {known}"
+    )
 
 
 def _pair(text: str) -> tuple[str, str]:

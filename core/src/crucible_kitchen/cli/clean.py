@@ -12,7 +12,7 @@ from ..ports import PORTS
 from ..settings import gather
 from ..workflows import runs
 from .arguments import ARGUMENTS, PROFILE, opened, read
-from .console import note, say, table
+from .console import JSON, note, records, say, say_json, table
 from .progress import Progress
 
 
@@ -22,6 +22,7 @@ def clean(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Remove nothing; list what would be removed.")
     ] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Remove what killed processes left behind.
 
@@ -32,14 +33,17 @@ def clean(
     settings = read(arguments or [], profile, gather)
     found: list[tuple[str, str]] = []
     try:
-        with opened(settings) as kitchen, Progress(kitchen):
+        with opened(settings) as kitchen, Progress(kitchen, stderr=as_json):
             kitchen.bind(kitchen.configured)
             for one in _found(kitchen, dry_run):
                 found.append(one)
     finally:  # report what was removed, whatever ended it
-        if found:
-            table(("where", "would be done" if dry_run else "done"), found)
-    if not found:
+        headings = ("where", "would be done" if dry_run else "done")
+        if as_json:
+            say_json(records(headings, found))
+        elif found:
+            table(headings, found)
+    if not found and not as_json:
         say("there is nothing to clean" if kitchen.configured else "no adapter is configured here")
 
 

@@ -10,15 +10,17 @@ import typer
 from ..errors import ConfigurationError
 from ..settings import Settings, gather
 from .arguments import ARGUMENTS, PROFILE, opened, read
-from .console import Text, console, fail, note
+from .console import JSON, fail, note, say_json
 from .inspection import BoundAdapter, ChosenWorkflow, Observation, Part, Wrong, inspect
-from .provenance import SettingRow, hidden_rows, rows_of_model, rows_of_port
+from .provenance import SettingRow, hidden_rows, plain_settings, rows_of_model, rows_of_port
+from .styled import Text, console
 from .toml import toml
 
 
 def config(
     arguments: Annotated[list[str] | None, ARGUMENTS] = None,
     profile: Annotated[str | None, PROFILE] = None,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Show every setting that applies, and its source.
 
@@ -29,7 +31,9 @@ def config(
         parts = list(inspect(kitchen))
         rows = [row for part in parts for row in _rows(settings, part)]
     wrong = [part.error for part in parts if isinstance(part, Wrong)]
-    if rows:
+    if as_json:
+        say_json(plain_settings(rows))
+    elif rows:
         _print(rows)
     elif not wrong:
         note("nothing is configured; `crucible init` writes a crucible.toml to start from")
@@ -50,7 +54,13 @@ def _rows(settings: Settings, part: Part) -> Iterator[SettingRow]:
             yield ((*at, "use"), toml(name), settings.source_of((*at, "use")))
             yield from rows_of_model(settings, at, model)
         case Observation(at=at, config=table):
-            yield from rows_of_model(settings, at, table)
+            yield from rows_of_model(settings, at, table.built_in)
+            for one in table.chosen:
+                if one.options is None:
+                    yield ((*at, one.name), toml(True), settings.source_of((*at, one.name)))
+            for one in table.chosen:
+                if one.options is not None:
+                    yield from rows_of_model(settings, (*at, one.name), one.options)
 
 
 def _print(rows: Iterable[SettingRow]) -> None:

@@ -1,44 +1,27 @@
 """Where the command writes: tables and messages, on a terminal or in a pipe.
 
-Everything printed is `Text`, which shows control characters by their codes and is never searched
-for markup: names, errors and rows come from elsewhere. Messages and tables mask the secrets of
-URLs, whatever they repeat; rows of data are shown as they are.
+Everything printed shows control characters by their codes and is never searched for markup: names,
+errors and rows come from elsewhere. Messages and tables mask the secrets of URLs, whatever they
+repeat; rows of data are shown as they are. What is plain is written without rich.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
-import rich.text
-from rich import box
-from rich.console import Console
-from rich.style import Style
-from rich.table import Table
+import typer
 
-from ..masking import masked
-from ..messages.printable import printable
+from ..masking.evident import masked
+from ..messages.numbers import as_json
+from ..messages.printable import printable, printable_json, text_of
 
-
-class Text(rich.text.Text):
-    """Text with a style, whose control characters are escaped."""
-
-    def __init__(self, text: str = "", style: str | Style = "", **layout: Any) -> None:
-        super().__init__(printable(text), style, **layout)
-
-    def append(
-        self, text: rich.text.Text | str, style: str | Style | None = None
-    ) -> rich.text.Text:
-        return super().append(printable(text) if isinstance(text, str) else text, style)
-
-
-def console(*, stderr: bool = False) -> Console:
-    """Return a console for the current streams. In a pipe nothing is cut to a width."""
-    file = sys.stderr if stderr else sys.stdout
-    width = None if file.isatty() else 10_000
-    return Console(file=file, width=width, highlight=False, soft_wrap=not file.isatty())
+JSON: Any = typer.Option("--json", help="Print one JSON document.")
+"""The option of commands that print data."""
 
 
 _mask: Callable[[str], str] = masked
@@ -57,19 +40,59 @@ def without_secrets(text: str) -> str:
 
 def say(message: str = "") -> None:
     """Print a line of the result, on standard output."""
-    console().print(Text(message), soft_wrap=True)
+    _print(message)
+
+
+def say_piece(text: str, *, stderr: bool = False) -> None:
+    """Print a piece of a line at once, as it arrives."""
+    if text:
+        stream = sys.stderr if stderr else sys.stdout
+        stream.write(printable(text))
+        stream.flush()
+
+
+def say_json(value: Any) -> None:
+    """Print plain data as one JSON document, on standard output; NaN and infinities as text.
+
+    Secrets are the caller's to mask.
+    """
+    text = json.dumps(as_json(value), indent=2, ensure_ascii=False, default=text_of)
+    sys.stdout.write(printable_json(text) + "\n")
 
 
 def fail(message: str) -> None:
     """Say what went wrong, on standard error."""
-    out = console(stderr=True)
-    # Not wrapped: a command in the message must stay one line, to be copied.
-    out.print(Text("error: ", style="bold red"), Text(_mask(message)), sep="", soft_wrap=True)
+    _print(_mask(message), "error: ", stderr=True)
 
 
 def note(message: str) -> None:
     """Say something that is not part of the result, on standard error."""
-    console(stderr=True).print(Text(_mask(message)), soft_wrap=True)
+    _print(_mask(message), stderr=True)
+
+
+def _print(text: str, label: str = "", *, stderr: bool = False) -> None:
+    file = sys.stderr if stderr else sys.stdout
+    if not _may_be_styled(file) and "\t" not in text:  # rich makes spaces of tabs
+        file.write(f"{label}{printable(text)}\n")
+        file.flush()
+        return
+    from .styled import Text, console
+
+    out = console(stderr=stderr)
+    # Not wrapped: a command in the message must stay one line, to be copied.
+    out.print(Text(label, style="bold red"), Text(text), sep="", soft_wrap=True)
+
+
+def _may_be_styled(file: TextIO) -> bool:
+    """Say whether rich might style what is printed there: these variables make a terminal of a
+    pipe.
+    """
+    return file.isatty() or "FORCE_COLOR" in os.environ or "TTY_COMPATIBLE" in os.environ
+
+
+def records(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[dict[str, str]]:
+    """Return the rows of a table for `say_json`, secrets of URLs masked as `table` does."""
+    return [dict(zip(headings, map(masked, row), strict=True)) for row in rows]
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -77,19 +100,17 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     In a pipe a row is one line; line breaks in its cells become spaces.
     """
-    out, rows = console(), [[masked(cell) for cell in row] for row in rows]
-    if not out.is_terminal:
-        lines = [[_one_line(printable(cell)) for cell in row] for row in (headings, *rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        padded = (map(str.ljust, line, widths) for line in lines)
-        out.print(Text("\n".join("  ".join(cells).rstrip() for cells in padded)))
-        return
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for index, heading in enumerate(headings):
-        grid.add_column(heading, overflow="fold", no_wrap=index == 0)
-    for row in rows:
-        grid.add_row(*map(Text, row))
-    out.print(grid)
+    rows = [[masked(cell) for cell in row] for row in rows]
+    if _may_be_styled(sys.stdout):
+        from . import styled
+
+        if (out := styled.console()).is_terminal:
+            out.print(styled.grid(headings, rows))
+            return
+    lines = [[_one_line(printable(cell)) for cell in row] for row in (headings, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = (map(str.ljust, line, widths) for line in lines)
+    _print("\n".join("  ".join(cells).rstrip() for cells in padded))
 
 
 def _one_line(text: str) -> str:

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..kitchen import Kitchen
-from ..masking import MASK, says_secret, shown
+from ..masking.data import shown
+from ..masking.mask import MASK
+from ..masking.names import says_secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,73 +9,100 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections.abc import Collection, Iterator
-from typing import Annotated, TypeAlias
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from ..adapters.binding import options_class, problems
-from ..adapters.discovery import WORKFLOWS, Installed, catalog
+from ..adapters.discovery import (
+    ENVIRONMENTS,
+    GROUPS,
+    KINDS,
+    OBSERVERS,
+    WORKFLOWS,
+    Installed,
+    catalog,
+)
 from ..calls.port import Port, ports_in
+from ..configuration import chosen
 from ..errors import ConfigurationError, CrucibleError, CrucibleWarning, described
 from ..kitchen import Kitchen
 from ..observers.config import reach
+from ..observers.installed import options_class as options_of_observer
 from ..ports import PORTS
 from ..settings import Key, Settings, gather
 from ..version import __version__
 from ..workflows import registry
 from .arguments import ARGUMENTS, PROFILE, opened, read
-from .console import say, table
+from .console import JSON, records, say, say_json, table, without_secrets
 from .inspection import BoundAdapter, ChosenWorkflow, Observation, Wrong, inspect
 
 CheckRow: TypeAlias = tuple[str, str, str]
 """What was tried, its state, and details. A state that is not in `_STATES` is a problem."""
 
+HEADINGS = ("what", "state", "detail")
 _STATES = {"": "ok", "warning": "warning"}
+
+PLUGINS: Mapping[str, Callable[[Any], Any]] = {
+    WORKFLOWS: registry.config_class,
+    ENVIRONMENTS: chosen.options_class,
+    OBSERVERS: lambda made: options_of_observer(made, "it"),
+}
+"""For each group without ports, what raises where an entry is not one of it."""
 
 
 def doctor(
     arguments: Annotated[list[str] | None, ARGUMENTS] = None,
     profile: Annotated[str | None, PROFILE] = None,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Check what is installed, and try what is configured.
 
     Tries the adapters, the model, the data and the places that a run writes to.
     """
-    say(f"crucible-kitchen {__version__}, Python {platform.python_version()}")
-    rows = [*_packages(), *_configuration(arguments or [], profile)]
-    table(
-        ("what", "state", "detail"),
-        [(what, _STATES.get(state, "FAIL"), detail) for what, state, detail in rows],
-    )
-    failed = sum(state not in _STATES for _, state, _ in rows)
-    say("everything is in order" if not failed else f"{failed} problem(s)")
+    versions = {"crucible-kitchen": __version__, "Python": platform.python_version()}
+    if not as_json:
+        say(", ".join(f"{name} {version}" for name, version in versions.items()))
+    found = [*_packages(), *_configuration(arguments or [], profile)]
+    rows = [(what, _STATES.get(state, "FAIL"), detail) for what, state, detail in found]
+    failed = sum(state not in _STATES for _, state, _ in found)
+    if as_json:
+        checks = [[without_secrets(cell) for cell in row] for row in rows]
+        say_json({"versions": versions, "problems": failed, "checks": records(HEADINGS, checks)})
+    else:
+        table(HEADINGS, rows)
+        say("everything is in order" if not failed else f"{failed} problem(s)")
     raise typer.Exit(1 if failed else 0)
 
 
 def _packages() -> Iterator[CheckRow]:
-    adapters, workflows = catalog(), catalog(WORKFLOWS)
-    for problem in dict.fromkeys((*adapters.problems, *workflows.problems)):
+    catalogs = [catalog(group) for group in GROUPS]
+    for problem in dict.fromkeys(problem for found in catalogs for problem in found.problems):
         yield problem.package, "problem", problem.message
-    for entry in (*adapters.entries, *workflows.entries):
-        found = _check(entry)
-        what = f"{entry.port}.{entry.name}" if entry.port else f"workflow {entry.name}"
-        yield what, found, found or f"{entry.package} {entry.version}"
-    claimed: dict[tuple[str, str], list[Installed]] = {}
-    for entry in (*adapters.entries, *workflows.entries):
-        claimed.setdefault((entry.port, entry.name), []).append(entry)
-    for (port, name), entries in claimed.items():
+    claimed: dict[str, list[Installed]] = {}
+    for entry in (entry for found in catalogs for entry in found.entries):
+        wrong, what = _check(entry), _what(entry)
+        yield what, wrong, wrong or f"{entry.package} {entry.version}"
+        claimed.setdefault(what, []).append(entry)
+    for what, entries in claimed.items():
         if len({e.entry_point.value for e in entries}) > 1:
             both = " and ".join(e.package for e in entries)
-            yield f"{port}.{name}", "problem", f"{both} both provide it; choose with package/name"
+            yield what, "problem", f"{both} both provide it; choose with package/name"
+
+
+def _what(entry: Installed) -> str:
+    if entry.port:
+        return f"{entry.port}.{entry.name}"
+    return f"{KINDS[entry.entry_point.group]} {entry.name}"
 
 
 def _check(entry: Installed) -> str:
-    """Return what is wrong with an adapter or a workflow; "" if nothing is."""
+    """Return what is wrong with what a package offers; "" if nothing is."""
     try:
         loaded = entry.load()
         if not entry.port:
-            registry.config_class(loaded)
+            PLUGINS[entry.entry_point.group](loaded)
             return ""
         options = options_class(loaded, entry.name)
         composes = "inner" in options.model_fields

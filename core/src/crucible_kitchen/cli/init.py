@@ -19,7 +19,8 @@ from ..adapters.discovery import Catalog, catalog
 from ..adapters.known_packages import packages_of
 from ..configuration.suggestions import is_synthetic, serving
 from ..errors import ConfigurationError, CrucibleError
-from ..masking import is_secret, shown
+from ..masking.data import shown
+from ..masking.secrets import is_secret
 from ..messages.spelling import shortened
 from ..observers.config import ObserveConfig
 from ..options.environment import variables

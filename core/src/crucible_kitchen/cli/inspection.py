@@ -9,7 +9,7 @@ from typing import TypeAlias
 from ..calls.port import Port
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
-from ..observers.config import ObserveConfig
+from ..observers.config import Observe
 from ..ports import PORTS
 from ..settings import Key
 from ..workflows import Workflow, WorkflowConfig, registry
@@ -47,7 +47,7 @@ class Observation:
     """The table `[observe]`."""
 
     at: Key
-    config: ObserveConfig
+    config: Observe
 
 
 Part: TypeAlias = Wrong | BoundAdapter | ChosenWorkflow | Observation

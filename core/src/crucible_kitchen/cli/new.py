@@ -1,7 +1,8 @@
-"""`crucible new`: a package to start an adapter from."""
+"""`crucible new`: a package to start from: an adapter, a workflow, or an environment."""
 
 from __future__ import annotations
 
+import keyword
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import stat
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,6 +34,10 @@ def new() -> None:
     pass
 
 
+FOLDER = typer.Option(help="Where to write it; default: a folder of its name.", show_default=False)
+AUTHOR = typer.Option(help="Who publishes it.")
+
+
 @app.command()
 def adapter(
     name: Annotated[str, typer.Argument(help="How users will name it, such as acme.")],
@@ -40,20 +45,62 @@ def adapter(
         list[str] | None,
         typer.Option("--port", help="A port that it serves; may be given several times."),
     ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option(help="Where to write it; default: crucible-adapter-NAME.", show_default=False),
-    ] = None,
-    author: Annotated[str, typer.Option(help="Who publishes it.")] = "",
+    folder: Annotated[Path | None, FOLDER] = None,
+    author: Annotated[str, AUTHOR] = "",
 ) -> None:
     """Write a package that serves ports and passes their conformance suites.
 
     An existing file that differs is replaced only after asking.
     """
-    ports = _checked(name, port or [])
+    _check_name(name)
+    _write("adapter", name, folder, author, ports=_checked(port or []))
+
+
+@app.command()
+def workflow(
+    name: Annotated[str, typer.Argument(help="How users will name it, such as best-of-n.")],
+    folder: Annotated[Path | None, FOLDER] = None,
+    author: Annotated[str, AUTHOR] = "",
+) -> None:
+    """Write a package with a workflow: an algorithm of three methods, and its tests on noops.
+
+    An existing file that differs is replaced only after asking.
+    """
+    _check_name(name)
+    if keyword.iskeyword(name) or name == "train":
+        raise ConfigurationError(
+            f"{name!r} cannot be the name of a function, which a workflow is; choose another"
+        )
+    _write("workflow", name, folder, author)
+
+
+@app.command()
+def environment(
+    name: Annotated[str, typer.Argument(help="How users will name it, such as maze.")],
+    folder: Annotated[Path | None, FOLDER] = None,
+    author: Annotated[str, AUTHOR] = "",
+) -> None:
+    """Write a package with an environment that passes its conformance suite.
+
+    An existing file that differs is replaced only after asking.
+    """
+    _check_name(name)
+    _write("environment", name, folder, author)
+
+
+def _write(template: str, name: str, folder: Path | None, author: str, **answers: Any) -> None:
+    """Write a package from a template, and say what comes next.
+
+    Args:
+        template: a folder of `templates/`; its packages are called crucible-TEMPLATE-NAME.
+        name: how users will name it.
+        folder: where to write it, if not to a folder of the package's name.
+        author: who publishes it.
+        answers: what else the template asks for.
+    """
     for _, why in unfit(author):
         raise ConfigurationError(f"--author {why}")
-    target = folder or Path(f"crucible-adapter-{name}")
+    target = folder or Path(f"crucible-{template}-{name}")
     try:
         if not stat.S_ISDIR(os.stat(target).st_mode):
             raise ConfigurationError(
@@ -71,9 +118,9 @@ def adapter(
         ) from error
     with tempfile.TemporaryDirectory() as made:
         copier.run_copy(
-            str(TEMPLATES / "adapter"),
+            str(TEMPLATES / template),
             made,
-            data={"name": name, "ports": ports, "author": author, "core_version": _minor()},
+            data={"name": name, "author": author, "core_version": _minor(), **answers},
             defaults=True,
             quiet=True,
         )
@@ -121,7 +168,7 @@ def _may_replace(path: Path) -> bool:
     return typer.confirm(f"{printable(str(path))} exists and differs. Replace it?", default=False)
 
 
-def _checked(name: str, ports: list[str]) -> list[str]:
+def _check_name(name: str) -> None:
     if len(name) > LONGEST:
         raise ConfigurationError(f"{name[:20]!r}... has more than {LONGEST} letters")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
@@ -129,6 +176,9 @@ def _checked(name: str, ports: list[str]) -> list[str]:
             f"{name!r} cannot be the name of a package; use lower-case letters, digits and single "
             "hyphens, and begin with a letter"
         )
+
+
+def _checked(ports: list[str]) -> list[str]:
     known = ", ".join(PORTS)
     if not ports:
         raise ConfigurationError(f"name the ports with --port: {known}")

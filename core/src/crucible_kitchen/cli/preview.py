@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
 from ..workflows import Workflow, registry
-from .console import Text, console
+from .styled import Text, console
 
 _TRAINED = re.compile("⟦.*?⟧", re.DOTALL)
 
@@ -22,20 +23,35 @@ def preview(workflow: Workflow, count: int) -> Workflow:
     Raises:
         ConfigurationError: the module has no such function.
     """
-    found = registry.companion(workflow, "preview")
-    if found is None:
-        raise ConfigurationError(
-            f"the workflow {workflow.__module__}:{workflow.__qualname__} cannot show rows: its "
-            "module has no function preview(kitchen, config, count)"
-        )
+    found = companion(workflow, "preview", "(kitchen, config, count)", "cannot show rows")
 
     @functools.wraps(workflow)
     def shown(kitchen: Kitchen, config: Any) -> None:
-        terminal = console()
-        for text in found(kitchen, config, count):
-            row = Text(text)
-            row.highlight_regex(_TRAINED, "bold green")
-            terminal.print(row, soft_wrap=True)
-            terminal.print()
+        show_marked(found(kitchen, config, count))
 
     return shown
+
+
+def companion(workflow: Workflow, name: str, arguments: str, without: str) -> Callable[..., Any]:
+    """Return a function of the workflow's module; say what the workflow is without it.
+
+    Raises:
+        ConfigurationError: the module has no such function.
+    """
+    found = registry.companion(workflow, name)
+    if found is None:
+        raise ConfigurationError(
+            f"the workflow {workflow.__module__}:{workflow.__qualname__} {without}: its module has "
+            f"no function {name}{arguments}"
+        )
+    return found
+
+
+def show_marked(texts: Iterable[str]) -> None:
+    """Print rows as the model reads them, what is trained on in colour on a terminal."""
+    terminal = console()
+    for text in texts:
+        row = Text(text)
+        row.highlight_regex(_TRAINED, "bold green")
+        terminal.print(row, soft_wrap=True)
+        terminal.print()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
 from ..adapters.discovery import catalog
 from ..calls.port import Port, ports_in
-from ..masking import masked, visible
+from ..masking.evident import masked
+from ..masking.models import visible
 from ..messages.printable import text_of
 from ..options.environment import variable_of
 from ..settings import Key, Settings, miswritten
@@ -60,6 +62,25 @@ def hidden_rows(settings: Settings, at: Key) -> Iterator[SettingRow]:
             named = key[-1] == "use" and (chosen or value in installed)
             shown = toml(masked(text_of(value), whole=True)) if named else HIDDEN
             yield (key, shown, settings.source_of(key))
+
+
+def plain_settings(rows: Iterable[SettingRow]) -> list[dict[str, Any]]:
+    """Return rows as plain data: each key, its value, and the value's source. A value that is not
+    shown is the text that says so.
+    """
+    return [
+        {"key": ".".join(key), "value": _plain(value), "source": source}
+        for key, value, source in rows
+    ]
+
+
+def _plain(value: str | None) -> Any:
+    if value is None or value == HIDDEN:
+        return value
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:  # of a type that TOML lacks
+        return value
 
 
 def source_of(settings: Settings, key: Key, model: BaseModel) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from .arguments import ARGUMENTS, PROFILE, opened, read, workflow_of
 from .console import fail, note
 from .failures import explain
 from .interruption import signals
+from .plan import planned
 from .preview import preview
 from .progress import Progress
 
@@ -40,20 +42,43 @@ def run(
             "⟦ and ⟧, and stop before training.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print what would be done: rows, tokens, steps, evaluations, bytes that would be "
+            "written, and the first rows; train nothing.",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run: print one JSON document.")
+    ] = False,
 ) -> None:
     """Run the workflow of a crucible.toml.
 
     Without a FILE, reads crucible.toml in the current folder. Settings are written KEY=VALUE, such
     as workflow.max_steps=10.
     """
+    if as_json and not dry_run:
+        raise ConfigurationError(
+            "--json is of --dry-run; what a run has done, `crucible runs show RUN --json` prints"
+        )
+    if dry_run and show_rows is not None:
+        raise ConfigurationError("--dry-run shows the first rows, too: leave out --show-rows")
+    instead: Callable[[Workflow], Workflow] | None = None
+    if show_rows is not None:
+        instead = partial(preview, count=show_rows)
+    elif dry_run:
+        instead = partial(planned, as_json=as_json)
     given = [*(arguments or []), *([] if trace is None else [f"observe.jsonl={trace}"])]
     settings = read(given, profile, gather)
     ended: BaseException | None = None
     try:
-        with opened(settings) as kitchen, Progress(kitchen) as progress:
+        with opened(settings) as kitchen, Progress(kitchen, stderr=dry_run) as progress:
             try:
-                start = _prepared(kitchen, show_rows)
-                kitchen.observe_as_configured()
+                start = _prepared(kitchen, instead)
+                if not dry_run:
+                    kitchen.observe_as_configured()
                 # Last, for it may raise, and the others must be notified before.
                 kitchen.observe(signals.observe)
                 signals.check()
@@ -100,12 +125,15 @@ def _ended(
     return error
 
 
-def _prepared(kitchen: Kitchen, show_rows: int | None) -> Callable[[], Any]:
+def _prepared(
+    kitchen: Kitchen, instead: Callable[[Workflow], Workflow] | None
+) -> Callable[[], Any]:
+    """Return what starts the workflow, or what `instead` makes of it."""
     try:
         name, table = workflow_of(kitchen.settings)
         workflow: str | Workflow = name
-        if show_rows is not None:
-            workflow = preview(registry.find(name, kitchen.settings), show_rows)
+        if instead is not None:
+            workflow = instead(registry.find(name, kitchen.settings))
     except ConfigurationError as error:
         raise kitchen.with_the_rest({("workflow",): error}) from None
     return registry.prepare(kitchen, workflow, table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -17,7 +18,8 @@ from ..messages.spelling import listed, shortened
 from ..ports import PORTS
 from ..traces.lines import Line, read
 from ..traces.profile import WAITING, Callee, CalleeTimes, Profile, Trace, profile, traces
-from .console import Text, console, note, table
+from .console import JSON, note, say_json, table
+from .styled import Text, console
 
 BAR = 24
 """Characters of a bar that stands for the whole time."""
@@ -30,6 +32,7 @@ def trace(
     run_id: Annotated[
         str | None, typer.Option("--run", metavar="RUN_ID", help="A run other than the last.")
     ] = None,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Show where the time of a run went.
 
@@ -38,11 +41,15 @@ def trace(
     """
     found, unreadable = _read(file)
     attempts = _chosen(file, found, run_id)
-    for line in _head(file, found, attempts):
-        console().print(line)
     result = profile(attempts)
-    _print_parts(result)
-    _print_rows(result)
+    if as_json:
+        ids = list(dict.fromkeys(run for trace in attempts for run in trace.runs))
+        say_json({"runs": ids, "attempts": len(attempts), **dataclasses.asdict(result)})
+    else:
+        for line in _head(file, found, attempts):
+            console().print(line)
+        _print_parts(result)
+        _print_rows(result)
     if unreadable:
         note(f"{unreadable} line(s) of {file} are torn or not events, and were left out")
 

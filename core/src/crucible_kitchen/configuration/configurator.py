@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,9 +14,10 @@ from pydantic_core import PydanticCustomError
 from ..adapters.binding import PortT, bind, label_of, options_class
 from ..adapters.discovery import Catalog, catalog
 from ..errors import BindError, ConfigurationError, CrucibleError
-from ..events import Observers
+from ..events import Event, Observers
 from ..extent import unfit
-from ..masking import Secrets, without_secrets
+from ..masking.errors import without_secrets
+from ..masking.secrets import Secrets
 from ..messages.spelling import nearest
 from ..settings import Key, Settings, miswritten
 from .mistakes import carried, cause_of, described, explained
@@ -49,6 +51,8 @@ class Configurator:
         self._context = {"environ": environ, "bind": self._bind}
         self.packages: dict[str, str] = {}
         """The versions of the packages whose adapters were bound, inner ones included."""
+        self.observing: list[Callable[[], None]] = []
+        """Functions that end what bound adapters observe."""
 
     @functools.cached_property
     def installed(self) -> Catalog:
@@ -120,9 +124,13 @@ class Configurator:
             broken.__cause__ = error
             raise carried(broken) from error
         try:
-            return bind(port, adapter, opts, label, self._observers, self._secrets)
+            bound = bind(port, adapter, opts, label, self._observers, self._secrets)
         except BindError as error:
             raise carried(error) from error
+        observe = getattr(adapter, "observe", None)
+        if getattr(observe, "crucible_helper", False) is True:
+            self.observing.append(self._observers.add(_Observing(label, observe, opts)))
+        return bound
 
     def _found(self, port: type[PortT], use: Any) -> tuple[Any, str]:
         """Return the adapter that `use` names, or is, and its name in messages."""
@@ -142,3 +150,18 @@ class Configurator:
     def _cause_of(self, error: ValidationError) -> BaseException | None:
         cause = cause_of(error)
         return None if cause is None else without_secrets(cause, self._secrets)
+
+
+@dataclass(frozen=True, slots=True)
+class _Observing:
+    """The helper `observe(opts, event)` of a bound adapter, as an observer."""
+
+    label: str
+    observe: Any
+    opts: Any
+
+    def __call__(self, event: Event) -> None:
+        self.observe(self.opts, event)
+
+    def __repr__(self) -> str:
+        return self.label

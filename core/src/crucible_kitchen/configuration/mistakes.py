@@ -19,7 +19,7 @@ from pydantic import PydanticUserError, ValidationError
 from pydantic_core import PydanticCustomError
 
 from ..errors import AdapterLoadError, AdapterNotFound, BindError, ConfigurationError, CrucibleError
-from ..masking import Secrets
+from ..masking.secrets import Secrets
 from ..settings import Key, Settings
 
 _KINDS = {kind.__name__: kind for kind in (AdapterNotFound, AdapterLoadError, BindError)}

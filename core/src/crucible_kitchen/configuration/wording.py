@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from ..masking import Secrets, is_secret, says_secret
+from ..masking.names import says_secret
+from ..masking.secrets import Secrets, is_secret
 from ..messages.spelling import did_you_mean, listed
 from ..options.environment import variable_of
 from ..settings import miswritten

@@ -15,7 +15,10 @@
 | `dataset.rendering` | purpose, dataset, split, rows rendered so far, total or None |
 | `dataset.stream` | dataset, split: a streamed data set is opened |
 | `dataset.left_out` | dataset, rows: the names of streamed rows that are too long |
+| `training.reference` | purpose, pairs whose reference is computed so far, total |
 | `training.step`, `training.eval` | run_id, step, total, metrics |
+| `training.early_stop` | run_id, step, metric, best_step, best_value |
+| `training.samples` | run_id, step, samples |
 | `training.checkpoint` | run_id, step |
 | `training.epoch` | run_id, epoch |
 
@@ -28,12 +31,14 @@ top_k, seed, n, stream, prompts (how many) and prompt_kind (`messages` or `token
 result: prompt_tokens, completion_tokens, finish_reasons (how many of each) and, for a batch,
 failed. For a stream they cover what was read of it.
 
-Events hold numbers, names and error types, never a row of data and never a secret.
+Events hold numbers, names and error types, never a secret, and never a row of data, except
+`training.samples`, whose samples are for trackers: a trace or a line of text leaves them out.
 
 | module | what is in it |
 | --- | --- |
 | `event` | an event, an observer |
 | `kinds` | a class for each kind that workflows emit |
+| `texts` | events without the texts that only trackers show |
 | `spans` | spans, and the observers of one kitchen |
 | `calls` | the spans of adapter calls |
 | `completions` | what the events of completions say |
@@ -47,8 +52,11 @@ from .kinds import (
     DatasetRendering,
     DatasetStream,
     TrainingCheckpoint,
+    TrainingEarlyStop,
     TrainingEpoch,
     TrainingEval,
+    TrainingReference,
+    TrainingSamples,
     TrainingStep,
     TypedEvent,
     WorkflowException,
@@ -62,6 +70,7 @@ from .kinds import (
     typed,
 )
 from .spans import UNOBSERVED, Observers, Span
+from .texts import without_texts
 
 __all__ = [
     "UNOBSERVED",
@@ -76,8 +85,11 @@ __all__ = [
     "Span",
     "Tracer",
     "TrainingCheckpoint",
+    "TrainingEarlyStop",
     "TrainingEpoch",
     "TrainingEval",
+    "TrainingReference",
+    "TrainingSamples",
     "TrainingStep",
     "TypedEvent",
     "WorkflowException",
@@ -89,4 +101,5 @@ __all__ = [
     "WorkflowStop",
     "WorkflowWaiting",
     "typed",
+    "without_texts",
 ]

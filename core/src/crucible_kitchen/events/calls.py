@@ -31,57 +31,78 @@ class Reporter(Protocol):
 
 
 class CallSpans:
-    """The spans of the calls of one bound adapter.
+    """The spans of the calls of one callback of a bound adapter.
 
     Args:
         observers: receive the events.
-        port: the port's name.
-        adapter: the adapter's name.
+        about: the attributes `port`, `adapter` and `callback`.
+        serves: whether the adapter serves the callback; else it wraps it.
+        streams: whether the callback returns a stream, which ends its span itself.
         opts: the adapter's options.
-        reporter: adds attributes; None adds none.
+        reporter: adds attributes to the span of a call that is served; None adds none.
     """
 
-    __slots__ = ("_observers", "_opts", "_reporter", "_who")
+    __slots__ = (
+        "_about",
+        "_name",
+        "_observers",
+        "_opts",
+        "_reporter",
+        "_serves",
+        "_streams",
+        "listening",
+    )
 
     def __init__(
-        self, observers: Observers, port: str, adapter: str, opts: Any, reporter: Reporter | None
+        self,
+        observers: Observers,
+        about: Mapping[str, Any],
+        *,
+        serves: bool,
+        streams: bool,
+        opts: Any,
+        reporter: Reporter | None,
     ) -> None:
         self._observers = observers
-        self._who: dict[str, Any] = {"port": port, "adapter": adapter}
+        self._about = about
+        self._name = "adapter.call" if serves else "adapter.around"
+        self._serves = serves
+        self._streams = streams
         self._opts = opts
         self._reporter = reporter
+        # That very list, not a copy: asking it is all that a call costs without observers.
+        self.listening = observers.listening
 
-    def call(self, callback: str, arguments: Mapping[str, Any], outer: Span | None) -> Span:
-        """Begin the span of a call that the adapter serves.
+    def around(self, run: Callable[..., Any], arguments: Mapping[str, Any], outer: Any) -> Any:
+        """Run a call within a span, which ends with it; that of a stream ends with the stream.
 
         Args:
-            callback: the callback's name.
-            arguments: its arguments by name.
-            outer: the span of the wrapper that passed the call on, perhaps in another thread; None
-                is the current span.
+            run: takes the arguments, the outer call and the span.
+            arguments: the arguments by name.
+            outer: the call of the wrapper that passed this one on, perhaps in another thread,
+                within whose span this one is; None is the current span.
         """
-        about = {**self._who, "callback": callback}
-        if (reporter := self._reporter) is not None:
-            about |= _or_nothing(reporter.request_attributes, self._opts, callback, arguments)
-        parent = self._observers.current() if outer is None else outer.number
-        return Span(self._observers, "adapter.call", about, parent)
-
-    def around(self, callback: str, depth: int, outer: Span | None) -> Span:
-        """Begin the span of a call that the adapter wraps, inside `depth` other wrappers."""
-        about = {**self._who, "callback": callback, "depth": depth}
-        parent = self._observers.current() if outer is None else outer.number
-        return Span(self._observers, "adapter.around", about, parent)
+        about, reporter = self._about, None
+        if not self._serves:
+            about = {**about, "depth": 0 if outer is None else outer.depth + 1}
+        elif (reporter := self._reporter) is not None:
+            request = reporter.request_attributes
+            about = {**about, **_or_nothing(request, self._opts, about["callback"], arguments)}
+        within = None if outer is None else outer._span
+        parent = self._observers.current() if within is None else within.number
+        span = Span(self._observers, self._name, about, parent)
+        result = span.around(run, arguments, outer, span)
+        if self._streams:
+            return result
+        if reporter is None:
+            span.end()
+        else:
+            span.end(**_or_nothing(reporter.result_attributes, about["callback"], result))
+        return result
 
     def item_observer(self, span: Span) -> Callable[[Any], None] | None:
         """Return a function that records each stream item on the span, or None."""
         return None if self._reporter is None else self._reporter.item_observer(span)
-
-    def end(self, span: Span, callback: str, result: Any) -> None:
-        """End the span of a call that returned."""
-        if self._reporter is None:
-            span.end()
-        else:
-            span.end(**_or_nothing(self._reporter.result_attributes, callback, result))
 
 
 def _or_nothing(report: Callable[..., Mapping[str, Any]], *about: Any) -> Mapping[str, Any]:

@@ -71,6 +71,7 @@ class WorkflowStart(TypedEvent):
         run_id: the run.
         resumed_at: steps that were done before; 0 for a new run.
         done: whether the run was complete already, so that nothing is run again.
+        config: its settings, without secrets.
     """
 
     name = "workflow.start"
@@ -78,6 +79,7 @@ class WorkflowStart(TypedEvent):
     run_id: str
     resumed_at: int = 0
     done: bool = False
+    config: Mapping[str, Any] | None = _absent()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,6 +297,42 @@ class TrainingEval(TypedEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingSamples(TypedEvent):
+    """The completions that an evaluation was measured on. The one event that holds texts.
+
+    Args:
+        step: the step after which it happened.
+        run_id: the run.
+        samples: for each completion `prompt`, `completion`, `reward` and `answer`.
+    """
+
+    name = "training.samples"
+    step: int
+    run_id: str
+    samples: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingEarlyStop(TypedEvent):
+    """The best evaluation is so long ago that the run ends.
+
+    Args:
+        step: the step after which it ends.
+        run_id: the run.
+        metric: the metric by which evaluations are compared.
+        best_step: the step of the best one.
+        best_value: its value.
+    """
+
+    name = "training.early_stop"
+    step: int
+    run_id: str
+    metric: str
+    best_step: int
+    best_value: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingCheckpoint(TypedEvent):
     """A span: a checkpoint is saved.
 
@@ -306,6 +344,23 @@ class TrainingCheckpoint(TypedEvent):
     name = "training.checkpoint"
     step: int
     run_id: str | None = _absent()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingReference(TypedEvent):
+    """How far a reference is computed before the first step, a few times a second at most, and at
+    its end.
+
+    Args:
+        purpose: what the pairs are for: "train" or "test".
+        pairs: pairs that are computed so far.
+        total: how many there are.
+    """
+
+    name = "training.reference"
+    purpose: str
+    pairs: int
+    total: int
 
 
 @dataclass(frozen=True, kw_only=True)

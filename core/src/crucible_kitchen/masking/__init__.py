@@ -12,26 +12,3 @@
 | `models` | models that show no secret |
 | `errors` | errors, their notes, details and causes, without secrets |
 """
-
-from .data import shown
-from .errors import mask_error, without_secrets
-from .evident import masked
-from .mask import MASK
-from .models import Masked, visible
-from .names import says_secret
-from .secrets import SHORTEST, Secrets, is_secret, redacted
-
-__all__ = [
-    "MASK",
-    "SHORTEST",
-    "Masked",
-    "Secrets",
-    "is_secret",
-    "mask_error",
-    "masked",
-    "redacted",
-    "says_secret",
-    "shown",
-    "visible",
-    "without_secrets",
-]

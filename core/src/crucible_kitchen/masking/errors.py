@@ -23,12 +23,14 @@ def mask_error(error: BaseException, secrets: Secrets) -> None:
         error: its text, its notes and all its attributes are masked.
         secrets: the known ones.
     """
+    # Read once: some classes of other libraries make new ones at each access.
+    arguments, attributes = error.args, dict(vars(error))
     carried = {
         id(value): shown(value, known=secrets.masked)
-        for value in (*error.args, *vars(error).values())
+        for value in (*arguments, *attributes.values())
     }
-    error.args = tuple(carried[id(each)] for each in error.args)
-    for name, value in vars(error).items():
+    error.args = tuple(carried[id(each)] for each in arguments)
+    for name, value in attributes.items():
         setattr(error, name, carried[id(value)])
     _clean_causes(error, secrets, {id(error)})
 

@@ -27,7 +27,7 @@ _SCHEME = re.compile(
 _ENCODED = re.compile(r"%3A%2F%2F(?P<secret>[^\s&'\"<>]+)%40", re.IGNORECASE)
 _PARAMETER = re.compile(r"(?<=[?&;#])([\w%.~$\[\]-]{1,100})=")
 _OUTSIDE = re.compile(r"[&\s'\"<>`]")
-_CHAINED = re.compile(r"::[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+_CHAINED = re.compile(rf"::(?={_SCHEME.pattern})", re.IGNORECASE)
 _HOST = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}|localhost|\d+\.\d+\.\d+\.\d+")
 _PASSWORD_BEGINS = re.compile(r"[^\s/?#@:\[]*:(?!\d{0,5}(?:[/?#\s'\"]|$))")
 

@@ -2,7 +2,8 @@
 
 A terminal reads some characters as commands: they clear the screen, change its title, write into
 the keyboard's buffer, or make a link with a misleading text. Others reverse the order in which text
-is displayed. Both are shown by their codes, as Python writes them.
+is displayed, or have no width, so that two texts look alike. All are shown by their codes, as
+Python writes them. The two joiners stay, which Persian, Indian scripts and emoji need.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import re
 from typing import Any
 
 # C0 except newline and tab, DEL and C1; separators that only some programs read as line breaks;
-# embeddings, overrides and isolates of direction; lone surrogates, which cannot be encoded.
-_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# marks, embeddings, overrides and isolates of direction; what has no width, but for the joiners;
+# lone surrogates, which cannot be encoded.
+_COMMANDS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 def printable(text: str) -> str:
-    r"""Return the text with every character escaped that a terminal reads as a command.
+    r"""Return the text with every character escaped that a terminal reads as a command, or that
+    hides.
 
     ESC becomes `\x1b`, for example. Newlines and tabs stay.
     """

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console as Terminal
 from rich.text import Text
 
-from ..events import Event
+from ..events import Event, without_texts
 from ..messages.durations import duration
 from ..messages.printable import printable
 
@@ -44,7 +44,9 @@ class Console:
 
 def line(event: Event) -> Text:
     """Return an event as a line."""
-    about = dict(event.attributes)
+    about = dict(without_texts(event).attributes)
+    if event.name == "workflow.start":
+        about.pop("config", None)  # too long for a line
     seconds, error = about.pop("duration_s", None), about.pop("error", None)
     what = _what(event.name, about)
     clock = time.strftime("%H:%M:%S", time.localtime(event.time))

@@ -7,7 +7,7 @@ import secrets
 import threading
 from pathlib import Path
 
-from ..events import Event
+from ..events import Event, without_texts
 from ..files import refuse_pipe
 from ..options.paths import check_writable
 from ..traces.lines import encode
@@ -47,7 +47,7 @@ class JsonLines:
         self._open()
 
     def __call__(self, event: Event) -> None:
-        line = encode(self.trace_id, event)
+        line = encode(self.trace_id, without_texts(event))
         with self._lock:
             # One write in append mode is one line, even when other processes write to the file.
             file = self._open()

@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
 from ..errors import ConfigurationError
-from ..events import Event
+from ..events import Event, without_texts
 from ..version import __version__
 
 SECONDS = [10.0**power * factor for power in range(-5, 4) for factor in (1, 3)]
@@ -262,7 +262,7 @@ def _name(event: Event) -> str:
 
 
 def _attributes(event: Event) -> Attributes:
-    about = dict(event.attributes)
+    about = dict(without_texts(event).attributes)
     made: Attributes = {}
     if _is_completion(event):
         made |= _request(about)

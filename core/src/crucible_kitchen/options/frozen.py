@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
-from ..masking import Masked
+from ..masking.models import Masked
 
 
 class Frozen(Masked):

@@ -13,6 +13,7 @@ that the mistakes behind it are found in the same run.
 | `layers` | reads every layer, in order of precedence |
 | `file` | finds and reads the file |
 | `assignments` | makes layers of environment variables and of arguments on the command line |
+| `variables` | reads environment variables, with pydantic-settings |
 | `tables` | checks which tables and ports are named, and respells misspelt ones |
 | `shell_text` | reads values that were typed at a shell |
 | `merge` | merges layers, and knows the source of each value |

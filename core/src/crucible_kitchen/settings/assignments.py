@@ -1,7 +1,6 @@
 """Layers of single assignments: environment variables, and arguments on the command line.
 
-pydantic-settings reads the environment, so that another of its sources (dotenv, a folder of
-secrets, a cloud's secret manager) can become a layer in the same way. Only the reading is its own:
+pydantic-settings reads the environment (`variables`). Only the reading is its own:
 its merge keeps the options of an adapter that a higher layer replaced, loses the options next to
 `X=name`, and ignores misspelt variables (measured, 2.16.3); see `merge` for ours.
 """
@@ -10,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
-
-from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from ..extent import Key
 from ..messages.spelling import did_you_mean, nearest
@@ -45,22 +42,19 @@ class Assignment(NamedTuple):
     text: str
 
 
-class _Variables(EnvSettingsSource):
-    """A source of pydantic-settings for an environment that need not be the process's own."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        super().__init__(BaseSettings, env_prefix=PREFIX, env_nested_delimiter="__")
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return self._environ
+def _is_setting(variable: str) -> bool:
+    return variable.upper().startswith(PREFIX) and variable not in RESERVED
 
 
 def of_environment(environ: Mapping[str, str], mistakes: list[str]) -> Layer:
     """Make the layer of the variables `CRUCIBLE_<TABLE>__<KEY>`; each mistake is noted."""
-    found = []
-    for name, value in _Variables(environ).env_vars.items():
-        if name.upper().startswith(PREFIX) and name not in RESERVED and value is not None:
+    found: list[Assignment] = []
+    if not any(map(_is_setting, environ)):
+        return _layer("environment", found, mistakes)
+    from . import variables
+
+    for name, value in variables.read(environ, PREFIX).items():
+        if _is_setting(name) and value is not None:
             path = name[len(PREFIX) :].lower().split("__")
             found.append(Assignment(f"environment variable {name}", tuple(path), value))
     return _layer("environment", found, mistakes)

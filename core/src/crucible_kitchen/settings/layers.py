@@ -79,6 +79,7 @@ def gather(
     settings = _merged(layers, mistakes)
     settings.files = (found,) if found is not None else ()
     settings.profile = chosen
+    settings.profiles = profiles
     return settings
 
 

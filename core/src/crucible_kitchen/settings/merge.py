@@ -41,6 +41,8 @@ class Settings:
     sources: dict[Key, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     profile: str | None = None
+    profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    """The tables of the file's profiles, by name, chosen or not."""
     mistakes: tuple[str, ...] = ()
     """What is wrong so far. If there are any, the values serve only to find more."""
 
@@ -75,6 +77,7 @@ def merge(layers: Iterable[Layer]) -> Settings:
     | a table | a table | merged key by key |
     | options without `use` | an adapter's name | the name, with these options |
     | a table | another adapter's table, or a value | the table |
+    | `observe.<name> = true` | a table | the table: it is switched on already |
     """
     settings = Settings()
     for layer in layers:
@@ -90,6 +93,8 @@ def _lay(
         key = (*at, name)
         if _is_bare_name(value, key, below.get(name)):
             value = {"use": value}
+        if isinstance(below.get(name), dict) and _switches_on(value, key):
+            continue
         if isinstance(value, Mapping):
             table = _table_below(settings, layer, below, value, key)
             settings.sources[key] = layer.source(key)
@@ -111,6 +116,11 @@ def _is_bare_name(value: Any, key: Key, below: Any) -> bool:
     if len(key) == 2 and key[0] == "adapters":
         return True
     return isinstance(value, str) and isinstance(below, dict) and "use" in below
+
+
+def _switches_on(value: Any, key: Key) -> bool:
+    """Say whether a value switches an observer on, with the options that it has."""
+    return len(key) == 2 and key[0] == "observe" and str(value).lower() == "true"
 
 
 def _table_below(

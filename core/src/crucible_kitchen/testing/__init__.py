@@ -1,4 +1,4 @@
-"""The conformance kit: what each port promises, as tests that adapter authors subclass.
+"""The conformance kit: what each port and every environment promises, as tests to subclass.
 
     from crucible_kitchen.testing import BlobStoreConformance, bound
 
@@ -8,10 +8,10 @@
             with bound("blob_store", acme.blob_store, root=tmp_path) as store:
                 yield store
 
-One fixture, named after the port, is required. Each test's docstring says what is promised, why,
-and what usually breaks it. Tests of what an adapter does not implement are skipped, no others: a
-test may be marked `xfail` with a reason, but not replaced or removed. `crucible check` runs the
-same tests and prints a report card.
+One fixture, named after the port, is required; of an environment, `environment`. Each test's
+docstring says what is promised, why, and what usually breaks it. Tests of what an adapter does not
+implement are skipped, no others: a test may be marked `xfail` with a reason, but not replaced or
+removed. `crucible check` runs the same tests and prints a report card.
 
 Needs pytest and hypothesis: `pip install "crucible-kitchen[testing]"`.
 """
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .blob_store import BlobStoreConformance
     from .completer import CompleterConformance
     from .dataset_store import DatasetStoreConformance
+    from .environment import EnvironmentConformance
     from .hub_client import HubClientConformance
     from .metrics_store import MetricsStoreConformance
     from .training_client import TrainingClientConformance
@@ -45,15 +46,16 @@ SUITES = {
     "hub_client": "HubClientConformance",
     "metrics_store": "MetricsStoreConformance",
     "completer": "CompleterConformance",
+    "environment": "EnvironmentConformance",
 }
-"""The name of each port's suite."""
+"""The name of the suite of each port, and of environments."""
 
 
-def suite_of(port: str) -> type[Conformance]:
-    """Return the suite of a port."""
+def suite_of(kind: str) -> type[Conformance]:
+    """Return the suite of a port, or of environments."""
     # So that a failed assertion shows the values that it compared.
-    pytest.register_assert_rewrite(f"{__name__}.{port}")
-    found: type[Conformance] = getattr(importlib.import_module(f".{port}", __name__), SUITES[port])
+    pytest.register_assert_rewrite(f"{__name__}.{kind}")
+    found: type[Conformance] = getattr(importlib.import_module(f".{kind}", __name__), SUITES[kind])
     return found
 
 
@@ -71,6 +73,7 @@ __all__ = [
     "CompleterConformance",
     "Conformance",
     "DatasetStoreConformance",
+    "EnvironmentConformance",
     "HubClientConformance",
     "MetricsStoreConformance",
     "TrainingClientConformance",

@@ -1,4 +1,4 @@
-"""What `crucible check` does: run a port's suite, by pytest, on a configured adapter."""
+"""What `crucible check` does: run a suite, by pytest, on a configured adapter or environment."""
 
 from __future__ import annotations
 
@@ -31,38 +31,46 @@ class Subject:
     """What is checked. Inside pytest, `checked.py` makes a test class of it."""
 
     settings: Settings
-    port: type[Port]
+    port: type[Port] | None
     fixtures: Mapping[str, Any]
     level: str | None
 
     def suite(self) -> type[Conformance]:
-        """Return the port's suite with its fixtures."""
-        suite = suite_of(self.port.name)
+        """Return the suite with its fixtures."""
+        kind = "environment" if self.port is None else self.port.name
+        suite = suite_of(kind)
         known = _plain_fixtures(suite)
         if unknown := [name for name in self.fixtures if name not in known]:
             raise ConfigurationError(
-                f"{unknown[0]!r} is not a fixture of the suite of {self.port.name} whose value is "
+                f"{unknown[0]!r} is not a fixture of the suite of {kind} whose value is "
                 f"a text or a number; those are {', '.join(known) or 'none'}"
             )
 
-        @contextlib.contextmanager
-        def opened() -> Iterator[Port]:
-            with Kitchen(settings=self.settings) as kitchen:
-                yield kitchen.port(self.port)
-
-        def adapter(test: Any) -> Iterator[Port]:
-            with opened() as port:
-                yield port
-
         given: dict[str, Any] = dict(self.fixtures)
-        if hasattr(suite, "reopen"):
-            given["reopen"] = opened
-        members: dict[str, Any] = {self.port.name: pytest.fixture(adapter)}
+        members: dict[str, Any] = {}
+        if self.port is None:
+            given[kind] = self.settings.values["workflow"][kind]
+        else:
+            members, given["reopen"] = self._adapter(self.port)
         for name, value in given.items():
             members[name] = _fixture(value)
         if self.level is not None:
             members["level"] = self.level
         return type("TestConformance", (suite,), members)
+
+    def _adapter(self, port: type[Port]) -> tuple[dict[str, Any], Any]:
+        """Return the fixture of the adapter, and a function that binds it once more."""
+
+        @contextlib.contextmanager
+        def opened() -> Iterator[Port]:
+            with Kitchen(settings=self.settings) as kitchen:
+                yield kitchen.port(port)
+
+        def adapter(test: Any) -> Iterator[Port]:
+            with opened() as bound:
+                yield bound
+
+        return {port.name: pytest.fixture(adapter)}, opened
 
 
 def _plain_fixtures(suite: type[Conformance]) -> list[str]:
@@ -90,7 +98,7 @@ subject: Subject | None = None
 
 def check(
     settings: Settings,
-    port: type[Port],
+    port: type[Port] | None,
     *,
     fixtures: Mapping[str, Any] | None = None,
     level: str | None = None,
@@ -98,11 +106,12 @@ def check(
     fail_fast: bool = False,
     each: Callable[[str], None] = lambda test: None,
 ) -> ReportCard:
-    """Run the conformance suite of a port on the adapter that the settings name for it.
+    """Run the conformance suite of a port on the adapter that the settings name for it, or that of
+    environments on `workflow.environment`.
 
     Args:
         settings: where the adapter and its options come from. Each test binds it again.
-        port: the class of the port.
+        port: the class of the port; None checks the environment.
         fixtures: values for optional fixtures of the suite, such as `model` or `dataset_id`.
         level: the level to hold the adapter to; None is that of the kit's major version.
         only: the names of the tests to run; None is all.

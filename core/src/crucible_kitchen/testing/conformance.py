@@ -1,4 +1,4 @@
-"""What the six suites share: composition, the guard, levels, and excuses."""
+"""What the suites share: composition, the guard, levels, and excuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..errors import Unsupported
 from ..kitchen import Kitchen
 from ..ports import PORTS
 
-LEVEL = "1.2"
+LEVEL = "1.4"
 """The newest level of the kit. A test that is added raises the minor number, and only warns until
 the next major, so that a new core never breaks the CI of an adapter that has not changed."""
 
@@ -80,14 +80,19 @@ def bound(port: str, adapter: Any, **options: Any) -> Iterator[Any]:
 
 
 class Conformance:
-    """The base of the six suites. Subclass one of them, not this.
+    """The base of the suites. Subclass one of them, not this.
 
-    A suite is composed of sections, classes with tests of one subject. The class that sets `port`
-    is the suite; classes derived from it belong to adapters, and are guarded.
+    A suite is composed of sections, classes with tests of one subject. The class that sets `port`,
+    or `kind` where there is no port, is the suite; classes derived from it belong to packages, and
+    are guarded.
     """
 
     port: ClassVar[type[Port]]
     """The port whose promises these are."""
+    kind: ClassVar[str]
+    """What is tested: the port's name, or `environment`. The required fixture has this name."""
+    yields: ClassVar[str] = "the adapter to be tested; crucible_kitchen.testing.bound makes one"
+    """What that fixture yields, for messages."""
     level: ClassVar[str] = f"{Version(LEVEL).major}.0"
     """The level to pass. Failures of newer tests are expected failures that say so; raise it, as
     in `level = "1.2"`, to hold an adapter to them."""
@@ -101,11 +106,13 @@ class Conformance:
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         if "port" in vars(cls):
+            cls.kind = cls.port.name
+        if "kind" in vars(cls):
             cls._compose()
         elif problems := list(_changed(cls)):
             # Here, and not in a test, which could be removed like any other.
             raise TypeError(
-                f"{cls.__qualname__} changes the conformance suite of {cls.port.name}: "
+                f"{cls.__qualname__} changes the conformance suite of {cls.kind}: "
                 + "; ".join(problems)
                 + ". If the adapter breaks a promise, mark that test with "
                 '@pytest.mark.xfail(reason="...") and call super() in it.'
@@ -114,8 +121,8 @@ class Conformance:
     @classmethod
     def _compose(cls) -> None:
         """Collect the promises of the sections, in their order, and judge each as its marks say."""
-        if not hasattr(cls, cls.port.name):
-            setattr(cls, cls.port.name, _required(cls.port))
+        if not hasattr(cls, cls.kind):
+            setattr(cls, cls.kind, _required(cls.kind, cls.yields))
         tests = {
             name: _judged(test)
             for section in cls.__mro__
@@ -140,10 +147,10 @@ class Conformance:
             pytest.skip(f"the fixture `{name}` is not given")
         return value
 
-    def _adapter(self, fixtures: Mapping[str, Any]) -> Port:
-        """Return the adapter under test, from the fixtures of a test."""
-        adapter: Port = fixtures[self.port.name]
-        return adapter
+    def _adapter(self, fixtures: Mapping[str, Any]) -> Port | None:
+        """Return the adapter under test, from the fixtures of a test; None if it is not one."""
+        adapter = fixtures[self.kind]
+        return adapter if isinstance(adapter, Port) else None
 
     @classmethod
     def hypothesis_settings(cls, **others: Any) -> hypothesis.settings:
@@ -180,17 +187,14 @@ class Conformance:
             pytest.fail(f"no test of {cls.__name__} passed: nothing is known about the adapter")
 
 
-def _required(port: type[Port]) -> Any:
-    """Return the fixture of the adapter under test, which every adapter's class overrides."""
+def _required(kind: str, yields: str) -> Any:
+    """Return the fixture of what is tested, which every class of a package overrides."""
 
-    def adapter(self: Conformance) -> NoReturn:
-        raise NotImplementedError(
-            f"give the fixture `{port.name}`, which yields the adapter to be tested; "
-            "crucible_kitchen.testing.bound makes one"
-        )
+    def subject(self: Conformance) -> NoReturn:
+        raise NotImplementedError(f"give the fixture `{kind}`, which yields {yields}")
 
-    adapter.__doc__ = f'The adapter, bound. Required: `bound("{port.name}", <adapter>, ...)`.'
-    return pytest.fixture(adapter)
+    subject.__doc__ = f"Required: {yields}."
+    return pytest.fixture(subject)
 
 
 def _judged(test: Callable[..., None]) -> Callable[..., None]:
@@ -204,11 +208,11 @@ def _judged(test: Callable[..., None]) -> Callable[..., None]:
     def judged(self: Conformance, *given: Any, **fixtures: Any) -> None:
         # pytest passes them by name; a call of super() in an expected failure may not.
         fixtures |= dict(zip(names, given, strict=False))
-        port = self._adapter(fixtures)
-        if missing := [name for name in required if not port.supports(name)]:
-            pytest.skip(f"does not implement {', '.join(missing)}, which is optional")
-        if hasattr(test, "crucible_unless_synthetic") and (reason := synthetic(port)):
-            pytest.skip(f"{EXCUSED}{reason}")
+        if (port := self._adapter(fixtures)) is not None:
+            if missing := [name for name in required if not port.supports(name)]:
+                pytest.skip(f"does not implement {', '.join(missing)}, which is optional")
+            if hasattr(test, "crucible_unless_synthetic") and (reason := synthetic(port)):
+                pytest.skip(f"{EXCUSED}{reason}")
         try:
             test(self, **fixtures)
         except Exception as error:

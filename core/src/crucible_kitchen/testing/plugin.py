@@ -7,6 +7,7 @@ writes `cards/<port>.<adapter>[.<variant>].json` for each conformance suite that
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -45,7 +46,7 @@ class Cards:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._ports: dict[type[Conformance], Port] = {}
+        self._abouts: dict[type[Conformance], tuple[str, str, str]] = {}
         self._verdicts: dict[type[Conformance], dict[str, Verdict]] = {}
 
     @pytest.hookimpl(wrapper=True)
@@ -55,9 +56,8 @@ class Cards:
         report = yield
         suite = getattr(item, "cls", None)
         if isinstance(item, pytest.Function) and suite and issubclass(suite, Conformance):
-            port = item.funcargs.get(suite.port.name)
-            if isinstance(port, Port):
-                self._ports[suite] = port
+            if (about := _about(suite, item.funcargs)) is not None:
+                self._abouts[suite] = about
             if report.when == "call" or report.outcome != "passed":
                 self._judge(suite, item, report)
         return report
@@ -78,7 +78,7 @@ class Cards:
     def cards(self) -> list[ReportCard]:
         """Return the card of each suite that was run."""
         return [
-            _card(suite, self._ports.get(suite), verdicts)
+            _card(suite, self._abouts.get(suite, (suite.__name__, "", "")), verdicts)
             for suite, verdicts in self._verdicts.items()
         ]
 
@@ -88,20 +88,35 @@ class Cards:
         self._folder.mkdir(parents=True, exist_ok=True)
         for card in self.cards():
             name = ".".join(filter(None, [card.port, card.adapter, card.variant]))
-            path = self._folder / f"{name.replace(' ', '-').lower()}.json"
+            path = self._folder / f"{re.sub(r'[ /:]', '-', name).lower()}.json"
             path.write_text(card.as_json() + "\n", encoding="utf-8")
 
 
+def _about(suite: type[Conformance], fixtures: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Return the name of what a test was run on, its package and the version of that, if any."""
+    if isinstance(port := fixtures.get(suite.kind), Port):
+        entry = installed_as(port)
+        return (entry.name, entry.package, entry.version) if entry else (port.adapter, "", "")
+    if suite.kind != "environment":
+        return None
+    # Late, since pytest rewrites assertions only in modules imported after it has started.
+    from .environment.playing import Maker
+
+    if isinstance(made := fixtures.get("made"), Maker):
+        return (made.chosen.name, made.chosen.package or "", made.chosen.version or "")
+    return None
+
+
 def _card(
-    suite: type[Conformance], port: Port | None, verdicts: Mapping[str, Verdict]
+    suite: type[Conformance], about: tuple[str, str, str], verdicts: Mapping[str, Verdict]
 ) -> ReportCard:
-    entry = installed_as(port) if port else None
+    name, package, version = about
     return ReportCard(
-        port=suite.port.name,
-        adapter=entry.name if entry else port.adapter if port else suite.__name__,
+        port=suite.kind,
+        adapter=name,
         variant=suite.variant,
-        package=entry.package if entry else "",
-        version=entry.version if entry else "",
+        package=package,
+        version=version,
         core=__version__,
         kit=LEVEL,
         level=suite.level,

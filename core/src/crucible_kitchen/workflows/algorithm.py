@@ -6,7 +6,7 @@ checkpoint, a metrics store or a restart: these are the loop's, so that every al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -38,6 +38,36 @@ class Prepared(Generic[T]):
     trial: Callable[[], None] = lambda: None
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A completion to look at.
+
+    Args:
+        prompt: what was asked, as text.
+        completion: what the model answered, as text.
+        reward: what it got for that, if it is rewarded.
+        answer: the right answer, where there is one.
+    """
+
+    prompt: str
+    completion: str
+    reward: float | None = None
+    answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What an evaluation measured, and the completions that it measured it on.
+
+    Args:
+        metrics: by name.
+        samples: kept in the blob store, under the run's id.
+    """
+
+    metrics: Metrics
+    samples: Sequence[Sample] = ()
+
+
 class Algorithm(Protocol[T]):
     """What distinguishes one training workflow from another, and what they all return.
 
@@ -55,16 +85,20 @@ class Algorithm(Protocol[T]):
         """
         ...
 
-    def submit(self, session: Any, batch: Sequence[T], step: int) -> Measure:
+    def submit(self, session: Any, batch: Sequence[T], step: int) -> Measure | Iterator[Measure]:
         """Submit the gradient of one step, counted from 0; return what awaits and measures it.
 
         The loop submits the optimizer step that follows, and may submit further steps before it
         calls the returned function. `num_tokens` among the measured values gives
         `tokens_per_second`.
+
+        A step of several updates is a generator that yields after the gradient of each: the loop
+        submits an optimizer step, and asks for the next. Where two of them measure a metric of one
+        name, the later counts.
         """
         ...
 
-    def evaluate(self, session: Any) -> Metrics:
+    def evaluate(self, session: Any) -> Metrics | Evaluation:
         """Measure the weights as they are. Nothing is in flight."""
         ...
 
@@ -78,7 +112,8 @@ class TrainingResult:
         steps: optimizer steps taken.
         metrics: the last value of every metric.
         checkpoint: the reference of the last checkpoint.
-        weights: a model reference of the final weights, where the training client offers one.
+        weights: a model reference of the run's weights, where the training client offers one.
+        best_step: the step after which they were the best, where `best_metric` chose them.
     """
 
     run_id: str
@@ -86,3 +121,4 @@ class TrainingResult:
     metrics: Metrics
     checkpoint: str | None
     weights: str | None
+    best_step: int | None = None

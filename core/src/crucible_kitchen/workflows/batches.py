@@ -65,6 +65,11 @@ class Shuffled(Generic[T]):
             yield epoch, step, [self.items[index] for index in order[at : at + self.size]]
 
 
+def in_batches(items: Sequence[T] | Batches[T], size: int, seed: int) -> Batches[T]:
+    """Return batches as they are, and items as `Shuffled`."""
+    return items if isinstance(items, Batches) else Shuffled(items, size, seed)
+
+
 def share(ratio: float, of: int) -> int:
     """Return `ratio * of` rounded up, the ratio taken as it is written.
 

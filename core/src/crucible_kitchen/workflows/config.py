@@ -14,11 +14,14 @@ from ..types import AdamParams, LoraConfig, SessionConfig
 from .batches import share
 from .foreign import NAMES
 from .schedules import ScheduleName, lr_factor
+from .standing import BestMode
 
 RECORD = "run.json"
 """The last part of the path of a run's record in the blob store."""
 LEASE = "lease.json"
 """The last part of the path of the lease on a run."""
+SAMPLES = "samples"
+"""The folder of a run's samples, a file for each evaluation."""
 
 TrainOn: TypeAlias = Literal["last_assistant_message", "all_assistant_messages", "all_tokens"]
 TooLong: TypeAlias = Literal["error", "truncate", "drop"]
@@ -32,7 +35,7 @@ def check_run_id(run_id: str) -> str:
     """
     if taken := {"", ".", ".."} & {*run_id.split("/")}:
         raise ValueError(f"it is a path of blobs, which has no part {taken.pop()!r}")
-    if taken := {RECORD, LEASE} & {*run_id.split("/")}:
+    if taken := {RECORD, LEASE, SAMPLES} & {*run_id.split("/")}:
         raise ValueError(f"no part of it may be {taken.pop()!r}, where another run has a file")
     return run_id
 
@@ -46,6 +49,8 @@ class WorkflowConfig(Frozen):
 
     may_change: ClassVar[frozenset[str]] = frozenset()
     """Settings that change no result, so that a run may be continued with other values of them."""
+    may_extend: ClassVar[frozenset[str]] = frozenset()
+    """Settings that say where a run ends: one that is done is continued with other values."""
 
     def required_ports(self) -> tuple[str, ...]:
         """Return the ports that a run with this configuration uses; they are bound before it."""
@@ -116,10 +121,23 @@ class RunConfig(WorkflowConfig):
         {"save_every", "keep_checkpoints", "max_restarts", "submit_ahead", "render_cache"}
     )
 
+    may_extend = frozenset({"epochs", "max_steps", "early_stopping_patience"})
+
     run_id: RunId | None = None
-    """Id of the run; the id of an interrupted run resumes it. A new id is made if unset."""
+    """Id of the run; the id of an interrupted run resumes it, that of a finished one with more
+    `epochs` or `max_steps` continues it. A new id is made if unset."""
     eval_every: int = Field(default=0, ge=0)
     """Steps between evaluations; 0 evaluates at the end only."""
+    eval_on_start: bool = False
+    """Whether to evaluate before the first step, too; no checkpoint is chosen by it."""
+    best_metric: Name | None = None
+    """Metric of an evaluation, such as `test/nll`, by which the best checkpoint is chosen. That is
+    kept, and the weights of the run are its weights. Set `best_mode`, too."""
+    best_mode: BestMode | None = None
+    """Whether the lowest or the highest value of `best_metric` is the best."""
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    """Evaluations in a row without a better `best_metric` after which the run ends; never if
+    unset."""
     save_every: int = Field(default=0, ge=0)
     """Steps between checkpoints; 0 saves at the end only."""
     keep_checkpoints: int = Field(default=1, ge=1)
@@ -129,6 +147,20 @@ class RunConfig(WorkflowConfig):
     submit_ahead: int = Field(default=1, ge=0)
     """Steps to submit before the oldest one is awaited, so that the backend is never idle."""
 
+    @model_validator(mode="after")
+    def _best_by_a_metric(self) -> Self:
+        if (self.best_metric is None) != (self.best_mode is None):
+            raise ValueError(
+                'best_metric and best_mode go together, such as best_metric = "test/nll" and '
+                'best_mode = "min"'
+            )
+        if self.early_stopping_patience is not None:
+            if self.best_metric is None:
+                raise ValueError("early_stopping_patience needs best_metric and best_mode")
+            if not self.eval_every:
+                raise ValueError("early_stopping_patience needs eval_every")
+        return self
+
 
 class TrainingConfig(ModelConfig, OptimizerConfig, RunConfig):
     """The settings of every workflow that trains a model."""
@@ -136,10 +168,21 @@ class TrainingConfig(ModelConfig, OptimizerConfig, RunConfig):
     foreign_names: ClassVar[Mapping[str, str]] = NAMES
 
     def required_ports(self) -> tuple[str, ...]:
-        return ("training_client", "blob_store", "metrics_store")
+        return ("training_client", "blob_store", "metrics_store", *super().required_ports())
 
 
-class RowsConfig(ModelConfig):
+class TemplateConfig(WorkflowConfig):
+    """What the chat template is given besides messages."""
+
+    chat_template_kwargs: dict[str, Keyword] = Field(default_factory=dict)
+    """Further arguments of the chat template, such as `{ enable_thinking = false }`; the field
+    `chat_template_kwargs` of a row overrides them."""
+    template_date: datetime.date | None = None
+    """Date given to a chat template that writes the current one; the day on which the run was
+    first started if unset."""
+
+
+class RowsConfig(ModelConfig, TemplateConfig):
     """Which rows to train and to evaluate on, and how to read them for a model."""
 
     dataset: Name = Field(examples=["train.jsonl"])
@@ -167,12 +210,6 @@ class RowsConfig(ModelConfig):
     text_field: Name | None = None
     """Field that holds plain text. Where none of these four is given, the shape of a row is
     recognised by the names of its fields."""
-    chat_template_kwargs: dict[str, Keyword] = Field(default_factory=dict)
-    """Further arguments of the chat template, such as `{ enable_thinking = false }`; the field
-    `chat_template_kwargs` of a row overrides them."""
-    template_date: datetime.date | None = None
-    """Date given to a chat template that writes the current one; the day on which the run was
-    first started if unset."""
     train_on: TrainOn = "all_assistant_messages"
     """Which tokens count; a completion counts as an assistant message, plain text counts whole."""
     too_long: TooLong = "error"

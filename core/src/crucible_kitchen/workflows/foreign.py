@@ -28,6 +28,10 @@ _KEPT = (
 _WORKERS = (
     "rows are rendered by threads, ahead of the step that needs them, unless check_rows is all"
 )
+_REFERENCE = (
+    "the reference is the model with the weights that the run starts from, those of model or of "
+    "from_checkpoint"
+)
 _METRICS = "metrics go to the metrics store: adapters.metrics_store"
 
 NAMES: Mapping[str, str] = {
@@ -137,6 +141,11 @@ NAMES: Mapping[str, str] = {
     "eval_steps": "eval_every",
     "eval_strategy": "eval_every",
     "evaluation_strategy": "eval_every",
+    "do_eval": "eval_every",
+    "metric_for_best_model": "best_metric",
+    "greater_is_better": "best_mode",
+    "load_best_model_at_end": "did you mean 'best_metric'? The run's weights are then the best",
+    "early_stopping": "early_stopping_patience",
     "max_new_tokens": "max_tokens",
     "save_steps": "save_every",
     "save_strategy": "save_every",
@@ -165,3 +174,57 @@ NAMES: Mapping[str, str] = {
     "fsdp": _ADAPTERS,
 }
 """Our key, or a hint, by the key of another trainer."""
+
+PREFERENCE_NAMES: Mapping[str, str] = {
+    **NAMES,
+    "loss_type": "loss",
+    "pref_loss": "loss",
+    "pref_beta": "beta",
+    "dpo_beta": "beta",
+    "dpo_label_smoothing": "label_smoothing",
+    "ref_model": _REFERENCE,
+    "ref_model_name_or_path": _REFERENCE,
+    "precompute_ref_log_probs": "the reference is always computed once, before the first step",
+    "max_prompt_length": "max_length",
+}
+"""The same for preference learning."""
+
+_CLIP = "did you mean 'clip_low_threshold' and 'clip_high_threshold'? They are ratios, 0.8 and 1.2"
+_UPDATES = "did you mean 'num_substeps'? It is the updates made with the episodes of a step"
+
+POLICY_NAMES: Mapping[str, str] = {
+    **NAMES,
+    "num_generations": "group_size",
+    "rollout_n": "group_size",
+    "groups_per_batch": "batch_size",
+    "max_completion_length": "max_tokens",
+    "max_response_length": "max_tokens",
+    "max_prompt_length": "max_length",
+    "reward_funcs": "reward",
+    "reward_function": "reward",
+    "environment_factory": "environment",
+    "env": "environment",
+    "scale_rewards": "normalize_by_std",
+    "norm_adv_by_std_in_grpo": "normalize_by_std",
+    "remove_constant_reward_groups": "drop_constant_groups",
+    "loss_fn": "loss",
+    "loss_type": "did you mean 'loss' or 'loss_reduction'? The second is how it is divided",
+    "loss_agg_mode": "loss_reduction",
+    "epsilon": _CLIP,
+    "epsilon_high": _CLIP,
+    "clip_ratio": _CLIP,
+    "clip_ratio_low": _CLIP,
+    "clip_ratio_high": _CLIP,
+    "beta": "kl_penalty",
+    "kl_coef": "kl_penalty",
+    "kl_loss_coef": "kl_penalty",
+    "kl_penalty_coef": "kl_penalty",
+    "num_iterations": _UPDATES,
+    "ppo_epochs": _UPDATES,
+    "ppo_mini_batch_size": _UPDATES,
+    "steps_per_generation": _UPDATES,
+    "vllm_importance_sampling_cap": "importance_sampling_cap",
+    "tis_imp_ratio_cap": "importance_sampling_cap",
+    "max_steps_off_policy": "max_staleness",
+}
+"""The same for learning from rewards."""

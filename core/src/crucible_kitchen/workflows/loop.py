@@ -8,24 +8,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
-from ..errors import (
-    AdapterError,
-    ConfigurationError,
-    CrucibleError,
-    InvalidInput,
-    NotFound,
-    SessionFailed,
-)
+from ..errors import AdapterError, CrucibleError, InvalidInput, NotFound, SessionFailed
 from ..events import Span, TypedEvent, kinds
 from ..kitchen import Kitchen
 from ..types import Future, OptimStepResult
 from .algorithm import Algorithm, Measure, Prepared, TrainingResult
-from .batches import Batches, Shuffled, share
-from .checks import check_places
+from .batches import in_batches
+from .checkpoints import Checkpoints
+from .checks import check_places, count_steps, starting_note
 from .config import TrainingConfig
-from .runs import Run
+from .evaluator import Evaluator
+from .runs import Run, reported
 
 T = TypeVar("T")
 ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
@@ -58,87 +54,69 @@ def train(
         AdapterError: a call failed, and restarts are used up.
     """
     with Run.open(kitchen, workflow, config, config.run_id) as run:
-        with _reported(kitchen, workflow, run):
+        with reported(kitchen, workflow, run):
             if not run.done:
                 _Loop(kitchen, workflow, run, algorithm(kitchen, run.config)).complete()
-        return TrainingResult(run.id, run.step, run.metrics, run.checkpoint, run.record.weights)
-
-
-@contextlib.contextmanager
-def _reported(kitchen: Kitchen, workflow: str, run: Run[Any]) -> Iterator[None]:
-    """Report to observers, and to the record, how a run begins and ends."""
-    emit = kitchen.observers.emit
-    emit(kinds.WorkflowStart(workflow=workflow, run_id=run.id, resumed_at=run.step, done=run.done))
-    try:
-        yield
-    except BaseException as error:
-        with contextlib.suppress(CrucibleError):  # never hide the first failure behind another
-            run.fail(error)
-        kind = type(error).__name__
-        emit(kinds.WorkflowException(workflow=workflow, run_id=run.id, step=run.step, error=kind))
-        raise
-    emit(kinds.WorkflowStop(workflow=workflow, run_id=run.id))
+        record, best = run.record, run.record.state.standing.best
+        at = None if best is None else best.step
+        return TrainingResult(run.id, run.step, run.metrics, run.checkpoint, record.weights, at)
 
 
 @dataclass(slots=True)
 class _Step:
-    """A step that was submitted and not yet awaited."""
+    """A step that was submitted and not yet awaited: one update, or several."""
 
     number: int
     learning_rate: float
-    measure: Measure
-    update: Future[OptimStepResult]
+    updates: list[tuple[Measure, Future[OptimStepResult]]]
     span: Span
 
 
 class _Loop(Generic[T]):
     def __init__(
-        self,
-        kitchen: Kitchen,
-        workflow: str,
-        run: Run[Any],
-        algorithm: Algorithm[T],
+        self, kitchen: Kitchen, workflow: str, run: Run[Any], algorithm: Algorithm[T]
     ) -> None:
         self._kitchen, self._client, self._workflow = kitchen, kitchen.training_client, workflow
         self._run, self._algorithm = run, algorithm
         self._config: TrainingConfig = run.config
         self._metrics: dict[str, float] = {}
-        self._restarts = self._evaluated_at = 0
+        self._evaluator = Evaluator(kitchen, run, algorithm, self._record)
+        self._restarts = 0
+        self._last = 0.0  # when the step before was done, by `time.perf_counter`
         self._in_flight: deque[_Step] = deque()
+        self._checkpoints = Checkpoints(run, self._evaluator)
         self._submitted: int | None = None
         """How many steps the session has received; None while that is not known."""
 
     def complete(self) -> None:
         """Train from the last checkpoint to the end."""
-        client, run = self._client, self._run
         self._session = self._start_session()
         try:
             self._prepare()
-            if run.checkpoint is not None:
-                client.load_checkpoint(self._session, run.checkpoint)
-                self._metrics = run.metrics
             while True:
                 try:
-                    self._take_steps()
-                    self._finish()
+                    self._finish(self._take_steps())
                     break
                 except AdapterError as error:
                     self._restart(error)
         except KeyboardInterrupt:
             self._save_interrupted()
             raise
+        except Exception:
+            with contextlib.suppress(CrucibleError):
+                self._checkpoints.settle()
+            raise
         finally:
             self._abandon(sys.exception())
             with contextlib.suppress(AdapterError):
-                client.close_session(self._session)
+                self._client.close_session(self._session)
 
     def _start_session(self) -> Any:
         try:
             return self._client.start_session(self._config.session())
         except NotFound as error:
-            if self._config.from_checkpoint is not None:
-                start = self._config.from_checkpoint
-                error.add_note(f"the run starts from the checkpoint {start!r}: keep it")
+            if (start := self._config.from_checkpoint) is not None:
+                error.add_note(starting_note(self._kitchen, start, self._run.resumed))
             raise
 
     def _prepare(self) -> None:
@@ -150,44 +128,43 @@ class _Loop(Generic[T]):
         items = prepared.items
         if isinstance(items, Sequence) and not len(items):
             raise InvalidInput("there is nothing to train on: the algorithm prepared no items")
-        self._batches = (
-            items if isinstance(items, Batches) else Shuffled(items, config.batch_size, config.seed)
-        )
-        self._total = self._steps_of_the_run()
-        if run.step > self._total:
-            raise ConfigurationError(
-                f"the record of the run {run.id!r} is damaged: it is at step {run.step} of "
-                f"{self._total}. Restore it, or choose another workflow.run_id"
-            )
-        run.start(self._session, prepared.depends_on, **prepared.facts)
+        self._batches = in_batches(items, config.batch_size, config.seed)
+        self._total = count_steps(config, self._batches, run)
+        start = partial(run.start, self._session, prepared.depends_on, **prepared.facts)
+        if run.checkpoint is not None:  # before the record says that the run goes on
+            self._client.load_checkpoint(self._session, run.checkpoint)
+            self._metrics = run.metrics
+        if run.resumed:  # frees first what killed processes left of it
+            start()
         check_places(self._kitchen, self._session, config, self._total)
         prepared.trial()
-
-    def _steps_of_the_run(self) -> int:
-        if self._config.max_steps is not None:
-            return self._config.max_steps
-        if self._batches.per_epoch is None:
-            raise ConfigurationError(
-                "workflow.max_steps: it is needed where the number of rows is not known"
-            )
-        return share(self._config.epochs, self._batches.per_epoch)
+        if not run.resumed:  # last, so that a start that fails leaves no record
+            start()
 
     # --- steps ---
 
-    def _take_steps(self) -> None:
-        """Take every step from the last checkpoint, at most `submit_ahead` ahead of the awaited."""
+    def _take_steps(self) -> int:
+        """Take the steps from the last checkpoint on; return after how many the run ends."""
         start = self._submitted = self._run.step
-        self._last = time.perf_counter()
+        if start == 0 and self._config.eval_on_start:
+            self._evaluate(0)
+        self._pause(start)  # a run that was interrupted may have something due
+        if self._evaluator.is_over():
+            return start
         for step, items in self._items(start):
             self._in_flight.append(self._submit(step, items))
             self._submitted = step + 1
             pause = self._pauses_after(step + 1)
             while self._in_flight and (pause or len(self._in_flight) > self._config.submit_ahead):
                 self._await()
+            self._checkpoints.settle(wait=False)
             if pause:
                 self._pause(step + 1)
+                if self._evaluator.is_over():
+                    return step + 1
         while self._in_flight:
             self._await()
+        return self._total
 
     def _items(self, start: int) -> Iterator[tuple[int, Sequence[T]]]:
         """Yield each step from `start` with its items, and report where an epoch begins."""
@@ -213,17 +190,35 @@ class _Loop(Generic[T]):
         with span.current():
             # Interrupted in here, the session still has the weights of the step before: it is
             # saved, or, with a gradient pending, refuses to be.
-            measure = self._algorithm.submit(self._session, items, step)
-            self._submitted = None  # while it is not known whether the session has taken the step
-            update = self._client.optim_step(self._session, rate, self._config.adam)
-        return _Step(step + 1, rate, measure, update, span)
+            updates = []
+            for measure in self._gradients(step, items):
+                self._submitted = None  # while it is not known whether the session took the step
+                update = self._client.optim_step(self._session, rate, self._config.adam)
+                updates.append((measure, update))
+            if not updates:
+                raise InvalidInput(f"the algorithm submitted no gradient in step {step + 1}")
+        return _Step(step + 1, rate, updates, span)
+
+    def _gradients(self, step: int, items: Sequence[T]) -> Iterator[Measure]:
+        """Have the gradient of each update submitted; yield what measures it."""
+        try:
+            submitted = self._algorithm.submit(self._session, items, step)
+            yield from submitted if isinstance(submitted, Iterator) else (submitted,)
+        except CrucibleError as error:
+            # Of an environment or a sampler that is away, say: the session has its weights.
+            if getattr(error, "port", None) != self._client.name:
+                self._save_submitted()
+            raise
 
     def _await(self) -> None:
         """Await the oldest step. It stays in flight until its metrics are recorded."""
         step = self._in_flight[0]
         with step.span.current():
-            metrics = dict(step.measure())
-            update = self._client.await_(step.update)
+            metrics: dict[str, float] = {}
+            for measure, update in step.updates:
+                metrics |= measure()
+                norm = self._client.await_(update).grad_norm
+                metrics |= {} if norm is None else {"grad_norm": norm}
             now = time.perf_counter()
             seconds, self._last = now - self._last, now
             metrics |= {
@@ -233,8 +228,6 @@ class _Loop(Generic[T]):
             }
             if "num_tokens" in metrics:
                 metrics["tokens_per_second"] = metrics["num_tokens"] / max(seconds, 1e-9)
-            if update.grad_norm is not None:
-                metrics["grad_norm"] = update.grad_norm
             self._record(metrics, step.number)
         self._in_flight.popleft()
         step.span.end(metrics=metrics)
@@ -242,7 +235,10 @@ class _Loop(Generic[T]):
     def _restart(self, error: AdapterError) -> None:
         """Restore a failed session from the last checkpoint, or raise."""
         client, config = self._client, self._config
-        self._submitted, self._evaluated_at = None, 0
+        self._submitted = None
+        with contextlib.suppress(AdapterError):
+            self._checkpoints.settle()
+        self._evaluator.restore()
         self._abandon(error)
         # A call without effect that is not worth repeating is wrong in itself.
         if error.no_effect and not (error.retryable or isinstance(error, SessionFailed)):
@@ -281,57 +277,60 @@ class _Loop(Generic[T]):
         return self._is_due(config.eval_every, step) or self._is_due(config.save_every, step)
 
     def _is_due(self, every: int, step: int) -> bool:
-        return step < self._total and every > 0 and step % every == 0
+        return 0 < step < self._total and every > 0 and step % every == 0
 
     def _pause(self, step: int) -> None:
         """Do what is due after `step` steps. Nothing is in flight."""
-        if self._is_due(self._config.eval_every, step) and self._evaluated_at != step:
+        if self._is_due(self._config.eval_every, step):
             self._evaluate(step)
-            self._evaluated_at = step  # not before: an evaluation that is interrupted is due again
-        if self._is_due(self._config.save_every, step):
+        if self._is_due(self._config.save_every, step) or self._evaluator.is_best(step):
             self._save(step)
         self._last = time.perf_counter()  # a pause is not part of the next step's time
 
     def _evaluate(self, step: int) -> None:
-        if not self._algorithm.evaluates:
-            return
-        event = kinds.TrainingEval(step=step, total=self._total, run_id=self._run.id)
-        with self._kitchen.observers.start(event) as span:
-            metrics = dict(self._algorithm.evaluate(self._session))
-            self._record(metrics, step)
-            span.set(metrics=metrics)
+        try:
+            self._evaluator.evaluate(self._session, step, self._total)
+        except CrucibleError:  # the steps are worth more than what is known of them
+            with contextlib.suppress(CrucibleError):
+                self._save(step)
+            raise
 
     def _save(self, step: int) -> None:
-        self._run.save(self._session, step, self._config.keep_checkpoints, self._metrics)
+        self._checkpoints.save(self._session, step, self._metrics)
 
     def _save_interrupted(self) -> None:
         """Save after the last step that was submitted, so that an interrupted run loses nothing."""
-        step = self._submitted
+        step = self._checkpoints.saving if self._submitted is None else self._submitted
         if step is not None and step > self._run.step:
             about = {"workflow": self._workflow, "run_id": self._run.id}
             self._emit(kinds.WorkflowInterrupted(**about, step=step))
             self._save_submitted()
 
     def _save_submitted(self) -> None:
-        """Save after the last step that was submitted, and do what is due after it, which would
-        not be done when the run is continued. Not where it is unknown what the session has
-        received, or where saving fails.
+        """Save after the last step that was submitted; an evaluation that is due is made when the
+        run is continued. Not where it is unknown what the session has received, or where saving
+        fails.
         """
+        with contextlib.suppress(CrucibleError):
+            self._checkpoints.settle()
         step = self._submitted
         if step is None or step <= self._run.step:
             return
         with contextlib.suppress(CrucibleError):
             while self._in_flight:
                 self._await()
-            self._pause(step)
-            if self._run.step < step:
-                self._save(step)
+            self._save(step)
+            self._checkpoints.settle()
 
-    def _finish(self) -> None:
+    def _finish(self, step: int) -> None:
+        """End the run after `step` steps, with the weights that it stands for."""
         client = self._client
-        self._evaluate(self._total)
-        self._save(self._total)
-        weights = None
+        self._evaluate(step)
+        self._save(step)
+        self._checkpoints.settle()
+        weights, record = None, self._run.record
+        if record.chosen is not None and record.chosen != self._run.checkpoint:
+            client.load_checkpoint(self._session, record.chosen)
         if client.supports("save_weights_for_sampler"):
             weights = client.save_weights_for_sampler(self._session, self._run.weights_name)
         self._emit(kinds.WorkflowFinishing(workflow=self._workflow, run_id=self._run.id))

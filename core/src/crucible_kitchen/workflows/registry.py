@@ -11,22 +11,17 @@ workflows under the entry-point group `crucible.workflows`; those in this folder
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import inspect
-import os
 import sys
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from ..adapters.discovery import WORKFLOWS, catalog
-from ..errors import AdapterLoadError, AdapterNotFound, ConfigurationError, described
+from ..adapters import finding
+from ..adapters.discovery import WORKFLOWS
+from ..errors import AdapterLoadError, ConfigurationError
 from ..events import Observer
 from ..kitchen import Kitchen
-from ..messages.spelling import nearest
 from ..settings import Key, Settings, in_code
 from .config import WorkflowConfig
 
@@ -55,48 +50,12 @@ def find(name: str, settings: Settings | None = None) -> Workflow:
 
 
 def _find(name: str) -> Workflow:
-    place, colon, function = name.rpartition(":")
-    if colon:
-        workflow, called = _import(place, function), name
-    else:
-        entry = catalog(WORKFLOWS).find("", name)
-        workflow, called = entry.load(), f"{entry}, {entry.entry_point.value},"
-    if not callable(workflow):
-        raise AdapterLoadError(f"the workflow {called} is not a function, it is {workflow!r}")
-    return typing.cast(Workflow, workflow)
-
-
-def _import(place: str, function: str) -> Any:
-    """Return a function of a file, or of a module that may lie in the current folder."""
-    try:
-        names = vars(_module(place))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
+    found = finding.find(WORKFLOWS, name)
+    if not callable(found.value):
         raise AdapterLoadError(
-            f"the workflow {place}:{function} cannot be imported: {described(error)}"
-        ) from error
-    if function not in names:
-        near = nearest(function, names)
-        hint = f"; did you mean {place}:{near}?" if near else ""
-        raise AdapterNotFound(f"there is no {function!r} in {place}{hint}")
-    return names[function]
-
-
-def _module(place: str) -> ModuleType:
-    if not place.endswith(".py"):
-        sys.path.insert(0, os.getcwd())
-        try:
-            return importlib.import_module(place)
-        finally:
-            sys.path.remove(os.getcwd())
-    spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where pydantic looks for the names in annotations
-    spec.loader.exec_module(module)
-    return module
+            f"the workflow {found.name} is not a function, it is {found.value!r}"
+        )
+    return typing.cast(Workflow, found.value)
 
 
 def config_class(workflow: Workflow) -> type[WorkflowConfig]:
@@ -126,9 +85,10 @@ def companion(workflow: Workflow, name: str) -> Callable[..., Any] | None:
     """Return the function of this name in the workflow's module, or None if there is none.
 
     The module of a workflow may also define `preview(kitchen, config, count)`, which yields the
-    text of its first rows for `crucible run --show-rows`, and `check(kitchen, config)`, which tries
+    text of its first rows for `crucible run --show-rows`; `check(kitchen, config)`, which tries
     what must be in order before the first step and yields each thing that is, for
-    `crucible doctor`.
+    `crucible doctor`; and `plan(kitchen, config)`, which returns a `Plan` of what a run would do,
+    for `crucible run --dry-run`.
     """
     found = getattr(sys.modules.get(workflow.__module__), name, None)
     return found if callable(found) else None
@@ -140,6 +100,7 @@ def run(
     *,
     adapters: Mapping[str, Any] | None = None,
     observers: Iterable[Observer] = (),
+    progress: bool = False,
 ) -> Any:
     """Run a workflow on the given adapters; return what it returns.
 
@@ -152,13 +113,30 @@ def run(
         config: its configuration.
         adapters: as in `Kitchen(...)`.
         observers: called with every event.
+        progress: whether a bar and what happens are shown: in the output of a notebook's cell, else
+            on standard error, without a bar where that is not a terminal.
     """
     table = config if isinstance(config, Mapping) else {}
     settings = in_code({"adapters": adapters or {}, "workflow": table})
     with Kitchen(settings=settings) as kitchen:
         for observer in observers:
             kitchen.observe(observer)
-        return run_in(kitchen, workflow, config)
+        with _shown(kitchen) if progress else contextlib.nullcontext():
+            return run_in(kitchen, workflow, config)
+
+
+@contextlib.contextmanager
+def _shown(kitchen: Kitchen) -> Iterator[None]:
+    from ..observers.progress import RunProgress
+    from ..observers.screens import screen_of, standard_error
+
+    shown = RunProgress(screen_of(standard_error()), kitchen.describe)
+    stop = kitchen.observe(shown)
+    try:
+        yield
+    finally:
+        stop()
+        shown.close()
 
 
 def run_in(

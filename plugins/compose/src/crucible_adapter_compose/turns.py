@@ -25,7 +25,10 @@ class FairSemaphore:
     def acquire(self) -> object:
         """Wait for a slot; return the owner, for `release`."""
         # Not the thread's number: a later thread may get it while a stream of this one is open.
-        me = self._threads.__dict__.setdefault("me", object())
+        try:
+            me: object = self._threads.me
+        except AttributeError:
+            me = self._threads.me = object()
         turn = None
         with self._lock:
             if me in self._held:
@@ -57,8 +60,15 @@ class FairSemaphore:
 
     def release(self, owner: object) -> None:
         """Return a slot, from any thread. Never blocks, so a finaliser may call it."""
-        self._returned.append(owner)
-        self._settle()
+        if self._lock.acquire(blocking=False):
+            try:
+                self._pass_on(owner)
+            finally:
+                self._lock.release()
+        else:
+            self._returned.append(owner)
+        if self._returned:
+            self._settle()
 
     def _settle(self) -> None:
         """Hand returned slots to waiting threads. Runs under the lock, by the thread that has it.

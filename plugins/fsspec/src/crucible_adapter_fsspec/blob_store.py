@@ -56,6 +56,10 @@ def _folder(opts: Options) -> LocalFolder | RemoteFolder:
         raise InvalidInput(f"cannot open {opts.url!r}: {error}{get}") from error
     if isinstance(fs, LocalFileSystem):
         return LocalFolder(Path(root))
+    if "s3" in fs.protocol:
+        from .s3 import S3Folder
+
+        return S3Folder(fs, root)
     return (MemoryFolder if isinstance(fs, MemoryFileSystem) else RemoteFolder)(fs, root)
 
 

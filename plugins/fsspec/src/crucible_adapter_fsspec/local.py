@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
-from io import BufferedReader, BufferedWriter
+from io import BufferedWriter, FileIO
 from pathlib import Path
 
 from crucible_kitchen import (
@@ -40,27 +40,46 @@ class LocalFolder:
             self._root = _resolve(root)
         except (OSError, RuntimeError) as error:
             raise InvalidInput(f"the folder {root} (option url): {error}") from error
-        self._swept: set[Path] = set()
+        self._start = os.path.join(self._root, "")
+        self._swept: set[str] = set()
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
-        with self._translated(path), self._open(path) as file:
-            file.seek(start)
-            return file.read() if end is None else file.read(max(0, end - start))
+        with self._translated(path):
+            target, size = self._find(path)
+            with FileIO(target) as file:
+                if start == 0 and end is None:
+                    whole = file.read(size + 1)
+                    # Another size: it was replaced meanwhile, or has more than one call reads.
+                    return whole if len(whole) == size else whole + file.readall()
+                file.seek(start)
+                if end is None:
+                    return file.readall()
+                # Not up to an end far behind that of the file: as much memory would be asked for.
+                return _read(file, min(end, os.fstat(file.fileno()).st_size) - start)
 
     def stream(self, path: str, chunk_size: int) -> Iterator[bytes]:
+        with self._translated(path):
+            file = FileIO(self._find(path)[0])
         # An open file keeps its content even if the blob is replaced meanwhile.
-        with self._open(path) as file:
+        with file:
             while True:
-                with self._translated(path):
-                    chunk = file.read(chunk_size)
+                try:
+                    chunk = _read(file, chunk_size)
+                except OSError:
+                    with self._translated(path):
+                        raise
                 if not chunk:
                     return
                 yield chunk
+                del chunk  # or the next one is read into memory that is not in the cache
 
     def write(self, path: str, data: Data) -> None:
-        target = self._locate(path)
         with self._translated(path, no_effect=True):
-            file = self._begin(path, target)
+            target, found = self._look(path)
+            if found is not None and stat.S_ISDIR(found.st_mode):
+                raise InvalidInput(f"blob path {path!r}: it is a folder")
+            folder = os.path.dirname(target)
+            file = self._begin(path, folder)
         try:
             for piece in pieces(data):  # an error of the caller's iterator is not translated
                 with self._translated(path, no_effect=True):
@@ -76,22 +95,23 @@ class LocalFolder:
                 file.close()
             with suppress(OSError):
                 os.unlink(file.name)
-            self._prune(target.parent)
+            self._prune(Path(folder))
             raise
         with self._translated(path):
             file.close()
-            _sync_folder(target.parent)
+            _sync_folder(folder)
 
     def exists(self, path: str) -> bool:
         with self._translated(path):
-            return self._locate(path).is_file()
+            return _is_file(self._look(path)[1])
 
     def delete(self, path: str) -> None:
-        target = self._locate(path)
         with self._translated(path):
-            if target.is_file():
-                target.unlink(missing_ok=True)
-                self._prune(target.parent)
+            target, found = self._look(path)
+            if _is_file(found):
+                with suppress(FileNotFoundError):
+                    os.unlink(target)
+                self._prune(Path(target).parent)
 
     def list(self, prefix: str) -> list[str]:
         with explain_os_errors(f"cannot list the blobs in {self._root}"):
@@ -100,7 +120,8 @@ class LocalFolder:
 
     def clean(self, prefix: str, dry_run: bool) -> builtins.list[str]:
         """Remove what killed writers left; return the paths. See `AdapterSpec.clean`."""
-        left = [file for _, file in self._files(prefix) if is_temporary(file.name)]
+        found = (Path(file) for _, file in self._files(prefix))
+        left = [file for file in found if is_temporary(file.name)]
         removed = [file for file in left if _remove_left(file, bool(prefix), dry_run)]
         if not dry_run:
             for file in removed:
@@ -115,40 +136,76 @@ class LocalFolder:
 
     def _files(
         self, prefix: str, onerror: Callable[[OSError], None] | None = None
-    ) -> Iterator[tuple[str, Path]]:
-        """Yield everything below the root that is not a folder and whose path has the prefix."""
+    ) -> Iterator[tuple[str, str]]:
+        """Yield everything below the root that is not a folder and whose path has the prefix, each
+        with its place.
+        """
         above = prefix.rpartition("/")[0]
         folder = self._root / above
         # Links to folders are not followed, or a blob would be listed under two names.
         if above and (not is_blob(above) or _resolve(folder) != folder):
             return
         for directory, _, names in os.walk(folder, onerror=onerror):
-            for file in (Path(directory, name) for name in names):
-                path = file.relative_to(self._root).as_posix()
+            for name in names:
+                file = os.path.join(directory, name)
+                path = file.removeprefix(self._start).replace(os.sep, "/")
                 if path.startswith(prefix):
                     yield path, file
 
-    def _locate(self, path: str) -> Path:
-        target = self._root.joinpath(*parts_of(path))
+    def _look(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Return the place of a blob, and what is there; None if nothing is.
+
+        What has no symbolic link on its way cannot be outside: one `lstat` for each part of the
+        path says so, and what is there.
+
+        Raises:
+            InvalidInput: it is no path of a blob, or leads out of the root.
+            OSError: the place cannot be looked at.
+        """
+        parts = parts_of(path)
+        if os.name == "nt":  # which has other links as well
+            return self._look_through_links(path, parts)
+        place, found = self._start[:-1], None
+        for part in parts:
+            place = f"{place}/{part}"
+            try:
+                found = os.lstat(place)
+            except (FileNotFoundError, NotADirectoryError):
+                return self._start + path, None
+            if stat.S_ISLNK(found.st_mode):
+                return self._look_through_links(path, parts)
+        return place, found
+
+    def _look_through_links(
+        self, path: str, parts: builtins.list[str]
+    ) -> tuple[str, os.stat_result | None]:
+        target = self._root.joinpath(*parts)
         try:
             real = _resolve(target)
         except (OSError, RuntimeError) as error:  # a loop of links, or a name that is too long
             raise InvalidInput(f"blob path {path!r}: {error}") from error
         if not real.is_relative_to(self._root):
             raise InvalidInput(f"blob path {path!r}: a symbolic link leads out of {self._root}")
-        return target
+        try:
+            return str(target), os.stat(target)
+        except (FileNotFoundError, NotADirectoryError):
+            return str(target), None
 
-    def _is_inside(self, file: Path) -> bool:
-        return file.is_file() and (
-            not file.is_symlink() or file.resolve().is_relative_to(self._root)
-        )
+    def _find(self, path: str) -> tuple[str, int]:
+        """Return the place and the size in bytes of a blob that exists."""
+        target, found = self._look(path)
+        if found is None or not _is_file(found):  # opening a pipe would block forever
+            raise NotFound(f"there is no blob {path!r} in {self._root}")
+        return target, found.st_size
 
-    def _open(self, path: str) -> BufferedReader:
-        target = self._locate(path)
-        with self._translated(path):
-            if not target.is_file():  # opening a pipe would block forever
-                raise NotFound(f"there is no blob {path!r} in {self._root}")
-            return target.open("rb")
+    def _is_inside(self, file: str) -> bool:
+        try:
+            mode = os.lstat(file).st_mode
+        except (FileNotFoundError, NotADirectoryError):  # it was deleted since its folder was read
+            return False
+        if not stat.S_ISLNK(mode):
+            return stat.S_ISREG(mode)
+        return os.path.isfile(file) and Path(file).resolve().is_relative_to(self._root)
 
     def _translated(
         self, path: str, *, no_effect: bool | None = None
@@ -157,16 +214,16 @@ class LocalFolder:
 
     # --- writing ---
 
-    def _begin(self, path: str, target: Path) -> BufferedWriter:
-        for _ in range(100):
-            with suppress(FileNotFoundError):  # a `delete` has just removed the empty folder
-                self._make_folder(path, target.parent)
-                self._sweep(target.parent)
-                if target.is_dir():
-                    raise InvalidInput(f"blob path {path!r}: it is a folder")
-                return self._create(target.parent)
+    def _begin(self, path: str, folder: str) -> BufferedWriter[FileIO]:
+        for _ in range(100):  # a `delete` may remove the empty folder again
+            self._sweep(folder)
+            try:
+                return self._create(folder)
+            except (FileNotFoundError, NotADirectoryError):
+                with suppress(FileNotFoundError):
+                    self._make_folder(path, Path(folder))
         raise Unavailable(
-            f"blob path {path!r}: its folder {target.parent} cannot be created, or is removed again"
+            f"blob path {path!r}: its folder {folder} cannot be created, or is removed again"
         )
 
     def _make_folder(self, path: str, folder: Path) -> None:
@@ -183,9 +240,10 @@ class LocalFolder:
         for each in missing:
             _sync_folder(each.parent)
 
-    def _create(self, folder: Path) -> BufferedWriter:
+    def _create(self, folder: str) -> BufferedWriter[FileIO]:
         while True:
-            file = (folder / temporary_name()).open("xb")
+            # Not by `open`, which also asks whether it is a terminal.
+            file = BufferedWriter(FileIO(os.path.join(folder, temporary_name()), "xb"))
             if not fcntl:
                 return file
             with suppress(OSError):  # without locks, nothing is swept
@@ -194,12 +252,12 @@ class LocalFolder:
                 return file
             file.close()  # swept between creation and locking
 
-    def _sweep(self, folder: Path) -> None:
+    def _sweep(self, folder: str) -> None:
         """Remove what killed writers left in the folder, once for each folder."""
         if not fcntl or folder in self._swept:
             return
         self._swept.add(folder)
-        for left in filter(lambda file: is_temporary(file.name), folder.glob(".*")):
+        for left in filter(lambda file: is_temporary(file.name), Path(folder).glob(".*")):
             _remove_left(left)
 
     def _prune(self, folder: Path) -> None:
@@ -208,6 +266,22 @@ class LocalFolder:
             while folder != self._root:
                 folder.rmdir()
                 folder = folder.parent
+
+
+def _is_file(found: os.stat_result | None) -> bool:
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def _read(file: FileIO, count: int) -> bytes:
+    """Read up to `count` bytes; fewer only at the end of the file.
+
+    A read(2) returns at most 2 GiB, and fewer bytes than there are on some file systems.
+    """
+    pieces: list[bytes] = []
+    while count > 0 and (piece := file.read(count)):
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
 
 
 def _remove_left(left: Path, surely: bool = False, dry_run: bool = False) -> bool:
@@ -245,7 +319,7 @@ def _resolve(path: Path) -> Path:
         return path.resolve()
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str | Path) -> None:
     if os.name == "posix":  # elsewhere a folder cannot be opened, and needs no sync
         try:
             descriptor = os.open(folder, os.O_RDONLY)

@@ -9,6 +9,7 @@ import uuid
 from crucible_kitchen import InvalidInput
 
 _TEMPORARY = re.compile(r"\.crucible-[0-9a-f]{32}\.tmp")
+_START = ".crucible-"
 
 
 def temporary_name() -> str:
@@ -34,7 +35,7 @@ def parts_of(path: str) -> list[str]:
             raise InvalidInput(
                 f"blob path {path!r}: must be relative, without empty parts, '.' and '..'"
             )
-        if is_temporary(part):
+        if part.startswith(_START) and is_temporary(part):
             raise InvalidInput(f"blob path {path!r}: {part!r} is reserved for unfinished writes")
     if "\0" in path or (os.name == "nt" and re.search(r'[\\:*?"<>|]', path)):
         raise InvalidInput(f"blob path {path!r}: has a character that file names cannot have")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
@@ -121,7 +122,7 @@ def select(opts: Options, handle: Handle, selection: Selection) -> Handle:
 
 @hookimpl
 def to_list(opts: Options, handle: Handle) -> list[Row]:
-    return [row for rows in _view(handle).rows(1000) for row in rows]
+    return list(itertools.chain.from_iterable(_view(handle).rows(1000)))
 
 
 @hookimpl

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeAlias, cast
+from typing import Any, Protocol, cast
 
 from crucible_adapter_hf_hub import Limits
 from crucible_kitchen import AdapterError, InvalidInput
@@ -17,13 +17,12 @@ from . import formats, library
 from .downloaded import DownloadedFiles
 from .failures import translated
 from .files import Bounds, DataFile, local
+from .formats.columns import Columns, columns_of
 from .library import Files
 from .remote import Remote, is_offline
 from .sources import Source, kind_of_all
 from .spool import Spool
 from .views import Pipeline, Row, Table, View
-
-Read: TypeAlias = Callable[[DataFile], Iterator[Row]]
 
 
 class Split(Protocol):
@@ -40,7 +39,8 @@ class FileSplit:
     Args:
         source: the data set.
         files: the files, in order.
-        read: yields the rows of one file.
+        kind: theirs, one of `formats.KINDS`.
+        options: arguments of its readers.
         streaming: whether the files are read again each time, and their rows not kept.
         folder: where rows are kept; the system's folder of temporary files if None.
         remote: the data set of the Hub from which the files are streamed.
@@ -50,35 +50,49 @@ class FileSplit:
         self,
         source: Source,
         files: Sequence[DataFile],
-        read: Read,
+        kind: str,
+        options: Mapping[str, Any],
         streaming: bool,
         folder: Path | None,
         remote: Remote | None,
     ) -> None:
-        self._source, self._files, self._read = source, files, read
-        self._remote = remote
+        self._source, self._files, self._remote = source, files, remote
+        self._kind, self._options = kind, options
         self._streaming, self._folder = streaming, folder
-        self._spool: Spool | None = None
+        self._held: Spool | Columns | None = None
         self._lock = threading.Lock()
 
     def view(self) -> View:
         if self._streaming:
             return Pipeline(self._rows)
         with self._lock:  # once, for all threads
-            if self._spool is None:
-                self._spool = Spool(self._rows(), self._folder)
-        return Table(self._spool.look_up, range(len(self._spool)))
+            if self._held is None:
+                self._held = self._columns() or self._spool()
+        return Table(self._held.look_up, range(len(self._held)))
+
+    def _columns(self) -> Columns | None:
+        if self._kind not in formats.COLUMNS:
+            return None
+        read = partial(formats.COLUMNS[self._kind], **self._options)
+        if self._source.local:
+            return columns_of(self._files, read, self._folder)
+        reading = self._remote.reading() if self._remote else nullcontext()
+        with library.quiet(), translated(self._source), reading:
+            return columns_of(self._files, read, self._folder)
+
+    def _spool(self) -> Spool:
+        # What is read from texts is plain; columns may hold times, decimals and more.
+        return Spool(self._rows(), self._folder, plain=self._kind not in formats.COLUMNS)
 
     def _rows(self) -> Iterator[Row]:
-        rows: Iterator[Row] = itertools.chain.from_iterable(map(self._read, self._files))
+        read = partial(formats.read, kind=self._kind, options=self._options)
+        rows: Iterator[Row] = itertools.chain.from_iterable(map(read, self._files))
         if not self._source.local:
             rows = _guarded(self._source, self._remote, rows)
-        empty = True
-        for row in rows:
-            empty = False
-            yield row
-        if empty:
+        first = next(rows, None)
+        if first is None:
             raise InvalidInput(f"{self._source.label}: holds no rows")
+        return itertools.chain([first], rows)
 
 
 def load(
@@ -95,9 +109,9 @@ def load(
     remote: Remote | None = None
 
     def splits(found: Files, files: Mapping[str, Iterable[DataFile]]) -> dict[str, Split]:
-        read = partial(formats.read, kind=found.kind, options=found.options)
+        kind, options = found.kind, found.options
         return {
-            split: FileSplit(source, list(part), read, streaming, cache_dir, remote)
+            split: FileSplit(source, list(part), kind, options, streaming, cache_dir, remote)
             for split, part in files.items()
         }
 

@@ -18,6 +18,7 @@ from crucible_kitchen import (
     NotFound,
     Unavailable,
     did_you_mean,
+    helper,
     hookimpl,
     resource,
 )
@@ -133,6 +134,13 @@ def upload(
         raise Unavailable(f"{repo}: offline, nothing can be uploaded", retryable=False)
     files = list(_files_of(source, path_in_repo))
     return _hub(opts).upload(repo, files, message or f"Upload {path_in_repo or source.name}")
+
+
+@helper
+def commit_url(opts: Options, repo_id: str, commit: str, repo_type: str = "model") -> str:
+    """Return the address of the page of a commit."""
+    kind = "" if repo_type == "model" else f"{repo_type}s/"
+    return f"{_hub(opts).endpoint}/{kind}{repo_id}/commit/{commit}"
 
 
 @hookimpl

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
 
-from crucible_kitchen import InvalidInput, Unavailable
+from crucible_kitchen import InvalidInput
 
 _PLAIN = frozenset((string.ascii_lowercase + string.digits + "_-.").encode())
 """No upper-case letters: two ids must not share a file on a disk that ignores case."""
@@ -58,23 +58,23 @@ class RunFiles:
         self._open: dict[str, FileIO] = {}
         self._lock = threading.Lock()
 
-    def append(self, run_id: str, rows: bytes) -> None:
+    def name_of(self, run_id: str) -> Path:
+        """Return the path of a run's file."""
+        return self._folder.absolute() / file_name(run_id)
+
+    def append(self, run_id: str, rows: bytes) -> int:
         """Append in a single write, so that rows of other processes do not mix with it.
 
+        Returns:
+            How many bytes were written: fewer than there are if the disk is full. A cut row is not
+            read.
+
         Raises:
-            Unavailable: only a part was written, since the disk is full. A cut row is not read.
             InvalidInput: something other than a file is in its place.
             OSError: nothing was written.
         """
         with self._lock:
-            file = self._file(run_id)
-            written = file.write(rows)
-        if written != len(rows):
-            raise Unavailable(
-                f"{self._folder.absolute()}: only {written} of {len(rows)} bytes were written to "
-                f"{file_name(run_id)}; the disk is full",
-                no_effect=b"\n" not in rows[1 : written + 1],  # of several rows, not even the first
-            )
+            return self._file(run_id).write(rows)
 
     def sync(self, run_id: str) -> None:
         """Return when the run's rows are on the disk, including those of other processes."""

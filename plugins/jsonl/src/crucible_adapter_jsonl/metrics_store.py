@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,17 +28,29 @@ from crucible_kitchen import (
 from pydantic import Field
 
 from .files import RunFiles, file_name, lines_of
+from .held import HeldRows
 from .rows import LONGEST, decode, encode, is_torn
 
 
 class Options(AdapterOptions):
     path: LocalPath = Field(default=Path("metrics"), examples=["runs/metrics"])
     """Folder with one file for each run; created when it is first needed."""
+    batch_size: int = Field(default=1000, ge=1)
+    """Rows of a run that are written at a time; 1 writes each at once."""
+    max_delay: float = Field(default=1.0, ge=0)
+    """Seconds after a run's last write from which the next row is written at once, together with
+    all that were held back, so that others can watch the run. Without a next row, `flush`, `read`,
+    `close` or the normal end of the program writes them; if it is killed, they are lost."""
 
 
 @resource
 def _run_files(opts: Options) -> RunFiles:
     return RunFiles(opts.path)
+
+
+@resource
+def _held_rows(opts: Options) -> HeldRows:
+    return HeldRows(_run_files(opts), opts.batch_size, opts.max_delay)
 
 
 @hookimpl
@@ -50,7 +62,7 @@ def record(
     step: int | None,
     metadata: Mapping[str, Any] | None,
 ) -> None:
-    record_many(opts, run_id, {metric: value}, step, metadata)
+    _take(opts, run_id, [encode(run_id, metric, value, step, metadata)])
 
 
 @hookimpl
@@ -61,22 +73,29 @@ def record_many(
     step: int | None,
     metadata: Mapping[str, Any] | None,
 ) -> None:
-    rows = [encode(run_id, metric, value, step, metadata) for metric, value in metrics.items()]
+    _take(opts, run_id, [encode(run_id, name, metrics[name], step, metadata) for name in metrics])
+
+
+def _take(opts: Options, run_id: str, rows: list[bytes]) -> None:
     if not rows:
         return
-    where = f"cannot write metrics to the folder {opts.path.absolute()} (option path)"
-    with explain_os_errors(where, no_effect=True):
-        _run_files(opts).append(run_id, b"".join(rows))
+    try:
+        _held_rows(opts).take(run_id, rows)
+    except OSError:  # the context manager of every other call would take 2 us
+        with _writing(opts):
+            raise
 
 
 @hookimpl
 def flush(opts: Options, run_id: str) -> None:
+    _write_held(opts, run_id)
     with explain_os_errors(f"cannot sync the metrics in {opts.path.absolute()}"):
         _run_files(opts).sync(run_id)
 
 
 @hookimpl
 def read(opts: Options, run_id: str) -> list[MetricEntry]:
+    _write_held(opts, run_id)
     rows: dict[object, MetricEntry] = {}
     file = opts.path / file_name(run_id)
     damaged = 0
@@ -116,9 +135,26 @@ def ping(opts: Options) -> None:
 
 @hookimpl
 def close(opts: Options) -> None:
-    if files := _run_files.pop(opts):
-        with explain_os_errors(f"cannot close the files in {opts.path.absolute()}"):
-            files.close()
+    try:
+        if held := _held_rows.peek(opts):
+            with _writing(opts):
+                held.write_all()  # after a failure they stay, and a later `close` tries again
+            _held_rows.pop(opts)
+    finally:
+        if files := _run_files.peek(opts):
+            with explain_os_errors(f"cannot close the files in {opts.path.absolute()}"):
+                files.close()
+
+
+def _write_held(opts: Options, run_id: str) -> None:
+    if held := _held_rows.peek(opts):
+        with _writing(opts):
+            held.write(run_id)
+
+
+def _writing(opts: Options) -> AbstractContextManager[None]:
+    where = f"cannot write metrics to the folder {opts.path.absolute()} (option path)"
+    return explain_os_errors(where, no_effect=True)
 
 
 def _lines(file: Path) -> Iterator[bytes]:

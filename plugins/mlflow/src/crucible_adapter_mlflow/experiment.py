@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from crucible_kitchen import (
     AlreadyExists,
@@ -23,11 +25,18 @@ from .rows import END, Row, whole
 from .server import Server
 
 RUN_TAG = "crucible.run_id"
+_TABLES_TAG = "mlflow.loggedArtifacts"
 CLOCK_TAG = "crucible.last_timestamp"
 
 _LONGEST_TAG = 5000
 """Characters that every version of MLflow accepts as a tag; some silently cut longer ones."""
 _LONGEST_NAME = 250
+_LONGEST_PARAMETER = 6000
+"""Characters of a parameter's value that MLflow accepts since version 2."""
+_PARAMETERS_A_REQUEST = 100
+CHANGED_TAG = "crucible.changed."
+"""Begins the tags of parameters that have changed since the run began."""
+SAMPLE_COLUMNS = ("prompt", "completion", "reward", "answer")
 _RUNS_A_PAGE = 1000
 _ROWS_A_PAGE = 25_000
 _MOST_PAGES = 1000
@@ -44,6 +53,9 @@ class Run:
         status: MLflow's, such as `RUNNING`.
         last_timestamp: of its last row, in milliseconds; 0 without rows.
         keys: the keys of its metrics.
+        parameters: its parameters, which MLflow never changes.
+        artifacts: where its artifacts are on the server; None if it does not pass them on.
+        tables: the artifacts that its page shows as tables.
     """
 
     id: str
@@ -51,6 +63,9 @@ class Run:
     status: str
     last_timestamp: int
     keys: Sequence[str]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    artifacts: str | None = None
+    tables: Sequence[Any] = ()
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Run:
@@ -74,6 +89,9 @@ class Run:
                 for metric in data.get("metrics", ())
                 if isinstance(metric, Mapping) and isinstance(metric.get("key"), str)
             ],
+            parameters={p["key"]: p["value"] for p in data.get("params", ()) if _is_pair(p)},
+            artifacts=_passed_on(info.get("artifact_uri")),
+            tables=_listed(tags.get(_TABLES_TAG)),
         )
 
 
@@ -110,9 +128,44 @@ class Experiment:
             self._server.post("runs/update", run_id=found[0].id, status="RUNNING")
         return replace(found[0], last_timestamp=max(run.last_timestamp for run in found))
 
-    def finish(self, run: Run) -> None:
-        """Let MLflow's page show the run as finished."""
-        self._server.post("runs/update", run_id=run.id, status="FINISHED", end_time=_now())
+    def describe(self, run: Run, config: Mapping[str, Any]) -> None:
+        """Show settings as the parameters of a run.
+
+        MLflow never changes a parameter, so the new value of one is a tag.
+        """
+        wanted = {encode(name)[:_LONGEST_NAME]: _value(value) for name, value in config.items()}
+        new = [(key, value) for key, value in wanted.items() if key not in run.parameters]
+        changed = [
+            (f"{CHANGED_TAG}{key}"[:_LONGEST_NAME], value[:_LONGEST_TAG])
+            for key, value in wanted.items()
+            if run.parameters.get(key, value) != value
+        ]
+        for kind, pairs in (("params", new), ("tags", changed)):
+            for first in range(0, len(pairs), _PARAMETERS_A_REQUEST):
+                items = pairs[first : first + _PARAMETERS_A_REQUEST]
+                listed = {kind: [{"key": key, "value": value} for key, value in items]}
+                self._server.post("runs/log-batch", run_id=run.id, **listed)
+
+    def show(self, run: Run, samples: Sequence[Mapping[str, Any]], step: int) -> Run:
+        """Store completions as a table, where the server passes artifacts on; return the run."""
+        if run.artifacts is None:
+            return run
+        name = f"samples/{step:08d}.json"
+        data = [[sample.get(column) for column in SAMPLE_COLUMNS] for sample in samples]
+        table = json.dumps({"columns": SAMPLE_COLUMNS, "data": data})
+        self._server.put_artifact(f"{run.artifacts}/{name}", table.encode())
+        about = {"path": name, "type": "table"}
+        tables = [*(table for table in run.tables if table != about), about]
+        tag = json.dumps(tables)
+        if len(tag) <= _LONGEST_TAG:
+            self._server.post("runs/set-tag", run_id=run.id, key=_TABLES_TAG, value=tag)
+        return replace(run, tables=tables)
+
+    def finish(
+        self, run: Run, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED"
+    ) -> None:
+        """Let MLflow's page show how the run ended."""
+        self._server.post("runs/update", run_id=run.id, status=status, end_time=_now())
 
     def runs(self, run_id: str | None = None) -> list[Run]:
         """Return the runs with this id, or all, oldest first; [] without an experiment."""
@@ -244,6 +297,27 @@ def _is_pair(tag: Any) -> bool:
     return isinstance(tag, Mapping) and all(
         isinstance(tag.get(part), str) for part in ("key", "value")
     )
+
+
+def _passed_on(address: Any) -> str | None:
+    """Return the path of artifacts on the server; None if they are elsewhere."""
+    parts = urlsplit(address) if isinstance(address, str) else None
+    if parts is None or parts.scheme != "mlflow-artifacts":
+        return None
+    return parts.path.strip("/")
+
+
+def _listed(tag: Any) -> list[Any]:
+    with suppress(ValueError, TypeError, RecursionError):
+        found = json.loads(tag)
+        return found if isinstance(found, list) else []
+    return []
+
+
+def _value(value: Any) -> str:
+    """Return a setting as the value of a parameter, cut to MLflow's limit."""
+    text = str(value)
+    return text if len(text) <= _LONGEST_PARAMETER else f"{text[: _LONGEST_PARAMETER - 3]}..."
 
 
 def _tag(run_id: str) -> str:

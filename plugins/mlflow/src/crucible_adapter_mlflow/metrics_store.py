@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 from crucible_kitchen import (
     PING_TIMEOUT,
     AdapterOptions,
+    Event,
     FromEnv,
     MetricEntry,
+    helper,
     hookimpl,
     resource,
 )
@@ -24,6 +26,7 @@ from .rows import check
 
 if TYPE_CHECKING:
     from .connection import Connection
+    from .tracker import MlflowTracker
 
 
 class Options(AdapterOptions):
@@ -47,7 +50,8 @@ class Options(AdapterOptions):
     batch_size: int = Field(default=500, ge=1, le=900)
     """Rows that are sent in one request."""
     max_delay: float = Field(default=5.0, ge=0, allow_inf_nan=False)
-    """Seconds that a row is held back: the first record after that sends it."""
+    """Seconds that a row is held back: the first record after that sends it. Without one, `flush`,
+    `close` or the normal end of the program does; if it is killed, the row is lost."""
 
     @field_validator("tracking_uri")
     @classmethod
@@ -94,6 +98,20 @@ def _connection(opts: Options) -> Connection:
     server = Server(opts.tracking_uri, opts.timeout, basic, token, opts.max_answer_bytes)
     experiment = Experiment(server, opts.experiment)
     return Connection(server, experiment, opts.batch_size, opts.max_delay)
+
+
+@resource
+def _tracker(opts: Options) -> MlflowTracker:
+    from .tracker import MlflowTracker
+
+    return MlflowTracker(lambda: _connection(opts))
+
+
+@helper
+def observe(opts: Options, event: Event) -> None:
+    """Show a run's settings as parameters, its samples as tables, and how it ended."""
+    if not event.name.startswith("adapter."):
+        _tracker(opts)(event)
 
 
 @hookimpl
@@ -155,6 +173,8 @@ def ping(opts: Options) -> None:
 
 @hookimpl
 def close(opts: Options) -> None:
+    if tracker := _tracker.peek(opts):
+        tracker.close()
     # Rows that cannot be sent stay held, and a later `close` tries again.
     if made := _connection.peek(opts):
         made.close()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 from crucible_kitchen import (
@@ -61,6 +62,11 @@ class Server:
     def post(self, path: str, **body: Any) -> dict[str, Any]:
         return self._answer("POST", path, self._timeout, json=body)
 
+    def put_artifact(self, path: str, content: bytes) -> None:
+        """Store a file, on a server that passes artifacts on."""
+        address = f"{self.address}/api/2.0/mlflow-artifacts/artifacts/{quote(path)}"
+        self._answer("PUT", address, self._timeout, content=content, any_answer=True)
+
     @contextmanager
     def translated(self, path: str) -> Iterator[None]:
         """Translate exceptions of an answer in which something is missing or has a wrong type."""
@@ -78,7 +84,9 @@ class Server:
     def close(self) -> None:
         self._client.close()
 
-    def _answer(self, method: str, path: str, timeout: float, **request: Any) -> dict[str, Any]:
+    def _answer(
+        self, method: str, path: str, timeout: float, *, any_answer: bool = False, **request: Any
+    ) -> dict[str, Any]:
         try:
             try:
                 response, content = self._ask(method, path, timeout, **request)
@@ -94,8 +102,8 @@ class Server:
                 no_effect=isinstance(error, httpx2.ConnectError),
             ) from error
         answer = _json(content)
-        if response.is_success and answer is not None:
-            return answer
+        if response.is_success and (answer is not None or any_answer):
+            return answer or {}
         raise _refusal(response, answer, f"the MLflow server at {self.address}, asked for {path},")
 
     def _ask(

@@ -1,9 +1,8 @@
 """Requests to the server, and the threads that send those of a batch.
 
-Threads, because the SDK's asynchronous client gets slower as the load grows. With 16, 64 and 256
-requests in flight it made 91, 60 and 30 requests/s, the SDK in threads 214, 234 and 165, and this
-module 240, 286 and 224 (3.57.0, a server that takes 50 ms, two busy cores; the program is in
-`benchmarks/`).
+Threads, because the SDK's asynchronous client gets slower as the load grows: with 16, 64 and 128
+requests in flight it made 210, 278 and 200 requests/s, this module 276, 662 and 719 (3.57.0, a
+server that takes 50 ms, two busy cores; `python -m benchmarks completions --growth`, in `tests/`).
 """
 
 from __future__ import annotations

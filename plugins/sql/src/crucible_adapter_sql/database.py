@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from crucible_kitchen import CrucibleWarning, MetricEntry
 from sqlalchemy import Connection, Row, Select, Table, inspect, select
 
-from .table import KEY, Key, entry_of, is_text, key_of, metrics_table, row_of, rows_of_run
+from .rows import Recorded, recorded
+from .table import entry_of, is_text, metrics_table, rows_of_run
 
 
 class Server(Protocol):
@@ -23,8 +24,10 @@ class Server(Protocol):
         """Say whether there is a database to read, without creating one."""
         ...
 
-    def insert(self, table: Table) -> Any:
-        """Return the dialect's INSERT, the one with `on_conflict_do_update`."""
+    def upsert(self, connection: Connection, table: Table, rows: Sequence[Recorded]) -> None:
+        """Write rows in their order. A row replaces the one of its key, which may be among them,
+        and takes its place.
+        """
         ...
 
     def reading(self) -> AbstractContextManager[Connection]: ...
@@ -50,9 +53,8 @@ class Database:
     def __init__(self, server: Server, table: str) -> None:
         self._server = server
         self._table = metrics_table(table)
-        self._upsert = _upsert(server.insert(self._table), self._table)
 
-    def write(self, rows: Mapping[Key, MetricEntry]) -> None:
+    def write(self, rows: Sequence[Recorded]) -> None:
         """Write all rows or none. A row replaces the one of its key, and takes its place."""
         with self._server.writing() as connection:
             self._write(connection, rows)
@@ -80,20 +82,20 @@ class Database:
         return sorted(row.run_id for row in found if is_text(row.run_id))
 
     def ping(self) -> None:
-        entry = MetricEntry.recorded("crucible ping", "ping", 0.0, None, None)
-        self._server.ping(lambda connection: self._write(connection, {key_of(entry): entry}))
+        rows = recorded("crucible ping", {"ping": 0.0}, None, None)
+        self._server.ping(lambda connection: self._write(connection, rows))
 
     def close(self) -> None:
         self._server.close()
 
-    def _write(self, connection: Connection, rows: Mapping[Key, MetricEntry]) -> None:
+    def _write(self, connection: Connection, rows: Sequence[Recorded]) -> None:
         if not self._is_made(connection):
             self._server.wait_for(connection, self._table.name)
             self._table.metadata.create_all(connection)
         # Two writers that replace the same rows in different orders would deadlock.
-        for run_id in sorted({run_id for run_id, _, _ in rows}):
+        for run_id in sorted({row[0] for row in rows}):
             self._server.wait_for(connection, f"{self._table.name}/{run_id}")
-        connection.execute(self._upsert, [row_of(*item) for item in rows.items()])
+        self._server.upsert(connection, self._table, rows)
 
     def _select(self, statement: Select[Any]) -> list[Row[Any]]:
         if not self._server.exists():
@@ -103,12 +105,3 @@ class Database:
 
     def _is_made(self, connection: Connection) -> bool:
         return inspect(connection).has_table(self._table.name)
-
-
-def _upsert(insert: Any, table: Table) -> Any:
-    replaced = {
-        column.name: insert.excluded[column.name]
-        for column in table.columns
-        if column.name not in ("id", *KEY)
-    }
-    return insert.on_conflict_do_update(index_elements=KEY, set_=replaced)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from crucible_kitchen import AdapterOptions, MetricEntry, hookimpl, resource
 from pydantic import Field, SecretStr, field_validator
 
+from .rows import recorded
+
 if TYPE_CHECKING:
     from .database import Database
     from .held import HeldRows
@@ -27,8 +29,9 @@ class Options(AdapterOptions):
     batch_size: int = Field(default=1000, ge=1)
     """Rows that are written at a time; 1 writes each at once."""
     max_delay: float = Field(default=1.0, ge=0)
-    """Seconds after the last write from which a further row is written at once, together with all
-    that were held back, so that others can watch a run."""
+    """Seconds after the last write from which the next row is written at once, together with all
+    that were held back, so that others can watch a run. Without a next row, `flush`, `read`,
+    `close` or the normal end of the program writes them; if it is killed, they are lost."""
 
     @field_validator("url")
     @classmethod
@@ -67,7 +70,7 @@ def record(
     step: int | None,
     metadata: Mapping[str, Any] | None,
 ) -> None:
-    record_many(opts, run_id, {metric: value}, step, metadata)
+    _held_rows(opts).take(recorded(run_id, {metric: value}, step, metadata))
 
 
 @hookimpl
@@ -78,9 +81,7 @@ def record_many(
     step: int | None,
     metadata: Mapping[str, Any] | None,
 ) -> None:
-    _held_rows(opts).take(
-        [MetricEntry.recorded(run_id, each, metrics[each], step, metadata) for each in metrics]
-    )
+    _held_rows(opts).take(recorded(run_id, metrics, step, metadata))
 
 
 @hookimpl

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from crucible_kitchen import (
     explain_os_errors,
 )
 from sqlalchemy import URL, Connection, NullPool, StaticPool, Table, create_engine, event
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.exc import DBAPIError
+
+from .rows import COLUMNS, KEY, Recorded
 
 
 class SQLite:
@@ -53,8 +55,9 @@ class SQLite:
         if not in_memory:
             _close_before_fork(self)
 
-    def insert(self, table: Table) -> Any:
-        return insert(table)
+    def upsert(self, connection: Connection, table: Table, rows: Sequence[Recorded]) -> None:
+        # Straight to the driver: SQLAlchemy takes 15 us to bind the values of a row.
+        connection.exec_driver_sql(_upsert(table), [*rows])
 
     def exists(self) -> bool:
         return self._file is None or self._file.exists()
@@ -154,6 +157,16 @@ class SQLite:
             os.close(os.open(str(self._file), os.O_RDWR | getattr(os, "O_NONBLOCK", 0)))
         except FileNotFoundError:
             check_writable(Path(str(self._file)).parent)
+
+
+@functools.lru_cache(8)
+def _upsert(table: Table) -> str:
+    name = dialect().identifier_preparer.format_table(table)
+    replaced = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS if column not in KEY)
+    return (
+        f"INSERT INTO {name} ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+        f" ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {replaced}"
+    )
 
 
 def _is_busy(error: BaseException | None) -> bool:

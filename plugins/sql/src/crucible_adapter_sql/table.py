@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import uuid
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any
 
-from crucible_kitchen import InvalidInput, MetricEntry, Unsupported
+from crucible_kitchen import InvalidInput, MetricEntry
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -27,13 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
-Key: TypeAlias = tuple[str, str, str]
-"""Run, metric and slot: the step as text, or a text that is unique to the row."""
-
-KEY = ("run_id", "metric", "slot")
-
-_LONGEST = 1000
-"""Longest name in bytes. An entry of PostgreSQL's indices holds 2704, and a key has two names."""
+from .rows import KEY, checked
 
 
 class _AsItIs(UserDefinedType[float]):
@@ -60,51 +53,6 @@ def metrics_table(name: str) -> Table:
         Column("metadata", JSON, nullable=False),
         UniqueConstraint(*KEY),
     )
-
-
-def key_of(entry: MetricEntry) -> Key:
-    """Return the key of an entry.
-
-    Raises:
-        InvalidInput: a name that a text column cannot hold.
-        Unsupported: a step beyond 64 bits.
-    """
-    run_id, metric = checked("run_id", entry.run_id), checked("metric", entry.metric)
-    if entry.step is None:
-        return run_id, metric, uuid.uuid4().hex
-    if not -(2**63) <= entry.step < 2**63:
-        raise Unsupported(f"the step of {metric!r} does not fit in 64 bits")
-    return run_id, metric, str(entry.step)
-
-
-def checked(what: str, name: str) -> str:
-    """Return a name that both databases can hold.
-
-    Raises:
-        InvalidInput: it is too long, holds a NUL character, or is not valid Unicode.
-    """
-    shown = name if len(name) <= 100 else f"{name[:100]}..."
-    try:
-        length = len(name.encode())
-    except UnicodeEncodeError:
-        raise InvalidInput(f"{what} {shown!r} is not valid Unicode") from None
-    if "\0" in name:
-        raise InvalidInput(f"{what} {shown!r} holds a NUL character")
-    if length > _LONGEST:
-        raise InvalidInput(f"{what} {shown!r} has {length} bytes; the limit is {_LONGEST}")
-    return name
-
-
-def row_of(key: Key, entry: MetricEntry) -> dict[str, Any]:
-    return {
-        "run_id": entry.run_id,
-        "metric": entry.metric,
-        "slot": key[2],
-        "step": entry.step,
-        "value": entry.value,
-        "recorded_at": entry.timestamp,
-        "metadata": dict(entry.metadata),
-    }
 
 
 def rows_of_run(table: Table, run_id: str) -> Select[Any]:

@@ -12,19 +12,23 @@ from crucible_kitchen import (
     FloatArray,
     Prompt,
     SamplingParams,
+    Tokenizer,
+    helper,
     hookimpl,
     resource,
 )
 
+from .heavy_imports import collection_paused
 from .options import CompleterOptions as Options
 
 if TYPE_CHECKING:
-    from .sampler import Sampler
+    from .sampling.sampler import Sampler
 
 
 @resource
 def _sampler(opts: Options) -> Sampler:
-    from .sampler import Sampler
+    with collection_paused():
+        from .sampling.sampler import Sampler
 
     return Sampler(opts)
 
@@ -51,6 +55,16 @@ def stream_complete(
 @hookimpl
 def score(opts: Options, sequences: Sequence[Prompt], model: str | None) -> list[FloatArray]:
     return _sampler(opts).score(sequences, model)
+
+
+@helper
+def get_tokenizer(opts: Options, model: str | None = None) -> Tokenizer:
+    """Return the tokenizer of a model, which is loaded; `chat_template` is None if it has none.
+
+    Raises:
+        Unsupported: the model's folder has no tokenizer.
+    """
+    return _sampler(opts).tokenizer(model)
 
 
 @hookimpl

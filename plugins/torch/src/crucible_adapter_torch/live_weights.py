@@ -7,7 +7,7 @@ import uuid
 
 from crucible_kitchen import NotFound
 
-from .language_model import LanguageModel
+from .models.language_model import LanguageModel
 
 PREFIX = "torch-live:"
 
@@ -16,7 +16,9 @@ _lock = threading.Lock()
 
 
 def publish(model: LanguageModel) -> str:
-    """Offer a model, which must not change from then on; return a reference never used before."""
+    """Offer a model, whose weights must not change from then on; return a reference never used
+    before. The model is kept until it is withdrawn, and by who samples from it.
+    """
     reference = f"{PREFIX}{uuid.uuid4().hex}"
     with _lock:
         _published[reference] = model

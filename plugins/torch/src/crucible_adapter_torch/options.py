@@ -1,14 +1,18 @@
-"""The options of both ports, most of which they share: where models come from and run."""
+"""The options of both ports, most of which they share: where models come from and run.
+
+The names of this module may be used by any package, whose options may derive from them.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from crucible_kitchen import AdapterOptions, Keyword, LocalPath
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from .byte_tokenizer import END_OF_TEXT
+END_OF_TEXT = "<|endoftext|>"
+"""The token that ends a text of a model made here."""
 
 
 class RandomModel(BaseModel):
@@ -77,15 +81,33 @@ class ModelOptions(AdapterOptions):
 class TrainingClientOptions(ModelOptions):
     checkpoint_dir: LocalPath = Field(default=Path("checkpoints"), examples=["runs/checkpoints"])
     """Folder of the checkpoints and of the weights that were saved with a name."""
-    micro_batch_tokens: int = Field(default=4096, ge=1)
+    micro_batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = 4096
     """Tokens, padding included, computed at a time. More is faster until memory runs out; another
-    value changes results by rounding."""
+    value changes results by rounding. `auto` finds it where a session starts: on a GPU by doubling
+    until memory runs out, up to 16,384; elsewhere 4,096, or less if the machine has too little
+    memory for that. A checkpoint holds what was found, and who continues from it uses it."""
     deterministic: bool = False
     """Restrict PyTorch to deterministic algorithms, in the whole process, so that a run can be
     repeated to the bit on a GPU. The CPU does not need it."""
     adapter: Literal["merge", "continue"] = "merge"
     """What to do with a PEFT adapter named as the model: `merge` adds it to its base model and
     trains the result; `continue` trains the adapter itself, and `lora` must be as it was made."""
+    base_dtype: Literal["auto", "float32", "bfloat16", "int8", "nf4"] = "auto"
+    """What the frozen weights of a low-rank session are kept in; the update, its gradients and its
+    moments are float32. `auto` is bfloat16 where the computation is bfloat16, else float32; weights
+    that are bfloat16 on disk give the same results either way. `int8` and `nf4` are 8 and 4 bits;
+    `nf4` needs bitsandbytes. A session without `lora` has no frozen weights: all are float32."""
+    gradient_checkpointing: bool = False
+    """Keep what goes into each layer alone, and compute the layer again for its gradient: much less
+    memory for about a third more time, and the same results."""
+    optimizer_state: Literal["float32", "8bit"] = "float32"
+    """What AdamW's moments are kept in. `8bit` takes a quarter of the memory, needs bitsandbytes,
+    and its steps are not quite AdamW's."""
+    attn_implementation: str = "auto"
+    """Transformers' attention: `sdpa`, `eager`, `flash_attention_2`, ...; `auto` is its choice."""
+    compile: bool = False
+    """Compile the layers with `torch.compile`, for rows of any length. The first passes take
+    minutes, and on the CPU a C++ compiler; results differ by rounding."""
 
 
 class CompleterOptions(ModelOptions):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crucible_kitchen import (
@@ -20,13 +20,14 @@ from crucible_kitchen import (
     resource,
 )
 
-from . import checkpoints, cleaning, inspection
-from .exports import exports_in
-from .open_sessions import OpenSessions
+from .checkpoints import cleaning, inspection, stored
+from .checkpoints.exports import exports_in
+from .heavy_imports import collection_paused
 from .options import TrainingClientOptions as Options
+from .training.open_sessions import OpenSessions
 
 if TYPE_CHECKING:
-    from .session import Session
+    from .training.session import Session
 
 
 @resource
@@ -36,7 +37,8 @@ def _sessions(opts: Options) -> OpenSessions:
 
 @hookimpl
 def start_session(opts: Options, config: SessionConfig) -> Session:
-    from .session import Session
+    with collection_paused():
+        from .training.session import Session
 
     session = Session(opts, config)
     _sessions(opts).add(session)
@@ -75,16 +77,26 @@ def optim_step(
 @hookimpl
 def await_(
     opts: Options, future: Future[Any], timeout: float | None
-) -> ForwardBackwardResult | OptimStepResult:
-    done, _ = concurrent.futures.wait([future], timeout)
-    if not done:
-        raise AdapterTimeout(f"the operation is still running after {timeout} s; await it again")
-    result: ForwardBackwardResult | OptimStepResult = future.result()
+) -> ForwardBackwardResult | OptimStepResult | str:
+    result: ForwardBackwardResult | OptimStepResult | str
+    try:
+        result = future.result(timeout)
+    except TimeoutError:  # of the wait, or of the operation
+        if not future.done():
+            raise AdapterTimeout(
+                f"the operation is still running after {timeout} s; await it again"
+            ) from None
+        result = future.result()
     return result
 
 
 @hookimpl
 def save_checkpoint(opts: Options, session: Session, path: str) -> str:
+    return session.save_checkpoint(path).result()
+
+
+@hookimpl
+def save_checkpoint_async(opts: Options, session: Session, path: str) -> Future[str]:
     return session.save_checkpoint(path)
 
 
@@ -104,13 +116,18 @@ def save_weights_for_sampler(opts: Options, session: Session, name: str | None) 
 
 
 @hookimpl
+def export_weights(opts: Options, session: Session, folder: Path, merge: bool) -> None:
+    session.export(folder, merge)
+
+
+@hookimpl
 def list_checkpoints(opts: Options, prefix: str) -> Sequence[str]:
-    return checkpoints.list_references(opts.checkpoint_dir, prefix)
+    return stored.list_references(opts.checkpoint_dir, prefix)
 
 
 @hookimpl
 def delete_checkpoint(opts: Options, path: str) -> None:
-    checkpoints.delete(opts.checkpoint_dir, path)
+    stored.delete(opts.checkpoint_dir, path)
 
 
 @hookimpl
@@ -152,6 +169,31 @@ def get_tokenizer(opts: Options, session: Session) -> Tokenizer:
         Unsupported: the model's folder has no tokenizer.
     """
     return session.tokenizer
+
+
+@helper
+def storage_needed(opts: Options, session: Session) -> Mapping[str, int]:
+    """Return how many bytes a checkpoint of the session takes, `checkpoint`, and its weights saved
+    once with a name, `weights`; a little more than they do.
+    """
+    return session.storage_needed()
+
+
+@helper
+def memory_needed(opts: Options, config: SessionConfig, rows: int = 0) -> Mapping[str, int]:
+    """Return how many bytes a session would take on its device: `weights`, `gradients`, `moments`,
+    and `activations`, all else that a pass over `micro_batch_tokens` holds, or over the largest
+    part of a batch of `rows` rows of `config.max_length` tokens; `loading` is what its weights take
+    while they are loaded, and `available` what is free there now. Nothing is loaded but the
+    configuration of the model.
+
+    Raises:
+        Unsupported: it cannot be known for this architecture.
+        NotFound, InvalidInput, Unauthorized, Unavailable: see `start_session`.
+    """
+    from .training import budget
+
+    return budget.outlook(opts, config, rows)
 
 
 if TYPE_CHECKING:

@@ -1,4 +1,7 @@
-"""One thread that runs a session's operations in the order of submission."""
+"""One thread that runs a session's operations in the order of submission.
+
+The names of this module may be used by any package.
+"""
 
 from __future__ import annotations
 

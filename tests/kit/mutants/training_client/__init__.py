@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from . import bad_input, checkpoints, forward, futures, losses, preflight, results, sessions, steps
+from . import (
+    bad_input,
+    checkpoints,
+    exporting,
+    forward,
+    futures,
+    losses,
+    preflight,
+    results,
+    sessions,
+    steps,
+)
 
 MUTANTS = [
     *futures.MUTANTS,
@@ -14,4 +25,5 @@ MUTANTS = [
     *checkpoints.MUTANTS,
     *sessions.MUTANTS,
     *preflight.MUTANTS,
+    *exporting.MUTANTS,
 ]

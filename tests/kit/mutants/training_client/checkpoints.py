@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,66 @@ class DeletesTwiceWithAnError(Delegate):
         opts.inner.delete_checkpoint(path)
 
 
+@dataclass(frozen=True)
+class Later:
+    """A future of what happens when it is awaited."""
+
+    act: Callable[[], str]
+
+
+class SavesMeanwhile(Delegate):
+    """Saves meanwhile, rightly: what mutants that break it are made of, and their base."""
+
+    def submit(self, opts: Options, session: Any, path: str) -> Any:
+        reference = opts.inner.save_checkpoint(session, path)
+        return Later(lambda: reference)
+
+    @hookimpl
+    def save_checkpoint_async(self, opts: Options, session: Any, path: str) -> Any:
+        return self.submit(opts, session, path)
+
+    @hookimpl
+    def await_(self, opts: Options, future: Any, timeout: float | None) -> Any:
+        if isinstance(future, Later):
+            return future.act()
+        return opts.inner.await_(future, timeout)
+
+
+class SavesMeanwhileWhenAwaited(SavesMeanwhile):
+    def submit(self, opts: Options, session: Any, path: str) -> Any:
+        saved: list[str] = []
+
+        def act() -> str:
+            if not saved:
+                saved.append(opts.inner.save_checkpoint(session, path))
+            return saved[0]
+
+        return Later(act)
+
+
+class NamesWhatItSavesMeanwhileBeforeItIsThere(SavesMeanwhile):
+    def submit(self, opts: Options, session: Any, path: str) -> Any:
+        whole = opts.inner.save_checkpoint(session, path)
+        opts.inner.delete_checkpoint(whole)
+        return Later(lambda: whole)
+
+
+class SavesAgainWhenAwaitedAgain(SavesMeanwhile):
+    def submit(self, opts: Options, session: Any, path: str) -> Any:
+        return Later(lambda: opts.inner.save_checkpoint(session, path))
+
+
+class SavesPendingGradientsMeanwhile(SavesMeanwhile):
+    def submit(self, opts: Options, session: Any, path: str) -> Any:
+        try:
+            return super().submit(opts, session, path)
+        except InvalidInput:
+            opts.inner.optim_step(session, 0.0)
+            return super().submit(opts, session, path)
+
+
+MEANWHILE = {"use": SavesMeanwhile(), "inner": BIGRAM}
+
 MUTANTS = mutants(
     BIGRAM,
     (ForgetsTheOptimizer(), "with_the_optimizer_its_state_is_kept"),
@@ -189,4 +250,16 @@ MUTANTS = mutants(
     (KeepsReferencesInMemory(), "another_process_continues"),
     (DeletesCheckpointsWithTheirSession(), "a_checkpoint_outlives_its_session"),
     (DeletesTwiceWithAnError(), "a_deleted_checkpoint_is_gone"),
+) + mutants(
+    MEANWHILE,
+    (
+        SavesMeanwhileWhenAwaited(),
+        "a_checkpoint_saved_meanwhile_holds_the_state_of_its_place_in_the_queue",
+    ),
+    (
+        NamesWhatItSavesMeanwhileBeforeItIsThere(),
+        "what_was_saved_meanwhile_is_a_checkpoint_like_any_other",
+    ),
+    (SavesAgainWhenAwaitedAgain(), "what_was_saved_meanwhile_is_a_checkpoint_like_any_other"),
+    (SavesPendingGradientsMeanwhile(), "saving_meanwhile_with_gradients_pending_is_refused"),
 )

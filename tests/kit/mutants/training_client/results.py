@@ -92,6 +92,47 @@ class PadsOnTheLeft(Delegate):
         return replace(result, outputs=[{"logprobs": o["logprobs"][-n:]} for o, n in pairs])
 
 
+class LeavesOldMemory(Delegate):
+    """Where a target does not count, its logprob is whatever lay there."""
+
+    def __init__(self) -> None:
+        self.weights: dict[int, list[Any]] = {}
+        self.kept: list[Any] = []
+
+    def remember(self, future: Any, datums: Any) -> Any:
+        weights = [datum.loss_fn_inputs.get("weights") for datum in datums]
+        self.weights[id(future)] = weights
+        self.kept.append(future)
+        return future
+
+    @hookimpl
+    def forward(
+        self, opts: Options, session: Any, datums: Any, loss_fn: str, loss_fn_config: Any
+    ) -> Any:
+        return self.remember(opts.inner.forward(session, datums, loss_fn, loss_fn_config), datums)
+
+    @hookimpl
+    def forward_backward(
+        self, opts: Options, session: Any, datums: Any, loss_fn: str, loss_fn_config: Any
+    ) -> Any:
+        return self.remember(
+            opts.inner.forward_backward(session, datums, loss_fn, loss_fn_config), datums
+        )
+
+    @hookimpl
+    def await_(self, opts: Options, future: Any, timeout: float | None) -> Any:
+        result: Any = opts.inner.await_(future, timeout)
+        if id(future) not in self.weights:
+            return result
+        outputs = [
+            output
+            if weights is None
+            else {"logprobs": np.where(weights == 0, np.float32(-1.5), output["logprobs"])}
+            for output, weights in zip(result.outputs, self.weights[id(future)], strict=True)
+        ]
+        return replace(result, outputs=outputs)
+
+
 class TakesTheFirstChunk(ChangedPass):
     @hookimpl
     def forward(
@@ -114,6 +155,7 @@ MUTANTS = [
         (ReturnsFloat64(), "logprobs_are_one_float32_for_each_target"),
         (SortsByLength(), "how_a_batch_is_cut_is_invisible"),
         (TrainsOnTheLastPiece(), "a_large_batch_is_one_batch"),
+        (LeavesOldMemory(), "a_logprob_that_does_not_count_is_right_or_zero"),
         (TakesTheFirstChunk(), "tokens_in_several_chunks_are_one_text"),
     ),
     *mutants(

@@ -6,6 +6,7 @@ from ...ports import TrainingClient
 from .bad_input import BadInput
 from .checkpoints import Checkpoints
 from .cleaning import Cleaning
+from .exporting import Exporting
 from .failure import Failure
 from .forward import Forward
 from .futures import Futures
@@ -31,6 +32,7 @@ class TrainingClientConformance(
     Sessions,
     Failure,
     Sampling,
+    Exporting,
     Sequences,
 ):
     """Tests of a training client. Override the fixture `training_client`, then `model` and

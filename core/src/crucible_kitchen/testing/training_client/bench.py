@@ -84,6 +84,16 @@ class Bench:
         self.references.append(reference)
         return reference
 
+    def submit_save(self, session: Any) -> Any:
+        """Submit a checkpoint; return the future of its reference."""
+        return self.client.save_checkpoint_async(session, f"{self.label}x")
+
+    def saved(self, future: Any) -> str:
+        """Wait for a checkpoint that was submitted; return its reference."""
+        reference: str = self.client.await_(future)
+        self.references.append(reference)
+        return reference
+
     def clean(self) -> None:
         for session in self.sessions:
             self.client.close_session(session)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from ...errors import InvalidInput, NotFound
 from ...ports import TrainingClient
-from ..conformance import Reopen, needs, unless_synthetic
+from ..conformance import Reopen, needs, since, unless_synthetic
 from .bench import DROPOUT, SGD, Bench
 from .fixtures import TrainingClientFixtures
 
@@ -192,6 +194,74 @@ class Checkpoints(TrainingClientFixtures):
         bench.client.load_checkpoint(session, second)
         bench.losses(patient, [1, 2])
         bench.same(bench.logprobs(session, bench.probe), bench.logprobs(patient, bench.probe))
+
+    @needs("save_checkpoint_async")
+    @since("1.4")
+    def test_a_checkpoint_saved_meanwhile_holds_the_state_of_its_place_in_the_queue(
+        self, bench: Bench
+    ) -> None:
+        """`save_checkpoint_async` saves the state after what was submitted before it, whatever is
+        submitted behind it, and whenever it is awaited; training goes on undisturbed.
+
+        Usually broken by a thread that reads weights which the next step is changing, or by a
+        checkpoint that is made when it is awaited.
+        """
+        session, patient = bench.start(), bench.start()
+        losses, states = bench.losses(patient, [1]), []
+        for seed in (2, 1):
+            states.append(bench.logprobs(patient, bench.probe))
+            losses += bench.losses(patient, [seed])
+        passes: list[Any] = []
+        saved: list[Any] = []
+        for seed in (1, 2, 1):
+            passes.append(bench.client.forward_backward(session, bench.batch(seed)))
+            last = bench.client.optim_step(session, bench.learning_rate)
+            if len(saved) < len(states):
+                saved.append(bench.submit_save(session))
+        bench.client.await_(last)
+        bench.same([bench.client.await_(each).loss for each in passes], losses)
+        references = [bench.saved(each) for each in reversed(saved)][::-1]
+        assert len(set(references)) == len(references)
+        for reference, state in zip(references, states, strict=True):
+            bench.client.load_checkpoint(session, reference)
+            bench.same(bench.logprobs(session, bench.probe), state)
+        bench.client.load_checkpoint(session, references[0])
+        bench.same(bench.losses(session, [2, 1]), losses[1:])
+
+    @needs("save_checkpoint_async")
+    @since("1.4")
+    def test_what_was_saved_meanwhile_is_a_checkpoint_like_any_other(self, bench: Bench) -> None:
+        """Once `await_` returned its reference, again the same and from any thread, a checkpoint
+        that was saved meanwhile is listed, can be loaded, and outlives its session.
+
+        Usually broken by a reference that is returned before its checkpoint is complete.
+        """
+        session = bench.start()
+        bench.losses(session, [1])
+        before = bench.logprobs(session, bench.probe)
+        saved = bench.submit_save(session)
+        reference = bench.saved(saved)
+        with ThreadPoolExecutor(2) as pool:
+            assert {*pool.map(bench.client.await_, [saved] * 4)} == {reference}
+        if bench.client.supports("list_checkpoints"):
+            assert list(bench.client.list_checkpoints(bench.label)) == [reference]
+        bench.client.close_session(session)
+        bench.same(bench.logprobs(bench.start(from_checkpoint=reference), bench.probe), before)
+
+    @needs("save_checkpoint_async")
+    @since("1.4")
+    def test_saving_meanwhile_with_gradients_pending_is_refused(self, bench: Bench) -> None:
+        """`save_checkpoint_async` with gradients accumulated is `InvalidInput` at submission, and
+        the session goes on.
+
+        Usually broken by a check that is made by `save_checkpoint` alone.
+        """
+        session = bench.start()
+        bench.client.forward_backward(session, bench.batch(1))
+        with pytest.raises(InvalidInput):
+            bench.submit_save(session)
+        bench.optim_step(session, adam=SGD)
+        bench.saved(bench.submit_save(session))
 
     def test_saving_never_replaces(self, bench: Bench) -> None:
         """Each save returns a new reference, even under the same label, and the old ones stay what

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ...errors import InvalidInput, Unsupported
 from ...types import Datum, EncodedTextChunk, ImageChunk, ModelInput
-from ..conformance import unless_synthetic
+from ..conformance import since, unless_synthetic
 from .bench import EPS, SGD, Bench, datum, joined, values, with_inputs
 from .fixtures import TrainingClientFixtures
 
@@ -77,6 +77,26 @@ class Results(TrainingClientFixtures):
         ]
         result = bench.forward_backward(bench.start(), datums)
         bench.same_sum(result.loss, -values(datums, "weights") * joined(result))
+
+    @since("1.4")
+    def test_a_logprob_that_does_not_count_is_right_or_zero(self, bench: Bench) -> None:
+        """Where the weight of a token is 0, its logprob is what it is with another weight, or
+        exactly 0; where it is not 0, the other weights do not change it.
+
+        Usually broken by logprobs that are multiplied with the weights, and by memory that is not
+        initialised.
+        """
+        session = bench.start()
+        whole = bench.batch(1)
+        rng = np.random.default_rng(2)
+        some = [
+            with_inputs(each, weights=rng.integers(0, 2, each.model_input.length) * 0.5)
+            for each in whole
+        ]
+        expected = joined(bench.evaluate(session, whole))
+        found, weights = joined(bench.evaluate(session, some)), values(some, "weights")
+        assert 0 < weights.sum() < 0.5 * len(weights)
+        bench.same(found, np.where((weights == 0) & (found == 0), 0, expected))
 
     def test_a_logprob_does_not_depend_on_what_follows(self, bench: Bench) -> None:
         """The logprobs of the beginning of a text are those that it has in the whole.

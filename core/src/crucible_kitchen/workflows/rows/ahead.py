@@ -59,11 +59,10 @@ class Rendering:
         examples: list[Example] = []
         left_out = []
         with self._turn:
-            for name, row in rows:
-                try:
-                    found = self.judge.sequences(row)
-                except AdapterError as error:
-                    raise InvalidInput(f"{name} of {self.what}: {error.reason}") from error
+            rendered = self.judge.sequences([row for _, row in rows])
+            for (name, _), found in zip(rows, rendered, strict=True):
+                if isinstance(found, AdapterError):
+                    raise InvalidInput(f"{name} of {self.what}: {found.reason}") from found
                 if not found:
                     left_out.append(name)
                 examples += found

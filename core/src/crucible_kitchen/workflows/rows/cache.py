@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from ...errors import Unavailable, explain_os_errors
+from ...files import cache_folder
 from .sequences import Sequences, Writer, read
 
 LARGEST = 10 * 2**30
@@ -33,10 +34,7 @@ Fill: TypeAlias = Callable[[Writer], Mapping[str, Any]]
 
 def folder() -> Path:
     """Return the folder of rendered rows, which need not exist."""
-    if own := os.environ.get("CRUCIBLE_CACHE"):
-        return Path(own).expanduser() / "rendered"
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "crucible-kitchen" / "rendered"
+    return cache_folder() / "rendered"
 
 
 def kept(key: str, fill: Fill) -> Sequences:

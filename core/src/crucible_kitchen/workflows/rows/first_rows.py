@@ -9,19 +9,22 @@ from typing import Any
 from ...errors import InvalidInput, Unsupported
 from ...kitchen import Kitchen
 from ..config import RowsConfig
+from .examples import Reader
 from .judge import Counts, Judge, judge_of
 from .loading import Loader, Purpose, open_stream, source_of, stored_rows
 from .rendering import Example, marked
 from .stored import NumberedRow
 
 
-def try_rows(kitchen: Kitchen, session: Any, config: RowsConfig) -> Iterator[tuple[str, str]]:
+def try_rows(
+    kitchen: Kitchen, session: Any, config: RowsConfig, reader: Reader | None = None
+) -> Iterator[tuple[str, str]]:
     """Render the first row to train and to evaluate on; yield what was tried, and how it is.
 
     Raises:
         InvalidInput: a row that cannot be trained on, or none is there.
     """
-    judge = judge_of(kitchen, session, config)
+    judge = judge_of(kitchen, session, config, reader)
     purposes: list[Purpose] = ["train", "test"] if config.evaluates else ["train"]
     for purpose in purposes:
         found = list(_first(kitchen, judge, config, purpose, 1))
@@ -38,13 +41,14 @@ def show_rows(
     session: Any,
     config: RowsConfig,
     count: int,
+    reader: Reader | None = None,
 ) -> Iterator[str]:
     """Yield the text of the first `count` training rows, what is trained on between ⟦ and ⟧.
 
     Raises:
         InvalidInput: a row that cannot be trained on.
     """
-    judge = judge_of(kitchen, session, config)
+    judge = judge_of(kitchen, session, config, reader)
     for name, examples in _first(kitchen, judge, config, "train", count):
         if not examples:
             yield f"{name} is left out, too long"

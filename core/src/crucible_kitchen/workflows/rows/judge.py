@@ -5,20 +5,26 @@ What is left out or cut, because the configuration says so, is counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from ...errors import AdapterError, InvalidInput
 from ...kitchen import Kitchen
 from ...types import Tokenizer
 from ..config import RowsConfig, TooLong
-from .examples import Row, RowReader
+from .examples import ChosenRejected, Reader, Row, RowReader, Shape
 from .rendering import Example, Renderer
 from .stored import NumberedRow
 
 _NAMED = 6
 """Reasons that an error gives, and rows that it names for each; the others it counts."""
+
+_AT_ONCE = 256
+"""Rows that are rendered together."""
 
 
 @dataclass(slots=True)
@@ -28,7 +34,7 @@ class Counts:
     Args:
         rows: rows that were read.
         sequences: sequences to learn from: one for each row, or, where a chat template writes
-            earlier turns differently later on, one for each answer.
+            earlier turns differently later on, one for each answer; two for each pair.
         tokens: tokens of these, trained on or not.
         too_long: sequences that were left out because of their length.
         truncated: sequences that were cut.
@@ -56,7 +62,7 @@ class Judge:
         max_length: the longest input in tokens that is wanted; None is the model's own limit.
     """
 
-    reader: RowReader
+    reader: Reader
     renderer: Renderer
     too_long: TooLong = "error"
     max_length: int | None = None
@@ -80,23 +86,40 @@ class Judge:
             InvalidInput: at the end, if there were rows that cannot be trained on: names them.
         """
         bad = BadRows()
-        for name, row in rows:
-            try:
-                yield from self.sequences(row)
-            except AdapterError as error:
-                bad.add(name, error.reason)
+        each = iter(rows)
+        while some := list(itertools.islice(each, _AT_ONCE)):
+            found = self.sequences([row for _, row in some])
+            for (name, _), examples in zip(some, found, strict=True):
+                if isinstance(examples, AdapterError):
+                    bad.add(name, examples.reason)
+                else:
+                    yield from examples
         if bad.count:
             raise InvalidInput(bad.named(what))
 
-    def sequences(self, row: Row) -> list[Example]:
-        """Render a row and return what is not left out, which may be nothing.
-
-        Raises:
-            InvalidInput: it cannot be trained on.
+    def sequences(self, rows: Sequence[Row]) -> list[list[Example] | AdapterError]:
+        """Render rows together; return of each what is not left out, which may be nothing, or why
+        it cannot be trained on.
         """
+        shapes = [self._read(row) for row in rows]
+        self.renderer.look_ahead(s for s in shapes if not isinstance(s, AdapterError))
+        return [s if isinstance(s, AdapterError) else self._fitting(s) for s in shapes]
+
+    def _read(self, row: Row) -> Shape | AdapterError:
         self.counts.rows += 1
-        fitting = [self.fit(example) for example in self.renderer.render(self.reader.read(row))]
+        try:
+            return self.reader.read(row)
+        except AdapterError as error:
+            return error
+
+    def _fitting(self, shape: Shape) -> list[Example] | AdapterError:
+        try:
+            fitting = [self.fit(example) for example in self.renderer.render(shape)]
+        except AdapterError as error:
+            return error
         kept = [example for example in fitting if example is not None]
+        if isinstance(shape, ChosenRejected):
+            kept = self._both(kept)
         self.counts.sequences += len(kept)
         self.counts.tokens += sum(len(example.tokens) for example in kept)
         return kept
@@ -130,6 +153,16 @@ class Judge:
             'can read more, or set too_long to "truncate" or "drop"'
         )
 
+    def _both(self, sides: list[Example]) -> list[Example]:
+        """Return both sides of a pair, or neither: a side is left out with the other one."""
+        if len(sides) == 2 and not np.array_equal(sides[0].tokens, sides[1].tokens):
+            return sides
+        if self.too_long == "drop":
+            self.counts.too_long += len(sides)
+        else:  # cut, and with that nothing is left in which they differ
+            self.counts.nothing_left += len(sides)
+        return []
+
     def _check_tokens(self, example: Example) -> None:
         known = getattr(self.tokenizer, "model_vocab_size", None)
         if known is None or not len(example.tokens) or int(example.tokens.max()) < known:
@@ -141,10 +174,21 @@ class Judge:
         )
 
 
-def judge_of(kitchen: Kitchen, session: Any, config: RowsConfig) -> Judge:
-    """Return what renders the rows of a configuration with the tokenizer of a session."""
+def judge_of(
+    kitchen: Kitchen, session: Any, config: RowsConfig, reader: Reader | None = None
+) -> Judge:
+    """Return what renders the rows of a configuration with the tokenizer of a session.
+
+    Args:
+        kitchen: its training client has the tokenizer.
+        session: the training client's.
+        config: how rows are read and rendered.
+        reader: how rows are read, where that is another way than the configuration's.
+    """
     tokenizer = kitchen.training_client.helper("get_tokenizer")(session)
-    reader = RowReader(config.prompt, config.completion, config.messages_field, config.text_field)
+    if reader is None:
+        fields = (config.prompt, config.completion, config.messages_field, config.text_field)
+        reader = RowReader(*fields)
     renderer = Renderer(
         tokenizer, config.train_on, config.chat_template_kwargs, config.template_date
     )

@@ -15,7 +15,7 @@ from ...chat import ChatMessage, ChatTemplate, tokenization
 from ...errors import AdapterError
 from ...types import Tokenizer
 from ...version import __version__
-from . import examples, judge, rendering
+from . import examples, judge, layout, pairs, rendering
 from .judge import Judge
 
 _CODE = (
@@ -23,6 +23,8 @@ _CODE = (
     *(module for name, module in vars(chat).items() if isinstance(module, ModuleType)),
     examples,
     judge,
+    layout,
+    pairs,
     rendering,
 )
 _LIBRARIES = (
@@ -54,12 +56,11 @@ def key(judge: Judge, rows: str) -> str:
         rows: a digest of them.
     """
     template = judge.renderer.template
-    reader = judge.reader
     about = {
         "rows": rows,
         "tokenizer": template.once("digest", lambda: tokenizer_digest(template.tokenizer)),
         "settings": [
-            *(reader.prompt, reader.completion, reader.messages_field, reader.text_field),
+            repr(judge.reader),
             *(judge.renderer.train_on, judge.too_long, judge.limit),
             repr(sorted(template.kwargs.items())),
         ],

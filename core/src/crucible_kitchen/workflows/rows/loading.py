@@ -133,6 +133,15 @@ def size_of(size: float, count: int) -> int:
     return int(size) if size >= 1 else share(size, count)
 
 
+def held_out(config: RowsConfig) -> RowsConfig:
+    """Return a configuration whose rows to evaluate on are those of this one, or, if it names none,
+    all of its rows.
+    """
+    if config.evaluates:
+        return config
+    return config.model_copy(update={"test_dataset": config.dataset, "test_split": config.split})
+
+
 def stored_rows(loader: Loader, config: RowsConfig, purpose: Purpose) -> StoredRows:
     """Return the rows to train or to evaluate on, none of them read into memory."""
     rows, size = loader.rows(source_of(config, purpose)), config.test_size

@@ -13,9 +13,10 @@ from ...kitchen import Kitchen
 from ..config import RowsConfig
 from . import cache as render_cache
 from .ahead import Rendering, StoredBatches, StreamedBatches
+from .examples import Reader
 from .judge import Counts, Judge, judge_of
 from .key import key
-from .loading import Loader, Purpose, Source, open_stream, source_of, stored_rows
+from .loading import Loader, Purpose, Source, held_out, open_stream, source_of, stored_rows
 from .rendering import Example, marked
 from .sequences import Sequences, Writer, duplicates, fingerprint
 from .stored import NumberedRow, StoredRows, digest
@@ -44,9 +45,32 @@ class RenderedRows:
     facts: Mapping[str, Any]
     depends_on: Mapping[str, Mapping[str, Any]]
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest sequence that is trained on; None if that is not known before."""
+        return self.train.longest if isinstance(self.train, Sequences) else None
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """What is known of their number and length before training: of a pass over them."""
+        found = {}
+        for purpose, rows in (("train", self.train), ("test", self.test)):
+            if isinstance(rows, Sequences):
+                for name in ("rows", "sequences", "tokens"):
+                    found[f"{purpose}_{name}"] = int(rows.about[name])
+                if purpose == "train":
+                    found["trained_tokens"] = rows.trained_tokens
+            elif isinstance(rows, StoredBatches):
+                found[f"{purpose}_rows"] = len(rows.rows)
+        return found
+
 
 def prepare_rows(
-    kitchen: Kitchen, session: Any, config: RowsConfig, batch_size: int
+    kitchen: Kitchen,
+    session: Any,
+    config: RowsConfig,
+    batch_size: int,
+    reader: Reader | None = None,
 ) -> RenderedRows:
     """Open the data sets of a configuration, and render the rows that are checked before training.
 
@@ -55,25 +79,37 @@ def prepare_rows(
         session: the training client's, whose tokenizer is used.
         config: which rows, and how to read them.
         batch_size: rows in an optimizer step.
+        reader: how rows are read, where that is another way than the configuration's.
 
     Raises:
         InvalidInput: rows that cannot be trained on, all of those that are checked named; or there
             is nothing to train or to evaluate on.
     """
-    judge = judge_of(kitchen, session, config)
+    judge = judge_of(kitchen, session, config, reader)
     loader = Loader(kitchen)
     stored = None if config.streaming else stored_rows(loader, config, "train")
     held_out = stored_rows(loader, config, "test") if config.evaluates else None
     rows = _Rows(kitchen, config, judge, batch_size)
     train, shown = rows.stream() if stored is None else rows.train(stored)
     test = [] if held_out is None else rows.test(held_out, train)
-    template = judge.renderer.template
-    facts = {
-        "rows": {purpose: asdict(counts) for purpose, counts in rows.counts.items()},
-        "examples": [marked(one, judge.tokenizer)[:RECORDED] for one in shown],
-        "template_date": template.today.isoformat() if template.writes_date else None,
-    }
-    return RenderedRows(train, test, facts, rows.depends_on)
+    return RenderedRows(train, test, rows.facts(shown), rows.depends_on)
+
+
+def prepare_held_out(kitchen: Kitchen, session: Any, config: RowsConfig) -> RenderedRows:
+    """Open and render the rows to evaluate on alone; see `prepare_rows`. Nothing is trained on.
+
+    Args:
+        kitchen: its dataset store is read; its observers hear of the progress.
+        session: the training client's, whose tokenizer is used.
+        config: which rows, and how to read them; if it names none to evaluate on, all of `dataset`.
+
+    Raises:
+        InvalidInput: rows that cannot be evaluated, all of them named; or there are none.
+    """
+    config = held_out(config)
+    rows = _Rows(kitchen, config, judge_of(kitchen, session, config), 1)
+    test = rows.test(stored_rows(Loader(kitchen), config, "test"), [])
+    return RenderedRows([], test, rows.facts(test[:SHOWN]), rows.depends_on)
 
 
 @dataclass(slots=True)
@@ -173,6 +209,15 @@ class _Rows:
             span.set(replace(event, **asdict(counts)))
         self.depends_on[purpose] = dict(sequences.fingerprint)
         return sequences
+
+    def facts(self, shown: Sequence[Example]) -> dict[str, Any]:
+        """Return what the record of a run shows of the rows."""
+        template = self.judge.renderer.template
+        return {
+            "rows": {purpose: asdict(counts) for purpose, counts in self.counts.items()},
+            "examples": [marked(one, self.judge.tokenizer)[:RECORDED] for one in shown],
+            "template_date": template.today.isoformat() if template.writes_date else None,
+        }
 
     def _judge(self, purpose: Purpose) -> Judge:
         self.counts[purpose] = Counts()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...chat import Answer, ChatMessage, ChatTemplate, answer, check_messages, in_common, weight_of
-from ...errors import InvalidInput
+from ...errors import AdapterError, InvalidInput
 from ...types import Datum, FloatArray, IntArray, ModelInput, Tokenizer
 from ..config import TrainOn
-from .examples import Conversation, PromptCompletion, Shape
+from .examples import ChosenRejected, Conversation, PromptCompletion, Shape, Text
+from .layout import Layout, Layouts, Placed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +53,14 @@ class Example:
         return float(self.weights[1:].sum())
 
 
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """The rendering of a conversation that has a layout."""
+
+    layout: Layout
+    text: str
+
+
 class Renderer:
     """Renders what rows hold with a model's tokenizer. Nothing is left out and nothing is cut: what
     to do with a sequence that is too long is the caller's decision.
@@ -73,13 +83,37 @@ class Renderer:
         self.template = ChatTemplate(tokenizer, chat_template_kwargs or {}, date=date)
         self._tokens = self.template.tokens
         self.train_on = train_on
+        self._layouts = Layouts(self.template, partial(exactly, self.template))
+        self._drafts: dict[int, tuple[Conversation, _Draft | None]] = {}
+
+    def look_ahead(self, shapes: Iterable[Shape]) -> None:
+        """Prepare what rows hold to be rendered next: their texts are encoded at once. Whatever is
+        wrong with one of them, rendering it says so.
+        """
+        texts: list[str] = []
+        self._drafts = {}
+        for shape in shapes:
+            sides = [shape.chosen, shape.rejected] if isinstance(shape, ChosenRejected) else [shape]
+            for side in sides:
+                if isinstance(side, PromptCompletion):
+                    texts += self._tokens.parts(side.prompt, side.completion)
+                elif isinstance(side, Text):
+                    texts.append(side.text)
+                else:
+                    draft = self._draft(side)
+                    self._drafts[id(side)] = (side, draft)
+                    texts += [] if draft is None else [draft.text]
+        self._tokens.encode_ahead(texts)
 
     def render(self, shape: Shape) -> list[Example]:
-        """Render what a row holds: one sequence, or several in the case of a conversation.
+        """Render what a row holds: one sequence, or several in the case of a conversation. Of a
+        pair two: the chosen side, then the rejected one.
 
         Raises:
             InvalidInput: it cannot be rendered.
         """
+        if isinstance(shape, ChosenRejected):
+            return self.pair(shape)
         if isinstance(shape, PromptCompletion):
             return [self.prompt_completion(shape.prompt, shape.completion)]
         if isinstance(shape, Conversation):
@@ -93,9 +127,9 @@ class Renderer:
         the model is asked to continue.
         """
         tokens = self._tokens
-        start = tokens.encode(prompt)
+        start, following = tokens.continued(prompt, completion)
         before = tokens.begin(prompt, start)
-        after = tokens.ended(tokens.after(prompt, completion, start), completion)
+        after = tokens.ended(following, completion)
         flags = [self.train_on == "all_tokens"] * len(before) + [True] * len(after)
         end = after[-1] if after and after[-1] == tokens.eos else None
         return _example([*before, *after], flags, len(before), end)
@@ -115,34 +149,58 @@ class Renderer:
         Raises:
             InvalidInput: it has no answer to train on, or the template leaves out what it says.
         """
-        template = self.template.with_(shape.kwargs, shape.tools)
+        template, messages = self.template.with_(shape.kwargs, shape.tools), shape.messages
         if self.train_on == "all_tokens":
-            return [self._whole(template, shape.messages)]
+            return [self._whole(template, messages)]
+        places = self._places(shape)
+        if not places:
+            roles = ", ".join(dict.fromkeys(repr(message["role"]) for message in messages))
+            raise InvalidInput(
+                f"it has no assistant message to train on; its roles are {roles or 'none'}"
+            )
+        # What `exactly` returns, by one rendering alone, where that is certain.
+        known = self._drafts.get(id(shape))
+        draft = known[1] if known and known[0] is shape else self._draft(shape)
+        placed = None
+        if draft is not None:
+            ids = self._tokens.encode(draft.text)
+            placed = draft.layout.place(ids, self._tokens.special_among(ids))
+        sequences = [placed] if placed else exactly(template, messages, places)
+        return [_example(s.ids, s.trained, s.prompt_length, s.end_token) for s in sequences]
+
+    def _places(self, shape: Conversation) -> list[int]:
+        """Return the places of the messages that are trained on."""
         places = [
             place
             for place, message in enumerate(shape.messages)
             if message["role"] == "assistant" and place >= shape.first and weight_of(message)
         ]
-        if not places:
-            roles = ", ".join(dict.fromkeys(repr(message["role"]) for message in shape.messages))
-            raise InvalidInput(
-                f"it has no assistant message to train on; its roles are {roles or 'none'}"
-            )
-        if self.train_on == "last_assistant_message":
-            places = places[-1:]
-        sequences: list[tuple[Answer, list[bool]]] = []
-        for place in places:
-            following = shape.messages[place + 1 : place + 2]
-            turn = answer(template, shape.messages[: place + 1], *following)
-            flags = turn.trained
-            if sequences and (kept := _kept(*sequences[-1], turn.prompt)):
-                sequences.pop()
-                before = [old or new for old, new in zip(kept, flags, strict=False)]
-                flags = before + flags[len(kept) :]
-            sequences.append((turn, flags))
-        examples = [_example(turn.ids, flags) for turn, flags in sequences[:-1]]
-        turn, flags = sequences[-1]
-        return [*examples, _example(turn.ids, flags, turn.start, turn.end_token)]
+        return places[-1:] if self.train_on == "last_assistant_message" else places
+
+    def _draft(self, shape: Conversation) -> _Draft | None:
+        """Render a conversation once; None if it has no layout."""
+        if shape.kwargs or shape.tools or self.train_on == "all_tokens":
+            return None
+        layout = self._layouts.of(shape.messages, self._places(shape))
+        if layout is None:
+            return None
+        try:
+            text = self.template.text(shape.messages)
+        except AdapterError:
+            return None
+        return _Draft(layout, text) if text and layout.fits(text, shape.messages) else None
+
+    def pair(self, shape: ChosenRejected) -> list[Example]:
+        """Render the chosen side of a pair, then the rejected one.
+
+        Raises:
+            InvalidInput: the sides differ in the tokens of their prompt, or not at all.
+        """
+        (chosen,), (rejected,) = self.render(shape.chosen), self.render(shape.rejected)
+        shared_prompt(chosen, rejected)
+        if np.array_equal(chosen.tokens, rejected.tokens):
+            raise InvalidInput("its chosen and its rejected side are the same, token by token")
+        return [chosen, rejected]
 
     def _whole(self, template: ChatTemplate, messages: Sequence[ChatMessage]) -> Example:
         for place, message in enumerate(messages):
@@ -162,6 +220,34 @@ class Renderer:
         if ids[: turn.start] != turn.prompt:
             return _example(ids, flags)
         return _example(ids, flags, turn.start, turn.end_token)
+
+
+def exactly(
+    template: ChatTemplate, messages: Sequence[ChatMessage], places: Sequence[int]
+) -> list[Placed]:
+    """Return what is learned from a conversation: each answer as the continuation of its prompt.
+
+    Args:
+        template: the model's.
+        messages: the turns.
+        places: those that are trained on, at least one.
+
+    Raises:
+        InvalidInput: the template leaves out what the conversation says.
+    """
+    sequences: list[tuple[Answer, list[bool]]] = []
+    for place in places:
+        following = messages[place + 1 : place + 2]
+        turn = answer(template, messages[: place + 1], *following)
+        flags = turn.trained
+        if sequences and (kept := _kept(*sequences[-1], turn.prompt)):
+            sequences.pop()
+            before = [old or new for old, new in zip(kept, flags, strict=False)]
+            flags = before + flags[len(kept) :]
+        sequences.append((turn, flags))
+    found = [Placed(turn.ids, flags) for turn, flags in sequences[:-1]]
+    turn, flags = sequences[-1]
+    return [*found, Placed(turn.ids, flags, turn.start, turn.end_token)]
 
 
 def shared_prompt(first: Example, second: Example) -> int:

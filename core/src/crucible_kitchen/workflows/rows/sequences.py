@@ -18,7 +18,8 @@ from ...types import IntArray
 from .rendering import Example
 
 _MAGIC = b"crucible-rows-1\n"
-_LARGEST_TOKEN = 2**31 - 1
+_BITS = 31
+_LARGEST_TOKEN = 2**_BITS - 1
 
 
 class Sequences(Sequence[Example]):
@@ -45,6 +46,16 @@ class Sequences(Sequence[Example]):
 
     def __len__(self) -> int:
         return len(self._table)
+
+    @property
+    def trained_tokens(self) -> int:
+        """How many tokens of all of them are trained on."""
+        return int((self._packed & 1).sum(dtype=np.int64))
+
+    @property
+    def longest(self) -> int:
+        """The tokens of the longest of them; 0 if there is none."""
+        return int(np.diff(self._table[:, 0], prepend=0).max(initial=0))
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -86,7 +97,7 @@ class Writer:
             InvalidInput: a token is not one of a model's.
         """
         tokens = example.tokens
-        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) <= _LARGEST_TOKEN:
+        if (tokens >> _BITS).any():  # for one that is negative, too
             raise InvalidInput(f"its tokens are not from 0 to {_LARGEST_TOKEN}")
         packed = (tokens << 1 | (example.weights != 0)).astype("<u4")
         self._write(packed.tobytes())

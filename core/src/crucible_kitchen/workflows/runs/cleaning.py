@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from ...errors import AdapterError, AdapterTimeout, ConfigurationError, RateLimited, Unavailable
 from ...kitchen import Kitchen
-from ..config import LEASE
+from ..config import LEASE, RECORD, SAMPLES
 from .lease import Lease
-from .record import RunRecord, now, path_of, read, write
+from .record import RunRecord, ids_with, now, path_of, read, write
 
 
 def lease_of(kitchen: Kitchen, run_id: str) -> Lease:
@@ -30,12 +30,16 @@ def sweep(kitchen: Kitchen, record: RunRecord, dry_run: bool = False) -> list[st
 
     Unfinished blobs, checkpoints and weights, and whole ones that the record does not name.
     """
-    client, prefix = kitchen.training_client, record.checkpoint_prefix
-    left = kitchen.blob_store.clean(path_of(record.run_id), dry_run=dry_run)
+    prefix = record.checkpoint_prefix
+    own = (path_of(record.run_id), f"{record.run_id}/{SAMPLES}/")
+    left = [each for path in own for each in kitchen.blob_store.clean(path, dry_run=dry_run)]
     if not prefix:  # of a version that had none
         return left
     named = [*record.checkpoints, record.weights]
     keep = [reference for reference in named if reference is not None]
+    if not keep and "training_client" not in kitchen.configured:  # an evaluation, say
+        return left
+    client = kitchen.training_client
     left += client.clean(prefix, keep, dry_run)
     if client.supports("list_checkpoints") and client.supports("delete_checkpoint"):
         for reference in client.list_checkpoints(prefix):
@@ -57,8 +61,7 @@ def clean(kitchen: Kitchen, dry_run: bool = False) -> Iterator[tuple[str, str]]:
         AdapterError: a backend is away.
     """
     there = {*kitchen.blob_store.list("")}
-    endings = (path_of(""), lease_of(kitchen, "").path)
-    found_ids = {p.removesuffix(e) for p in there for e in endings if p.endswith(e)}
+    found_ids = ids_with(there, RECORD) | ids_with(there, LEASE)
     removes = kitchen.blob_store.supports("delete")  # else a lease that was released stays
     watched: list[tuple[str, Lease]] = []
     for run_id in sorted(found_ids):

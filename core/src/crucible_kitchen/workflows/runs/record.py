@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from typing import Any, Literal, Self
 
@@ -16,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from ...errors import ConfigurationError, NotFound
 from ...kitchen import Kitchen
 from ...messages.numbers import as_json
-from ..config import RECORD
+from ..config import RECORD, SAMPLES
+from ..standing import Standing
 
 
 class RunState(BaseModel):
@@ -25,12 +27,14 @@ class RunState(BaseModel):
     Args:
         step: optimizer steps that the last checkpoint holds.
         checkpoint: its reference; None before the first one.
+        standing: what the evaluations up to it have shown.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
 
     step: int = Field(default=0, ge=0)
     checkpoint: str | None = None
+    standing: Standing = Standing()
 
 
 class RunRecord(BaseModel):
@@ -81,6 +85,14 @@ class RunRecord(BaseModel):
     """Model reference of its final weights."""
 
     @property
+    def chosen(self) -> str | None:
+        """Reference of the checkpoint that the run stands for: the best one, if it looks for one,
+        else the last.
+        """
+        best = self.state.standing.best
+        return self.state.checkpoint if best is None or not best.checkpoint else best.checkpoint
+
+    @property
     def values(self) -> dict[str, float]:
         """`metrics` as numbers: JSON has none for NaN and infinities."""
         return {name: float(value) for name, value in self.metrics.items()}
@@ -116,14 +128,26 @@ class RunRecord(BaseModel):
         step, checkpoint = self.state.step, self.state.checkpoint
         if (step == 0) != (checkpoint is None):
             raise ValueError(f"step {step} does not go with the checkpoint {checkpoint!r}")
-        if checkpoint is not None and checkpoint not in self.checkpoints:
-            raise ValueError(f"the checkpoint of its state, {checkpoint!r}, is not among them all")
+        best = self.state.standing.best
+        for named in (checkpoint, best and best.checkpoint):
+            if named is not None and named not in self.checkpoints:
+                raise ValueError(f"the checkpoint of its state, {named!r}, is not among them all")
         return self
 
 
 def path_of(run_id: str) -> str:
     """Return the path of a run's record in the blob store."""
     return f"{run_id}/{RECORD}"
+
+
+def ids_with(paths: Iterable[str], name: str = RECORD) -> set[str]:
+    """Return the ids of the runs that have a blob of this name among these paths."""
+    return {path.removesuffix(f"/{name}") for path in paths if path.endswith(f"/{name}")}
+
+
+def samples_path(run_id: str, step: int) -> str:
+    """Return the path of the samples of an evaluation: JSON lines, a sample each."""
+    return f"{run_id}/{SAMPLES}/{step:08d}.jsonl"
 
 
 def read(kitchen: Kitchen, run_id: str) -> RunRecord | None:

@@ -4,28 +4,34 @@ The order at a checkpoint makes interrupted equal to uninterrupted: metrics are 
 checkpoint is saved, then the state is committed, then older checkpoints are deleted. A crash
 between any two leaves a complete state, and at worst a checkpoint that the next start removes. It
 is recognised by its label: the record holds a prefix that no other run has, whatever their ids.
+Steps that run while a checkpoint is saved change none of this: what is committed with it is what
+was known when it was submitted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
-import subprocess
-from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
 from ...errors import AdapterError, ConfigurationError
 from ...kitchen import Kitchen
-from ...masking import visible
 from ...messages.numbers import as_json
-from ...version import __version__
-from ..config import ModelConfig, RowsConfig, WorkflowConfig, check_run_id
+from ..config import WorkflowConfig, check_run_id
+from ..standing import Standing
+from .changes import check_unchanged, extends
 from .cleaning import acquire, lease_of, sweep
 from .lease import Lease
-from .record import RunRecord, RunState, now, read, write
+from .opening import opened, resolved
+from .record import RunRecord, now, read, samples_path, write
+from .saving import Saving, awaited, known
 
 ConfigT = TypeVar("ConfigT", bound=WorkflowConfig)
+NOTHING_EVALUATED = Standing()
 
 
 class Run(Generic[ConfigT]):
@@ -84,12 +90,12 @@ class Run(Generic[ConfigT]):
         lease = lease_of(kitchen, named)
         previous = None if run_id is None else read(kitchen, named)
         try:
-            if previous is None or previous.status != "done":
+            if previous is None or previous.status != "done" or extends(previous, config):
                 acquire(lease, kitchen, named)
                 # Once more: from now on no other process writes it.
                 previous = None if run_id is None else read(kitchen, named)
-            record = _opened(kitchen, named, workflow, config, previous)
-            return cls(kitchen, _resolved(config, record), record, lease, previous is not None)
+            record = opened(kitchen, named, workflow, config, previous)
+            return cls(kitchen, resolved(config, record), record, lease, previous is not None)
         except BaseException:
             _release(lease)
             raise
@@ -135,7 +141,7 @@ class Run(Generic[ConfigT]):
         """Commit the record, and remove what killed processes left of this run.
 
         Args:
-            session: the training client's.
+            session: the training client's; None where the run needs no training client.
             depends_on: what the run's results depend on besides its settings, such as a digest of
                 its rows: plain data by name. The training client's `get_info` is added to it.
             facts: further fields of the record, such as how many rows were left out.
@@ -143,36 +149,88 @@ class Run(Generic[ConfigT]):
         Raises:
             ConfigurationError: the run was started with other values in `depends_on`.
         """
-        client = self._kitchen.training_client
         found = {name: dict(about) for name, about in depends_on.items()}
-        if client.supports("get_info"):
-            found["training_client"] = dict(client.get_info(session))
+        if session is not None and self._kitchen.training_client.supports("get_info"):
+            found["training_client"] = dict(self._kitchen.training_client.get_info(session))
         found = as_json(found)
-        _check_unchanged(self.id, self.record.depends_on, found)
+        check_unchanged(self.id, self.record.depends_on, found)
         # Of an attempt before this one.
         self._commit(status="running", error=None, ended=None, depends_on=found, **facts)
         self._started = True
         sweep(self._kitchen, self.record)
 
-    def save(self, session: Any, step: int, keep: int, metrics: Mapping[str, float]) -> None:
-        """Save a checkpoint after `step` steps, and keep the last `keep` of them."""
-        observers, client = self._kitchen.observers, self._kitchen.training_client
-        with observers.start("training.checkpoint", run_id=self.id, step=step):
+    def keep_samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Keep the samples of an evaluation after `step` steps in the blob store."""
+        if samples:
+            lines = "".join(
+                json.dumps(as_json(each), ensure_ascii=False) + "\n" for each in samples
+            )
+            path = samples_path(self.id, step)
+            self._kitchen.blob_store.write(path, lines.encode(errors="replace"))
+
+    def save(
+        self,
+        session: Any,
+        step: int,
+        keep: int,
+        metrics: Mapping[str, float],
+        standing: Standing = NOTHING_EVALUATED,
+    ) -> Saving:
+        """Submit a checkpoint after `step` steps, for `commit`; keep the last `keep`, and the best.
+
+        Where the training client can, it is saved while the next steps run; else it is durable
+        when this returns. One that the run has already is not saved again.
+        """
+        client = self._kitchen.training_client
+        span = self._kitchen.observers.start("training.checkpoint", run_id=self.id, step=step)
+        with span.current():
             self._kitchen.metrics_store.flush(self.id)
             label = f"{self.record.checkpoint_prefix}{step:08d}"
-            reference = client.save_checkpoint(session, label)
-            known = [*self.record.checkpoints, reference]
-            old, kept = known[:-keep], known[-keep:]
-            state = {"step": step, "checkpoint": reference}
-            self._commit(state=state, checkpoints=kept, metrics=dict(metrics))
+            if self.checkpoint is not None and self.step == step:
+                reference = known(self.checkpoint)
+            elif client.supports("save_checkpoint_async"):
+                reference = awaited(
+                    partial(client.await_, client.save_checkpoint_async(session, label))
+                )
+            else:
+                reference = known(client.save_checkpoint(session, label))
+        return Saving(step, keep, dict(metrics), standing, span, reference)
+
+    def commit(self, saving: Saving) -> str:
+        """Wait until a checkpoint is durable, commit the state that it belongs to, and delete older
+        ones; return its reference. Again, it changes nothing.
+        """
+        try:
+            reference = saving.reference.result()
+        except Exception as error:
+            saving.span.end(error)
+            raise
+        with saving.span:
+            client, checkpoints = self._kitchen.training_client, self.record.checkpoints
+            if reference not in checkpoints:
+                checkpoints = [*checkpoints, reference]
+            standing = saving.standing.saved(saving.step, reference)
+            best = standing.best and standing.best.checkpoint
+            kept = [
+                each for each in checkpoints if each in checkpoints[-saving.keep :] or each == best
+            ]
+            state: dict[str, Any] = {"step": saving.step, "checkpoint": reference}
+            if standing != NOTHING_EVALUATED:
+                state["standing"] = standing.model_dump()
+            self._commit(state=state, checkpoints=kept, metrics=saving.metrics)
             if client.supports("delete_checkpoint"):
-                for reference in old:
-                    client.delete_checkpoint(reference)
+                for old in checkpoints:
+                    if old not in kept:
+                        client.delete_checkpoint(old)
+        return reference
 
     def finish(self, weights: str | None, metrics: Mapping[str, float]) -> None:
         """Commit the end of the run."""
         self._kitchen.metrics_store.flush(self.id)
+        before = self.record.weights
         self._commit(status="done", weights=weights, ended=now(), metrics=dict(metrics))
+        if before not in (None, weights):  # the run had been done, and was extended
+            sweep(self._kitchen, self.record)
 
     def fail(self, error: BaseException) -> None:
         """Commit that the run stopped early, and why; it can be continued.
@@ -197,131 +255,3 @@ class Run(Generic[ConfigT]):
 def _release(lease: Lease) -> None:
     with contextlib.suppress(AdapterError):  # a lease that stays is free when its term is over
         lease.release()
-
-
-def _opened(
-    kitchen: Kitchen,
-    run_id: str,
-    workflow: str,
-    config: WorkflowConfig,
-    previous: RunRecord | None,
-) -> RunRecord:
-    """Return the record of a run as it is worked on from now on; nothing is written yet."""
-    plain = as_json(visible(config))
-    plain.pop("run_id", None)
-    about: dict[str, Any] = {
-        "config": plain,
-        "adapters": as_json(kitchen.describe()),
-        "packages": {"crucible-kitchen": __version__, **kitchen.packages()},
-        "git_commit": _git_commit(),
-    }
-    # An id may begin with that of another run, or be in use with another blob store: what is
-    # random is in no other label. A record of a version without it owns what it lists alone.
-    prefix = f"{run_id}/{secrets.token_hex(4)}/"
-    if previous is None:
-        return RunRecord(
-            run_id=run_id,
-            workflow=workflow,
-            status="running",
-            created=now(),
-            state=RunState(step=0, checkpoint=None),
-            checkpoints=[],
-            metrics={},
-            checkpoint_prefix=prefix,
-            from_checkpoint=starting_weights(kitchen, config),
-            **about,
-        )
-    if previous.workflow != workflow:
-        raise ConfigurationError(
-            f"the run {run_id!r} is one of the workflow {previous.workflow!r}, and not "
-            f"of {workflow!r}. Continue it as it was, or choose another workflow.run_id"
-        )
-    _check_same(run_id, previous.config, plain, config)
-    if not previous.checkpoint_prefix:
-        about["checkpoint_prefix"] = prefix
-    return previous.with_(**about)
-
-
-def _resolved(config: ConfigT, record: RunRecord) -> ConfigT:
-    """Return the settings with what the run fixed at its first start in place of what was open."""
-    fixed: dict[str, Any] = {}
-    if isinstance(config, ModelConfig) and record.from_checkpoint is not None:
-        fixed["from_checkpoint"] = record.from_checkpoint
-    if isinstance(config, RowsConfig) and config.template_date is None:
-        fixed["template_date"] = record.template_date or date.today()
-    return config.model_copy(update=fixed)
-
-
-def starting_weights(kitchen: Kitchen, config: WorkflowConfig) -> str | None:
-    """Return the reference of the checkpoint that a new run starts from, if it starts from one.
-
-    Raises:
-        ConfigurationError: the run that is named has no checkpoint.
-    """
-    if not isinstance(config, ModelConfig) or config.from_checkpoint is None:
-        return None
-    named = config.from_checkpoint
-    try:
-        check_run_id(named)
-        other = read(kitchen, named)
-    except ValueError:  # it cannot be the id of a run, so it is a reference
-        return named
-    if other is None:
-        return named
-    if other.state.checkpoint is None:
-        raise ConfigurationError(
-            f"workflow.from_checkpoint: the run {named!r}, which is {other.status}, has no "
-            "checkpoint yet"
-        )
-    return other.state.checkpoint
-
-
-def _check_same(
-    run_id: str, before: Mapping[str, Any], now: Mapping[str, Any], config: WorkflowConfig
-) -> None:
-    defaults = as_json(visible(type(config).model_construct()))
-    before = {**defaults, **before}  # a version may have had fewer keys
-    changed = [
-        key
-        for key in {**before, **now}
-        if before.get(key) != now.get(key) and key not in config.may_change
-    ]
-    if changed:
-        listed = "; ".join(
-            f"workflow.{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in changed
-        )
-        raise ConfigurationError(
-            f"the run {run_id!r} was started with another configuration: {listed}. "
-            "Continue it as it was, or choose another workflow.run_id"
-        )
-
-
-def _check_unchanged(
-    run_id: str, before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
-) -> None:
-    changed = [
-        f"{name}: {key} was {before[name][key]!r} and is {value!r}"
-        for name, about in now.items()
-        for key, value in about.items()
-        if key in before.get(name, {}) and before[name][key] != value
-    ]
-    if changed:
-        raise ConfigurationError(
-            f"the run {run_id!r} was started with something else that changes its results: "
-            f"{'; '.join(changed)}. Continue it with what it was started with, or choose another "
-            "workflow.run_id"
-        )
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the working folder, with a mark where files have changed."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip() or None

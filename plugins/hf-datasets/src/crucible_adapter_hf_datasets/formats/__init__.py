@@ -32,6 +32,12 @@ KINDS: Mapping[str, Mapping[str, Reader]] = {
 }
 """The readers of each kind, by the suffix of the file's name."""
 
+COLUMNS: Mapping[str, Callable[..., Iterator[Any]]] = {
+    "parquet": columnar.parquet_batches,
+    "arrow": columnar.arrow_batches,
+}
+"""The readers of those kinds that hold columns: Arrow's batches of rows, as they are stored."""
+
 _KIND_OF = {suffix: kind for kind, readers in KINDS.items() for suffix in readers}
 
 NAMES = (

@@ -7,6 +7,7 @@ missing field. A null in a column, a list or a map was written, and stays.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,8 +20,9 @@ from .json import DECODER
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BATCH = 100
-"""Rows that are converted at a time."""
+_BATCH = 4096
+"""Rows that are converted at a time, or fewer: about as many as have `_BYTES`."""
+_BYTES = 4 << 20
 
 Change: TypeAlias = Callable[[Any], Any]
 
@@ -34,13 +36,26 @@ def parquet_rows(file: DataFile, columns: Sequence[str] | None = None) -> Iterat
     Raises:
         InvalidInput: the file is damaged or not Parquet, or has two columns of one name.
     """
+    return _rows(file, parquet_batches(file, columns))
+
+
+def parquet_batches(
+    file: DataFile, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Parquet file as they are stored."""
     import pyarrow.parquet as pq
 
-    with file.open() as binary, _translated(file):
+    with file.open() as binary, translated(file):
         table = pq.ParquetFile(binary)
         _check_size(file, table.metadata)
-        batches = table.iter_batches(_BATCH, columns=list(columns) if columns else None)
-        yield from _rows(file, batches)
+        groups = map(table.metadata.row_group, range(table.metadata.num_row_groups))
+        at_once = _at_once(sum(group.total_byte_size for group in groups), table.metadata.num_rows)
+        yield from table.iter_batches(at_once, columns=list(columns) if columns else None)
+
+
+def _at_once(size: int, rows: int) -> int:
+    """Return how many rows are converted at a time, of a number of rows that have `size` bytes."""
+    return max(100, min(_BATCH, _BYTES * rows // max(size, 1)))
 
 
 def _check_size(file: DataFile, about: Any) -> None:
@@ -52,37 +67,91 @@ def _check_size(file: DataFile, about: Any) -> None:
 
 def arrow_rows(file: DataFile) -> Iterator[dict[str, Any]]:
     """Yield the rows of Arrow's IPC format, as a file or a stream. Otherwise as `parquet_rows`."""
+    return _rows(file, arrow_batches(file))
+
+
+def arrow_batches(file: DataFile) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file of Arrow's IPC format as they are stored."""
     import pyarrow as pa
 
-    with file.open() as binary, _translated(file):
+    with file.open() as binary, translated(file):
         try:
             reader = pa.ipc.open_file(binary)
         except pa.ArrowInvalid:
             binary.seek(0)
-            yield from _rows(file, pa.ipc.open_stream(binary))
+            stored = iter(pa.ipc.open_stream(binary))
         else:
-            batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
-            yield from _rows(file, batches)
+            stored = (reader.get_batch(index) for index in range(reader.num_record_batches))
+        for whole in stored:
+            at_once = _at_once(whole.nbytes, len(whole))
+            yield from (whole.slice(start, at_once) for start in range(0, len(whole), at_once))
 
 
 def _rows(file: DataFile, batches: Iterator[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
-    names: list[str] = []
-    changes: dict[str, Change] = {}
-    for whole in batches:
-        if not names:
-            names = whole.schema.names
-            if len(set(names)) < len(names):
-                raise InvalidInput(f"file {file.name}: several columns have one name: {names}")
-            found = {field.name: _change(field.type) for field in whole.schema}
-            changes = {name: change for name, change in found.items() if change}
-        for start in range(0, len(whole), _BATCH):
-            columns = [column.to_pylist() for column in whole.slice(start, _BATCH).columns]
-            for row in (
-                dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)
-            ):
-                for name, change in changes.items():
-                    row[name] = change(row[name])
-                yield row
+    return itertools.chain.from_iterable(_converted(file, batches))
+
+
+def _converted(file: DataFile, batches: Iterator[pa.RecordBatch]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of batches; before a failure, those before it."""
+    schema: pa.Schema | None = None
+    change: Callable[[dict[str, Any]], None] | None = None
+    for batch in batches:
+        if schema is None:
+            schema = batch.schema
+            change = changing(file, schema)
+        with translated(file):
+            rows = batch.to_pylist()
+        if change is not None:
+            place = 0
+            try:
+                with translated(file):
+                    for place, row in enumerate(rows):  # noqa: B007
+                        change(row)
+            except InvalidInput:
+                yield rows[:place]
+                raise
+        yield rows
+
+
+def changing(file: DataFile, schema: pa.Schema) -> Callable[[dict[str, Any]], None] | None:
+    """Return what makes a row of one of Arrow's, in place; None if nothing has to be changed.
+
+    Raises:
+        InvalidInput: several columns have one name.
+    """
+    names = schema.names
+    if len(set(names)) < len(names):
+        raise InvalidInput(f"file {file.name}: several columns have one name: {names}")
+    found = {field.name: _change(field.type) for field in schema}
+    changes = [(name, change) for name, change in found.items() if change]
+
+    def change(row: dict[str, Any]) -> None:
+        for name, of_value in changes:
+            row[name] = of_value(row[name])
+
+    return change if changes else None
+
+
+def is_kept_as_columns(kind: pa.DataType) -> bool:
+    """Whether every value of a type that Arrow finds valid becomes Python's, so that it can be
+    converted when it is read: a text, a number, a boolean, bytes, and lists and structs of these.
+    """
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_struct(kind):
+        return all(is_kept_as_columns(field.type) for field in kind)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return is_kept_as_columns(kind.value_type)
+    texts = types.is_string(kind) or types.is_large_string(kind)
+    numbers = types.is_integer(kind) or types.is_float32(kind) or types.is_float64(kind)
+    return bool(
+        texts
+        or numbers
+        or types.is_boolean(kind)
+        or types.is_binary(kind)
+        or types.is_large_binary(kind)
+    )
 
 
 def _change(kind: pa.DataType) -> Change | None:
@@ -135,7 +204,7 @@ def _of_map(inner: Change | None) -> Change:
 
 
 @contextmanager
-def _translated(file: DataFile) -> Iterator[None]:
+def translated(file: DataFile) -> Iterator[None]:
     import pyarrow as pa
 
     try:

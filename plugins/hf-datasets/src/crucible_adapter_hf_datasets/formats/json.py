@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ from .plain import chunks, lines
 
 _AT_ONCE = 1 << 16
 """Characters of a document that are read at a time."""
+_LINES = 500
+"""Lines that are decoded at a time."""
+_ENDS = ("\n", "\r\n", "")
 
 
 def rows(
@@ -54,7 +58,8 @@ def rows(
     if start.lstrip().startswith("["):
         yield from _Document(file, 1, text).rows()
         return
-    numbered = enumerate(lines(file, text), 1)
+    each = lines(file, text)
+    numbered = enumerate(each, 1)
     filled = ((number, line) for number, line in numbered if not line.isspace())
     number, line = next(filled, (0, ""))
     try:
@@ -70,14 +75,41 @@ def rows(
         yield from _of_single(file, first)
         return
     yield first
-    for number, line in itertools.chain([second], filled):
-        try:
-            row = DECODER.decode(line)
-        except (ValueError, RecursionError) as error:
-            raise _refused(file, number, error) from error
-        if not isinstance(row, dict):
-            raise _refused(file, number, f"a row is an object, not {row!r:.40}")
-        yield row
+    number, line = second
+    yield from itertools.chain.from_iterable(_decoded(file, number, itertools.chain([line], each)))
+
+
+def _decoded(file: DataFile, number: int, each: Iterator[str]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of lines, the first of which has a number, some at a time."""
+    # What `decode` calls, which takes a third longer (measured, 3.11).
+    scan = DECODER.scan_once  # type: ignore[attr-defined]
+    while some := list(itertools.islice(each, _LINES)):
+        found: list[dict[str, Any]] = []
+        for place, line in enumerate(some, number):
+            try:
+                row, end = scan(line, 0)
+            except Exception:
+                row, end = None, -1
+            if type(row) is dict and line[end:] in _ENDS:
+                found.append(row)
+            elif not line.isspace():
+                try:
+                    found.append(_row(file, place, line))
+                except InvalidInput:
+                    yield found
+                    raise
+        number += len(some)
+        yield found
+
+
+def _row(file: DataFile, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = DECODER.decode(line)
+    except (ValueError, RecursionError) as error:
+        raise _refused(file, number, error) from error
+    if not isinstance(row, dict):
+        raise _refused(file, number, f"a row is an object, not {row!r:.40}")
+    return row
 
 
 class _Document:
@@ -194,7 +226,8 @@ def _of_field(file: DataFile, text: str, field: str) -> Iterator[dict[str, Any]]
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
+    # One name for all rows takes less memory, and makes rows a quarter faster to read again.
+    found = {sys.intern(name): value for name, value in pairs}
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import itertools
 from collections.abc import Iterable, Iterator
 
 from crucible_kitchen import InvalidInput
@@ -64,20 +65,25 @@ def lines(file: DataFile, text: Iterable[str]) -> Iterator[str]:
 
     Only `\n` ends a line: neither U+2028 nor a form feed does.
     """
+    return itertools.chain.from_iterable(_lines(file, text))
+
+
+def _lines(file: DataFile, text: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the lines that end in each piece."""
     begun: list[str] = []
     length = 0  # of the line that has not ended yet
     for piece in text:
         *ended, rest = piece.split("\n")
-        for line in ended:
+        found = [f"{line}\n" for line in ended]
+        if found:
             length = 0
             if begun:
-                yield f"{''.join(begun)}{line}\n"
+                found[0] = f"{''.join(begun)}{found[0]}"
                 begun.clear()
-            else:
-                yield f"{line}\n"
+            yield found
         if rest:
             begun.append(rest)
             length += len(rest)
             file.check_row(length)
     if begun:
-        yield "".join(begun)
+        yield ["".join(begun)]

@@ -1,0 +1,1 @@
+"""A session whose ranks are actors: what runs in each, and what the driver does for all of them."""

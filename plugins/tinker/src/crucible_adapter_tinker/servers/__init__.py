@@ -1,0 +1,1 @@
+"""Servers of the API: what each computes, and what the adapter makes up for."""

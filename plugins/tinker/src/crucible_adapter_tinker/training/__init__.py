@@ -1,0 +1,1 @@
+"""Sessions: what may be submitted, what was, and the checkpoints of it."""

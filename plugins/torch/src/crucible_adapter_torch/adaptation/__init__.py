@@ -1,0 +1,1 @@
+"""Low-rank updates: added to a model, applied beside it, merged into it."""

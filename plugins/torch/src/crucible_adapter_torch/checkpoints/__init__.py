@@ -1,0 +1,1 @@
+"""What is written: checkpoints, exports, and what a killed process leaves."""

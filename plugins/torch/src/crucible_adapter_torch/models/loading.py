@@ -1,0 +1,249 @@
+"""Language models by name: made here with random weights, or loaded from a folder or the hub."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from crucible_kitchen import InvalidInput, NotFound, Unsupported, expand_home
+from huggingface_hub import errors as hub_errors
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import CONFIG_NAME, cached_file, extract_commit_hash
+
+from ..devices import choose_device, choose_dtype
+from ..options import ModelOptions
+from . import causality, frozen, layers, weights
+from .decoders import decoder_of
+from .failures import is_unreachable, model_called, translated
+from .language_model import LanguageModel
+from .quiet import quiet
+from .random_models import configured, make_model, make_tokenizer
+from .tokenizer import HuggingFaceTokenizer
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+
+
+def load(
+    opts: ModelOptions,
+    name: str,
+    *,
+    revision: str | None = None,
+    seed: int = 0,
+    precise: bool = False,
+    keep_adapter: bool = False,
+    storage: frozen.Storage | None = None,
+    attention: str = "auto",
+) -> LanguageModel:
+    """Make or load a model, in evaluation mode, and check that it is causal.
+
+    Args:
+        opts: where to compute, and the models to make here.
+        name: one of `opts.models`, a local folder, or a repository of the hub. A folder of a PEFT
+            adapter is its base model with the adapter merged.
+        revision: a branch, tag or commit on the hub.
+        seed: of the random weights of a model that is made here.
+        precise: keep the weights in float32 whatever `opts.dtype` is, as training needs.
+        keep_adapter: return the low-rank updates of an adapter separately rather than merged.
+        storage: freeze the weights, and keep them so; see `frozen`.
+        attention: see `layers.use_attention`.
+
+    Raises:
+        NotFound: no such model, revision or architecture, or no base model of an adapter.
+        InvalidInput: a size that the architecture does not know or refuses; no such device; code
+            that comes with the model and was not allowed; weights that do not fit.
+        Unauthorized: the hub refuses access.
+        Unavailable: the hub cannot be reached.
+        Unsupported: a revision of a model that has none; a model that is not a causal language
+            model; an adapter that cannot be merged; a storage or an attention that needs a package
+            which is not installed.
+    """
+    device = choose_device(opts.device)
+    dtype = choose_dtype(opts.dtype, device)
+    precision = torch.float32 if precise else dtype
+    if storage is not None:
+        precision = frozen.precision_of(storage)
+    made_here = name in opts.models
+    name = name if made_here else _with_home(name)
+    if revision is not None and (made_here or Path(name).is_dir()):
+        raise Unsupported(f"model {name!r} is not on a hub, so it has no revision {revision!r}")
+    if made_here:
+        wanted = opts.models[name]
+        tokenizer = make_tokenizer(name, wanted)
+        model = make_model(name, wanted, seed)
+        loaded = _Loaded(model if storage else model.to(precision), tokenizer)
+    else:
+        _check_name(name)
+        with quiet():
+            loaded = _load(opts, name, revision, precision, keep_adapter, storage is not None)
+    layers.use_attention(loaded.model, attention)
+    if storage is not None:
+        frozen.freeze(loaded.model, storage, dtype, device)
+    language = LanguageModel(
+        name=name,
+        model=loaded.model.to(device).eval(),
+        tokenizer=loaded.tokenizer,
+        dtype=dtype,
+        commit=loaded.commit,
+        adapter=loaded.adapter,
+        origin=loaded.origin,
+    )
+    causality.check(language)
+    return language
+
+
+def configuration(opts: ModelOptions, name: str, revision: str | None = None) -> Any:
+    """Return the Transformers configuration of a model, or of the base model of an adapter, without
+    its weights.
+
+    Raises:
+        NotFound, InvalidInput, Unauthorized, Unavailable, Unsupported: see `load`.
+    """
+    if name in opts.models:
+        return configured(name, opts.models[name])
+    name = _with_home(name)
+    _check_name(name)
+    with quiet(), translated(name, revision, opts.models):
+        _reach(name, revision)
+        described = _find_file(name, weights.ADAPTER_CONFIG, revision)
+        if described is None or weights.is_whole(name, revision):
+            return decoder_of(AutoConfig.from_pretrained(name, **_source(opts, revision)), name)
+        adapter = weights.read_adapter(name, revision)
+    return configuration(opts, adapter.base, adapter.base_revision)
+
+
+def fingerprint(opts: ModelOptions, name: str) -> str | None:
+    """Identify what a model computes with its weights; None if its commit identifies it.
+
+    A digest of what the user or the model's author wrote: Transformers adds to that with each
+    version.
+    """
+    if name in opts.models:
+        written = opts.models[name].model_dump(
+            mode="json", exclude={"chat_template"}, exclude_defaults=True
+        )
+        content = json.dumps(written, sort_keys=True).encode()
+    else:
+        files = (Path(name, file) for file in (CONFIG_NAME, weights.ADAPTER_CONFIG))
+        if (file := next(filter(Path.is_file, files), None)) is None:
+            return None
+        content = file.read_bytes()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    model: Any
+    tokenizer: HuggingFaceTokenizer | None
+    commit: str | None = None
+    adapter: weights.Adapter | None = None
+    origin: tuple[str, str | None] | None = None
+
+
+def _load(
+    opts: ModelOptions,
+    name: str,
+    revision: str | None,
+    dtype: torch.dtype,
+    keep_adapter: bool,
+    exact: bool = False,
+) -> _Loaded:
+    """Load a model of a folder or the hub; if `exact`, an adapter is merged in float32."""
+    with translated(name, revision, opts.models):
+        _reach(name, revision)
+        # All files come from one commit, even if the branch moves meanwhile.
+        described = _find_file(name, weights.ADAPTER_CONFIG, revision)
+        commit = extract_commit_hash(described, None)
+        if described is None or weights.is_whole(name, commit or revision):
+            commit = extract_commit_hash(cached_file(name, CONFIG_NAME, revision=revision), None)
+            if described is not None:
+                raise InvalidInput(
+                    f"{model_called(name, revision)} holds a whole model and an adapter "
+                    f"({weights.ADAPTER_CONFIG}): remove one of them, or name a folder that holds "
+                    "one"
+                )
+            source = _source(opts, commit or revision)
+            config = decoder_of(AutoConfig.from_pretrained(name, **source), name)
+            tokenizer = _tokenizer(name, config, source)
+            origin = str(Path(name).absolute()) if Path(name).is_dir() else name, commit
+            model = weights.load(name, config, dtype, source)
+            return _Loaded(model, tokenizer, commit, origin=origin)
+        adapter = weights.read_adapter(name, commit or revision)
+    if exact and not keep_adapter:
+        dtype = torch.float32
+    try:
+        base = _load(opts, adapter.base, adapter.base_revision, dtype, keep_adapter=False)
+    except NotFound as error:
+        raise NotFound(
+            f"{model_called(name, revision)} is an adapter of the model {adapter.base!r} "
+            f"(base_model_name_or_path in its {weights.ADAPTER_CONFIG}), which is not there: "
+            f"{error.reason}"
+        ) from error
+    with translated(name, revision, opts.models):
+        source = _source(opts, commit or revision)
+        tokenizer = _tokenizer(name, base.model.config, source) or base.tokenizer
+        if keep_adapter:
+            return _Loaded(base.model, tokenizer, commit, adapter, base.origin)
+        return _Loaded(weights.merged(base.model, adapter), tokenizer, commit)
+
+
+def _source(opts: ModelOptions, revision: str | None) -> dict[str, Any]:
+    return {"revision": revision, "trust_remote_code": opts.trust_remote_code}
+
+
+def _find_file(name: str, file: str, revision: str | None) -> str | None:
+    """Return the path of one of the model's files; None if it has no such file."""
+    found: str | None = cached_file(
+        name, file, revision=revision, _raise_exceptions_for_missing_entries=False
+    )
+    return found
+
+
+def _reach(name: str, revision: str | None) -> None:
+    """Raise at once if the hub cannot be reached and the cache has nothing.
+
+    The library itself would ask again for 23 s, which is for the caller to decide; see `retry`.
+    """
+    if Path(name).is_dir() or try_to_load_from_cache(name, CONFIG_NAME, revision=revision):
+        return
+    with contextlib.suppress(hub_errors.HfHubHTTPError):  # an answer; later calls interpret it
+        get_hf_file_metadata(hf_hub_url(name, CONFIG_NAME, revision=revision))
+
+
+def _tokenizer(name: str, config: Any, source: Mapping[str, Any]) -> HuggingFaceTokenizer | None:
+    """Return the tokenizer, or None if the model has no files of one.
+
+    Where files are missing, Transformers makes some tokenizers empty, without a word.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, config=config, **source)
+    except (OSError, ValueError) as error:
+        if is_unreachable(error) or any(
+            _find_file(name, file, source["revision"]) for file in TOKENIZER_FILES
+        ):
+            raise
+        return None
+    special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    if special.issuperset(tokenizer.get_vocab()):
+        return None
+    return HuggingFaceTokenizer(tokenizer)
+
+
+def _with_home(name: str) -> str:
+    """Return the name of a model with the home folder in place of a leading `~`."""
+    try:
+        return str(expand_home(name)) if name.startswith("~") else name
+    except ValueError as error:
+        raise NotFound(f"no model {name!r}: {error}") from None
+
+
+def _check_name(name: str) -> None:
+    """Raise `NotFound` if it can only be the name of a folder, and there is none."""
+    if (name.startswith((".", "/", "~")) or "://" in name) and not Path(name).is_dir():
+        raise NotFound(f"there is no folder {name!r}, and no repository of a hub is called that")

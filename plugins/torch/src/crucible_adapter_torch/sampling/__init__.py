@@ -1,0 +1,1 @@
+"""From prompts to answers: a cache with a slot for each, and the choice of tokens."""

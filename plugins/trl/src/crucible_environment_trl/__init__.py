@@ -1,0 +1,1 @@
+"""Environments of TRL in Crucible Kitchen."""

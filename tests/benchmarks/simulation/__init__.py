@@ -1,0 +1,1 @@
+"""A fleet, simulated: the real core and wrappers on noops, in time that is not waited for."""
