@@ -5,6 +5,7 @@ Every number of a bigram model is known, so what a comparison must say of each i
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -223,6 +224,14 @@ class Breaks(Exact):
         if session.state.steps == 2:
             raise Unavailable("the cluster is away")
         return bigram.forward_backward(opts, session, datums, loss_fn, loss_fn_config)
+
+    @hookimpl
+    def optim_step(
+        self, opts: bigram.Options, session: Any, learning_rate: float, adam: AdamParams
+    ) -> Any:
+        future = bigram.optim_step(opts, session, learning_rate, adam)
+        concurrent.futures.wait([future])  # so that the next call knows how many were taken
+        return future
 
 
 def of(adapter: Any, **options: Any) -> dict[str, Any]:

@@ -157,7 +157,8 @@ def test_the_commit_of_a_model_is_known(
     (cached / "refs" / "main").write_text(commit)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cached.parent))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert client.start_session(SessionConfig("acme/model")).commit == commit
+    session = client.start_session(SessionConfig("acme/model"))
+    assert client.get_info(session)["commit"] == commit
 
 
 def test_an_unknown_name_says_which_models_are_made_here(client: TrainingClient) -> None:
