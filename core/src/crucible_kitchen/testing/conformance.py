@@ -18,7 +18,7 @@ from ..errors import Unsupported
 from ..kitchen import Kitchen
 from ..ports import PORTS
 
-LEVEL = "1.4"
+LEVEL = "1.5"
 """The newest level of the kit. A test that is added raises the minor number, and only warns until
 the next major, so that a new core never breaks the CI of an adapter that has not changed."""
 
