@@ -17,6 +17,7 @@ from ..calls.port import Port
 from ..errors import Unsupported
 from ..kitchen import Kitchen
 from ..ports import PORTS
+from .processes import Elsewhere, Interpreters
 
 LEVEL = "1.5"
 """The newest level of the kit. A test that is added raises the minor number, and only warns until
@@ -139,6 +140,30 @@ class Conformance:
         would. Optional.
         """
         return None
+
+    @pytest.fixture
+    def elsewhere(
+        self, request: pytest.FixtureRequest, _interpreters: Interpreters
+    ) -> Iterator[Elsewhere]:
+        """The same adapter in another process, under equal options: `elsewhere.run(function,
+        *arguments)` calls `function(port, *arguments)` there. The process is started when it is
+        first needed. Not to be overridden.
+        """
+        elsewhere = Elsewhere(request.getfixturevalue(self.kind), _interpreters)
+        try:
+            yield elsewhere
+        finally:
+            elsewhere.close()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def _interpreters(cls) -> Iterator[Interpreters]:
+        """The other processes of the suite, which tests share."""
+        interpreters = Interpreters()
+        try:
+            yield interpreters
+        finally:
+            interpreters.close()
 
     @staticmethod
     def given(value: Value | None, name: str) -> Value:
