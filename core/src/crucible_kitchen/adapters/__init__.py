@@ -4,7 +4,10 @@
 | --- | --- |
 | `discovery` | what is installed, from package metadata alone |
 | `metadata` | what the metadata of each package says |
-| `remembered` | what it said when it was last read |
+| `contents` | the files of a package, and their hashes |
+| `cards` | what the report cards in installed packages say |
+| `kit` | the level and the digest of the conformance kit |
+| `remembered` | what was found out when it was last read |
 | `finding` | what a name means: something installed, or a path to import |
 | `binding` | an adapter and its options become a port |
 | `known_packages` | what may be suggested although it is not installed |

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import importlib_metadata as metadata
 
-from .remembered import Memory
+from .remembered import Memory, Stamp, is_settled, stamp_of
 
 GROUP = "crucible."
 """What the names of the entry-point groups of plugins begin with."""
+
+FEWEST = 32
+"""Packages in a folder that are worth remembering: fewer are read as quickly."""
 
 Point: TypeAlias = tuple[str, str, str]
 """The group, name and value of an entry point."""
@@ -41,6 +45,7 @@ class Package:
         points: its plugins.
         place: the folder on `sys.path` where it is installed.
         failure: why its entry points cannot be read; None if they can.
+        folder: where its metadata is, `.../<name>-<version>.dist-info`; None if not on disk.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Package:
     points: tuple[Point, ...]
     place: str
     failure: Exception | None = None
+    folder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +74,59 @@ class Unreadable:
 
 def packages() -> Iterator[Package | Unreadable]:
     """Yield every installed package, in the order in which an import would look for it."""
-    with Memory() as memory:
+    with Memory("installed", fewest=FEWEST) as memory:
         for distribution in cast("Iterator[metadata.Distribution]", metadata.distributions()):
             folder = _folder(distribution)
-            if folder is not None and not _BEGINS_A_NAME.match(os.path.basename(folder)):
+            if folder is None:
+                yield _package(distribution, None)
+                continue
+            if not _BEGINS_A_NAME.match(os.path.basename(folder)):
                 continue  # "~umpy-2.0.dist-info", which an interrupted pip had set aside to delete
-            if folder is not None and (known := memory.recall(folder)) is not None:
-                yield Package(*known, os.path.dirname(folder))
+            stamp = _stamp(folder)
+            entry = memory.recall(folder)
+            if (known := _known(entry, stamp, folder)) is not None:
+                memory.keep(folder, entry)
+                yield known
                 continue
-            try:
-                package = _read(distribution, folder)
-            except Exception as error:
-                there = folder or str(distribution)
-                yield Unreadable(os.path.basename(there).partition("-")[0], there, error)
-                continue
-            if folder is not None and package.failure is None and package.version is not None:
-                memory.keep(
-                    folder, (package.name, package.version, package.requires, package.points)
-                )
+            package = _package(distribution, folder)
             yield package
+            if isinstance(package, Unreadable) or package.failure or package.version is None:
+                continue
+            if stamp and stamp == _stamp(folder) and is_settled(stamp, time.time_ns()):
+                facts = (package.name, package.version, package.requires, package.points)
+                memory.keep(folder, [stamp, *facts])
+
+
+def _stamp(folder: str) -> Stamp | None:
+    """Return the stamp of what is read; None where there is no METADATA."""
+    stamp = stamp_of([f"{folder}/METADATA", f"{folder}/entry_points.txt"])
+    return stamp if stamp and stamp[0] else None
+
+
+def _known(entry: Any, stamp: Stamp | None, folder: str) -> Package | None:
+    """Return a package as it is remembered; None if it has changed since."""
+    match entry:
+        case [known, str(name), str(version), [*requires], [*points]] if known == stamp:
+            if _are_texts(requires) and all(
+                isinstance(point, list) and len(point) == 3 and _are_texts(point)
+                for point in points
+            ):
+                plugins = tuple((group, name, value) for group, name, value in points)
+                place = os.path.dirname(folder)
+                return Package(name, version, tuple(requires), plugins, place, folder=folder)
+    return None
+
+
+def _are_texts(values: list[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _package(distribution: metadata.Distribution, folder: str | None) -> Package | Unreadable:
+    try:
+        return _read(distribution, folder)
+    except Exception as error:
+        there = folder or str(distribution)
+        return Unreadable(os.path.basename(there).partition("-")[0], there, error)
 
 
 def _folder(distribution: metadata.Distribution) -> str | None:
@@ -115,11 +155,11 @@ def _read(distribution: metadata.Distribution, folder: str | None) -> Package:
             if point.group.startswith(GROUP)
         )
     except Exception as error:
-        return Package(name, version, (), (), place, error)
+        return Package(name, version, (), (), place, error, folder)
     requires: tuple[str, ...] = ()
     if points:
         requires = tuple(_REQUIRES.findall(head) if head else distribution.requires or ())
-    return Package(name, version, requires, points, place)
+    return Package(name, version, requires, points, place, folder=folder)
 
 
 def _field(distribution: metadata.Distribution, field: str) -> str | None:
