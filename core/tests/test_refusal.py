@@ -21,7 +21,7 @@ def fail(what: object, key: str = "x") -> None:
 
 
 def message(*arguments: object, **named: object) -> str:
-    with pytest.raises(pytest.fail.Exception) as failure:
+    with pytest.raises(AssertionError) as failure:
         refuses(*arguments, **named)  # type: ignore[arg-type]
     return str(failure.value)
 

@@ -7,8 +7,6 @@ import reprlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import pytest
-
 from ..calls.streams import Stream
 from ..messages.printable import printable, repr_of
 
@@ -33,9 +31,11 @@ def refuses(
     A stream is read to its end, since an adapter may refuse at the first piece.
 
     Raises:
-        pytest.fail.Exception: it returned, or it raised something else. The message says what was
-            called with what, and what happened: `complete did not raise InvalidInput for ...`.
+        AssertionError: it returned, or it raised something else. The message says what was called
+            with what, and what happened: `complete did not raise InvalidInput for ...`. (What
+            `pytest.raises` raises then is not an `Exception`, and so never only a warning.)
     """
+    __tracebackhide__ = True
     try:
         found = callback(*given, **named)
         if isinstance(found, Stream):
@@ -45,9 +45,9 @@ def refuses(
         return error
     except Exception as error:
         what = f"it raised {type(error).__name__}: {error}"
-        raise pytest.fail.Exception(_problem(expected, callback, given, named, what)) from error
+        raise AssertionError(_problem(expected, callback, given, named, what)) from error
     what = f"it returned {shown(found)}"
-    raise pytest.fail.Exception(_problem(expected, callback, given, named, what))
+    raise AssertionError(_problem(expected, callback, given, named, what))
 
 
 def shown(value: Any) -> str:

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pytest
 
 from ...errors import Unsupported
 from ...ports import Completer, TrainingClient
 from ...types import Completion, Datum, ModelInput, SamplingParams
 from ..conformance import needs
+from ..refusal import refuses
 from .comparison import completions, count, offered, token_ids, tokens
 from .fixtures import CompleterFixtures
 
@@ -36,12 +36,10 @@ class Logprobs(CompleterFixtures):
             assert in_batch.logprobs is not None
             assert completer.complete(asked, asking).logprobs is not None
         else:
-            with pytest.raises(Unsupported):
-                completer.complete(asked, asking)
+            refuses(Unsupported, completer.complete, asked, asking)
         if completer.supports("stream_complete"):
             if refused:
-                with pytest.raises(Unsupported):
-                    list(completer.stream_complete(asked, asking))
+                refuses(Unsupported, completer.stream_complete, asked, asking)
             else:
                 chunks = list(completer.stream_complete(asked, asking))
                 assert all(chunk.logprobs is not None for chunk in chunks)

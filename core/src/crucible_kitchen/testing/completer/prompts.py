@@ -14,6 +14,7 @@ from ...errors import InvalidInput, NotFound, Unsupported
 from ...ports import Completer
 from ...types import Completion, ModelInput, SamplingParams
 from ..conformance import unless_synthetic
+from ..refusal import refuses
 from .bad_prompts import BAD_PROMPTS
 from .comparison import completions, count, same, token_ids, tokens
 from .fixtures import CompleterFixtures
@@ -111,13 +112,11 @@ class Prompts(CompleterFixtures):
         taken = {"messages": conversation is not None, "tokens": ids is not None}
         # Of a kind that it cannot take at all, an adapter may say that.
         expected = InvalidInput if taken.get(kind, True) else (InvalidInput, Unsupported)
-        with pytest.raises(expected):
-            completer.complete(bad, sampling)
+        refuses(expected, completer.complete, bad, sampling)
         [result] = completer.complete_batch([bad], sampling)
         assert isinstance(result, expected)
         if completer.supports("stream_complete"):
-            with pytest.raises(expected):
-                list(completer.stream_complete(bad, sampling))
+            refuses(expected, completer.stream_complete, bad, sampling)
 
     def test_a_prompt_beyond_the_context_is_refused(
         self,
@@ -145,17 +144,16 @@ class Prompts(CompleterFixtures):
         if conversation is not None:
             long.append([*conversation[:-1], {**conversation[-1], "content": "word " * context}])
         for prompt in long:
-            with pytest.raises(InvalidInput):
-                completer.complete(prompt, short)
+            refuses(InvalidInput, completer.complete, prompt, short)
             asked = conversation or ids
             results = completer.complete_batch([asked, prompt, asked], short)  # type: ignore[list-item]
             assert [type(each) for each in results] == [Completion, InvalidInput, Completion]
             if completer.supports("stream_complete"):
-                with pytest.raises(InvalidInput):
-                    list(completer.stream_complete(prompt, short))
+                refuses(InvalidInput, completer.stream_complete, prompt, short)
         if ids is not None and completer.supports("score"):
-            with pytest.raises(InvalidInput):
-                completer.score([ids, (ids * context)[: context + 2]], sampling.model)
+            refuses(
+                InvalidInput, completer.score, [ids, (ids * context)[: context + 2]], sampling.model
+            )
 
     def test_an_unknown_model_is_not_found(
         self,
@@ -170,14 +168,11 @@ class Prompts(CompleterFixtures):
         Usually broken by answering with the default model, which goes unnoticed.
         """
         missing = replace(sampling, model=self.given(missing_model, "missing_model"))
-        with pytest.raises(NotFound):
-            completer.complete(asked, missing)
+        refuses(NotFound, completer.complete, asked, missing)
         with contextlib.suppress(NotFound):
             results = completer.complete_batch([asked, asked], missing)
             assert [type(each) for each in results] == [NotFound, NotFound]
         if completer.supports("stream_complete"):
-            with pytest.raises(NotFound):
-                list(completer.stream_complete(asked, missing))
+            refuses(NotFound, completer.stream_complete, asked, missing)
         if completer.supports("score"):
-            with pytest.raises(NotFound):
-                completer.score([[1, 2, 3]], missing.model)
+            refuses(NotFound, completer.score, [[1, 2, 3]], missing.model)

@@ -6,13 +6,13 @@ from typing import Any
 
 import hypothesis
 import numpy as np
-import pytest
 from hypothesis import strategies as st
 
 from ...errors import InvalidInput
 from ...ports import Completer
 from ...types import ModelInput
 from ..conformance import needs
+from ..refusal import refuses
 from .bad_prompts import BAD_PROMPTS
 from .comparison import token_ids, variants
 from .fixtures import CompleterFixtures
@@ -94,5 +94,4 @@ class Scores(CompleterFixtures):
         given = token_ids(ids)
         for kind, bad in BAD_PROMPTS.values():
             if kind != "messages":
-                with pytest.raises(InvalidInput):
-                    completer.score([given, bad, given], model)
+                refuses(InvalidInput, completer.score, [given, bad, given], model)

@@ -12,6 +12,7 @@ import pytest
 from ...errors import InvalidInput
 from ...ports import Completer
 from ...types import Completion, SamplingParams
+from ..refusal import refuses
 from .comparison import FINISH_REASONS, count
 from .fixtures import CompleterFixtures
 
@@ -75,11 +76,9 @@ class SingleCompletions(CompleterFixtures):
 
         Usually broken by returning the first of several, which were all paid for.
         """
-        with pytest.raises(InvalidInput):
-            completer.complete(asked, replace(sampling, n=2))
+        refuses(InvalidInput, completer.complete, asked, replace(sampling, n=2))
         if completer.supports("stream_complete"):
-            with pytest.raises(InvalidInput):
-                list(completer.stream_complete(asked, replace(sampling, n=2)))
+            refuses(InvalidInput, completer.stream_complete, asked, replace(sampling, n=2))
 
     def test_a_prompt_is_left_as_it_was(
         self, completer: Completer, asked: Any, sampling: SamplingParams

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
 from ...errors import Unsupported
 from ...ports import Completer
 from ...types import SamplingParams
+from ..refusal import refuses
 from .comparison import almost_met, completions, count, late_part, offered, same
 from .fixtures import CompleterFixtures
 
@@ -66,8 +65,7 @@ class Stopping(CompleterFixtures):
         """
         whole = completer.complete(asked, greedy)
         if whole.tokens is None:
-            with pytest.raises(Unsupported):
-                completer.complete(asked, replace(greedy, stop=(3,)))
+            refuses(Unsupported, completer.complete, asked, replace(greedy, stop=(3,)))
             return
         said = whole.tokens.tolist()
         last = max(set(said), key=said.index)  # the one whose first occurrence is latest

@@ -13,6 +13,7 @@ import pytest
 
 from ...errors import InvalidInput, Unsupported
 from ...ports import MetricsStore
+from ..refusal import refuses
 from .fixtures import MetricsStoreFixtures
 from .rows import rows
 
@@ -61,8 +62,15 @@ class Entries(MetricsStoreFixtures):
 
         Usually broken by an encoder that fails at the next flush, or that writes `str(value)`.
         """
-        with pytest.raises((InvalidInput, Unsupported)):
-            metrics_store.record(run_id, "loss", 1.0, 1, {"key": value})
+        refuses(
+            (InvalidInput, Unsupported),
+            metrics_store.record,
+            run_id,
+            "loss",
+            1.0,
+            1,
+            {"key": value},
+        )
         metrics_store.flush(run_id)
         assert metrics_store.read(run_id) == []
 

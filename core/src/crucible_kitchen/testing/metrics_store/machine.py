@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from ...errors import InvalidInput
 from ...ports import MetricsStore
+from ..refusal import refuses
 from .rows import FLOATS, Row, rows
 
 _runs = st.sampled_from([0, 1])
@@ -46,8 +46,7 @@ class DictionaryMachine(RuleBasedStateMachine):
     @rule(run=_runs, metric=_metrics, step=_steps)
     def fail_to_record(self, run: int, metric: str, step: int | None) -> None:
         nothing: Any = None
-        with pytest.raises(InvalidInput):
-            self.store.record(self.runs[run], metric, nothing, step)
+        refuses(InvalidInput, self.store.record, self.runs[run], metric, nothing, step)
 
     @rule(run=_runs)
     def flush(self, run: int) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pytest
-
 from ...errors import InvalidInput, Unsupported
 from ...ports import MetricsStore
 from ..conformance import needs
+from ..refusal import refuses
 from .fixtures import MetricsStoreFixtures
 from .rows import rows
 
@@ -70,7 +69,6 @@ class RecordMany(MetricsStoreFixtures):
         Usually broken by checking each number when its turn comes.
         """
         numbers: Any = {"a": 1.0, "b": "2.0", "c": 3.0}
-        with pytest.raises(InvalidInput):
-            metrics_store.record_many(run_id, numbers, 1)
+        refuses(InvalidInput, metrics_store.record_many, run_id, numbers, 1)
         metrics_store.flush(run_id)
         assert metrics_store.read(run_id) == []

@@ -11,6 +11,7 @@ import pytest
 from ...errors import InvalidInput
 from ...ports import MetricsStore
 from ..conformance import Reopen, synthetic
+from ..refusal import refuses
 from .fixtures import MetricsStoreFixtures
 from .rows import Row, rows
 
@@ -26,8 +27,7 @@ class Steps(MetricsStoreFixtures):
 
         Usually broken by `int(step)`: the epochs 1.25 and 1.5 become one row.
         """
-        with pytest.raises(InvalidInput):
-            metrics_store.record(run_id, "loss", 1.0, step)
+        refuses(InvalidInput, metrics_store.record, run_id, "loss", 1.0, step)
         metrics_store.flush(run_id)
         assert metrics_store.read(run_id) == []
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ...errors import InvalidInput
 from ...ports import MetricsStore
+from ..refusal import refuses
 from .fixtures import MetricsStoreFixtures
 from .rows import FLOATS, rows
 
@@ -130,11 +131,9 @@ class Values(MetricsStoreFixtures):
         Usually broken by `float(value)`, which reads text, and by a check that is left to the
         backend, which fails later, for a whole batch.
         """
-        with pytest.raises(InvalidInput):
-            metrics_store.record(run_id, "loss", value, 1)
+        refuses(InvalidInput, metrics_store.record, run_id, "loss", value, 1)
         metrics_store.flush(run_id)
         assert metrics_store.read(run_id) == []
         metrics_store.record(run_id, "loss", 1.0, 1)
-        with pytest.raises(InvalidInput):
-            metrics_store.record(run_id, "loss", value, 1)
+        refuses(InvalidInput, metrics_store.record, run_id, "loss", value, 1)
         assert rows(metrics_store, run_id) == [("loss", "1.0", 1)]

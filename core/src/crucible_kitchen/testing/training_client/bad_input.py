@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +13,11 @@ import pytest
 from ...errors import InvalidInput, Unsupported
 from ...types import Datum
 from ..conformance import needs
-from .bench import GOOD, Bench, Config, datum, joined, refused
+from ..refusal import refuses
+from .bench import GOOD, Bench, Config, datum, joined
 from .fixtures import TrainingClientFixtures
 
+REFUSALS = (InvalidInput, Unsupported)
 FAR = np.iinfo(np.int64).max
 NAN, INFINITE = (np.array([1, value], np.float32) for value in (np.nan, np.inf))
 
@@ -82,8 +83,7 @@ class BadInput(TrainingClientFixtures):
         """
         datums, loss_fn, config = BAD_INPUT[problem]
         session = bench.start()
-        with pytest.raises((InvalidInput, Unsupported)):
-            bench.client.forward_backward(session, datums, loss_fn, config)
+        refuses(REFUSALS, bench.client.forward_backward, session, datums, loss_fn, config)
         bench.check_nothing_is_queued(session)
 
     @needs("forward")
@@ -95,11 +95,10 @@ class BadInput(TrainingClientFixtures):
         session = bench.start()
         for problem, (datums, loss_fn, config) in BAD_INPUT.items():
             if problem != "no weights":
-                refused(
-                    functools.partial(bench.client.forward, session, datums, loss_fn, config),
-                    (InvalidInput, Unsupported),
-                    problem,
-                )
+                try:
+                    refuses(REFUSALS, bench.client.forward, session, datums, loss_fn, config)
+                except AssertionError as error:
+                    raise AssertionError(f"{problem}: {error}") from error
         bench.check_nothing_is_queued(session)
 
     def test_an_input_beyond_max_length_is_refused(self, bench: Bench) -> None:
@@ -116,8 +115,12 @@ class BadInput(TrainingClientFixtures):
         bench.optim_step(session)
         for submit in ("forward_backward", "forward"):
             if bench.client.supports(submit):
-                with pytest.raises(InvalidInput):
-                    getattr(bench.client, submit)(session, bench.batch(1, sizes=(2, 7)))
+                refuses(
+                    InvalidInput,
+                    getattr(bench.client, submit),
+                    session,
+                    bench.batch(1, sizes=(2, 7)),
+                )
         bench.check_nothing_is_queued(session)
 
     def test_an_input_beyond_the_model_s_context_is_refused(
@@ -135,8 +138,12 @@ class BadInput(TrainingClientFixtures):
         for session in sessions:
             result = bench.evaluate(session, bench.batch(1, sizes=(longest,)))
             assert joined(result).shape == (longest,)
-            with pytest.raises(InvalidInput):
-                bench.client.forward_backward(session, bench.batch(1, sizes=(longest + 1,)))
+            refuses(
+                InvalidInput,
+                bench.client.forward_backward,
+                session,
+                bench.batch(1, sizes=(longest + 1,)),
+            )
 
     def test_the_vocabulary_ends_where_it_ends(
         self, bench: Bench, vocab_size: int | str | None
@@ -151,6 +158,10 @@ class BadInput(TrainingClientFixtures):
         assert np.isfinite(joined(result)).all()
         bench.optim_step(session)
         for sequence in ([1, size, 2], [1, 2, size]):
-            with pytest.raises(InvalidInput):
-                bench.client.forward_backward(session, [datum(sequence, weights=[1, 1])])
+            refuses(
+                InvalidInput,
+                bench.client.forward_backward,
+                session,
+                [datum(sequence, weights=[1, 1])],
+            )
         bench.check_nothing_is_queued(session)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from ...types import (
     OptimStepResult,
     SessionConfig,
 )
+from ..refusal import refuses
 
 Floats = NDArray[np.float64]
 Config = Mapping[str, float] | None
@@ -202,6 +202,8 @@ class Bench:
             "load_checkpoint": lambda: client.load_checkpoint(session, reference),
             "save_weights_for_sampler": lambda: client.save_weights_for_sampler(session),
         }
+        for name, call in calls.items():
+            call.__name__ = name  # for messages
         return {name: call for name, call in calls.items() if client.supports(name)}
 
     def first_failure(self, futures: Sequence[Any]) -> tuple[Any, AdapterError]:
@@ -215,8 +217,7 @@ class Bench:
 
     def check_nothing_is_queued(self, session: Any) -> None:
         """Check that nothing was accumulated, and that the session can be used like a new one."""
-        with pytest.raises(InvalidInput):
-            self.client.optim_step(session, self.learning_rate)
+        refuses(InvalidInput, self.client.optim_step, session, self.learning_rate)
         assert math.isfinite(self.step(session, [GOOD]).loss)
 
     # --- comparisons ---
@@ -279,12 +280,3 @@ def values(datums: Sequence[Datum], name: str) -> Floats:
 
 GOOD = datum([1, 2, 3], weights=[1.0, 1.0])
 """A datum that every session can train on."""
-
-
-def refused(
-    call: Callable[[], Any], errors: type[Exception] | tuple[type[Exception], ...], what: str
-) -> None:
-    """Check that a call raises one of these errors."""
-    with contextlib.suppress(*(errors if isinstance(errors, tuple) else (errors,))):
-        call()
-        pytest.fail(f"not refused: {what}")

@@ -6,11 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
 from ...errors import InvalidInput, NotFound
 from ...ports import TrainingClient
 from ..conformance import Reopen, needs, since, unless_synthetic
+from ..refusal import refuses
 from .bench import DROPOUT, SGD, Bench
 from .fixtures import TrainingClientFixtures
 
@@ -147,8 +146,7 @@ class Checkpoints(TrainingClientFixtures):
         session, other = bench.start(), bench.start()
         before = bench.logprobs(session, bench.probe)
         bench.forward_backward(session, bench.batch(1))
-        with pytest.raises(InvalidInput):
-            bench.save(session)
+        refuses(InvalidInput, bench.client.save_checkpoint, session, bench.label)
         if bench.client.supports("list_checkpoints"):
             assert list(bench.client.list_checkpoints(bench.label)) == []
         bench.optim_step(session, adam=SGD)
@@ -167,8 +165,7 @@ class Checkpoints(TrainingClientFixtures):
         reference = bench.save(session)
         bench.client.forward_backward(session, bench.batch(2))
         bench.client.load_checkpoint(session, reference)
-        with pytest.raises(InvalidInput):
-            bench.client.optim_step(session, bench.learning_rate)
+        refuses(InvalidInput, bench.client.optim_step, session, bench.learning_rate)
         for each in (session, fresh):
             bench.step(each, bench.batch(1), adam=SGD)
         found, expected = (bench.logprobs(each, bench.probe) for each in (session, fresh))
@@ -258,8 +255,7 @@ class Checkpoints(TrainingClientFixtures):
         """
         session = bench.start()
         bench.client.forward_backward(session, bench.batch(1))
-        with pytest.raises(InvalidInput):
-            bench.submit_save(session)
+        refuses(InvalidInput, bench.client.save_checkpoint_async, session, bench.label)
         bench.optim_step(session, adam=SGD)
         bench.saved(bench.submit_save(session))
 
@@ -306,10 +302,12 @@ class Checkpoints(TrainingClientFixtures):
         bench.forward_backward(session, bench.batch(1))
         unknown = ("", ".", "..", "/", f"{bench.label}x", f"{saved}x", f"../{saved}", "é\0")
         for reference in unknown:
-            with pytest.raises(NotFound):
-                bench.client.load_checkpoint(session, reference)
-            with pytest.raises(NotFound):
-                bench.start(from_checkpoint=reference)
+            refuses(NotFound, bench.client.load_checkpoint, session, reference)
+            refuses(
+                NotFound,
+                bench.client.start_session,
+                replace(bench.config, from_checkpoint=reference),
+            )
         bench.optim_step(session, adam=SGD)
         bench.step(other, bench.batch(1), adam=SGD)
         found, expected = (bench.logprobs(each, bench.probe) for each in (session, other))
@@ -346,8 +344,7 @@ class Checkpoints(TrainingClientFixtures):
         for reference in (doomed, doomed, "", "..", f"{doomed}x"):
             bench.client.delete_checkpoint(reference)
         later = bench.save(session)
-        with pytest.raises(NotFound):
-            bench.client.load_checkpoint(session, doomed)
+        refuses(NotFound, bench.client.load_checkpoint, session, doomed)
         if bench.client.supports("list_checkpoints"):
             assert list(bench.client.list_checkpoints(bench.label)) == [kept, later]
         for reference in (kept, later):

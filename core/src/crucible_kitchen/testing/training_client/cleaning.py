@@ -6,6 +6,7 @@ import pytest
 
 from ...errors import NotFound
 from ..conformance import needs, since
+from ..refusal import refuses
 from .bench import Bench
 from .fixtures import TrainingClientFixtures
 
@@ -39,8 +40,7 @@ class Cleaning(TrainingClientFixtures):
             bench.client.load_checkpoint(session, reference)
         assert sorted(bench.client.clean(prefix, keep)) == doomed
         for reference in saved[1:3]:
-            with pytest.raises(NotFound):
-                bench.client.load_checkpoint(session, reference)
+            refuses(NotFound, bench.client.load_checkpoint, session, reference)
         for reference in (saved[0], *others):
             bench.client.load_checkpoint(session, reference)
         assert bench.client.clean(prefix, keep) == []

@@ -9,6 +9,7 @@ import pytest
 
 from ...errors import AdapterError, InvalidInput, SessionClosed
 from ..conformance import needs, since
+from ..refusal import refuses
 from .bench import Bench
 from .fixtures import Score, TrainingClientFixtures
 
@@ -84,8 +85,7 @@ class Exporting(TrainingClientFixtures):
         Usually broken by writing the whole model instead.
         """
         session = bench.start(lora=None)
-        with pytest.raises(InvalidInput):
-            bench.client.export_weights(session, folder, merge=False)
+        refuses(InvalidInput, bench.client.export_weights, session, folder, merge=False)
         assert not any(folder.iterdir())
 
     @since("1.3")
@@ -97,6 +97,5 @@ class Exporting(TrainingClientFixtures):
         """
         session = bench.start()
         bench.client.close_session(session)
-        with pytest.raises(SessionClosed):
-            bench.client.export_weights(session, folder)
+        refuses(SessionClosed, bench.client.export_weights, session, folder)
         assert not any(folder.iterdir())

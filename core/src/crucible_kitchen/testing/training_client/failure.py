@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-import pytest
-
 from ...errors import InvalidInput, NotFound, SessionClosed, SessionFailed, Unsupported
-from .bench import Bench, refused
+from ..refusal import refuses
+from .bench import Bench
 from .fixtures import BreakSession, TrainingClientFixtures
 
 
@@ -30,11 +29,10 @@ class Failure(TrainingClientFixtures):
         bench.optim_step(session)
         failed, error = bench.first_failure(break_session(session))
         assert not isinstance(error, SessionFailed | InvalidInput | Unsupported)
-        with pytest.raises(type(error)):
-            bench.client.await_(failed)
+        refuses(type(error), bench.client.await_, failed)
         for name, use in bench.uses(session, reference).items():
             if name != "load_checkpoint":
-                refused(use, SessionFailed, f"{name} of a failed session")
+                refuses(SessionFailed, use)
         assert bench.client.await_(done).loss == expected.loss
 
     def test_what_is_queued_behind_a_failure_fails(
@@ -58,10 +56,8 @@ class Failure(TrainingClientFixtures):
             with contextlib.suppress(SessionFailed):
                 behind.append(submit())
         for future in behind:
-            with pytest.raises(SessionFailed):
-                bench.client.await_(future)
-        with pytest.raises(SessionFailed):
-            bench.save(session)
+            refuses(SessionFailed, bench.client.await_, future)
+        refuses(SessionFailed, bench.client.save_checkpoint, session, bench.label)
 
     def test_loading_revives_a_failed_session(
         self, bench: Bench, break_session: BreakSession
@@ -78,13 +74,10 @@ class Failure(TrainingClientFixtures):
         before = bench.logprobs(session, bench.probe)
         rest = bench.losses(session, [1, 2])
         break_session(session)
-        with pytest.raises(NotFound):
-            bench.client.load_checkpoint(session, "conformance-missing")
-        with pytest.raises(SessionFailed):
-            bench.forward_backward(session, bench.batch(1))
+        refuses(NotFound, bench.client.load_checkpoint, session, "conformance-missing")
+        refuses(SessionFailed, bench.forward_backward, session, bench.batch(1))
         bench.client.load_checkpoint(session, reference)
-        with pytest.raises(InvalidInput):
-            bench.client.optim_step(session, bench.learning_rate)
+        refuses(InvalidInput, bench.client.optim_step, session, bench.learning_rate)
         bench.same(bench.logprobs(session, bench.probe), before)
         bench.same(bench.losses(session, [1, 2]), rest)
         break_session(session)
@@ -102,8 +95,7 @@ class Failure(TrainingClientFixtures):
         session, other, expected = (bench.start() for _ in range(3))
         future = bench.client.forward_backward(other, bench.batch(1))
         break_session(session)
-        with pytest.raises(SessionFailed):
-            bench.forward_backward(session, bench.batch(1))
+        refuses(SessionFailed, bench.forward_backward, session, bench.batch(1))
         loss = bench.losses(expected, [1])[0]
         bench.same(bench.client.await_(future).loss, loss)
         bench.optim_step(other)
@@ -111,5 +103,4 @@ class Failure(TrainingClientFixtures):
         reference = bench.save(other)
         bench.client.close_session(session)
         bench.client.close_session(session)
-        with pytest.raises(SessionClosed):
-            bench.client.load_checkpoint(session, reference)
+        refuses(SessionClosed, bench.client.load_checkpoint, session, reference)

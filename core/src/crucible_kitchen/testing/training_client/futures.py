@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import pytest
 
 from ...errors import AdapterTimeout
 from ..conformance import needs
+from ..refusal import refuses
 from .bench import SGD, Bench, joined
 from .fixtures import Paused, TrainingClientFixtures
 
@@ -133,10 +133,8 @@ class Futures(TrainingClientFixtures):
             assert done, "the calls wait for their work"
             passed, stepped = submitted.result()
             for timeout in (0, 0.01):
-                with pytest.raises(AdapterTimeout):
-                    bench.client.await_(passed, timeout=timeout)
-                with pytest.raises(AdapterTimeout):
-                    bench.client.await_(stepped, timeout=timeout)
+                refuses(AdapterTimeout, bench.client.await_, passed, timeout=timeout)
+                refuses(AdapterTimeout, bench.client.await_, stepped, timeout=timeout)
         bench.client.await_(stepped)
         bench.same(bench.client.await_(passed).loss, expected)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 from ...errors import InvalidInput, NotFound, SessionClosed, Unsupported
 from ...types import LoraConfig
 from ..conformance import unless_synthetic
-from .bench import Bench, datum, joined, refused
+from ..refusal import refuses
+from .bench import Bench, datum, joined
 from .fixtures import TrainingClientFixtures
 
 
@@ -53,8 +55,8 @@ class Sessions(TrainingClientFixtures):
         reference = bench.save(session)
         bench.client.close_session(session)
         bench.client.close_session(session)
-        for name, use in bench.uses(session, reference).items():
-            refused(use, SessionClosed, f"{name} of a closed session")
+        for use in bench.uses(session, reference).values():
+            refuses(SessionClosed, use)
         bench.client.close_session(session)
 
     def test_closing_ends_what_is_queued(self, bench: Bench) -> None:
@@ -80,8 +82,7 @@ class Sessions(TrainingClientFixtures):
         Usually broken by a session that is made now and loaded later: the error comes when the
         data is ready, or from another call.
         """
-        with pytest.raises(NotFound):
-            bench.start(model=unknown_model)
+        refuses(NotFound, bench.client.start_session, replace(bench.config, model=unknown_model))
 
     @unless_synthetic
     def test_what_a_session_cannot_honour_is_refused(self, bench: Bench) -> None:
@@ -90,10 +91,16 @@ class Sessions(TrainingClientFixtures):
 
         Usually broken by fields of the config that are never read.
         """
-        with pytest.raises((NotFound, InvalidInput, Unsupported)):
-            bench.start(revision="conformance-no-such-revision")
-        with pytest.raises((InvalidInput, Unsupported)):
-            bench.start(lora=LoraConfig(rank=2, targets=("conformance-no-such-target",)))
+        refuses(
+            (NotFound, InvalidInput, Unsupported),
+            bench.client.start_session,
+            replace(bench.config, revision="conformance-no-such-revision"),
+        )
+        refuses(
+            (InvalidInput, Unsupported),
+            bench.client.start_session,
+            replace(bench.config, lora=LoraConfig(rank=2, targets=("conformance-no-such-target",))),
+        )
 
     def test_a_low_rank_update_begins_at_the_model(self, bench: Bench) -> None:
         """A session that trains a low-rank update begins with the weights of one that trains all
@@ -121,10 +128,8 @@ class Sessions(TrainingClientFixtures):
             session = bench.start(trainable=False)
         except Unsupported:
             return  # not ignored, which is what matters
-        with pytest.raises(InvalidInput):
-            bench.client.forward_backward(session, bench.batch(1))
-        with pytest.raises(InvalidInput):
-            bench.client.optim_step(session, bench.learning_rate)
+        refuses(InvalidInput, bench.client.forward_backward, session, bench.batch(1))
+        refuses(InvalidInput, bench.client.optim_step, session, bench.learning_rate)
         if bench.client.supports("forward"):
             other = bench.start()
             bench.same(bench.logprobs(session, bench.probe), bench.logprobs(other, bench.probe))
