@@ -1,22 +1,19 @@
-"""Plays environments in a process of its own: reads what as JSON, writes the transcripts."""
+"""Plays environments in another process, which finds them by their names."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import subprocess
-import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...configuration.chosen import ChosenEnvironment
+from ..processes import Interpreter
 from .playing import Transcript, maker, played
-
-TIMEOUT = 300.0
-"""Seconds that the other process may take."""
 
 
 def played_elsewhere(
-    chosen: ChosenEnvironment, plays: list[tuple[int, list[str]]], turns: int
+    chosen: ChosenEnvironment, plays: Sequence[tuple[int, list[str]]], turns: int
 ) -> list[Transcript]:
     """Return the transcripts of plays in another process, whose hashes of texts are others.
 
@@ -26,29 +23,21 @@ def played_elsewhere(
         turns: completions of an episode at most.
 
     Raises:
-        AssertionError: the process failed; with what it wrote.
+        Exception: what was raised there.
+        ProcessDied: the process ended; with what it wrote.
     """
-    asked = {"setting": chosen.describe(), "path": sys.path, "plays": plays, "turns": turns}
-    done = subprocess.run(
-        [sys.executable, "-c", f"from {__name__} import main; main()"],
-        input=json.dumps(asked),
-        env={**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    assert done.returncode == 0, f"another process cannot play it:\n{done.stderr}"
-    found: list[Transcript] = json.loads(done.stdout.splitlines()[-1])
+    options = {name: getattr(chosen.options, name) for name in chosen.options.model_fields_set}
+    with Interpreter() as interpreter:
+        found: list[Transcript] = interpreter.run(
+            _played, os.getcwd(), {"use": chosen.name, **options}, plays, turns
+        )
     return found
 
 
-def main() -> None:
-    """Play what standard input asks for."""
-    asked: dict[str, Any] = json.load(sys.stdin)
-    sys.path[:] = asked["path"]
-    with maker(asked["setting"]) as made:
+def _played(
+    folder: str, setting: Mapping[str, Any], plays: Sequence[tuple[int, list[str]]], turns: int
+) -> list[Transcript]:
+    """Play an environment. Its name may be that of a file in `folder`."""
+    with contextlib.chdir(folder), maker(setting) as made:
         environment = made()
-        transcripts = [
-            played(environment, seed, texts, asked["turns"]) for seed, texts in asked["plays"]
-        ]
-    print(json.dumps(transcripts))
+        return [played(environment, seed, texts, turns) for seed, texts in plays]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from multiprocessing.connection import Pipe
-from typing import Any
+from typing import Any, Self
 
 from . import serving
 from .travelling import packed, unpacked
@@ -47,14 +47,16 @@ class Interpreter:
 
     def __init__(self) -> None:
         self.environ = environ()
-        self._folder = tempfile.TemporaryDirectory(prefix="crucible-elsewhere-")
-        self._written = tempfile.TemporaryFile()
-        self._connection, theirs = Pipe()
+        self._kept = kept = contextlib.ExitStack()
+        folder = kept.enter_context(tempfile.TemporaryDirectory(prefix="crucible-"))
+        self._written = kept.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        ours, theirs = Pipe()
+        self._connection = kept.enter_context(ours)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-X", "faulthandler", "-c", _BOOT, str(theirs.fileno())],
                 env={**self.environ, **_different()},
-                cwd=self._folder.name,
+                cwd=folder,
                 umask=_UMASK,
                 stdin=subprocess.DEVNULL,
                 stdout=self._written,
@@ -116,9 +118,13 @@ class Interpreter:
         self._reader.join(ENDING)
         self._kill()
         self._reader.join()
-        self._connection.close()
-        self._written.close()
-        self._folder.cleanup()
+        self._kept.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
 
     def _read(self) -> None:
         with contextlib.suppress(EOFError, OSError):
