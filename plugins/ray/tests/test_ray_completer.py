@@ -115,6 +115,7 @@ def test_a_stream_that_is_left_ends_in_its_actor(one_actor: Completer) -> None:
         from crucible_adapter_torch import completer
 
         streamed, actor.chunks = completer.stream_complete, 0
+        actor.streamed = streamed
 
         def counted(*arguments: Any) -> Iterator[Any]:
             deadline = time.monotonic() + 10  # by which it is left after the first
@@ -126,6 +127,12 @@ def test_a_stream_that_is_left_ends_in_its_actor(one_actor: Completer) -> None:
 
         completer.stream_complete = counted  # type: ignore[assignment]
 
+    def chunks_counted(actor: Any) -> int:
+        from crucible_adapter_torch import completer
+
+        completer.stream_complete = actor.streamed  # other tests have the same actor
+        return int(actor.chunks)
+
     one_actor.complete(PROMPTS[0], SamplingParams(1))
     [member] = members(one_actor)
     run_in_actor = member._actor.__ray_call__.remote
@@ -134,7 +141,7 @@ def test_a_stream_that_is_left_ends_in_its_actor(one_actor: Completer) -> None:
         next(stream)
     assert member.calls == 0
     one_actor.complete(PROMPTS[0], SamplingParams(1))  # after it, on the only actor
-    assert ray.get(run_in_actor(lambda actor: actor.chunks)) < 100
+    assert ray.get(run_in_actor(chunks_counted)) < 100
 
 
 def test_a_stream_of_an_actor_that_dies_is_unavailable(two_actors: Completer) -> None:
