@@ -171,7 +171,7 @@ class Conformance:
 
     def _adapter(self, fixtures: Mapping[str, Any]) -> Port | None:
         """Return the adapter under test, from the fixtures of a test; None if it is not one."""
-        adapter = fixtures[self.kind]
+        adapter = fixtures[self.kind] if self.kind in fixtures else fixtures["elsewhere"].port
         return adapter if isinstance(adapter, Port) else None
 
     @classmethod

@@ -55,7 +55,7 @@ class Elsewhere:
     """
 
     def __init__(self, port: Port, interpreters: Interpreters) -> None:
-        self._port = port
+        self.port = port
         self._interpreters = interpreters
         self._interpreter: Interpreter | None = None
         self._name = ""
@@ -99,7 +99,7 @@ class Elsewhere:
 
     def another(self) -> Elsewhere:
         """Return the same adapter in one more process."""
-        other = Elsewhere(self._port, self._interpreters)
+        other = Elsewhere(self.port, self._interpreters)
         self._others.append(other)
         return other
 
@@ -120,8 +120,8 @@ class Elsewhere:
         self, function: Callable[..., Any], arguments: tuple[Any, ...], last: bool = False
     ) -> Future[Any]:
         try:
-            if self._interpreter is None:
-                adapter = packed(self._port)
+            if self._interpreter is None or not self._interpreter.alive:
+                adapter = packed(self.port)
                 interpreter = self._interpreters.take()
                 name = uuid.uuid4().hex
                 self._interpreter, self._name = interpreter, name
