@@ -158,7 +158,7 @@ def test_the_commit_of_a_model_is_known(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cached.parent))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     session = client.start_session(SessionConfig("acme/model"))
-    assert client.get_info(session)["commit"] == commit
+    assert client.get_info(session)["model_commit"] == commit
 
 
 def test_an_unknown_name_says_which_models_are_made_here(client: TrainingClient) -> None:
