@@ -103,6 +103,10 @@ class AdapterLoadError(ConfigurationError):
     """The chosen adapter is installed but cannot be imported, or needs another core."""
 
 
+class AdapterForbidden(AdapterLoadError):
+    """The chosen adapter is installed, and the table `[plugins]` forbids loading it."""
+
+
 class BindError(ConfigurationError):
     """The chosen adapter does not implement its port as the hookspecs say."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .adapters.binding import PortT
+from .adapters.policy import Policy, enforced
 from .calls.closing import CLOSE_TIMEOUT, LeftOpen, raise_first, warn_of
 from .calls.port import Port, ports_in
 from .configuration.configurator import Configurator
@@ -75,6 +76,8 @@ class Kitchen:
             self.observers,
             self._secrets,
         )
+        self.policy = Policy.of(self.settings.values.get("plugins", {}), self.settings.source_of)
+        """Which plugins may be loaded for it."""
         self.left_open: list[str] = []
         """The adapters that did not close in time, as `port.adapter`."""
         self._handlers: list[Observer] = []
@@ -174,9 +177,11 @@ class Kitchen:
     def _bound(self, port: type[PortT]) -> PortT:
         with self._lock:
             if port.name not in self._ports:
-                self._ports[port.name] = self._configurator.adapter(
-                    port, self.settings.values["adapters"][port.name], ("adapters", port.name)
-                )
+                table = self.settings.values["adapters"][port.name]
+                with enforced(self.policy):
+                    self._ports[port.name] = self._configurator.adapter(
+                        port, table, ("adapters", port.name)
+                    )
             bound: PortT = self._ports[port.name]
             return bound
 
@@ -235,7 +240,8 @@ class Kitchen:
 
     def _not_configured(self, missing: Sequence[str]) -> str:
         file = self.settings.files[0] if self.settings.files else "crucible.toml"
-        return not_configured(missing, self._configurator.installed, str(file))
+        with enforced(self.policy):
+            return not_configured(missing, self._configurator.installed, str(file))
 
     # --- configuration ---
 
@@ -251,7 +257,8 @@ class Kitchen:
             ConfigurationError: the class does not accept the values. The message names each key's
                 full path, the place its value came from, and the nearest spelling.
         """
-        configured = self._configurator.configure(model, table, at)
+        with enforced(self.policy):
+            configured = self._configurator.configure(model, table, at)
         with self._lock:
             self._extra.extend(port for port, _ in ports_in(configured))
         return configured
@@ -273,7 +280,8 @@ class Kitchen:
             ConfigurationError: unknown keys or invalid values, named with their source.
         """
         table = self.settings.values.get("observe", {})
-        return observe(table, self.configure, self.settings.source_of)
+        with enforced(self.policy):
+            return observe(table, self.configure, self.settings.source_of)
 
     def observe_as_configured(self) -> None:
         """Switch on the observers of the table `[observe]`, which `close` closes as well.

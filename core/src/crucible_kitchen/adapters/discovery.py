@@ -16,8 +16,11 @@ from typing import Any
 
 import importlib_metadata as metadata
 
-from ..errors import AdapterLoadError, AdapterNotFound, described
+from ..errors import AdapterForbidden, AdapterLoadError, AdapterNotFound, described
 from ..messages.spelling import did_you_mean, listed, nearest
+from . import policy
+from .fitting import CORE as CORE
+from .fitting import unfit
 from .metadata import Package, Unreadable, packages
 
 ADAPTERS = "crucible.adapters"
@@ -27,7 +30,6 @@ OBSERVERS = "crucible.observers"
 GROUPS = (ADAPTERS, WORKFLOWS, ENVIRONMENTS, OBSERVERS)
 KINDS = {WORKFLOWS: "workflow", ENVIRONMENTS: "environment", OBSERVERS: "observer"}
 """What messages call an entry of a group that has no ports."""
-CORE = "crucible-kitchen"
 PORT_NAMES = (
     "training_client",
     "dataset_store",
@@ -54,18 +56,24 @@ class Installed:
     version: str
     entry_point: metadata.EntryPoint
     requires: tuple[str, ...]
+    folder: str | None = None
+    """Where its package's metadata is; None if not on disk."""
 
     def __str__(self) -> str:
         dotted = f"{self.port}.{self.name}" if self.port else self.name
         return f"{dotted} ({self.package} {self.version})"
 
     def load(self) -> Any:
-        """Import it.
+        """Import it, if it may be.
 
         Raises:
+            AdapterForbidden: the table `[plugins]` forbids it.
             AdapterLoadError: it needs another version of the core, or its import fails.
         """
-        self._check_core_version()
+        if why := policy.refusal(self.package, self.port, self.name):
+            raise AdapterForbidden(f"{self} may not be loaded: {why}")
+        if why := unfit(self.package, self.version, self.requires):
+            raise AdapterLoadError(f"{self} {why}")
         try:
             return self.entry_point.load()
         except KeyboardInterrupt:
@@ -74,30 +82,6 @@ class Installed:
             raise AdapterLoadError(
                 f"{self} cannot be imported from {self.entry_point.value!r}: {described(error)}"
             ) from error
-
-    def _check_core_version(self) -> None:
-        from packaging.requirements import InvalidRequirement, Requirement
-        from packaging.version import Version
-
-        from ..version import __version__
-
-        # A development build of the core, such as 1.2.dev3, stands for the release it becomes.
-        running = Version(__version__).base_version
-        for line in self.requires:
-            try:
-                requirement = Requirement(line)
-            except InvalidRequirement:
-                continue
-            if (
-                canonical(requirement.name) == CORE
-                and (requirement.marker is None or requirement.marker.evaluate({"extra": ""}))
-                and not requirement.specifier.contains(running, prereleases=True)
-            ):
-                raise AdapterLoadError(
-                    f"{self} needs {CORE} {requirement.specifier}, this is {CORE} {__version__}: "
-                    f"upgrade one of them, with `pip install --upgrade {CORE}` or "
-                    f"`pip install --upgrade {self.package}`"
-                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,5 +247,11 @@ def _entries(package: Package, group: str, problems: list[Problem]) -> Iterator[
             )
             continue
         yield Installed(
-            port, name, package.name, str(package.version), entry_point, package.requires
+            port,
+            name,
+            package.name,
+            str(package.version),
+            entry_point,
+            package.requires,
+            package.folder,
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from ..adapters import policy
 from ..errors import ConfigurationError
 from ..kitchen import Kitchen
 from ..messages.spelling import nearest
@@ -28,6 +29,8 @@ def read(
 ) -> Settings:
     """Read every layer of settings; the first argument that is not a setting is the file.
 
+    From now on what they say about plugins holds in this process.
+
     Args:
         arguments: of the command.
         profile: the profile's name.
@@ -43,7 +46,10 @@ def read(
     for argument in arguments:
         if "=" not in argument and Path(argument).suffix == ".toml":
             raise ConfigurationError(f"{argument!r}: one file, named before any setting")
-    return load(file, profile=profile, arguments=arguments)
+    settings = load(file, profile=profile, arguments=arguments)
+    found = policy.Policy.of(settings.values.get("plugins", {}), settings.source_of)
+    policy.decide(lambda: found)
+    return settings
 
 
 def opened(settings: Settings) -> Kitchen:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from ..adapters import policy
 from ..extent import Key
 from ..messages.spelling import did_you_mean, nearest
 from ..ports import PORTS
@@ -25,6 +26,7 @@ EXAMPLES = {
     "adapters": "adapters.blob_store=noop",
     "workflow": "workflow.epochs=3",
     "observe": "observe.console=true",
+    "plugins": "plugins.deny=acme-blobs",
 }
 
 
@@ -98,6 +100,8 @@ def _layer(name: str, found: Iterable[Assignment], mistakes: list[str]) -> Layer
             value = value_of(assignment.text)
             if is_adapter and (why := miswritten(value)):
                 raise ValueError(why)
+            if path[0] == "plugins":
+                mistakes.extend(policy.mistakes(assignment.source, {".".join(path[1:]): value}))
         except ValueError as error:
             mistakes.append(f"{assignment.source}: {error}")
             continue

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ..adapters import policy
 from ..messages.spelling import did_you_mean, listed, nearest
 from ..ports import PORTS
 
-SETTABLE = ("adapters", "workflow", "observe")
+SETTABLE = ("adapters", "workflow", "observe", "plugins")
 """The tables that every layer can set."""
 
 TABLES = (*SETTABLE, "profile")
@@ -41,6 +42,8 @@ def checked(place: str, table: Mapping[str, Any], mistakes: list[str]) -> dict[s
         elif name == "adapters":
             found[name] = dict(_respelt(place, "adapters.", value, PORTS, PORTS, mistakes))
         else:
+            if name == "plugins":
+                mistakes.extend(policy.mistakes(place, value))
             found[name] = value
     return found
 

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 from ..adapters import finding
 from ..adapters.discovery import WORKFLOWS
+from ..adapters.policy import Policy, enforced
 from ..errors import AdapterLoadError, ConfigurationError
 from ..events import Observer
 from ..kitchen import Kitchen
@@ -40,7 +41,10 @@ def find(name: str, settings: Settings | None = None) -> Workflow:
         AdapterLoadError: it cannot be imported, or is not a function.
     """
     try:
-        return _find(name)
+        if settings is None:
+            return _find(name)
+        with enforced(Policy.of(settings.values.get("plugins", {}), settings.source_of)):
+            return _find(name)
     except ConfigurationError as error:
         key = ("workflow", "use")
         if settings is None or key not in settings.sources:
