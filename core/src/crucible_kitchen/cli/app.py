@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
 from typing import TextIO
 
 import typer
 
+from ..adapters import policy
 from ..errors import CrucibleWarning, described
 from .console import conceal, note, say
 from .later import group_of
@@ -22,6 +24,11 @@ COMMANDS = {
         "sample:sample",
         "Ask the weights of a run, or any model that the configured completer has.",
     ),
+    "lock": ("lock:lock", "Write down what the kitchen is made of: a pylock.toml."),
+    "sync": ("sync:sync", "Install what a lock says, into the environment of this command."),
+    "install": ("install:install", "Install plugins, with pip or uv."),
+    "uninstall": ("install:uninstall", "Uninstall plugins."),
+    "upgrade": ("install:upgrade", "Upgrade plugins to their newest releases."),
     "config": ("config:config", "Show every setting that applies, and its source."),
     "doctor": ("doctor:doctor", "Check what is installed, and try what is configured."),
     "init": ("init:init", "Write a commented crucible.toml to start from."),
@@ -78,6 +85,7 @@ def invoke(arguments: Sequence[str]) -> int:
     """
     conceal()
     _print_warnings()
+    policy.decide(functools.cache(_written_here))
     command = typer.main.get_command(app)
     try:
         # Not `app()`, which prints usage errors as they are, ends the process, and has ideas of its
@@ -86,7 +94,17 @@ def invoke(arguments: Sequence[str]) -> int:
             command.invoke(context)
     except typer.Exit as end:
         return end.exit_code
+    finally:
+        policy.decide()
     return 0
+
+
+def _written_here() -> policy.Policy:
+    """Return what the settings say about plugins, for commands that are given no settings."""
+    from ..settings import gather
+
+    settings = gather()
+    return policy.Policy.of(settings.values.get("plugins", {}), settings.source_of)
 
 
 def _print_warnings() -> None:

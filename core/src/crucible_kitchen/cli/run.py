@@ -50,6 +50,10 @@ def run(
             "written, and the first rows; train nothing.",
         ),
     ] = False,
+    locked: Annotated[
+        bool,
+        typer.Option("--locked", help="Refuse to run where anything is not as pylock.toml has it."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --dry-run: print one JSON document.")
     ] = False,
@@ -72,6 +76,10 @@ def run(
         instead = partial(planned, as_json=as_json)
     given = [*(arguments or []), *([] if trace is None else [f"observe.jsonl={trace}"])]
     settings = read(given, profile, gather)
+    if locked:
+        from .lock import beside, refuse_unlike
+
+        refuse_unlike(beside(settings), settings)
     ended: BaseException | None = None
     try:
         with opened(settings) as kitchen, Progress(kitchen, stderr=dry_run) as progress:

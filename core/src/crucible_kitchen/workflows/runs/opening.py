@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import subprocess
 from datetime import date
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 
 from ...errors import ConfigurationError
 from ...kitchen import Kitchen
+from ...locking import take
 from ...messages.numbers import as_json
 from ...version import __version__
 from ..config import ModelConfig, RunConfig, TemplateConfig, WorkflowConfig, check_run_id
@@ -30,6 +32,7 @@ def opened(
         "config": plain(config),
         "adapters": as_json(kitchen.describe()),
         "packages": {"crucible-kitchen": __version__, **kitchen.packages()},
+        "lock": _lock(kitchen),
         "git_commit": _git_commit(),
     }
     # An id may begin with that of another run, or be in use with another blob store: what is
@@ -107,6 +110,13 @@ def starting_weights(kitchen: Kitchen, config: WorkflowConfig) -> str | None:
             "checkpoint yet"
         )
     return other.chosen
+
+
+def _lock(kitchen: Kitchen) -> dict[str, Any] | None:
+    """Return what the run is made of; None where that cannot be said, as of a broken install."""
+    with contextlib.suppress(ConfigurationError):
+        return take(kitchen.settings, profiles=False).lock.record()
+    return None
 
 
 def _git_commit() -> str | None:

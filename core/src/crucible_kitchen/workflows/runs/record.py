@@ -65,6 +65,8 @@ class RunRecord(BaseModel):
     """The adapters and their options, without secrets, by port."""
     packages: dict[str, str] = {}
     """Versions of the packages that it uses."""
+    lock: dict[str, Any] | None = None
+    """What it is made of, for `crucible lock --from-run`: distributions and their digests."""
     git_commit: str | None = None
     """Commit of the working folder."""
     state: RunState

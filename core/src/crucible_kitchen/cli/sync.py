@@ -1,0 +1,108 @@
+"""`crucible sync`: an environment as a lock has it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigurationError
+from ..installing.installer import Installer, shown
+from ..installing.restoring import Plan, plan
+from ..locking import Lock, pylock
+from ..locking.environment import Environment
+from ..locking.lock import differences
+from ..locking.taking import installed
+from .console import fail, note, say, table
+from .lock import FIND_LINKS
+
+
+def sync(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="A pylock.toml.")] = Path(
+        pylock.NAME
+    ),
+    find_links: Annotated[list[Path] | None, FIND_LINKS] = None,
+    no_index: Annotated[
+        bool, typer.Option("--no-index", help="Ask no index: all must be in files.")
+    ] = False,
+    python: Annotated[
+        str | None,
+        typer.Option(
+            "--python",
+            metavar="PYTHON",
+            help="Install into the environment of this interpreter, which may be empty.",
+        ),
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Uninstall plugins that are not in the lock.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would change; change nothing.")
+    ] = False,
+) -> None:
+    """Install what a lock says, into the environment of this command.
+
+    What is there already stays. What is not in the lock stays, too; --prune removes plugins.
+    """
+    lock = pylock.read(file)
+    if prune and python is not None:
+        raise ConfigurationError("--prune removes plugins from the environment of this command")
+    environment = Environment.here() if python is None else Environment.of(python)
+    by_name = bool(find_links) or no_index
+    wanted = plan(lock, installed(lock, environment), by_name=by_name, here=python is None)
+    _show(wanted, prune)
+    if dry_run:
+        return
+    installer = Installer.of(environment)
+    options = [f"--find-links={folder.resolve()}" for folder in find_links or []]
+    if no_index or (wanted.lines and wanted.is_local):
+        options.append("--no-index")
+    # One with a hash makes the installer ask for a hash of each in the same file.
+    for lines in (wanted.hashed, wanted.plain):
+        if lines:
+            _install(installer, lines, options)
+    if prune and wanted.surplus:
+        _run(installer, installer.line("uninstall", *wanted.surplus))
+    _check(lock, environment)
+
+
+def _show(wanted: Plan, prune: bool) -> None:
+    rows = [(name, before or "-", after) for name, before, after in wanted.changes]
+    if prune:
+        rows += [(name, "installed", "-") for name in wanted.surplus]
+    if rows:
+        table(("distribution", "is", "becomes"), rows)
+    else:
+        say("everything is installed as it is locked")
+    if wanted.surplus and not prune:
+        note(f"not in the lock, and kept: {', '.join(wanted.surplus)}; --prune removes them")
+
+
+def _install(installer: Installer, lines: Sequence[str], options: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "requirements.txt"
+        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        arguments = ["--no-deps", *options, "-r", str(file)]
+        if installer.name == "pip":  # of the same version, with other files
+            arguments.insert(0, "--force-reinstall")
+        else:
+            arguments.insert(0, "--reinstall")
+        _run(installer, installer.line("install", *arguments))
+
+
+def _run(installer: Installer, line: Sequence[str]) -> None:
+    note(f"$ {shown(line)}")
+    if code := installer.run(line):
+        fail(f"{installer.name} failed; what it had installed before stays")
+        raise typer.Exit(code)
+
+
+def _check(lock: Lock, environment: Environment) -> None:
+    """Fail where what is installed now is not what is locked."""
+    wrong = list(differences(lock, installed(lock, environment)))
+    if wrong:
+        fail("what was installed is not what is locked:" + "".join(f"\n  - {w}" for w in wrong))
+        raise typer.Exit(1)

@@ -1,0 +1,71 @@
+"""What a distribution's files are, in one digest, from the hashes in its `RECORD`.
+
+An installer adds files of its own to a wheel's, and copies scripts to elsewhere. Without these, a
+wheel and what was installed of it have the same digest, whichever installer did it. An editable
+install has none: its files are elsewhere, and change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..errors import ConfigurationError
+
+OF_INSTALLERS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
+"""Files of a `.dist-info` folder that are written when it is installed."""
+
+
+def of_installed(folder: Path) -> str:
+    """Return the digest of an installed distribution; "" if it has no `RECORD`.
+
+    Args:
+        folder: its `.dist-info` folder.
+    """
+    try:
+        text = (folder / "RECORD").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return _digest(_lasting(text.splitlines()))
+
+
+def of_wheel(wheel: Path) -> str:
+    """Return the digest that a wheel has once it is installed.
+
+    Raises:
+        ConfigurationError: the file is not a wheel.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as file:
+            [record] = [n for n in file.namelist() if n.endswith(".dist-info/RECORD")]
+            lines = file.read(record).decode().splitlines()
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ConfigurationError(f"{wheel} is not a wheel that can be read: {error}") from None
+    return _digest(_lasting(_moved(line) for line in lines))
+
+
+def _digest(lines: Iterable[str]) -> str:
+    text = "\n".join(sorted(lines))
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
+
+
+def _lasting(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of files that are the same wherever the distribution is installed."""
+    for line in lines:
+        if ",sha256=" not in line or line.startswith(("../", "..\\", "/", '"../')):
+            continue
+        path = line.rpartition(",sha256=")[0]
+        folder, _, name = path.rpartition("/")
+        if folder.endswith(".dist-info") and name in OF_INSTALLERS:
+            continue
+        if not folder.partition("/")[0].endswith(".data") and not name.endswith(".pyc"):
+            yield line
+
+
+def _moved(line: str) -> str:
+    """Return a line of a wheel's `RECORD` with the path that the file has once installed."""
+    top, _, rest = line.partition("/")
+    kind, _, path = rest.partition("/")
+    return path if top.endswith(".data") and kind in ("purelib", "platlib") else line

@@ -1,0 +1,160 @@
+"""What is installed in an environment, and what that requires, from metadata alone."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import importlib_metadata as metadata
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name, canonicalize_version
+
+from ..errors import ConfigurationError
+
+_REQUIRES = re.compile(r"^requires-dist:[ \t]*(\S.*?)[ \t]*$", re.IGNORECASE | re.MULTILINE)
+_VERSION = re.compile(r"^version:[ \t]*(\S+)[ \t]*$", re.IGNORECASE | re.MULTILINE)
+_ASK = """
+import json, platform, sys
+print(json.dumps([platform.python_version(), sys.path, sys.prefix]))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """An installed distribution.
+
+    Args:
+        name: its name, as indexes compare names.
+        version: its version.
+        folder: its `.dist-info` folder.
+        requires: what it requires, as its metadata writes it.
+    """
+
+    name: str
+    version: str
+    folder: Path
+    requires: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """An environment of Python.
+
+    Args:
+        python: its interpreter.
+        version: the version of Python.
+        path: the folders in which an import looks.
+        prefix: its folder; that of a virtual environment has a file `pyvenv.cfg`.
+    """
+
+    python: str
+    version: str
+    path: tuple[str, ...]
+    prefix: str
+
+    @classmethod
+    def here(cls) -> Environment:
+        """Return the one that this process runs in."""
+        return cls(sys.executable, platform.python_version(), tuple(sys.path), sys.prefix)
+
+    @classmethod
+    def of(cls, python: str) -> Environment:
+        """Return that of an interpreter.
+
+        Raises:
+            ConfigurationError: it cannot be run.
+        """
+        try:
+            done = subprocess.run(
+                [python, "-I", "-c", _ASK], capture_output=True, text=True, timeout=60, check=True
+            )
+            version, path, prefix = json.loads(done.stdout)
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "it is not a Python that runs"
+            raise ConfigurationError(f"--python {python}: {why}") from None
+        return cls(python, version, tuple(path), prefix)
+
+    def find(self, name: str) -> Distribution | None:
+        """Return the distribution of a name, the one that an import finds; None if there is none.
+
+        Of one whose metadata is damaged likewise: nothing can be said of it.
+        """
+        for found in metadata.Distribution.discover(name=name, path=list(self.path)):
+            folder = getattr(found, "_path", None)  # there is no public name
+            if folder is None:
+                continue
+            try:
+                text = (Path(folder) / "METADATA").read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                continue
+            head = text.partition("\n\n")[0]
+            if version := _VERSION.search(head):
+                requires = tuple(_REQUIRES.findall(head))
+                number = canonicalize_version(version[1], strip_trailing_zero=False)
+                return Distribution(canonicalize_name(name), number, Path(folder), requires)
+        return None
+
+    def closure(
+        self, roots: Mapping[str, Iterable[str] | None]
+    ) -> tuple[dict[str, Distribution], dict[str, str]]:
+        """Return distributions and all that they require, and what of that is missing.
+
+        Args:
+            roots: names, each with the extras that count; None for every extra of which all that
+                it requires is installed, since none is written down.
+
+        Returns:
+            The distributions by name, sorted; and for each name that is not installed the name
+            of a distribution that requires it, or "".
+        """
+        found: dict[str, Distribution] = {}
+        missing: dict[str, str] = {}
+        done: set[tuple[str, str]] = set()
+        todo: list[tuple[str, Iterable[str] | None, str]] = [
+            (canonicalize_name(name), extras, "") for name, extras in roots.items()
+        ]
+        while todo:
+            name, extras, by = todo.pop()
+            one = found.get(name) or self.find(name)
+            if one is None:
+                missing.setdefault(name, by)
+                continue
+            found[name] = one
+            wanted = self._complete(one) if extras is None else extras
+            for extra in ("", *wanted):
+                if (name, extra) not in done:
+                    done.add((name, extra))
+                    todo += [(canonicalize_name(r.name), r.extras, name) for r in _of(one, extra)]
+        return dict(sorted(found.items())), missing
+
+    def _complete(self, one: Distribution) -> list[str]:
+        """Return the extras of which everything is installed that they add."""
+        extras = {
+            e for line in one.requires for e in re.findall(r"extra *== *['\"](.+?)['\"]", line)
+        }
+        plain = {str(r) for r in _of(one, "")}
+        complete = []
+        for extra in sorted(extras):
+            added = [r for r in _of(one, extra) if str(r) not in plain]
+            if added and all(self.find(r.name) is not None for r in added):
+                complete.append(extra)
+        return complete
+
+
+def _of(one: Distribution, extra: str) -> list[Requirement]:
+    """Return what a distribution requires here, with an extra or, by "", without any."""
+    found = []
+    for line in one.requires:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+            found.append(requirement)
+    return found

@@ -1,0 +1,155 @@
+"""A lock, and how what is there differs from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from .sources import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A distribution in a lock.
+
+    Args:
+        version: its version.
+        digest: SHA-256 of what its files are, as `digests` has it; "" if that is not known.
+        source: where it comes from; empty if that is not known.
+    """
+
+    version: str
+    digest: str = ""
+    source: Source = field(default_factory=dict)
+
+    @property
+    def editable(self) -> bool:
+        """Whether it is installed in editable form, so that its files may change."""
+        return self.source.get("directory", {}).get("editable") is True
+
+    @property
+    def hashes(self) -> list[str]:
+        """The SHA-256 of each file that it may be installed from."""
+        files = [*self.source.get("wheels", ())]
+        files += [self.source[kind] for kind in ("sdist", "archive") if kind in self.source]
+        return [file["hashes"]["sha256"] for file in files if "sha256" in file["hashes"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What a kitchen is made of.
+
+    Args:
+        python: the version of Python, such as `3.11.7`; "" if it is not known.
+        packages: the distributions by name: those of its plugins, all that they require, and the
+            core.
+        plugins: the distribution of each plugin, by what the plugin is called.
+        cards: the digest of each report card that the plugins' distributions bring along, by
+            `<distribution> <file>`.
+    """
+
+    python: str
+    packages: Mapping[str, Locked]
+    plugins: Mapping[str, str] = field(default_factory=dict)
+    cards: Mapping[str, str] = field(default_factory=dict)
+
+    def with_sources(self, sources: Mapping[str, Source]) -> Self:
+        """Return it with other sources for some of its distributions."""
+        packages = {
+            name: replace(one, source=sources[name]) if name in sources else one
+            for name, one in self.packages.items()
+        }
+        return replace(self, packages=packages)
+
+    @property
+    def sourceless(self) -> list[str]:
+        """The distributions of which it is not known where they come from."""
+        return [name for name, one in self.packages.items() if not one.source]
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain data for the record of a run, without sources."""
+        return {
+            "python": self.python,
+            "packages": {n: f"{p.version} {p.digest}".rstrip() for n, p in self.packages.items()},
+            "plugins": dict(self.plugins),
+            "cards": dict(self.cards),
+        }
+
+    @classmethod
+    def of_record(cls, data: Any) -> Self:
+        """Return the lock of a run's record.
+
+        Raises:
+            ValueError: it is not one.
+        """
+        match data:
+            case {"python": str(python), "packages": dict(), "plugins": dict(), "cards": dict()}:
+                packages, plugins, cards = (
+                    texts(data[key]) for key in ("packages", "plugins", "cards")
+                )
+            case _:
+                raise ValueError("it is not a lock")
+        locked = {}
+        for name, text in packages.items():
+            version, _, digest = text.partition(" ")
+            locked[name] = Locked(version, digest)
+        return cls(python, locked, plugins, cards)
+
+
+def texts(table: Mapping[Any, Any]) -> dict[str, str]:
+    """Return a table of texts.
+
+    Raises:
+        ValueError: something in it is not a text.
+    """
+    if not all(isinstance(each, str) for pair in table.items() for each in pair):
+        raise ValueError("it has something else than texts")
+    return dict(table)
+
+
+def differences(lock: Lock, now: Lock) -> Iterator[str]:
+    """Yield how what is there differs from a lock, a sentence each.
+
+    Args:
+        lock: the lock.
+        now: what is there. A distribution that is not in it is not installed.
+    """
+    if lock.python and _minor(lock.python) != _minor(now.python):
+        yield f"Python is {now.python}, locked is {lock.python}"
+    # A lock of another tool says nothing of plugins; what they come from is compared all the same.
+    for plugin, package in now.plugins.items() if lock.plugins else ():
+        if plugin not in lock.plugins:
+            yield f"{plugin} ({package}) is chosen, and is not in the lock"
+        elif lock.plugins[plugin] != package:
+            yield f"{plugin} comes from {package}, locked is that of {lock.plugins[plugin]}"
+    for name, wanted in lock.packages.items():
+        yield from _difference(name, wanted, now.packages.get(name))
+    chosen = lock.plugins and {p for plugin, p in now.plugins.items() if plugin not in lock.plugins}
+    for name, one in now.packages.items():
+        if name not in lock.packages and name not in chosen:
+            yield f"{name} {one.version} is required, and is not in the lock"
+    for card, digest in lock.cards.items():
+        package = card.partition(" ")[0]
+        if package in now.plugins.values() and now.cards.get(card) != digest:
+            gone = "is gone" if card not in now.cards else "is not the one that was locked"
+            yield f"the report card {card} {gone}"
+
+
+def _difference(name: str, wanted: Locked, there: Locked | None) -> Iterator[str]:
+    if there is None:
+        yield f"{name} {wanted.version} is not installed"
+    elif there.version != wanted.version:
+        yield f"{name} is {there.version}, locked is {wanted.version}"
+    elif there.editable != wanted.editable:
+        yield f"{name} is installed in {_form(there)}, locked in {_form(wanted)}"
+    elif wanted.digest and there.digest != wanted.digest:
+        yield f"{name} {wanted.version} has other files than the one that was locked"
+
+
+def _form(one: Locked) -> str:
+    return "editable form" if one.editable else "a copy"
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]

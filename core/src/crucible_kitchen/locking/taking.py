@@ -1,0 +1,111 @@
+"""The lock of what is installed now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from ..adapters.cards import Cards
+from ..adapters.discovery import CORE, Installed
+from ..adapters.metadata import Package
+from ..errors import ConfigurationError
+from ..settings import Settings
+from . import digests, sources
+from .environment import Distribution, Environment
+from .lock import Lock, Locked, differences
+from .plugins import named
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A lock that was taken, and what it cannot hold.
+
+    Args:
+        lock: the lock.
+        local: what the settings import from a module or a file.
+        missing: what profiles that are not chosen name, and is not installed.
+    """
+
+    lock: Lock
+    local: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def take(settings: Settings, *, profiles: bool = True) -> Taken:
+    """Return the lock of what the settings name, as it is installed where this process runs.
+
+    Args:
+        settings: merged settings.
+        profiles: whether those of profiles count that are not chosen.
+
+    Raises:
+        ConfigurationError: a plugin, or what one requires, is not installed.
+    """
+    found = named(settings, profiles=profiles)
+    roots: dict[str, list[str] | None] = {e.package: None for e in found.entries.values()}
+    roots[CORE] = ["otel"] if found.otel else []
+    here = Environment.here()
+    there, missing = here.closure(roots)
+    if missing:
+        raise ConfigurationError(
+            *(
+                f"{name} is not installed" + (f", and {by} requires it" if by else "")
+                for name, by in sorted(missing.items())
+            )
+        )
+    plugins = {called: e.package for called, e in sorted(found.entries.items())}
+    lock = Lock(
+        here.version,
+        {name: locked(one) for name, one in there.items()},
+        plugins,
+        _cards(found.entries.values()),
+    )
+    return Taken(lock, tuple(found.local), tuple(found.missing))
+
+
+def unlike(lock: Lock, settings: Settings) -> list[str]:
+    """Return how what the settings name, and what is installed, differ from a lock: sentences.
+
+    What the lock has for profiles that are not chosen must be installed as well.
+    """
+    here = Environment.here()
+    there = installed(lock, here)
+    mistakes: tuple[str, ...] = ()
+    try:
+        taken = take(settings, profiles=False).lock
+    except ConfigurationError as error:
+        mistakes = error.mistakes
+        now = there
+    else:
+        now = replace(taken, packages={**there.packages, **taken.packages})
+    return [*differences(lock, now)] or [*mistakes]
+
+
+def installed(lock: Lock, environment: Environment) -> Lock:
+    """Return what is there of the distributions in a lock. Plugins and cards are left out."""
+    there = {name: environment.find(name) for name in lock.packages}
+    packages = {name: locked(one) for name, one in there.items() if one is not None}
+    return Lock(environment.version, packages)
+
+
+def locked(one: Distribution) -> Locked:
+    """Return an installed distribution as a lock has it."""
+    source = sources.noted(one)
+    found = Locked(one.version, "", source)
+    return (
+        found if found.editable else Locked(one.version, digests.of_installed(one.folder), source)
+    )
+
+
+def _cards(entries: Iterable[Installed]) -> Mapping[str, str]:
+    packages = {
+        e.package: Package(e.package, e.version, e.requires, (), "", folder=e.folder)
+        for e in entries
+        if e.folder is not None
+    }
+    with Cards() as cards:
+        return {
+            f"{name} {card.file}": card.digest
+            for name, package in sorted(packages.items())
+            for card in cards.of(package)
+        }
