@@ -12,7 +12,7 @@ import crucible_adapter_hf_datasets.dataset_store as hf_datasets
 import pytest
 from crucible_kitchen import DatasetStore
 from crucible_kitchen.testing import LEVEL, DatasetStoreConformance, bound
-from loopback_hub import LoopbackHub, redirect
+from loopback_hub import LoopbackHub, environment, redirect
 
 Reopen = Callable[[], AbstractContextManager[DatasetStore]]
 
@@ -76,7 +76,10 @@ class TestHub(TestFolder):
             for split, rows in parts.items()
         }
         with LoopbackHub() as hub, pytest.MonkeyPatch.context() as patch:
-            redirect(hub, tmp_path_factory.mktemp("home"), patch)
+            home = tmp_path_factory.mktemp("home")
+            redirect(hub, home, patch)
+            for name, value in environment(hub, home).items():  # for other processes
+                patch.setenv(name, value)
             hub.commit("org/rows", files, "dataset")
             yield hub
 

@@ -6,6 +6,7 @@ from ...ports import DatasetStore
 from .contents import Contents
 from .handles import Handles
 from .positions import Positions
+from .processes import Processes
 from .selection import Selection
 from .sequences import Sequences
 from .shuffling import Shuffling
@@ -15,7 +16,16 @@ from .threads import Threads
 
 
 class DatasetStoreConformance(
-    Contents, Handles, Shuffling, Positions, Selection, Splits, Streams, Threads, Sequences
+    Contents,
+    Handles,
+    Shuffling,
+    Positions,
+    Processes,
+    Selection,
+    Splits,
+    Streams,
+    Threads,
+    Sequences,
 ):
     """Tests of a dataset store. Override the fixture `dataset_store`, and `reopen` if you can.
 
