@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from ...errors import InvalidInput, Unsupported
 from ...ports import DatasetStore
 from ..conformance import since
 from ..processes import Elsewhere
+from ..processes.places import absolute
 from ..processes.state import left_alone
 from .fixtures import DatasetStoreFixtures, open_dataset
 from .rows import read
@@ -39,7 +39,7 @@ class Processes(DatasetStoreFixtures):
         Usually broken by the order of a set, or of the files of a folder, or by a row that is made
         of the process's own time or randomness.
         """
-        where = _absolute(dataset_id), split, streaming
+        where = absolute(dataset_id), split, streaming
         assert elsewhere.run(_rows, *where) == _rows(dataset_store, dataset_id, split, streaming)
 
     @since("1.5")
@@ -60,7 +60,7 @@ class Processes(DatasetStoreFixtures):
         """
         for buffer_size in (None, 7):
             asked = split, streaming, SEEDS, buffer_size
-            theirs = elsewhere.run(_orders, _absolute(dataset_id), *asked)
+            theirs = elsewhere.run(_orders, absolute(dataset_id), *asked)
             assert theirs == _orders(dataset_store, dataset_id, *asked), buffer_size
 
     @since("1.5")
@@ -83,7 +83,7 @@ class Processes(DatasetStoreFixtures):
         twice = dataset_store.shuffle(once, 6)
         for position in (1, 7, 11):
             mine = [read(dataset_store, each)[position:] for each in (once, twice)]
-            theirs = elsewhere.run(_rest, _absolute(dataset_id), split, streaming, position)
+            theirs = elsewhere.run(_rest, absolute(dataset_id), split, streaming, position)
             assert theirs == mine, position
 
     @since("1.5")
@@ -120,7 +120,7 @@ class Processes(DatasetStoreFixtures):
         Usually broken by a cache to which both write the same file, and by a lock that is left
         behind.
         """
-        where = _absolute(dataset_id), split, streaming
+        where = absolute(dataset_id), split, streaming
         both = [each.submit(_rows, *where) for each in (elsewhere, elsewhere.another())]
         one, other = (each.result() for each in both)
         assert one == other == _rows(dataset_store, dataset_id, split, streaming)
@@ -140,13 +140,8 @@ class Processes(DatasetStoreFixtures):
         Usually broken by `random.seed(seed)` before a shuffle: all that the program draws
         afterwards is the same in every run, and a second thread changes the order of the first.
         """
-        changed = elsewhere.run(_changed, _absolute(dataset_id), split, streaming)
+        changed = elsewhere.run(_changed, absolute(dataset_id), split, streaming)
         assert not changed, "(before, after) of what the calls have changed"
-
-
-def _absolute(dataset_id: str) -> str:
-    """Return the path of a data set that is a file or folder of this machine; others as given."""
-    return os.path.abspath(dataset_id) if os.path.exists(dataset_id) else dataset_id
 
 
 # --- in any process ---

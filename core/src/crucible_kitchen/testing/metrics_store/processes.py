@@ -38,7 +38,7 @@ class Processes(MetricsStoreFixtures):
         or a time that is stored without its zone.
         """
         for step in (3, 1, 2):  # not sorted: the order is that of recording
-            metrics_store.record(run_id, f"metric {-step}", step / 7, step, {"a": [step]})
+            metrics_store.record(run_id, f"metric {-step}", step / 7, step)
         metrics_store.record(run_id, "note", math.inf)
         metrics_store.flush(run_id)
         mine = _entries(metrics_store, run_id)
@@ -205,11 +205,9 @@ class Processes(MetricsStoreFixtures):
 # --- in the other process ---
 
 
-def _entries(
-    store: MetricsStore, run_id: str
-) -> list[tuple[str, str, int | None, datetime, dict[str, Any]]]:
+def _entries(store: MetricsStore, run_id: str) -> list[tuple[str, str, int | None, datetime]]:
     return [
-        (entry.metric, repr(entry.value), entry.step, entry.timestamp, dict(entry.metadata))
+        (entry.metric, repr(entry.value), entry.step, entry.timestamp)
         for entry in store.read(run_id)
     ]
 

@@ -12,6 +12,7 @@ from .forward import Forward
 from .futures import Futures
 from .losses import Losses
 from .preflight import Preflight
+from .processes import Processes
 from .results import Results
 from .sampling import Sampling
 from .sequences import Sequences
@@ -29,6 +30,7 @@ class TrainingClientConformance(
     Checkpoints,
     Cleaning,
     Preflight,
+    Processes,
     Sessions,
     Failure,
     Sampling,
