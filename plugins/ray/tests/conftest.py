@@ -47,18 +47,24 @@ def kitchen(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def session(kitchen: Kitchen) -> Any:
-    """A session whose model answers in words, and mostly comes to an end."""
+def taught(kitchen: Kitchen) -> tuple[Any, Path]:
+    """A session whose model answers in words, and mostly comes to an end; its weights as they are
+    then, in a folder.
+    """
     client = kitchen.training_client
     session = client.start_session(SessionConfig("tiny"))
-    train(client, session, 60)
-    return session
+    train(client, session, 62)
+    return session, Path(client.save_weights_for_sampler(session, "answers"))
 
 
 @pytest.fixture(scope="session")
-def folder(kitchen: Kitchen, session: Any) -> Path:
-    """The weights of the session in a folder."""
-    return Path(kitchen.training_client.save_weights_for_sampler(session, "answers"))
+def session(taught: tuple[Any, Path]) -> Any:
+    return taught[0]
+
+
+@pytest.fixture(scope="session")
+def folder(taught: tuple[Any, Path]) -> Path:
+    return taught[1]
 
 
 @pytest.fixture(scope="session")
