@@ -829,6 +829,34 @@ def test_a_failed_session_without_restarts_left_fails_the_run() -> None:
     assert caught.value.__notes__ == ["restarts are used up (workflow.max_restarts=2)"]
 
 
+@pytest.mark.parametrize(("save_every", "callback"), [(0, "start_session"), (2, "load_checkpoint")])
+def test_a_session_that_fails_while_it_is_set_back_is_set_back_again(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch, save_every: int, callback: str
+) -> None:
+    client, away = kitchen.training_client, Unavailable("the node went away")
+    step, restore = client.optim_step, getattr(client, callback)
+    taken: list[Any] = []
+    failures: list[Exception] = []
+
+    def fail_once(*arguments: Any) -> Any:
+        taken.append(arguments)
+        if len(taken) == 6:
+            failures.append(away)
+            raise away
+        return step(*arguments)
+
+    def fail_twice(*arguments: Any) -> Any:
+        if 0 < len(failures) < 3:
+            failures.append(away)
+            raise away
+        return restore(*arguments)
+
+    monkeypatch.setattr(client, "optim_step", fail_once)
+    monkeypatch.setattr(client, callback, fail_twice)
+    assert train(kitchen, save_every=save_every, max_restarts=3).steps == 12
+    assert len(failures) == 3
+
+
 def test_wrong_input_is_not_tried_again(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = []
 

@@ -233,8 +233,10 @@ class _Loop(Generic[T]):
         step.span.end(metrics=metrics)
 
     def _restart(self, error: AdapterError) -> None:
-        """Restore a failed session from the last checkpoint, or raise."""
-        client, config = self._client, self._config
+        """Restore a failed session from the last checkpoint, or raise. What fails meanwhile is one
+        more failure.
+        """
+        config = self._config
         self._submitted = None
         with contextlib.suppress(AdapterError):
             self._checkpoints.settle()
@@ -258,10 +260,16 @@ class _Loop(Generic[T]):
                 error=type(error).__name__,
             )
         )
+        try:
+            self._restore()
+        except AdapterError as another:
+            self._restart(another)
+
+    def _restore(self) -> None:
         if self._run.checkpoint is not None:
-            client.load_checkpoint(self._session, self._run.checkpoint)
+            self._client.load_checkpoint(self._session, self._run.checkpoint)
             return
-        client.close_session(self._session)
+        self._client.close_session(self._session)
         self._session = self._start_session()
 
     def _abandon(self, error: BaseException | None) -> None:
