@@ -2,8 +2,9 @@
 
 `python -m pytest -p tests.support.around` collects the conformance suites alone. The adapter of
 each, and whatever `reopen` opens, is bound inside every wrapper that there is for its port, one in
-the other; all else stays as it is. With `--around retry`, which may be repeated, each suite is
-collected once for each wrapper that was named, inside that one alone.
+the other; all else stays as it is. A suite that differs from another in what no wrapper sees has
+`within_wrappers = False`, and is left out. With `--around retry`, which may be repeated, each suite
+is collected once for each wrapper that was named, inside that one alone.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ def pytest_pycollect_makeitem(
     if not (isinstance(obj, type) and issubclass(obj, Conformance) and name.startswith("Test")):
         return []
     if not hasattr(obj, "port"):  # no wrapper goes around an environment
+        return []
+    if not getattr(obj, "within_wrappers", True):
         return []
     installed = {entry.name for entry in catalog().entries if entry.port == obj.port.name}
     there = [wrapper for wrapper in OPTIONS if wrapper in installed]

@@ -96,6 +96,7 @@ class TestLowRankUpdate(TestEveryWeight):
 
 class TestEveryWeightInLittleMemory(TestEveryWeight):
     variant = "all weights, gradient checkpointing, another attention, a budget that is found"
+    within_wrappers = False
     options: ClassVar[dict[str, Any]] = {
         "gradient_checkpointing": True,
         "attn_implementation": "eager",
@@ -108,6 +109,7 @@ class TestLowRankUpdateInLittleMemory(TestLowRankUpdate):
     """Of a model that is bfloat16 on disk, as most are."""
 
     variant = "LoRA, gradient checkpointing, frozen weights in bfloat16"
+    within_wrappers = False
     options: ClassVar[dict[str, Any]] = {"gradient_checkpointing": True, "base_dtype": "bfloat16"}
 
     @pytest.fixture
