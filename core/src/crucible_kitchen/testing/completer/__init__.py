@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...ports import Completer
 from .batches import Batches
 from .logprobs import Logprobs
+from .processes import Processes
 from .prompts import Prompts
 from .scores import Scores
 from .seeds import Seeds
@@ -14,7 +15,7 @@ from .streams import Streams
 
 
 class CompleterConformance(
-    SingleCompletions, Seeds, Batches, Stopping, Logprobs, Prompts, Streams, Scores
+    SingleCompletions, Seeds, Batches, Stopping, Logprobs, Processes, Prompts, Streams, Scores
 ):
     """Tests of a completer. Override the fixture `completer`; `model`, `prompt` and `token_prompt`
     where the defaults do not fit; `context_length`, `trainer`, `in_flight` and `reopen` if you can.
