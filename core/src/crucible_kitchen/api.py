@@ -39,6 +39,7 @@ from .options.adapter_options import AdapterOptions
 from .options.environment import FromEnv
 from .options.frozen import Frozen
 from .options.paths import LocalPath, check_writable, expand_home
+from .options.renamed import Renamed
 from .options.texts import Keyword, Name, Template
 from .ports import (
     PORTS,
@@ -121,6 +122,7 @@ __all__ = [
     "FromEnv",
     "Keyword",
     "Name",
+    "Renamed",
     "Template",
     # for observers
     "ObserverOptions",

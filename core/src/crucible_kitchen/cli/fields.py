@@ -12,20 +12,28 @@ from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from ..masking.evident import masked
 from ..masking.secrets import is_secret
 from ..messages.printable import text_of
-from ..options.environment import variables
+from ..options.environment import metadata_of, variables
+from ..options.renamed import Renamed
 
 
 def described_fields(model: type[BaseModel]) -> list[tuple[str, str, str, str]]:
     """Return of each field its name, type, default and meaning, as text."""
     return [
-        (name, type_name(field.annotation), default_of(field), in_one_line(field.description))
+        (name, type_name(field.annotation), default_of(field), _meaning(field))
         for name, field in model.model_fields.items()
     ]
+
+
+def _meaning(field: FieldInfo) -> str:
+    before = [each.old for each in metadata_of(field) if isinstance(each, Renamed)]
+    said = [in_one_line(field.description), f"Before: {', '.join(before)}." if before else ""]
+    return " ".join(filter(None, said))
 
 
 def type_name(annotation: Any) -> str:

@@ -73,6 +73,11 @@ class ChosenEnvironment(NamedTuple):
             )
         return made
 
+    @staticmethod
+    def options_of(use: Any) -> type[EnvironmentOptions] | None:
+        """Return the class of the options of the environment that `use` names, or is."""
+        return options_class(find(ENVIRONMENTS, use).value if isinstance(use, str) else use)
+
     def describe(self) -> dict[str, Any]:
         """Return its name and its options as plain data, secrets masked."""
         return {"use": self.name, **visible(self.options)}

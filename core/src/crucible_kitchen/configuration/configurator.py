@@ -8,19 +8,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from ..adapters.binding import PortT, bind, label_of, options_class
 from ..adapters.discovery import Catalog, catalog
+from ..calls.port import Port
 from ..errors import BindError, ConfigurationError, CrucibleError
 from ..events import Event, Observers
 from ..extent import unfit
 from ..masking.errors import without_secrets
 from ..masking.secrets import Secrets
 from ..messages.spelling import nearest
+from ..options.adapter_options import AdapterOptions
 from ..settings import Key, Settings, miswritten
 from .mistakes import carried, cause_of, described, explained
+from .renaming import Renaming, put
 from .validation import ModelT, validate
 
 PLAIN = (bool, int, float, list, tuple, datetime.date, datetime.time)
@@ -63,18 +66,24 @@ class Configurator:
         """Validate a table; see `Kitchen.configure`."""
         if found := [f"{'.'.join(place)}: it {why}" for place, why in unfit(table, at)]:
             raise ConfigurationError(*found)
+        renaming = Renaming(self._settings, self._options_of)
         try:
             self._secrets.learn(table)
-            configured = validate(model, table, self._context, ".".join(at))
+            renamed = renaming.table(model, table, at)
+            if not renaming.mistakes:
+                put(self._settings, at, table, renamed)
+            configured = validate(model, renamed, self._context, ".".join(at))
             self._secrets.learn(configured)
         except ValidationError as error:
-            raise self._explained(error, at) from self._cause_of(error)
+            raise self._explained(error, at, renaming) from self._cause_of(error)
         except (CrucibleError, KeyboardInterrupt):
             raise
         except BaseException as error:  # in a validator of the class's own
             raise ConfigurationError(
                 f"{'.'.join(at)}: {model.__name__} raised {described(error)}"
             ) from without_secrets(error, self._secrets)
+        if renaming.mistakes:
+            raise ConfigurationError.of(renaming.mistakes)
         return configured
 
     def adapter(self, port: type[PortT], value: Any, at: Key) -> PortT:
@@ -88,10 +97,20 @@ class Configurator:
         Raises:
             ConfigurationError: its options are wrong, or it cannot be found, loaded or bound.
         """
+        renaming = Renaming(self._settings, self._options_of)
         try:
-            return TypeAdapter(port).validate_python(value, context=self._context)
+            renamed = renaming.adapter(port, value, at)
+        except PydanticUserError:  # said where it is bound
+            renamed = value
+        if renamed is not value and not renaming.mistakes:
+            put(self._settings, at, value, renamed)
+        try:
+            bound = TypeAdapter(port).validate_python(renamed, context=self._context)
         except ValidationError as error:
-            raise self._explained(error, at) from self._cause_of(error)
+            raise self._explained(error, at, renaming) from self._cause_of(error)
+        if renaming.mistakes:
+            raise ConfigurationError.of(renaming.mistakes)
+        return bound
 
     def _bind(self, port: type[PortT], value: Any) -> PortT:
         """Bind one adapter, perhaps inside the options of another.
@@ -144,8 +163,13 @@ class Configurator:
             raise BindError(f"name the adapter by a string, not a value of type {kind}")
         return use, label_of(use)
 
-    def _explained(self, error: ValidationError, at: Key) -> ConfigurationError:
-        return explained(error, at, self._settings, self._secrets)
+    def _options_of(self, port: type[Port], use: Any) -> type[AdapterOptions]:
+        adapter, label = self._found(port, use)
+        return options_class(adapter, label)
+
+    def _explained(self, error: ValidationError, at: Key, renaming: Renaming) -> ConfigurationError:
+        found = explained(error, at, self._settings, self._secrets)
+        return ConfigurationError.of([*renaming.mistakes, found]) if renaming.mistakes else found
 
     def _cause_of(self, error: ValidationError) -> BaseException | None:
         cause = cause_of(error)

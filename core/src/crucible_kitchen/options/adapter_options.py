@@ -10,6 +10,7 @@ from pydantic import PrivateAttr, ValidationInfo, model_validator
 
 from .environment import variable_of
 from .frozen import Frozen
+from .renamed import with_new_names
 
 
 class ResourceCache(dict[Any, Any]):
@@ -45,6 +46,7 @@ class AdapterOptions(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _defaults_from_environment(cls, data: Any, info: ValidationInfo) -> Any:
+        data = with_new_names(cls, data)  # first, since a variable is no more than a default
         if not isinstance(data, Mapping):
             return data
         environ: Mapping[str, str] = (info.context or {}).get("environ", os.environ)

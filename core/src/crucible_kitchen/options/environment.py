@@ -25,13 +25,17 @@ class FromEnv:
 
 def variables(field: FieldInfo) -> list[str]:
     """Return the variables that a field takes its default from, in order of precedence."""
-    found = [*field.metadata, *_nested(field.annotation)]
-    return [source.variable for source in found if isinstance(source, FromEnv)]
+    return [source.variable for source in metadata_of(field) if isinstance(source, FromEnv)]
 
 
 def variable_of(field: FieldInfo, environ: Mapping[str, str]) -> str | None:
     """Return the first variable of a field that is set and not empty."""
     return next((name for name in variables(field) if environ.get(name)), None)
+
+
+def metadata_of(field: FieldInfo) -> list[Any]:
+    """Return what a field's annotation holds besides types, wherever in it."""
+    return [*field.metadata, *_nested(field.annotation)]
 
 
 def _nested(annotation: Any) -> Iterator[Any]:

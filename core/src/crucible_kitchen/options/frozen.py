@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, model_validator
 
 from ..masking.models import Masked
+from .renamed import with_new_names
 
 
 class Frozen(Masked):
@@ -35,3 +36,8 @@ class Frozen(Masked):
     Those of the outermost model count. A key within a table is written with dots:
     `{"lr": "learning_rate", "lora.r": "lora.rank"}`.
     """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_new_names(cls, data: Any) -> Any:
+        return with_new_names(cls, data)

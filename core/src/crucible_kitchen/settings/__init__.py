@@ -17,11 +17,13 @@ that the mistakes behind it are found in the same run.
 | `tables` | checks which tables and ports are named, and respells misspelt ones |
 | `shell_text` | reads values that were typed at a shell |
 | `merge` | merges layers, and knows the source of each value |
+| `moved` | merges what was set under two names of one key |
 """
 
 from ..extent import Key
 from .layers import gather, in_code, load
 from .merge import Layer, Settings, merge
+from .moved import move, moved
 from .shell_text import miswritten
 from .tables import SETTABLE, TABLES
 
@@ -36,4 +38,6 @@ __all__ = [
     "load",
     "merge",
     "miswritten",
+    "move",
+    "moved",
 ]

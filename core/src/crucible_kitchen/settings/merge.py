@@ -33,6 +33,18 @@ class Layer:
         return next((self.labels[each] for each in around if each in self.labels), self.name)
 
 
+class Source(str):
+    """The place of a value, as users know it, and the level of its layer: higher ones override."""
+
+    __slots__ = ("level",)
+    level: int
+
+    def __new__(cls, place: str, level: int = -1) -> Source:
+        made = super().__new__(cls, place)
+        made.level = level
+        return made
+
+
 @dataclass(slots=True)
 class Settings:
     """The merged values, and the source of each leaf."""
@@ -51,6 +63,11 @@ class Settings:
         while key and key not in self.sources:
             key = key[:-1]
         return self.sources.get(key, "defaults")
+
+    def level_of(self, key: Key) -> int:
+        """Return the level of the layer that set a key, or else the nearest table around it."""
+        source = self.source_of(key)
+        return source.level if isinstance(source, Source) else -1
 
     def leaves(self) -> Iterator[tuple[Key, Any]]:
         """Yield every key and value that is not a table."""
@@ -80,13 +97,18 @@ def merge(layers: Iterable[Layer]) -> Settings:
     | `observe.<name> = true` | a table | the table: it is switched on already |
     """
     settings = Settings()
-    for layer in layers:
-        _lay(settings, layer, settings.values, layer.table, ())
+    for level, layer in enumerate(layers):
+        _lay(settings, layer, level, settings.values, layer.table, ())
     return settings
 
 
 def _lay(
-    settings: Settings, layer: Layer, below: dict[str, Any], above: Mapping[str, Any], at: Key
+    settings: Settings,
+    layer: Layer,
+    level: int,
+    below: dict[str, Any],
+    above: Mapping[str, Any],
+    at: Key,
 ) -> None:
     """Lay a table of a layer over the table below it, which changes in place."""
     for name, value in above.items():
@@ -96,14 +118,15 @@ def _lay(
         if isinstance(below.get(name), dict) and _switches_on(value, key):
             continue
         if isinstance(value, Mapping):
-            table = _table_below(settings, layer, below, value, key)
-            settings.sources[key] = layer.source(key)
-            _lay(settings, layer, table, value, key)
+            source = Source(layer.source(key), level)
+            table = _table_below(settings, source, below, value, key)
+            settings.sources[key] = source
+            _lay(settings, layer, level, table, value, key)
         else:
             if isinstance(below.get(name), dict):
                 _forget(settings, key)
             below[name] = value
-            settings.sources[key] = layer.source(key)
+            settings.sources[key] = Source(layer.source(key), level)
 
 
 def _is_bare_name(value: Any, key: Key, below: Any) -> bool:
@@ -124,14 +147,14 @@ def _switches_on(value: Any, key: Key) -> bool:
 
 
 def _table_below(
-    settings: Settings, layer: Layer, below: dict[str, Any], above: Mapping[str, Any], key: Key
+    settings: Settings, source: Source, below: dict[str, Any], above: Mapping[str, Any], key: Key
 ) -> dict[str, Any]:
-    """Return the table that `above` is laid over; it is in its place in `below`."""
+    """Return the table that `above`, from `source`, is laid over; it is in its place in `below`."""
     name = key[-1]
     old = below.get(name)
     if isinstance(old, str) and "use" not in above:  # the name of an adapter, and now its options
         below[name] = {"use": old}
-        settings.sources[(*key, "use")] = settings.sources.pop(key, layer.source(key))
+        settings.sources[(*key, "use")] = settings.sources.pop(key, source)
     elif not isinstance(old, dict) or _names_another(above, old):
         if old is not None:
             _forget(settings, key)

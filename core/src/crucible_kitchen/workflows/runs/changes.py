@@ -8,6 +8,7 @@ from typing import Any
 from ...errors import ConfigurationError
 from ...masking.models import visible
 from ...messages.numbers import as_json
+from ...options.renamed import renames
 from ..config import WorkflowConfig
 from .record import RunRecord
 
@@ -22,8 +23,10 @@ def plain(config: WorkflowConfig) -> dict[str, Any]:
 def _changed(previous: RunRecord, config: WorkflowConfig) -> dict[str, tuple[Any, Any]]:
     """Return the settings that change a result and have changed: before, and now."""
     now = plain(config)
-    # A version may have had fewer keys.
-    before = {**plain(type(config).model_construct()), **previous.config}
+    # A version may have had fewer keys, and other names of them.
+    names = renames(type(config))
+    recorded = {names.get(name, name): value for name, value in previous.config.items()}
+    before = {**plain(type(config).model_construct()), **recorded}
     pairs = {name: (before.get(name), now.get(name)) for name in {**before, **now}}
     return {k: v for k, v in pairs.items() if v[0] != v[1] and k not in config.may_change}
 
