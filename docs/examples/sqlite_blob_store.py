@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from crucible_kitchen import (
@@ -44,6 +45,15 @@ class Database:
     def run(self, statement: str, *values: str | bytes) -> list[Any]:
         with self._lock:
             return self._connection.execute(statement, values).fetchall()
+
+    def store(self, path: str, file: BinaryIO, size: int) -> None:
+        """Store a blob of `size` bytes, piece by piece, in one transaction."""
+        with self._lock, self._connection as connection:  # which commits, or rolls back
+            connection.execute("BEGIN IMMEDIATE")
+            room = "REPLACE INTO blobs VALUES (?, zeroblob(?)) RETURNING rowid"
+            [(row,)] = connection.execute(room, [path, size])
+            with connection.blobopen("blobs", "data", row) as blob:
+                shutil.copyfileobj(file, blob, 1 << 20)
 
     def close(self) -> None:
         with self._lock:
@@ -92,9 +102,13 @@ def stream(opts: Options, path: str, chunk_size: int) -> Iterator[bytes]:
 
 @hookimpl
 def write(opts: Options, path: str, data: bytes | Iterable[bytes] | BinaryIO) -> None:
-    # All or nothing: the data is complete before the one statement that stores it.
-    content = data if isinstance(data, bytes) else b"".join(data)
-    database(opts).run("REPLACE INTO blobs VALUES (?, ?)", key(path), content)
+    name = key(path)
+    # All or nothing: the data is complete before the transaction that stores it.
+    with tempfile.TemporaryFile() as file:
+        file.writelines(pieces(data))
+        size = file.tell()
+        file.seek(0)
+        database(opts).store(name, file, size)
 
 
 @hookimpl
@@ -116,12 +130,21 @@ def vacuum(opts: Options) -> None:
     database(opts).run("VACUUM")
 
 
+def pieces(data: bytes | Iterable[bytes] | BinaryIO) -> Iterable[bytes]:
+    """Return the data in pieces: of a file, which would iterate by lines of any length, too."""
+    if isinstance(data, bytes):
+        return [data]
+    read = getattr(data, "read", None)
+    return data if read is None else iter(lambda: read(1 << 20), b"")
+
+
 def key(path: str) -> str:
-    """Return the path in its one spelling; refuse one that would leave a folder."""
-    parsed = PurePosixPath(path)
-    if parsed.is_absolute() or ".." in parsed.parts or not parsed.parts:
+    """Return the path; refuse one that would leave a folder, and a second spelling of another."""
+    if not {"", ".", ".."}.isdisjoint(path.split("/")):
         raise InvalidInput(f"{path!r} is not a path below the store; write 'folder/name'")
-    return str(parsed)
+    if path.encode(errors="replace").decode() != path:
+        raise InvalidInput(f"{path!r} is not valid Unicode")
+    return path
 
 
 if TYPE_CHECKING:

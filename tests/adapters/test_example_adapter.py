@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 from crucible_kitchen import BlobStore, Kitchen, Unsupported
-from crucible_kitchen.testing import BlobStoreConformance, bound
+from crucible_kitchen.testing import LEVEL, BlobStoreConformance, bound
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -40,6 +40,8 @@ def store(tmp_path: Path) -> Iterator[BlobStore]:
 
 
 class TestSqlite(BlobStoreConformance):
+    level = LEVEL
+
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Reopen:
         return lambda: bound("blob_store", sqlite_blob_store, file=tmp_path / "blobs.db")

@@ -474,8 +474,11 @@ class BlobStoreSpec(Protocol[OptsT]):
     """Keep bytes under names.
 
     A path is relative to the store's configured root, with `/` between its parts; one that
-    leaves the root (`..`, absolute, through a symbolic link) is `InvalidInput`. Empty blobs, and
-    names with spaces, dots and any Unicode, are valid.
+    leaves the root (`..`, absolute, through a symbolic link) is `InvalidInput`, and so is a second
+    spelling of a path: no part is empty or `.`, and there is no `/` at the end. Empty blobs, and
+    names with spaces, dots and any Unicode, are valid; a part may have 255 bytes in UTF-8. A store
+    may refuse, as `InvalidInput`, the names of its own temporary files, a NUL, and `a/b` where `a`
+    is a blob, or `a` where `a/b` is one; otherwise they are blobs like any other.
     """
 
     @_callback(repeatable=True)
@@ -498,6 +501,11 @@ class BlobStoreSpec(Protocol[OptsT]):
         A failure or a kill at any instant, even in the data's own iterator, leaves the old content
         or none, never a part. Two writers at once leave the content of one of them. Repeatable
         for bytes only: the first attempt consumes an iterator.
+
+        Pieces are written in constant memory. A file is read from its position to its end, and is
+        left open; it need not seek. The source may call the store. When `write` has ended, however
+        it did, nothing temporary is left; only a kill may leave some, for `clean`. What is a file
+        has the permissions of any new file of the process.
         """
         ...
 
@@ -512,13 +520,15 @@ class BlobStoreOptionalSpec(Protocol[OptsT]):
 
     @_callback(repeatable=True)
     def delete(self, opts: OptsT, path: str) -> None:
-        """Delete the blob. One that does not exist is fine."""
+        """Delete the blob. One that does not exist is fine. A folder is not a blob: what is below
+        it stays.
+        """
         ...
 
     @_callback(repeatable=True)
     def list(self, opts: OptsT, prefix: str) -> Sequence[str]:
-        """Return the paths of all blobs that start with `prefix`, sorted. No folders, no
-        half-written blobs.
+        """Return the paths of all blobs that start with `prefix`, sorted as texts. No folders, no
+        half-written blobs, no temporary names.
         """
         ...
 

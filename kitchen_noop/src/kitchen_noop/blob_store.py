@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from crucible_kitchen import InvalidInput, NotFound, check_positive, hookimpl, resource
@@ -87,16 +86,17 @@ def _find(opts: Options, path: str) -> bytes:
 
 
 def _name(path: str) -> str:
-    """Return the canonical form of a path; refuse one that would leave the store."""
-    parsed = PurePosixPath(path)
-    if parsed.is_absolute() or ".." in parsed.parts or not parsed.parts:
+    """Return a path; refuse one that would leave the store, and second spellings."""
+    if not {"", ".", ".."}.isdisjoint(path.split("/")):
         raise InvalidInput(f"{path!r} is not a path below the store; write 'folder/name'")
-    return str(parsed)
+    return path
 
 
 def _content(data: bytes | Iterable[bytes] | BinaryIO) -> bytes:
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
+    if hasattr(data, "read"):  # iterating it yields lines
+        return b"".join(iter(lambda: data.read(1 << 20), b""))
     return b"".join(data)
 
 

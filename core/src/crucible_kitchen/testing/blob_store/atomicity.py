@@ -12,6 +12,8 @@ import pytest
 
 from ...errors import AdapterError, Unavailable
 from ...ports import BlobStore
+from ..conformance import needs, since
+from ..refusal import refuses
 from .fixtures import MIB, BlobStoreFixtures, holds
 
 
@@ -37,9 +39,8 @@ class Atomicity(BlobStoreFixtures):
                 yield b"x" * (MIB // 4)
             raise ValueError("the source of the data failed")
 
-        with pytest.raises(AdapterError) as failure:
-            blob_store.write(f"{folder}/blob", failing())
-        assert "the source of the data failed" in str(_root_cause(failure.value))
+        failure = refuses(AdapterError, blob_store.write, f"{folder}/blob", failing())
+        assert "the source of the data failed" in str(_root_cause(failure))
         holds(blob_store, f"{folder}/blob", old)
         if blob_store.supports("list"):
             listed = [] if old is None else [f"{folder}/blob"]
@@ -53,10 +54,8 @@ class Atomicity(BlobStoreFixtures):
         blob_store.write(f"{folder}/blob", b"old")
         wrong: list[Any] = ["text", [b"bytes", "text"], [b"bytes", 3], 3, None]
         for data in wrong:
-            with pytest.raises(AdapterError):
-                blob_store.write(f"{folder}/blob", data)
-            with pytest.raises(AdapterError):
-                blob_store.write(f"{folder}/new", data)
+            refuses(AdapterError, blob_store.write, f"{folder}/blob", data)
+            refuses(AdapterError, blob_store.write, f"{folder}/new", data)
             assert blob_store.read(f"{folder}/blob") == b"old", data
             assert not blob_store.exists(f"{folder}/new"), data
 
@@ -82,6 +81,40 @@ class Atomicity(BlobStoreFixtures):
         blob_store.write(path, b"old")
         blob_store.write(path, watched(b"old"))
         assert blob_store.read(path) == b"x" * 300_000
+
+    @since("1.5")
+    @needs("list")
+    @pytest.mark.parametrize("mib", [1, 24], ids="{} MiB".format)
+    def test_a_listing_never_has_a_temporary_name(
+        self, blob_store: BlobStore, folder: str, mib: int
+    ) -> None:
+        """While a blob is being written, a small one or a large one, the whole store lists nothing
+        that was not there, and afterwards only the blob; so it is when the write fails.
+
+        Usually broken by a temporary file at the root, or by a buffer that goes to a file with a
+        name, or to a second object, once it is full.
+        """
+        before = set(blob_store.list())
+
+        def mine() -> set[str]:
+            # Others may be writing as well, below folders of their own.
+            new = {path.partition("/")[0] for path in {*blob_store.list()} - before}
+            return {name for name in new if name == folder or not name.startswith("conformance-")}
+
+        def watched(failing: bool) -> Iterator[bytes]:
+            for number in range(mib):
+                if number % 8 == 0 or number == mib - 1:
+                    assert mine() == set()
+                yield bytes(MIB)
+            if failing:
+                raise ValueError("the source of the data failed")
+
+        error = refuses(AdapterError, blob_store.write, f"{folder}/large", watched(failing=True))
+        assert "the source of the data failed" in str(_root_cause(error))
+        assert mine() == set()
+        blob_store.write(f"{folder}/large", watched(failing=False))
+        assert mine() == {folder}
+        assert blob_store.list(f"{folder}/") == [f"{folder}/large"]
 
     def test_readers_and_writers_at_once_see_whole_blobs(
         self, blob_store: BlobStore, folder: str
@@ -120,6 +153,29 @@ class Atomicity(BlobStoreFixtures):
             seen = {content for reader in readers for content in reader.result()}
         assert seen <= set(contents)
         assert blob_store.read(path) in contents
+
+    @since("1.5")
+    @needs("delete")
+    def test_writers_and_deleters_of_one_folder_do_not_disturb_each_other(
+        self, blob_store: BlobStore, folder: str
+    ) -> None:
+        """A blob is written although, at the same moment, the last other one of its folder is
+        deleted.
+
+        Usually broken by a deletion that removes the folder it has emptied, between the writer's
+        making it and using it.
+        """
+
+        def write_and_delete(number: int) -> None:
+            path = f"{folder}/sub/deeper/{number}"
+            for turn in range(30):
+                blob_store.write(path, f"{number} {turn}".encode())
+                assert blob_store.read(path) == f"{number} {turn}".encode()
+                blob_store.delete(path)
+                assert blob_store.exists(path) is False
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write_and_delete, range(8)))
 
     def test_many_threads_write_many_blobs(self, blob_store: BlobStore, folder: str) -> None:
         """Blobs of other paths are not disturbed, not even in folders created at the same moment.

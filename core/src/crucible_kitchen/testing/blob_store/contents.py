@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...ports import BlobStore
-from ..conformance import Reopen, unless_synthetic
+from ..conformance import Reopen, since, unless_synthetic
 from .fixtures import BlobStoreFixtures
 
 
@@ -99,6 +99,19 @@ class Contents(BlobStoreFixtures):
         blob_store.write(f"{folder}/blob", b"long content")
         blob_store.write(f"{folder}/blob", b"short")
         assert blob_store.read(f"{folder}/blob") == b"short"
+
+    @since("1.5")
+    def test_a_write_of_the_same_size_replaces(self, blob_store: BlobStore, folder: str) -> None:
+        """Writing other bytes of the same number replaces the old ones, at once, however often.
+
+        Usually broken by saving the transfer of what looks the same, by its size and its time:
+        the state of a run that counts its steps is then that of the first.
+        """
+        for number in range(10, 30):
+            content = f"step {number}".encode()
+            blob_store.write(f"{folder}/state", content if number % 2 else iter([content]))
+            assert blob_store.read(f"{folder}/state") == content
+            assert b"".join(blob_store.stream(f"{folder}/state", 3)) == content
 
     def test_any_source_of_bytes_can_be_written(self, blob_store: BlobStore, folder: str) -> None:
         """`data` may be bytes, an iterable of bytes (empty pieces too), or an open binary file.

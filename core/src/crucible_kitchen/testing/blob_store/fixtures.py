@@ -5,13 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
-from ...errors import NotFound
+from ...errors import InvalidInput, NotFound
 from ...ports import BlobStore
 from ..conformance import Conformance
+from ..refusal import refuses
 
 MIB = 1 << 20
 
@@ -47,6 +49,14 @@ class BlobStoreFixtures(Conformance):
         return None
 
     @pytest.fixture
+    def root(self) -> Path | str | None:
+        """The folder of this machine in which each blob is a file at its path, and there is
+        nothing else. Optional: with it the kit sees what the adapter leaves there, and where it
+        follows links to. It need not exist yet.
+        """
+        return None
+
+    @pytest.fixture
     def folder(self, blob_store: BlobStore) -> Iterator[str]:
         """A folder that no other test writes to."""
         name = f"conformance-{uuid.uuid4().hex}"
@@ -60,8 +70,24 @@ def holds(store: BlobStore, path: str, content: bytes | None) -> None:
     """Check that a blob has this content, or does not exist."""
     assert store.exists(path) == (content is not None)
     if content is None:
-        with pytest.raises(NotFound):
-            store.read(path)
+        refuses(NotFound, store.read, path)
     else:
         assert store.read(path) == content
         assert b"".join(store.stream(path, chunk_size=3)) == content
+
+
+def refuses_everywhere(store: BlobStore, path: str) -> None:
+    """Check that a path is `InvalidInput` in every callback that takes one."""
+    calls: list[tuple[Callable[..., Any], Any]] = [
+        (store.read, ()),
+        (store.stream, ()),
+        (store.write, [b"overwritten"]),
+        (store.write, [iter([b"over", b"written"])]),
+        (store.exists, ()),
+    ]
+    if store.supports("delete"):
+        calls.append((store.delete, ()))
+    if store.supports("read_range"):
+        calls.append((store.read_range, [0, 1]))
+    for callback, others in calls:
+        refuses(InvalidInput, callback, path, *others)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 
-import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ...errors import AdapterError
 from ...ports import BlobStore
+from ..refusal import refuses
 from .fixtures import holds
 
 _paths = st.sampled_from(["a", "b", "a.b", "folder/a", "folder/b", "folder/deep er/ü"])
@@ -38,8 +38,7 @@ class DictionaryMachine(RuleBasedStateMachine):
             yield content
             raise ValueError
 
-        with pytest.raises(AdapterError):
-            self.store.write(f"{self.root}/{path}", failing())
+        refuses(AdapterError, self.store.write, f"{self.root}/{path}", failing())
 
     @rule(path=_paths)
     def delete(self, path: str) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from ...errors import InvalidInput, NotFound
 from ...ports import BlobStore
 from ..conformance import needs, since
-from .fixtures import MIB, BlobStoreFixtures
+from ..refusal import refuses
+from .fixtures import MIB, BlobStoreFixtures, holds
 
 
 class OptionalCallbacks(BlobStoreFixtures):
@@ -27,11 +26,65 @@ class OptionalCallbacks(BlobStoreFixtures):
         blob_store.write(f"{folder}/blob2", b"neighbour")
         blob_store.delete(f"{folder}/blob")
         assert not blob_store.exists(f"{folder}/blob")
-        with pytest.raises(NotFound):
-            blob_store.read(f"{folder}/blob")
+        refuses(NotFound, blob_store.read, f"{folder}/blob")
         blob_store.delete(f"{folder}/blob")
         blob_store.delete(f"{folder}/never/there")
         assert blob_store.read(f"{folder}/blob2") == b"neighbour"
+
+    @since("1.5")
+    @needs("delete")
+    def test_deleting_a_folder_deletes_nothing(self, blob_store: BlobStore, folder: str) -> None:
+        """Where no blob has the path, nothing is deleted, even if it is the folder of blobs or
+        the beginning of a name; deleting it is fine, like deleting what does not exist.
+
+        Usually broken by `rm -r`: one run id too short, and the checkpoints of every run are gone.
+        """
+        kept = [f"{folder}/run/1/a", f"{folder}/run/1/b", f"{folder}/run/10"]
+        for path in kept:
+            blob_store.write(path, path.encode())
+        for path in (folder, f"{folder}/run", f"{folder}/run/1"):
+            blob_store.delete(path)
+            assert blob_store.exists(path) is False
+            for other in kept:
+                assert blob_store.read(other) == other.encode(), path
+
+    @since("1.5")
+    @needs("delete")
+    def test_what_was_looked_at_and_deleted_is_gone(
+        self, blob_store: BlobStore, folder: str
+    ) -> None:
+        """A blob that was read, listed and found to exist is gone after `delete`, in each of them,
+        and there again after the next `write`.
+
+        Usually broken by a cache of what exists, which only writes refresh.
+        """
+        path = f"{folder}/sub/blob"
+        for content in (b"first", b"again"):
+            blob_store.write(path, content)
+            holds(blob_store, path, content)
+            if blob_store.supports("list"):
+                assert blob_store.list(f"{folder}/") == [path]
+            blob_store.delete(path)
+            holds(blob_store, path, None)
+            if blob_store.supports("list"):
+                assert blob_store.list(f"{folder}/") == []
+
+    @since("1.5")
+    @needs("list")
+    def test_a_listing_is_in_the_order_of_the_whole_paths(
+        self, blob_store: BlobStore, folder: str
+    ) -> None:
+        """`list` is sorted as Python sorts texts: `a.b` is before `a/b`, capitals are before small
+        letters, and `10` is before `9`.
+
+        Usually broken by sorting folder by folder, by a locale, or by the bytes of UTF-16.
+        """
+        names = ["a", "a.b/c", "ab/c", "a b", "B", "b", "_", "é", "z", "9", "10"]
+        names += ["d/e", "d.e", "d-e/f", "\uffee", "🙂"]
+        paths = [f"{folder}/{name}" for name in names]
+        for path in paths:
+            blob_store.write(path, b"")
+        assert blob_store.list(f"{folder}/") == sorted(paths)
 
     @needs("list")
     def test_a_listing_has_every_blob_below_a_prefix(
@@ -121,7 +174,5 @@ class OptionalCallbacks(BlobStoreFixtures):
         """
         blob_store.write(f"{folder}/blob", b"content")
         for start, end in ((-1, None), (0, -1), (-3, -1)):
-            with pytest.raises(InvalidInput):
-                blob_store.read_range(f"{folder}/blob", start, end)
-        with pytest.raises(NotFound):
-            blob_store.read_range(f"{folder}/missing", 0, 1)
+            refuses(InvalidInput, blob_store.read_range, f"{folder}/blob", start, end)
+        refuses(NotFound, blob_store.read_range, f"{folder}/missing", 0, 1)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
-from ...errors import AdapterError, InvalidInput, NotFound
+from ...errors import AdapterError, NotFound
 from ...ports import BlobStore
-from .fixtures import BlobStoreFixtures
+from ..refusal import refuses
+from .fixtures import BlobStoreFixtures, refuses_everywhere
 
 
 class Paths(BlobStoreFixtures):
@@ -23,10 +21,8 @@ class Paths(BlobStoreFixtures):
         blob_store.write(f"{folder}/there", b"content")
         for path in (f"{folder}/missing", f"{folder}/missing/deeper", f"{folder}/ther"):
             assert blob_store.exists(path) is False
-            with pytest.raises(NotFound):
-                blob_store.read(path)
-            with pytest.raises(NotFound):
-                list(blob_store.stream(path))
+            refuses(NotFound, blob_store.read, path)
+            refuses(NotFound, blob_store.stream, path)
 
     def test_a_folder_is_no_blob(self, blob_store: BlobStore, folder: str) -> None:
         """`exists` is False for the folder of a blob, and reading it is an error.
@@ -36,10 +32,8 @@ class Paths(BlobStoreFixtures):
         blob_store.write(f"{folder}/sub/blob", b"content")
         for path in (folder, f"{folder}/sub"):
             assert blob_store.exists(path) is False
-            with pytest.raises(AdapterError):
-                blob_store.read(path)
-            with pytest.raises(AdapterError):
-                list(blob_store.stream(path))
+            refuses(AdapterError, blob_store.read, path)
+            refuses(AdapterError, blob_store.stream, path)
 
     @pytest.mark.parametrize(
         "path",
@@ -55,15 +49,4 @@ class Paths(BlobStoreFixtures):
         Usually broken by joining paths and trusting the result: a run id from the network then
         reads and writes any file.
         """
-        attempts: dict[str, Callable[[], Any]] = {
-            "read": lambda: blob_store.read(path),
-            "stream": lambda: list(blob_store.stream(path)),
-            "write": lambda: blob_store.write(path, b"content"),
-            "exists": lambda: blob_store.exists(path),
-            "delete": lambda: blob_store.delete(path),
-            "read_range": lambda: blob_store.read_range(path, 0, 1),
-        }
-        for name, attempt in attempts.items():
-            if blob_store.supports(name):
-                with pytest.raises(InvalidInput):
-                    attempt()
+        refuses_everywhere(blob_store, path)

@@ -15,6 +15,7 @@ import pytest
 from ...errors import AdapterError, NotFound, Unsupported
 from ...ports import DatasetStore
 from ..conformance import Conformance, synthetic
+from ..refusal import refuses
 from .rows import read, row, rows_given, texts
 
 MISSING = "conformance-missing"
@@ -134,13 +135,12 @@ def splits_of(store: DatasetStore, dataset_id: str, splits: Any) -> list[str]:
     """
     if splits is not None:
         return [name.strip() for name in splits.split(",")] if isinstance(splits, str) else splits
-    with pytest.raises(NotFound) as failure:
-        store.load_dataset(dataset_id, MISSING)
+    error = refuses(NotFound, store.load_dataset, dataset_id, MISSING)
 
     def there(name: str) -> Iterator[str]:
         with contextlib.suppress(AdapterError):
             store.load_dataset(dataset_id, name)
             yield name
 
-    words = dict.fromkeys(re.findall(r"[\w.-]*\w", failure.value.reason))
+    words = dict.fromkeys(re.findall(r"[\w.-]*\w", error.reason))
     return [name for word in words if word != MISSING for name in there(word)]

@@ -8,8 +8,9 @@ import pytest
 
 from ...errors import InvalidInput
 from ...ports import DatasetStore
+from ..refusal import refuses
 from .fixtures import DatasetStoreFixtures
-from .rows import read
+from .rows import read, reading
 
 
 class Positions(DatasetStoreFixtures):
@@ -73,5 +74,4 @@ class Positions(DatasetStoreFixtures):
         Usually broken by a slice, which counts from the end.
         """
         for operation in (dataset_store.take, dataset_store.skip):
-            with pytest.raises(InvalidInput):
-                read(dataset_store, operation(handle, count))
+            refuses(InvalidInput, reading(dataset_store, operation), handle, count)

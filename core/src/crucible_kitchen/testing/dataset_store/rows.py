@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,16 @@ def rows_given(rows: Any) -> list[Mapping[str, Any]]:
 
 def read(store: DatasetStore, handle: Any) -> list[str]:
     return texts(store.to_list(handle))
+
+
+def reading(store: DatasetStore, callback: Callable[..., Any]) -> Callable[..., list[str]]:
+    """Return a callback whose handle is also read, for what may be refused only then."""
+
+    @functools.wraps(callback)
+    def read_after(*given: Any, **named: Any) -> list[str]:
+        return read(store, callback(*given, **named))
+
+    return read_after
 
 
 def texts(rows: Sequence[Mapping[str, Any]]) -> list[str]:

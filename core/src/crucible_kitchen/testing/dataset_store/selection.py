@@ -9,8 +9,9 @@ import pytest
 
 from ...errors import InvalidInput
 from ...ports import DatasetStore
+from ..refusal import refuses
 from .fixtures import DatasetStoreFixtures, select_rows
-from .rows import read
+from .rows import read, reading
 
 
 class Selection(DatasetStoreFixtures):
@@ -79,8 +80,7 @@ class Selection(DatasetStoreFixtures):
         ]
         select_rows(store, few, [0], streaming)
         for start, selection in wrong:
-            with pytest.raises(InvalidInput):
-                read(store, store.select(start, selection))
+            refuses(InvalidInput, reading(store, store.select), start, selection)
 
     @pytest.mark.parametrize("selection", [[1.5], ["1"], [[1]], [None]], ids=repr)
     def test_an_index_that_is_no_integer_is_refused(
@@ -91,5 +91,4 @@ class Selection(DatasetStoreFixtures):
         Usually broken by an array, which rounds what it is given, or takes a list of lists.
         """
         select_rows(dataset_store, handle, [0], streaming)
-        with pytest.raises(InvalidInput):
-            read(dataset_store, dataset_store.select(handle, selection))
+        refuses(InvalidInput, reading(dataset_store, dataset_store.select), handle, selection)

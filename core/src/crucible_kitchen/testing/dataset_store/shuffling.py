@@ -10,8 +10,9 @@ import pytest
 from ...errors import InvalidInput, Unsupported
 from ...ports import DatasetStore
 from ..conformance import Reopen
+from ..refusal import refuses
 from .fixtures import DatasetStoreFixtures, open_dataset
-from .rows import read
+from .rows import read, reading
 
 
 class Shuffling(DatasetStoreFixtures):
@@ -142,8 +143,7 @@ class Shuffling(DatasetStoreFixtures):
 
         Usually broken by a library that draws a seed for None.
         """
-        with pytest.raises(InvalidInput):
-            read(dataset_store, dataset_store.shuffle(handle, seed))
+        refuses(InvalidInput, reading(dataset_store, dataset_store.shuffle), handle, seed)
 
     @pytest.mark.parametrize("buffer_size", [0, -1])
     def test_a_buffer_of_no_rows_is_refused(
@@ -154,5 +154,4 @@ class Shuffling(DatasetStoreFixtures):
 
         Usually broken by `if buffer_size:`, which takes 0 for the default.
         """
-        with pytest.raises(InvalidInput):
-            read(dataset_store, dataset_store.shuffle(handle, 1, buffer_size))
+        refuses(InvalidInput, reading(dataset_store, dataset_store.shuffle), handle, 1, buffer_size)

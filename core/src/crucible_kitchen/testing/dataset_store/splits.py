@@ -11,8 +11,9 @@ import pytest
 from ...errors import AdapterError, NotFound, Unsupported
 from ...ports import DatasetStore
 from ..conformance import unless_synthetic
+from ..refusal import refuses
 from .fixtures import MISSING, DatasetStoreFixtures, open_dataset, splits_of
-from .rows import read
+from .rows import read, reading
 
 
 class Splits(DatasetStoreFixtures):
@@ -33,8 +34,8 @@ class Splits(DatasetStoreFixtures):
         Usually broken by the backend's own exception, which callers cannot know.
         """
         open_dataset(dataset_store, dataset_id, split, streaming)  # skips where nothing streams
-        with pytest.raises(NotFound):
-            read(dataset_store, dataset_store.load_dataset(missing_dataset_id, streaming=streaming))
+        opened = reading(dataset_store, dataset_store.load_dataset)
+        refuses(NotFound, opened, missing_dataset_id, streaming=streaming)
 
     def test_a_missing_split_is_not_found_and_the_splits_are_listed(
         self,
@@ -57,10 +58,9 @@ class Splits(DatasetStoreFixtures):
             lambda: dataset_store.get_split(dataset_store.shuffle(handle, 1), MISSING),
         ]
         for attempt in attempts:
-            with pytest.raises(NotFound) as failure:
-                attempt()
+            error = refuses(NotFound, attempt)
             for name in names:
-                assert name in str(failure.value)
+                assert name in str(error)
 
     def test_get_split_has_the_stored_order(
         self,
@@ -127,10 +127,8 @@ class Splits(DatasetStoreFixtures):
         if len(splits_of(dataset_store, dataset_id, splits)) < 2:
             pytest.skip("no data set of several splits is known that the store can open")
         whole = open_dataset(dataset_store, dataset_id, None, streaming)
-        with pytest.raises(AdapterError):
-            read(dataset_store, whole)
-        with pytest.raises(AdapterError):
-            read(dataset_store, dataset_store.shuffle(whole, 1))
+        refuses(AdapterError, read, dataset_store, whole)
+        refuses(AdapterError, reading(dataset_store, dataset_store.shuffle), whole, 1)
 
     @unless_synthetic
     @pytest.mark.parametrize("argument", ["name", "revision"])
@@ -150,5 +148,11 @@ class Splits(DatasetStoreFixtures):
         that was never read.
         """
         asked: dict[str, Any] = {argument: MISSING}
-        with pytest.raises((NotFound, Unsupported)):
-            dataset_store.load_dataset(dataset_id, split, streaming=streaming, **asked)
+        refuses(
+            (NotFound, Unsupported),
+            dataset_store.load_dataset,
+            dataset_id,
+            split,
+            streaming=streaming,
+            **asked,
+        )

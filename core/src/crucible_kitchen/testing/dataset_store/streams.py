@@ -89,7 +89,7 @@ class Streams(DatasetStoreFixtures):
 
         Usually broken by a loop that never ends, or ends at once.
         """
-        with pytest.raises(InvalidInput):
+        with pytest.raises(InvalidInput):  # its first batch, for there might be no last one
             next(iter(dataset_store.stream(handle, batch_size)))
 
     @needs("stream")

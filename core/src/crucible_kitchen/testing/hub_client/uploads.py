@@ -11,6 +11,7 @@ import pytest
 from ...errors import InvalidInput, NotFound, Unsupported
 from ...ports import HubClient
 from ..conformance import Reopen, needs, unless_synthetic
+from ..refusal import refuses
 from .fixtures import HubClientFixtures, read_folder
 
 
@@ -78,8 +79,7 @@ class Uploads(HubClientFixtures):
             assert [name for name in listed if name.startswith(f"{below}/")] == [path]
             folder = hub_client.snapshot(repo_id, repo_type, commit, [f"{below}/*"])
             assert read_folder(folder / below) == {"file": content}
-            with pytest.raises(NotFound):
-                hub_client.download(repo_id, f"{below}/another", repo_type, commit)
+            refuses(NotFound, hub_client.download, repo_id, f"{below}/another", repo_type, commit)
 
     @needs("upload")
     @unless_synthetic
@@ -185,16 +185,25 @@ class Uploads(HubClientFixtures):
         repo_id, repo_type = uploads
         (tmp_path / "file").write_bytes(b"content")
         before = list(hub_client.list_files(repo_id, repo_type))
-        with pytest.raises((InvalidInput, NotFound)):
-            hub_client.upload(repo_id, tmp_path / "missing", repo_type=repo_type)
+        refuses(
+            (InvalidInput, NotFound),
+            hub_client.upload,
+            repo_id,
+            tmp_path / "missing",
+            repo_type=repo_type,
+        )
         for path in ("../conformance", "/conformance", "conformance/../../up"):
-            with pytest.raises(InvalidInput):
-                hub_client.upload(repo_id, tmp_path / "file", path, repo_type)
-        with pytest.raises(NotFound):
-            hub_client.upload(
-                repo_id, tmp_path / "file", repo_type=repo_type, revision="conformance-missing"
-            )
+            refuses(InvalidInput, hub_client.upload, repo_id, tmp_path / "file", path, repo_type)
+        refuses(
+            NotFound,
+            hub_client.upload,
+            repo_id,
+            tmp_path / "file",
+            repo_type=repo_type,
+            revision="conformance-missing",
+        )
         if missing_repo_id is not None:
-            with pytest.raises(NotFound):
-                hub_client.upload(missing_repo_id, tmp_path / "file", repo_type=repo_type)
+            refuses(
+                NotFound, hub_client.upload, missing_repo_id, tmp_path / "file", repo_type=repo_type
+            )
         assert list(hub_client.list_files(repo_id, repo_type)) == before
