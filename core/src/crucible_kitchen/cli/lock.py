@@ -60,7 +60,7 @@ def lock(
     if check:
         if given := [n for n, v in (("--index", index), ("--from-run", from_run)) if v]:
             raise ConfigurationError(f"--check writes nothing: leave out {given[0]}")
-        refuse_unlike(file, settings)
+        refuse_unlike(file, settings, thorough=True)
         say(f"everything is as {file} says")
         return
     if from_run is not None:
@@ -84,13 +84,18 @@ def beside(settings: Settings) -> Path:
     return folder / pylock.NAME
 
 
-def refuse_unlike(file: Path, settings: Settings) -> None:
+def refuse_unlike(file: Path, settings: Settings, *, thorough: bool = False) -> None:
     """Refuse to go on where what is there is not what a lock says.
+
+    Args:
+        file: the lock's.
+        settings: merged settings.
+        thorough: whether the files of all distributions are read.
 
     Raises:
         ConfigurationError: there is no lock, or something differs; the message says what.
     """
-    found = unlike(pylock.read(file), settings)
+    found = unlike(pylock.read(file), settings, thorough=thorough)
     if found:
         listed = "".join(f"\n  - {each}" for each in found)
         raise ConfigurationError(

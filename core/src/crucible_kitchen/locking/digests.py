@@ -7,11 +7,14 @@ install has none: its files are elsewhere, and change.
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ..adapters.contents import hash_of
 from ..errors import ConfigurationError
 
 OF_INSTALLERS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
@@ -29,6 +32,34 @@ def of_installed(folder: Path) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     return _digest(_lasting(text.splitlines()))
+
+
+def altered(folder: Path, *, contents: bool) -> str:
+    """Return the path of a file that is not as it was installed; "" if there is none.
+
+    Args:
+        folder: the `.dist-info` folder of the distribution.
+        contents: whether files are read; else their sizes are compared, which is some hundred times
+            faster.
+    """
+    try:
+        with open(folder / "RECORD", encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.reader(file) if len(row) == 3]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return ""
+    for path, digest, size in rows:
+        # The scripts of some installers are rewritten when an environment is moved.
+        if not digest.startswith("sha256=") or path.startswith(("..", "/")):
+            continue
+        file_ = folder.parent / path
+        try:
+            if contents and hash_of(file_) != digest:
+                return path
+            if size.isdecimal() and os.stat(file_).st_size != int(size):
+                return path
+        except OSError:
+            return path
+    return ""
 
 
 def of_wheel(wheel: Path) -> str:

@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name, canonicalize_version
 from ..errors import ConfigurationError
 
 _REQUIRES = re.compile(r"^requires-dist:[ \t]*(\S.*?)[ \t]*$", re.IGNORECASE | re.MULTILINE)
+_OF_AN_EXTRA = re.compile(r";(?!.* or ).*\bextra *==")
 _VERSION = re.compile(r"^version:[ \t]*(\S+)[ \t]*$", re.IGNORECASE | re.MULTILINE)
 _ASK = """
 import json, platform, sys
@@ -151,6 +152,8 @@ def _of(one: Distribution, extra: str) -> list[Requirement]:
     """Return what a distribution requires here, with an extra or, by "", without any."""
     found = []
     for line in one.requires:
+        if not extra and _OF_AN_EXTRA.search(line):  # most lines of large packages; parsing is slow
+            continue
         try:
             requirement = Requirement(line)
         except InvalidRequirement:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..adapters.cards import Cards
@@ -63,13 +63,23 @@ def take(settings: Settings, *, profiles: bool = True) -> Taken:
     return Taken(lock, tuple(found.local), tuple(found.missing))
 
 
-def unlike(lock: Lock, settings: Settings) -> list[str]:
+def unlike(lock: Lock, settings: Settings, *, thorough: bool = False) -> list[str]:
     """Return how what the settings name, and what is installed, differ from a lock: sentences.
 
-    What the lock has for profiles that are not chosen must be installed as well.
+    What the lock has for profiles that are not chosen must be installed as well. The files of the
+    core and of plugins are read; of the other distributions sizes are compared.
+
+    Args:
+        lock: the lock.
+        settings: merged settings.
+        thorough: whether the files of all distributions are read, which may be gigabytes.
     """
     here = Environment.here()
     there = installed(lock, here)
+    altered = [
+        f"{name} was changed after it was installed: {path}"
+        for name, path in _altered(lock, here, thorough=thorough)
+    ]
     mistakes: tuple[str, ...] = ()
     try:
         taken = take(settings, profiles=False).lock
@@ -78,7 +88,18 @@ def unlike(lock: Lock, settings: Settings) -> list[str]:
         now = there
     else:
         now = replace(taken, packages={**there.packages, **taken.packages})
-    return [*differences(lock, now)] or [*mistakes]
+    return [*differences(lock, now), *altered] or [*mistakes]
+
+
+def _altered(lock: Lock, environment: Environment, *, thorough: bool) -> Iterator[tuple[str, str]]:
+    """Yield each distribution that is not as it was installed, and the path of a file."""
+    ours = {CORE, *lock.plugins.values()}
+    for name, wanted in lock.packages.items():
+        there = environment.find(name)
+        if there is None or wanted.editable:
+            continue
+        if path := digests.altered(there.folder, contents=thorough or name in ours):
+            yield name, path
 
 
 def installed(lock: Lock, environment: Environment) -> Lock:
@@ -86,6 +107,14 @@ def installed(lock: Lock, environment: Environment) -> Lock:
     there = {name: environment.find(name) for name in lock.packages}
     packages = {name: locked(one) for name, one in there.items() if one is not None}
     return Lock(environment.version, packages)
+
+
+def as_installed(lock: Lock, environment: Environment) -> Lock:
+    """Do as `installed`, but leave out what was changed after it was installed."""
+    found = installed(lock, environment)
+    changed = dict(_altered(lock, environment, thorough=False))
+    kept = {name: one for name, one in found.packages.items() if name not in changed}
+    return replace(found, packages=kept)
 
 
 def locked(one: Distribution) -> Locked:
