@@ -184,7 +184,7 @@ def _problems_of(port: type[Port], name: str, function: Any) -> Iterator[str]:
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         yield f"{name} is async; callbacks are plain functions, called from any thread"
     spec = _parameters(port.callbacks()[name])
-    defaults = _defaults(port, name)
+    defaults = defaults_of(port, name)
     parameters = inspect.signature(function).parameters
     for parameter in parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -203,7 +203,7 @@ def _implementation(
 ) -> Implementation:
     accepted = list(inspect.signature(function).parameters)
     takes = tuple(argument for argument in accepted if argument != "opts")
-    defaults = _defaults(port, name)
+    defaults = defaults_of(port, name)
     left_out = {name: default for name, default in defaults.items() if name not in takes}
     return Implementation(_with_options(function, accepted, opts), takes, left_out)
 
@@ -219,8 +219,11 @@ def _with_options(
     return lambda *others: function(*others[:place], opts, *others[place:])
 
 
-def _defaults(port: type[Port], callback: str) -> dict[str, Any]:
-    """Return the arguments that callers may omit: the facade in `ports.py` holds the defaults."""
+def defaults_of(port: type[Port], callback: str) -> dict[str, Any]:
+    """Return the arguments that callers may omit, each with its default.
+
+    They are those of the facade in `ports.py`.
+    """
     method = getattr(port, callback, None)
     if method is None:
         return {}

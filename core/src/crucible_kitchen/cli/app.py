@@ -41,6 +41,7 @@ COMMANDS = {
     "trace": ("trace:trace", "Show where the time of a run went."),
     "runs": ("runs:app", "List runs; show, compare, plot, export or delete them."),
     "adapters": ("adapters:app", "List the installed adapters, or show one."),
+    "ports": ("ports:ports", "List the ports, or print the contract of one."),
     "workflows": ("installed:workflows", "List the installed workflows, or show one."),
     "environments": ("installed:environments", "List the installed environments, or show one."),
     "observers": ("installed:observers", "List the installed observers, or show one."),
