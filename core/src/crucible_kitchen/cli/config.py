@@ -12,7 +12,14 @@ from ..settings import Settings, gather
 from .arguments import ARGUMENTS, PROFILE, opened, read
 from .console import JSON, fail, note, say_json
 from .inspection import BoundAdapter, ChosenWorkflow, Observation, Part, Wrong, inspect
-from .provenance import SettingRow, hidden_rows, plain_settings, rows_of_model, rows_of_port
+from .provenance import (
+    SettingRow,
+    hidden_rows,
+    plain_settings,
+    rows_of_model,
+    rows_of_plugins,
+    rows_of_port,
+)
 from .styled import Text, console
 from .toml import toml
 
@@ -30,6 +37,7 @@ def config(
     with opened(settings) as kitchen:
         parts = list(inspect(kitchen))
         rows = [row for part in parts for row in _rows(settings, part)]
+        rows += rows_of_plugins(settings)
     wrong = [part.error for part in parts if isinstance(part, Wrong)]
     if as_json:
         say_json(plain_settings(rows))

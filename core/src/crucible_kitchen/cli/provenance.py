@@ -50,6 +50,12 @@ def plain_rows(settings: Settings, at: Key, model: BaseModel) -> Iterator[Settin
             yield ((*at, name), value, source_of(settings, (*at, name), model))
 
 
+def rows_of_plugins(settings: Settings) -> Iterator[SettingRow]:
+    """Yield the rows of the table `[plugins]`."""
+    for name, value in settings.values.get("plugins", {}).items():
+        yield (("plugins", name), toml(value), settings.source_of(("plugins", name)))
+
+
 def hidden_rows(settings: Settings, at: Key) -> Iterator[SettingRow]:
     """Yield keys without values: a key that no loaded class declares may hold a secret.
 

@@ -18,11 +18,20 @@ from typing import Any, cast
 from pydantic import PydanticUserError, ValidationError
 from pydantic_core import PydanticCustomError
 
-from ..errors import AdapterLoadError, AdapterNotFound, BindError, ConfigurationError, CrucibleError
+from ..errors import (
+    AdapterForbidden,
+    AdapterLoadError,
+    AdapterNotFound,
+    BindError,
+    ConfigurationError,
+    CrucibleError,
+)
 from ..masking.secrets import Secrets
 from ..settings import Key, Settings
 
-_KINDS = {kind.__name__: kind for kind in (AdapterNotFound, AdapterLoadError, BindError)}
+_KINDS = {
+    kind.__name__: kind for kind in (AdapterForbidden, AdapterNotFound, AdapterLoadError, BindError)
+}
 
 
 def carried(error: CrucibleError) -> PydanticCustomError:

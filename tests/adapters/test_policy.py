@@ -1,0 +1,180 @@
+"""The table `[plugins]`: which plugins may be loaded."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from commands import Crucible, add_package, path_with
+from crucible_kitchen import Kitchen
+from crucible_kitchen.adapters.policy import Policy, enforced, mistakes
+from crucible_kitchen.errors import AdapterForbidden
+from crucible_kitchen.settings import in_code
+from crucible_kitchen.workflows import registry
+
+NOTICED = "import pathlib\npathlib.Path(__file__).with_name('was_imported').touch()\n"
+GROUPS = ("workflows", "environments", "observers")
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """A package of every kind of plugin, all called `acme`, which notes that it was imported."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    add_package(folder, "acme_plugins", NOTICED, "blob_store.acme")
+    points = folder / "acme_plugins-1.0.dist-info" / "entry_points.txt"
+    more = "".join(f"[crucible.{group}]\nacme = acme_plugins:it\n" for group in GROUPS)
+    points.write_text(points.read_text() + more)
+    return folder
+
+
+@pytest.fixture
+def command(plain_crucible: Crucible, packages: Path) -> Crucible:
+    return partial(plain_crucible, PYTHONPATH=path_with(packages))
+
+
+COMMANDS = {
+    "run": ("run", "workflow.use=acme"),
+    "config": ("config", "adapters.blob_store=acme"),
+    "an inner adapter": (
+        "config",
+        "adapters.blob_store.use=retry",
+        "adapters.blob_store.inner=acme",
+    ),
+    "an environment": ("run", "workflow.use=evaluate", "workflow.environment=acme"),
+    "an observer": ("config", "observe.acme=true"),
+    "doctor": ("doctor",),
+    "init": ("init",),
+    "check": ("check", "blob_store.acme"),
+    "check of an environment": ("check", "environment.acme"),
+    "adapters": ("adapters",),
+    "adapters show": ("adapters", "show", "blob_store.acme"),
+    "workflows": ("workflows",),
+    "workflows show": ("workflows", "show", "acme"),
+    "environments": ("environments",),
+    "environments show": ("environments", "show", "acme"),
+    "observers": ("observers",),
+    "observers show": ("observers", "show", "acme"),
+    "parity": ("parity", "acme", "noop"),
+}
+
+
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+def test_no_command_imports_what_is_denied(
+    tmp_path: Path, packages: Path, command: Crucible, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "crucible.toml").write_text('[plugins]\ndeny = ["acme-*"]\n')
+    outcome = command(*arguments)
+    assert not (packages / "was_imported").exists(), outcome
+    assert "Traceback" not in outcome.err
+
+
+def test_without_the_table_the_package_would_be_imported(packages: Path, command: Crucible) -> None:
+    command("workflows")
+    assert (packages / "was_imported").exists()
+
+
+@pytest.mark.parametrize("name", ["acme-plugins", "Acme_Plugins", "acme*", "blob_store.acme"])
+def test_what_is_denied_is_named_with_what_forbids_it_and_where_that_is(
+    tmp_path: Path, command: Crucible, name: str
+) -> None:
+    (tmp_path / "crucible.toml").write_text(f'[plugins]\ndeny = ["other", "{name}"]\n')
+    outcome = command("config", "adapters.blob_store=acme")
+    assert outcome.code == 2
+    assert "blob_store.acme (acme_plugins 1.0) may not be loaded: " in outcome.err
+    assert f"plugins.deny of crucible.toml names '{name}'" in outcome.err
+
+
+def test_where_some_are_allowed_others_are_not(tmp_path: Path, command: Crucible) -> None:
+    (tmp_path / "crucible.toml").write_text('[plugins]\nallow = ["crucible-adapter-*"]\n')
+    outcome = command("config", "adapters.blob_store=acme", "adapters.metrics_store=noop")
+    assert outcome.code == 2
+    [line] = [line for line in outcome.err.splitlines() if "may not" in line]
+    assert "plugins.allow of crucible.toml does not name acme_plugins or blob_store.acme" in line
+
+
+def test_what_is_denied_is_denied_even_if_it_is_allowed() -> None:
+    policy = Policy(allow=("acme",), deny=("acme-plugins",))
+    assert "plugins.deny" in policy.refusal("acme_plugins", "blob_store", "acme")
+
+
+def test_the_core_needs_no_permission_and_can_be_denied() -> None:
+    assert Policy(allow=()).refusal("crucible-kitchen", "", "supervised") == ""
+    assert Policy(deny=("supervised",)).refusal("crucible-kitchen", "", "supervised")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "where"),
+    [
+        (("plugins.deny=acme-plugins",), {}, "argument plugins.deny="),
+        ((), {"CRUCIBLE_PLUGINS__DENY": "x, acme"}, "environment variable CRUCIBLE_PLUGINS__DENY"),
+        (("--profile", "strict"), {}, "crucible.toml [profile.strict]"),
+    ],
+)
+def test_every_layer_can_forbid(
+    tmp_path: Path,
+    command: Crucible,
+    arguments: tuple[str, ...],
+    environ: dict[str, str],
+    where: str,
+) -> None:
+    (tmp_path / "crucible.toml").write_text('[profile.strict.plugins]\ndeny = ["acme"]\n')
+    outcome = command("config", "adapters.blob_store=acme", *arguments, **environ)
+    assert f"plugins.deny of {where} names" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('denny = ["acme"]', "there is no 'plugins.denny'; did you mean 'deny'?"),
+        ("deny = 5", "plugins.deny must be a list of names"),
+        ('allow = [""]', "plugins.allow has an empty name"),
+    ],
+)
+def test_until_a_mistake_in_the_table_is_corrected_nothing_is_loaded(
+    tmp_path: Path, packages: Path, command: Crucible, table: str, message: str
+) -> None:
+    (tmp_path / "crucible.toml").write_text(f"[plugins]\n{table}\n")
+    outcome = command("config", "adapters.blob_store=acme")
+    assert (outcome.code, message in outcome.err) == (2, True), outcome
+    command("doctor")
+    assert not (packages / "was_imported").exists()
+
+
+def test_the_command_config_shows_the_table(tmp_path: Path, command: Crucible) -> None:
+    (tmp_path / "crucible.toml").write_text('[plugins]\ndeny = ["acme"]\n')
+    assert '[plugins]\ndeny = ["acme"]  # crucible.toml\n' in command("config").out
+
+
+def test_a_kitchen_obeys_its_settings_in_every_port_and_workflow() -> None:
+    settings = in_code({"adapters": {"blob_store": "noop"}, "plugins": {"deny": ["noop"]}})
+    with Kitchen(settings=settings) as kitchen, pytest.raises(AdapterForbidden):
+        _ = kitchen.blob_store
+    settings = in_code({"plugins": {"deny": ["supervised"]}})
+    with pytest.raises(AdapterForbidden):
+        registry.find("supervised", settings)
+
+
+def test_the_policy_of_one_kitchen_ends_with_its_own_work() -> None:
+    settings = in_code({"adapters": {"blob_store": "noop"}, "plugins": {"deny": ["noop"]}})
+    with Kitchen(settings=settings) as strict, Kitchen({"blob_store": "noop"}) as other:
+        with pytest.raises(AdapterForbidden):
+            _ = strict.blob_store
+        assert not other.blob_store.exists("a")
+
+
+def test_a_kitchen_inside_the_work_of_another_is_bound_by_both() -> None:
+    with (
+        enforced(Policy(deny=("crucible-adapter-noop",))),
+        enforced(Policy()),
+        Kitchen({"blob_store": "noop"}) as kitchen,
+        pytest.raises(AdapterForbidden),
+    ):
+        _ = kitchen.blob_store
+
+
+def test_a_name_alone_may_be_written_without_a_list() -> None:
+    assert not list(mistakes("here", {"allow": "crucible-*, acme"}))
+    policy = Policy.of({"allow": "crucible-*, acme"}, lambda key: "here")
+    assert policy.allow == ("crucible-*", "acme")
