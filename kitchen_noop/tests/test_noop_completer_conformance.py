@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 from crucible_kitchen import Completer, Kitchen, SessionConfig, TrainingClient
-from crucible_kitchen.testing import CompleterConformance, bound
+from crucible_kitchen.testing import LEVEL, CompleterConformance, bound
 
 from kitchen_noop import completer as noop
 from kitchen_noop import training_client
 
 
 class TestNoop(CompleterConformance):
+    level = LEVEL
+
     @pytest.fixture
     def kitchen(self) -> Iterator[Kitchen]:
         tables = {

@@ -5,12 +5,14 @@ from contextlib import AbstractContextManager
 
 import pytest
 from crucible_kitchen import DatasetStore
-from crucible_kitchen.testing import DatasetStoreConformance, bound
+from crucible_kitchen.testing import LEVEL, DatasetStoreConformance, bound
 
 from kitchen_noop import dataset_store as noop
 
 
 class TestNoop(DatasetStoreConformance):
+    level = LEVEL
+
     @pytest.fixture
     def reopen(self) -> Callable[[], AbstractContextManager[DatasetStore]]:
         rows = {"train": 120, "test": 30}

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 from crucible_kitchen import HubClient
-from crucible_kitchen.testing import HubClientConformance, bound
+from crucible_kitchen.testing import LEVEL, HubClientConformance, bound
 
 from kitchen_noop import hub_client as noop
 
 
 class TestNoop(HubClientConformance):
+    level = LEVEL
+
     @pytest.fixture
     def hub_client(self) -> Iterator[HubClient]:
         options = {"repositories": ["here", "conformance/uploads"], "revisions": ["main", "dev"]}

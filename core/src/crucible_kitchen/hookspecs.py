@@ -546,6 +546,8 @@ class HubClientSpec(Protocol[OptsT]):
 
     The revision is resolved to a commit first, and everything comes from that commit. A missing
     repository, revision or file is a `NotFound` that says which; denied access is `Unauthorized`.
+    What cannot be the name of a revision, such as an empty text or a path, is `NotFound` or
+    `InvalidInput`, never the newest commit.
     """
 
     @_callback(repeatable=True)
@@ -570,12 +572,14 @@ class HubClientSpec(Protocol[OptsT]):
 
         A file matches if its path fits one of `allow_patterns` (None is all) and none of
         `ignore_patterns`, by the rules of `fnmatch`: `*` also matches slashes.
+        Other files are not fetched: an empty list of `allow_patterns` matches nothing, and the
+        folder is then empty, unless it holds what was fetched before.
         """
         ...
 
     @_callback(repeatable=True)
     def list_files(self, opts: OptsT, repo_id: str, repo_type: str, revision: str) -> Sequence[str]:
-        """Return the paths of the files of the revision, sorted."""
+        """Return the paths of the files of the revision, sorted as texts."""
         ...
 
 
@@ -593,7 +597,13 @@ class HubClientOptionalSpec(Protocol[OptsT]):
         revision: str,
         message: str | None,
     ) -> str:
-        """Upload a file or a folder as one commit and return that commit's id."""
+        """Upload a file or a folder as one commit and return that commit's id.
+
+        Every file of a folder is uploaded under its own path, hidden ones too, except bookkeeping
+        such as `.git`; a link to a file as what it leads to. What else the repository holds stays,
+        and so does the source. Uploading what is there already returns a commit that has it. Of
+        uploads at once none is lost: each is in the branch when it returns, or raises.
+        """
         ...
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from crucible_kitchen import HubClient
-from crucible_kitchen.testing import HubClientConformance
+from crucible_kitchen.testing import LEVEL, HubClientConformance
 from loopback_hub import Answer, Cut, LoopbackHub
 
 FILES = {
@@ -27,6 +27,8 @@ MakeClient = Callable[..., HubClient]
 # huggingface_hub 2.4.0 gives httpx2 the body of a file in Git LFS under a deprecated name.
 @pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")
 class TestHfHub(HubClientConformance):
+    level = LEVEL
+
     @pytest.fixture
     def hub_client(self, hub: LoopbackHub, make: MakeClient) -> HubClient:
         return make(token=hub.token)

@@ -168,7 +168,7 @@ class Atomicity(BlobStoreFixtures):
 
         def write_and_delete(number: int) -> None:
             path = f"{folder}/sub/deeper/{number}"
-            for turn in range(30):
+            for turn in range(12):
                 blob_store.write(path, f"{number} {turn}".encode())
                 assert blob_store.read(path) == f"{number} {turn}".encode()
                 blob_store.delete(path)

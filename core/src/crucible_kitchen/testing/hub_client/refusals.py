@@ -7,8 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+import pytest
+
 from ...errors import InvalidInput, NotFound, Unauthorized
 from ...ports import HubClient
+from ..conformance import since
 from ..refusal import refuses
 from .fixtures import HubClientFixtures, read_folder
 
@@ -50,6 +53,26 @@ class Refusals(HubClientFixtures):
                 refuses(NotFound, hub_client.download, repo_id, names[0], repo_type, missing),
             ):
                 assert missing in str(error)
+
+    @since("1.5")
+    @pytest.mark.parametrize("revision", ["", ".", "..", "../main", "/main", "main/", "ma in\n"])
+    def test_what_is_no_name_of_a_revision_is_not_found(
+        self,
+        hub_client: HubClient,
+        repo_id: str,
+        repo_type: str,
+        names: Sequence[str],
+        revision: str,
+    ) -> None:
+        """A revision that is empty, or looks like a path, is `NotFound` or `InvalidInput`.
+
+        Usually broken by joining paths, or parts of a URL: nothing at all is then the folder of
+        all revisions, or the newest.
+        """
+        wrong = (NotFound, InvalidInput)
+        refuses(wrong, hub_client.list_files, repo_id, repo_type, revision)
+        refuses(wrong, hub_client.snapshot, repo_id, repo_type, revision)
+        refuses(wrong, hub_client.download, repo_id, names[0], repo_type, revision)
 
     def test_a_missing_file_is_not_found(
         self,
