@@ -19,7 +19,9 @@ pytestmark = pytest.mark.slow
 
 WITH_MUTANTS = [port for port in PORTS if importlib.util.find_spec(f"mutants.{port}")]
 MUTANTS: list[Mutant] = [
-    mutant for port in WITH_MUTANTS for mutant in importlib.import_module(f"mutants.{port}").MUTANTS
+    mutant
+    for module in (*WITH_MUTANTS, "processes")
+    for mutant in importlib.import_module(f"mutants.{module}").MUTANTS
 ]
 
 KILLED: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from ...calls.port import Port
+from ...errors import AdapterError
 from .interpreter import Interpreter, environ
 from .travelling import CannotTravel, packed, unpacked
 
@@ -125,7 +127,7 @@ class Elsewhere:
                 interpreter = self._interpreters.take()
                 name = uuid.uuid4().hex
                 self._interpreter, self._name = interpreter, name
-                interpreter.run(_open, name, adapter)
+                interpreter.run(_open, name, adapter, os.getcwd())
             return self._interpreter.submit(_call, self._name, function, arguments, last=last)
         except CannotTravel as error:
             pytest.skip(f"cannot be started in another process: {error}")
@@ -142,8 +144,14 @@ class Elsewhere:
 _open_ports: dict[str, Port] = {}
 
 
-def _open(name: str, adapter: bytes) -> None:
-    _open_ports[name] = unpacked(adapter)
+def _open(name: str, adapter: bytes, folder: str) -> None:
+    """Bind the adapter where it was bound before: a URL may say no more than a relative path."""
+    with contextlib.chdir(folder):
+        port: Port = unpacked(adapter)
+        if port.supports("ping"):
+            with contextlib.suppress(AdapterError):  # the calls will say so
+                port.ping()
+    _open_ports[name] = port
 
 
 def _call(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import io
 import os
 import pickle
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -53,7 +51,7 @@ class _Pickler(pickle.Pickler):
             options = {
                 name: getattr(value.options, name) for name in value.options.model_fields_set
             }
-            return _bound, (value.name, value.module, options, os.getcwd())
+            return _bound, (value.name, value.module, options)
         if isinstance(value, ModuleType):
             return importlib.import_module, (_importable(value),)
         if isinstance(value, Path) and not value.is_absolute():
@@ -73,18 +71,6 @@ def _importable(module: ModuleType) -> str:
     return name
 
 
-_binding = threading.Lock()
-
-
-def _bound(port: str, adapter: Any, options: Mapping[str, Any], folder: str) -> Port:
-    """Bind an adapter under equal options.
-
-    Args:
-        port: the port's name.
-        adapter: the module or object.
-        options: those that were set.
-        folder: where it was bound first. A URL may say no more than a relative path.
-    """
-    with _binding, contextlib.chdir(folder):
-        kitchen = Kitchen(adapters={port: {"use": adapter, **options}})
-        return kitchen.port(PORTS[port])
+def _bound(port: str, adapter: Any, options: Mapping[str, Any]) -> Port:
+    """Bind an adapter to options that were set."""
+    return Kitchen(adapters={port: {"use": adapter, **options}}).port(PORTS[port])

@@ -1,0 +1,225 @@
+"""The kit's other processes: what is different there, what arrives, and how they end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import other_process
+import pytest
+from crucible_kitchen import BlobStore, InvalidInput, NotFound
+from crucible_kitchen.testing import bound
+from crucible_kitchen.testing.processes import Elsewhere, Interpreter, Interpreters, ProcessDied
+from crucible_kitchen.testing.processes import interpreter as interpreter_module
+
+pytestmark = pytest.mark.slow
+
+SECRET = "sk-very-secret-0123456789"
+
+
+@pytest.fixture(scope="module")
+def interpreters() -> Iterator[Interpreters]:
+    started = Interpreters()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[BlobStore]:
+    with bound("blob_store", "fsspec", url=str(tmp_path / "blobs")) as store:
+        yield store
+
+
+@pytest.fixture
+def elsewhere(store: BlobStore, interpreters: Interpreters) -> Iterator[Elsewhere]:
+    elsewhere = Elsewhere(store, interpreters)
+    yield elsewhere
+    elsewhere.close()
+
+
+def test_it_is_another_process_with_other_hashes_folder_umask_and_zone(
+    elsewhere: Elsewhere,
+) -> None:
+    here, there = other_process.surroundings(None), elsewhere.run(other_process.surroundings)
+    for name in ("pid", "salt", "hash", "folder", "umask", "zone"):
+        assert here[name] != there[name], name
+
+
+def test_it_imports_from_the_same_places(elsewhere: Elsewhere) -> None:
+    there = elsewhere.run(other_process.surroundings)["path"]
+    assert there == [os.path.abspath(place) for place in sys.path]
+
+
+def test_an_adapter_around_another_one_is_bound_there_again(
+    interpreters: Interpreters, tmp_path: Path
+) -> None:
+    inner = {"use": "fsspec", "url": str(tmp_path)}
+    with bound("blob_store", "retry", inner=inner) as store:
+        elsewhere = Elsewhere(store, interpreters)
+        outer, inside = elsewhere.run(other_process.wrapped)
+        assert (outer, inside) == (store.module.__name__, store.inner.module.__name__)
+        elsewhere.run(BlobStore.write, "a", b"content")
+        elsewhere.close()
+    assert (tmp_path / "a").read_bytes() == b"content"
+
+
+def test_a_secret_arrives_and_is_not_seen_from_outside(
+    interpreters: Interpreters, tmp_path: Path
+) -> None:
+    inner = {"use": "fsspec", "url": str(tmp_path)}
+    with bound("blob_store", other_process.Keyed(), inner=inner, key=SECRET) as store:
+        elsewhere = Elsewhere(store, interpreters)
+        assert elsewhere.run(other_process.secret) == SECRET
+        process = Path(f"/proc/{elsewhere.run(other_process.pid)}")
+        elsewhere.close()
+    for name in ("cmdline", "environ"):
+        seen = (process / name).read_bytes()
+        assert seen
+        assert SECRET.encode() not in seen
+
+
+def test_a_relative_path_leads_to_the_same_place_there(
+    interpreters: Interpreters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with (
+        bound("metrics_store", "jsonl", path="runs/metrics") as metrics,
+        bound("blob_store", "fsspec", url="runs/blobs") as blobs,
+    ):
+        for port in (metrics, blobs):
+            elsewhere = Elsewhere(port, interpreters)
+            if port is metrics:
+                metrics.record("run", "loss", 1.0, 1)
+                metrics.flush("run")
+                assert len(elsewhere.run(type(metrics).read, "run")) == 1
+            else:
+                assert elsewhere.run(other_process.write_and_return, "a", b"content") == "a"
+                assert blobs.read("a") == b"content"
+            elsewhere.close()
+
+
+def test_an_error_arrives_as_it_was_with_its_traceback(elsewhere: Elsewhere) -> None:
+    with pytest.raises(NotFound, match=r"there is no blob 'missing'") as failure:
+        elsewhere.run(BlobStore.read, "missing")
+    assert failure.value.callback == "read"
+    [note] = failure.value.__notes__
+    assert "in another process:\nTraceback" in note
+
+
+def test_what_cannot_come_back_is_an_error(elsewhere: Elsewhere) -> None:
+    with pytest.raises(Exception, match=r"cannot pickle '_thread.lock'"):
+        elsewhere.run(other_process.a_lock)
+    assert elsewhere.run(other_process.pid)
+
+
+def test_a_process_that_ends_says_what_it_wrote(elsewhere: Elsewhere) -> None:
+    first = elsewhere.run(other_process.pid)
+    with pytest.raises(ProcessDied, match=r"ended with 3; it wrote:\nout of luck"):
+        elsewhere.run(other_process.ended)
+    assert elsewhere.run(other_process.pid) != first
+
+
+def test_a_process_that_does_not_answer_is_ended_and_says_where_it_was(
+    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = elsewhere.run(other_process.pid)
+    monkeypatch.setattr(interpreter_module, "TIMEOUT", 0.3)
+    with pytest.raises(ProcessDied, match=r"did not answer within 0.3 s(.|\n)*in hanging"):
+        elsewhere.run(other_process.hanging)
+    assert not other_process.is_running(first)
+
+
+def test_every_call_that_waits_ends_with_its_process(elsewhere: Elsewhere) -> None:
+    waiting = [elsewhere.submit(other_process.hanging) for _ in range(3)]
+    with pytest.raises(ProcessDied):
+        elsewhere.run(other_process.ended)
+    for each in waiting:
+        with pytest.raises(ProcessDied):
+            each.result()
+
+
+def test_a_process_is_killed_the_moment_its_last_function_returns(
+    store: BlobStore, elsewhere: Elsewhere
+) -> None:
+    first = elsewhere.run(other_process.pid)
+    assert elsewhere.run_and_die(other_process.write_and_return, "a", b"content") == "a"
+    assert store.read("a") == b"content"
+    assert elsewhere.run(other_process.pid) != first
+    assert _ends(first)
+
+
+def test_a_restart_is_a_fresh_process(elsewhere: Elsewhere) -> None:
+    first = elsewhere.run(other_process.pid)
+    elsewhere.restart()
+    assert elsewhere.run(other_process.pid) != first
+    assert not other_process.is_running(first)
+
+
+def test_another_one_is_one_more_process(elsewhere: Elsewhere) -> None:
+    others = [elsewhere, elsewhere.another(), elsewhere.another()]
+    assert len({each.run(other_process.pid) for each in others}) == 3
+
+
+def test_a_process_serves_one_test_after_the_other(store: BlobStore) -> None:
+    interpreters, pids = Interpreters(), []
+    for _ in range(2):
+        elsewhere = Elsewhere(store, interpreters)
+        pids.append(elsewhere.run(other_process.pid))
+        elsewhere.close()
+    interpreters.close()
+    assert pids[0] == pids[1]
+
+
+def test_with_another_environment_it_is_another_process(
+    store: BlobStore, interpreters: Interpreters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = []
+    for value in ("one", "two"):
+        monkeypatch.setenv("SOME_SETTING", value)
+        elsewhere = Elsewhere(store, interpreters)
+        pids.append(elsewhere.run(other_process.pid))
+        elsewhere.close()
+    assert pids[0] != pids[1]
+
+
+def test_at_the_end_nothing_runs_any_more() -> None:
+    with Interpreter() as interpreter:
+        pids = [
+            interpreter.run(other_process.pid, None),
+            interpreter.run(other_process.child, None),
+        ]
+        assert all(map(other_process.is_running, pids))
+    assert all(map(_ends, pids))
+
+
+def test_an_adapter_that_does_not_pickle_skips_the_test_and_says_why(
+    interpreters: Interpreters, tmp_path: Path
+) -> None:
+    adapter: Any = other_process.Keyed()
+    adapter.connection = open(tmp_path / "a", "w")  # noqa: SIM115
+    inner = {"use": "fsspec", "url": str(tmp_path)}
+    with adapter.connection, bound("blob_store", adapter, inner=inner) as store:
+        elsewhere = Elsewhere(store, interpreters)
+        with pytest.raises(pytest.skip.Exception, match="cannot be started in another process"):
+            elsewhere.run(other_process.pid)
+
+
+def test_options_that_are_wrong_there_are_an_error(
+    interpreters: Interpreters, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput), bound("blob_store", "fsspec", url="nothing://x") as store:
+        Elsewhere(store, interpreters).run(BlobStore.read, "a")
+
+
+def _ends(number: int) -> bool:
+    """Whether a process that was killed is gone within seconds."""
+    deadline = time.monotonic() + 10
+    while other_process.is_running(number):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
