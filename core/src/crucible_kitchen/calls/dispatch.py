@@ -59,6 +59,7 @@ class Dispatch(Contract):
         self._label = label
         self._implemented = implemented
         self._inner = inner
+        self._secrets = secrets
         self._errors = Translation(self.name, label, secrets)
         offered = set(implemented) - {"around"}  # not callable from outside
         self._supported: frozenset[str] = frozenset(

@@ -50,8 +50,31 @@ class Port(Dispatch):
 
             return bound
         if self._inner is not None:
-            return self._inner.helper(name)
+            return self._around_helper(name, self._inner.helper(name))
         raise self._errors.explain(Unsupported(f"has no helper {name!r}"), name)
+
+    def _around_helper(self, name: str, inner: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a helper of `inner` as this adapter's own helper `around_helper` wraps it."""
+        around: Any = getattr(self._adapter, "around_helper", None)
+        if getattr(around, "crucible_helper", False) is not True:
+            return inner
+        try:
+            wrapped: Callable[..., Any] = around(self._opts, name, inner)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._errors.fail(error, name)
+        return wrapped
+
+    def redacted(self, text: str, *, known_only: bool = False) -> str:
+        """Return the text with every secret masked that the adapter's kitchen knows.
+
+        Args:
+            text: any text.
+            known_only: leave those that are merely evident in it, such as `password=...`; for
+                data, which may be about passwords.
+        """
+        return self._secrets.masked(text, known_only=known_only)
 
     def ping(self) -> None:
         """Return if the adapter's backend can be reached, else raise; see `AdapterSpec.ping`."""

@@ -8,6 +8,7 @@ from rich.tree import Tree
 
 from ..adapters.discovery import Catalog, catalog
 from ..calls.port import Port, ports_in
+from ..errors import AdapterNotFound
 from ..settings import Key, Settings
 from .console import say
 from .provenance import plain_rows, plain_settings, rows_of_port
@@ -52,8 +53,11 @@ def _optional(port: Port) -> tuple[list[str], list[str]]:
 
 
 def _tree(settings: Settings, port: Port, at: Key, name: str, installed: Catalog) -> Tree:
-    entry = installed.find(port.name, port.adapter)
-    about = f"  ({entry.package} {entry.version})"
+    try:
+        entry = installed.find(port.name, port.adapter)
+        about = f"  ({entry.package} {entry.version})"
+    except AdapterNotFound:  # an object that an adapter put in the place of its `inner`
+        about = ""
     node = Tree(Text.assemble(f"{name}: ", (port.adapter, "bold"), (about, "dim")))
     for (*_, field), value, source in plain_rows(settings, at, port.options):
         text = f"{field} is not set" if value is None else f"{field} = {value}"

@@ -75,11 +75,16 @@ class Secrets:
                     self._wholes.add(text)
                 self._pieces.update(piece for piece in pieces if len(piece) >= PIECE)
 
-    def masked(self, text: str, *, whole: bool = False) -> str:
+    def masked(self, text: str, *, whole: bool = False, known_only: bool = False) -> str:
         """Return a text without these secrets, in whatever form, and without those that are evident
         in it; see `evident`.
+
+        Args:
+            text: any text.
+            whole: whether it is one value; see `evident`.
+            known_only: leave those that are merely evident.
         """
-        spans = [*evident(text, whole)]
+        spans = [] if known_only else [*evident(text, whole)]
         if self._wholes or self._pieces:
             plain, encoded = self._compiled()
             for pattern in plain:
