@@ -1,0 +1,131 @@
+"""Record every call to an adapter, and replay it without the backend."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Generic, Literal
+
+from crucible_kitchen import (
+    AdapterOptions,
+    BlobStore,
+    Call,
+    Completer,
+    DatasetStore,
+    HubClient,
+    LocalPath,
+    MetricsStore,
+    TrainingClient,
+    hookimpl,
+    resource,
+)
+from crucible_kitchen import helper as helper_
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from ..wrapper import PortT, Wrapper
+from .player import Player
+from .recorder import Recorder
+
+FOREIGN = {"none": "replay", "all": "record", "rewrite": "record", "new_episodes": "record"}
+"""What VCR.py calls these modes."""
+
+
+class CassetteOptions(AdapterOptions, Generic[PortT]):
+    mode: Literal["replay", "record", "once"] = "replay"
+    """`replay` answers from the cassette, and never calls `inner`, which need not be installed.
+    `record` calls `inner`, and replaces the cassette. `once` replays a cassette that exists, and
+    records one that does not."""
+    file: LocalPath
+    """The cassette, a file of JSON lines. Files that calls return are in `<file>.files` next to
+    it."""
+    varying: tuple[str, ...] = ()
+    """Regular expressions of parts of texts in arguments that differ from run to run, so that a
+    replay does not compare them. UUIDs and what is random in the ids of runs and in the labels of
+    their checkpoints are known."""
+    max_file_bytes: int = Field(default=64 << 20, ge=0)
+    """Bytes of the files that one call returns or writes, beyond which a recording does not keep
+    them; replayed, such a call is `Unsupported`."""
+    inner: PortT = Field(default=None, validate_default=True)
+    """The adapter that is recorded. In a replay it is neither imported nor bound, and the cassette
+    stands in its place."""
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _named_as_here(cls, mode: Any) -> Any:
+        if (ours := FOREIGN.get(mode) if isinstance(mode, str) else None) is not None:
+            raise ValueError(f"what VCR.py calls {mode!r} is {ours!r} here")
+        return mode
+
+    @field_validator("varying")
+    @classmethod
+    def _expressions(cls, varying: tuple[str, ...]) -> tuple[str, ...]:
+        for each in varying:
+            try:
+                matches_nothing = re.compile(each).fullmatch("")
+            except re.error as error:
+                raise ValueError(f"{each!r} is not a regular expression: {error}") from None
+            if matches_nothing:
+                raise ValueError(f"{each!r} matches the empty text; name a part that differs")
+        return varying
+
+    @field_validator("inner", mode="before")
+    @classmethod
+    def _replaced_by_the_cassette(cls, inner: Any, info: ValidationInfo) -> Any:
+        port: Any = cls.model_fields["inner"].annotation
+        if isinstance(inner, port):  # bound already
+            return inner
+        known = info.data
+        mode, file = known.get("mode"), known.get("file")
+        if file is not None and (mode == "replay" or (mode == "once" and file.exists())):
+            return {"use": Player(file, port.name, known.get("varying", ()))}
+        if inner is None:
+            raise ValueError('name the adapter to record: inner = "<name>"')
+        return inner
+
+    @model_validator(mode="after")
+    def _masks_what_is_known(self) -> CassetteOptions[PortT]:
+        if isinstance(player := self.inner.module, Player):
+            player.redacted = self.inner.redacted
+        return self
+
+    @property
+    def replays(self) -> bool:
+        """Whether the cassette answers."""
+        return isinstance(self.inner.module, Player)
+
+
+@resource
+def _recorder(opts: CassetteOptions[Any]) -> Recorder:
+    return Recorder(opts.inner, opts.file, opts.max_file_bytes)
+
+
+class Cassette(Wrapper):
+    """Record every call to an adapter, and replay it without the backend.
+
+    A replay answers each call as it was answered when it was recorded: results, streams piece by
+    piece, errors, and what helpers return. Calls are found by their callback and their arguments,
+    those of a session in their order; threads may take turns otherwise than they did. A call that
+    was not recorded is an error that names the nearest one and what differs.
+    """
+
+    @hookimpl
+    def around(self, opts: CassetteOptions[Any], call: Call) -> Any:
+        if opts.replays or call.name == "ping":  # to be there is not an answer to be recorded
+            return call()
+        return _recorder(opts).run(call)
+
+    @helper_
+    def around_helper(self, opts: CassetteOptions[Any], name: str, function: Any) -> Any:
+        return function if opts.replays else _recorder(opts).helper(name, function)
+
+    @hookimpl
+    def close(self, opts: CassetteOptions[Any]) -> None:
+        if (recorder := _recorder.peek(opts)) is not None:
+            recorder.finish()
+
+
+training_client = Cassette("cassette", CassetteOptions[TrainingClient])
+dataset_store = Cassette("cassette", CassetteOptions[DatasetStore])
+blob_store = Cassette("cassette", CassetteOptions[BlobStore])
+hub_client = Cassette("cassette", CassetteOptions[HubClient])
+metrics_store = Cassette("cassette", CassetteOptions[MetricsStore])
+completer = Cassette("cassette", CassetteOptions[Completer])

@@ -1,0 +1,127 @@
+"""What was asked for and is not on the cassette: the nearest call that is, and what differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice, zip_longest
+from typing import ClassVar
+
+from crucible_kitchen import AdapterError
+
+from .values import Json
+
+_LONGEST = 60
+"""Characters of a value that a message repeats."""
+_COUNTED = 50
+"""Differences of two calls that are counted."""
+_LEAVES = ("$array", "$scalar", "$bytes", "$ints", "$text")
+"""Values that are shown as a whole."""
+_NOTHING = object()
+
+
+class NotOnCassette(AdapterError):
+    """A call that a replay cannot answer. No repetition helps."""
+
+    no_effect = True
+    ADVICE: ClassVar[str] = 'record again with mode = "record" if that is meant'
+
+
+def differences(
+    recorded: Json, given: Json, same: Callable[[Json, Json], bool], at: str = ""
+) -> Iterator[tuple[str, Json, Json]]:
+    """Yield where two values differ, and what is there in each.
+
+    Args:
+        recorded: the arguments of a call on the cassette.
+        given: those of the call that is not.
+        same: whether two values are as good as equal.
+        at: where they are.
+    """
+    if same(recorded, given):
+        return
+    tag = _tag(recorded)
+    if isinstance(recorded, dict) and isinstance(given, dict) and tag == _tag(given):
+        if tag in _LEAVES:
+            yield at, recorded, given
+            return
+        for name in dict.fromkeys([*recorded, *given]):
+            place = at if name == tag else f"{at}.{name}" if at else name
+            both = recorded.get(name, _NOTHING), given.get(name, _NOTHING)
+            yield from differences(*both, same, place)
+    elif isinstance(recorded, list) and isinstance(given, list):
+        for index, both in enumerate(zip_longest(recorded, given, fillvalue=_NOTHING)):
+            yield from differences(*both, same, f"{at}[{index}]")
+    else:
+        yield at, recorded, given
+
+
+def _tag(value: Json) -> str | None:
+    first = next(iter(value), None) if isinstance(value, dict) else None
+    return first if isinstance(first, str) and first.startswith("$") else None
+
+
+def shown(value: Json) -> str:
+    """Return a value of a cassette in a few words."""
+    if value is _NOTHING:
+        return "nothing"
+    tag = _tag(value)
+    if tag in ("$array", "$scalar"):
+        about = value[tag]
+        numbers = about.get("numbers", f"sha256 {about.get('sha256', '')[:12]}")
+        return _cut(f"{about['dtype']} of shape {tuple(about['shape'])}, {numbers}")
+    if tag in ("$bytes", "$ints") and "sha256" in value:
+        what = "bytes" if tag == "$bytes" else "integers"
+        return f"{value[tag]:,} {what}, sha256 {value['sha256'][:12]}"
+    if tag == "$handle":
+        return f"handle {value[tag]}"
+    if tag == "$foreign":
+        return f"a {value[tag]}, which is not a handle of this adapter"
+    return _cut(json.dumps(value, ensure_ascii=False))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def explained(
+    file: str,
+    name: str,
+    given: Mapping[str, Json],
+    left: Sequence[tuple[int, Mapping[str, Json]]],
+    asked: int,
+    same: Callable[[Json, Json], bool],
+) -> NotOnCassette:
+    """Return the error of a call that is not on the cassette.
+
+    Args:
+        file: the cassette.
+        name: the callback.
+        given: the arguments of the call.
+        left: the calls of this callback that were not asked for yet: the line's number of the call,
+            and its arguments.
+        asked: how often the callback was asked for and answered.
+        same: whether two values are as good as equal.
+    """
+    advice = NotOnCassette.ADVICE
+    if not left and not asked:
+        return NotOnCassette(f"{file} has no call of {name}; {advice}")
+    if not left:
+        calls = "1 call" if asked == 1 else f"{asked} calls"
+        return NotOnCassette(f"{file} has {calls} of {name}, all asked for before; {advice}")
+    found: list[tuple[int, int, list[tuple[str, Json, Json]]]] = []
+    for number, recorded in left:
+        differ = [*islice(differences(dict(recorded), dict(given), same), _COUNTED)]
+        found.append((len({place.partition(".")[0] for place, *_ in differ}), number, differ))
+    _, number, differ = min(found, key=lambda each: (len(each[2]), each[0], each[1]))
+    if not differ:
+        return NotOnCassette(
+            f"{file} has this call of {name}, but after other calls (it is call {number}); the "
+            f"order of calls has changed: {advice}"
+        )
+    place, recorded_value, given_value = differ[0]
+    more = f" (and {len(differ) - 1} more differences)" if len(differ) > 1 else ""
+    return NotOnCassette(
+        f"{file} does not have this call of {name}. The nearest is call {number}, where {place} is "
+        f"{shown(recorded_value)}, and not {shown(given_value)}{more}; {advice}"
+    )

@@ -1,0 +1,232 @@
+"""The file of a cassette: JSON lines, of which the last one says that it is complete.
+
+    {"cassette": 1, "id": "...", "port": "completer", "adapter": "openai", "callbacks": [...]}
+    {"call": 1, "name": "complete", "arguments": {...}, "returned": {...}}
+    {"call": 2, "name": "stream_complete", "arguments": {...}, "streams": true}
+    {"call": 2, "item": {...}}
+    {"call": 2, "ended": "exhausted"}
+    {"helper": "get_tokenizer"}
+    {"object": 0, "name": "get_tokenizer", "arguments": [...], "returned": {"$object": 1}}
+    {"object": 1, "name": "eos_token_id", "is": 2}
+    {"end": {"lines": 7, "sha256": "..."}}
+
+A recording is written to `<file>.<random>.part` and takes the file's name when it is complete, so
+that a kill leaves the older cassette, if there is one, and a part without an end. A part is locked
+as long as it is written to; the next recording removes those that no process writes any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from crucible_kitchen import CrucibleWarning, InvalidInput, explain_os_errors
+
+from .values import Unreadable
+
+try:
+    import fcntl
+except ImportError:  # Windows, where parts of killed recordings stay
+    fcntl = None  # type: ignore[assignment]
+
+VERSION = 1
+"""Of the format."""
+
+
+class Tape:
+    """A cassette that is being recorded. Safe to use from any thread.
+
+    Args:
+        file: where it will be.
+        header: what its first line says besides the version and the id.
+    """
+
+    def __init__(self, file: Path, header: Mapping[str, Any]) -> None:
+        self.file = file
+        self.id = secrets.token_hex(8)
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._replaces = _stamp(file)
+        with explain_os_errors(f"cannot record to {file}", no_effect=True):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(file)
+            self._part = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
+            self._out: BinaryIO = self._part.open("xb")
+            _try_to_lock(self._out.fileno())
+        self._sha256, self._lines, self._finished_at = hashlib.sha256(), 0, -1
+        self.write({"cassette": VERSION, "id": self.id, **header})
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Write a line; after `finish`, the recording goes on.
+
+        Raises:
+            AdapterError: it cannot be written.
+        """
+        if os.getpid() != self._process:
+            raise InvalidInput(
+                f"{self.file} is recorded by the process that this one was forked from; bind the "
+                "adapter in this process"
+            )
+        content = _json(line)
+        with self._lock, explain_os_errors(f"cannot record to {self.file}"):
+            if self._finished_at >= 0:
+                self._reopen()
+            self._out.write(content)
+            self._out.flush()
+            self._sha256.update(content)
+            self._lines += 1
+
+    def finish(self) -> None:
+        """Give the cassette its name. Finishing twice is fine."""
+        if os.getpid() != self._process:
+            return
+        with self._lock, explain_os_errors(f"cannot record to {self.file}"):
+            if self._finished_at >= 0:
+                return
+            if _stamp(self.file) != self._replaces:
+                warnings.warn(
+                    f"{self.file} was recorded by another process meanwhile, and is replaced",
+                    CrucibleWarning,
+                    stacklevel=2,
+                )
+            end = {"lines": self._lines, "sha256": self._sha256.hexdigest()}
+            self._finished_at = self._out.tell()
+            self._out.write(_json({"end": end}))
+            self._out.flush()
+            os.fsync(self._out.fileno())
+            self._out.close()
+            self._part.replace(self.file)
+            self._replaces = _stamp(self.file)
+
+    def _reopen(self) -> None:
+        self.file.replace(self._part)
+        self._out = self._part.open("r+b")
+        _try_to_lock(self._out.fileno())
+        self._out.seek(self._finished_at)
+        self._out.truncate()
+        self._replaces, self._finished_at = None, -1
+
+
+def _json(line: Mapping[str, Any]) -> bytes:
+    try:
+        text = json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+        return f"{text}\n".encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return f"{json.dumps(line, allow_nan=False)}\n".encode()
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    try:
+        about = file.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_ino, about.st_mtime_ns
+
+
+def _try_to_lock(descriptor: int) -> bool:
+    if not fcntl:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process has it, or the file system has no locks
+        return False
+    return True
+
+
+def _sweep(file: Path) -> None:
+    """Remove the parts that killed recordings left."""
+    for part in parts_of(file):
+        try:
+            with part.open("rb") as abandoned:
+                if _try_to_lock(abandoned.fileno()):
+                    part.unlink(missing_ok=True)
+        except FileNotFoundError:  # finished, or removed by another
+            continue
+
+
+def parts_of(file: Path) -> list[Path]:
+    """Return the recordings of a cassette that are unfinished, or under way."""
+    if not file.parent.is_dir():
+        return []
+    found = (each for each in file.parent.iterdir() if each.name.startswith(f"{file.name}."))
+    return sorted(each for each in found if each.suffix == ".part")
+
+
+def lines_of(file: Path, port: str) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a complete cassette, the first of which is its header.
+
+    Args:
+        file: the cassette.
+        port: what it must be of.
+
+    Raises:
+        ValueError: there is none, it is unfinished, damaged, of another version or another port.
+    """
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(_missing(file)) from None
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+    *lines, rest = content.split(b"\n")
+    header = _header(file, lines[0] if lines else rest)
+    if header.get("cassette") != VERSION:
+        raise ValueError(
+            f"{file} is a cassette of version {header.get('cassette')}, and this package reads "
+            f"version {VERSION}; record it again, or install the version that recorded it"
+        )
+    if header.get("port") != port:
+        raise ValueError(f"{file} is a cassette of a {header.get('port')}, not of a {port}")
+    end = _line(file, len(lines), lines[-1]).get("end") if not rest else None
+    if not isinstance(end, dict):
+        raise ValueError(
+            f"{file} is unfinished: its recording was killed, or its end is missing; {_AGAIN}"
+        )
+    recorded = b"".join(each + b"\n" for each in lines[:-1])
+    digest = end.get("sha256")  # without one, it may be edited
+    if end.get("lines") != len(lines) - 1 or (
+        digest is not None and digest != hashlib.sha256(recorded).hexdigest()
+    ):
+        raise ValueError(
+            f"{file} is damaged, or was changed since it was recorded: its lines are not "
+            f"those that its end counts; restore it, or {_AGAIN}"
+        )
+    yield header
+    for number, line in enumerate(lines[1:-1], 2):
+        yield _line(file, number, line)
+
+
+_AGAIN = 'record it again with mode = "record"'
+
+
+def _missing(file: Path) -> str:
+    if parts := parts_of(file):
+        return f"{file} does not exist, and the recording {parts[-1].name} is unfinished; {_AGAIN}"
+    return f'{file} does not exist; record it with mode = "record" or "once"'
+
+
+def _header(file: Path, line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or "cassette" not in found:
+        raise ValueError(f"{file} is not a cassette: its first line says nothing of one")
+    return found
+
+
+def _line(file: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"{file} is damaged in line {number}: {error}") from None
+    if not isinstance(found, dict):
+        raise Unreadable(f"{file} is damaged in line {number}: it is not a table")
+    return found

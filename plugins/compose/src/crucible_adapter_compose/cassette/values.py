@@ -1,0 +1,252 @@
+"""Values as plain JSON, and values again.
+
+What JSON has is written as it is. All else is a table with one key that says what it is, such as
+`{"$array": {...}}`; such a key in a table of a user's is written as `{"$dict": [[key, value]]}`.
+Nothing that is read back can run code: a type is one of those below, or it is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime
+import decimal
+import hashlib
+import json
+import math
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from crucible_kitchen import (
+    AdamParams,
+    AdapterError,
+    Completion,
+    CompletionChunk,
+    Datum,
+    EncodedTextChunk,
+    ForwardBackwardResult,
+    ImageChunk,
+    LoraConfig,
+    MetricEntry,
+    ModelInput,
+    OptimStepResult,
+    SamplingParams,
+    SessionConfig,
+    Unsupported,
+    Usage,
+)
+
+from .failures import error_of, plain_error
+
+Json: TypeAlias = Any
+"""What `json` can write: None, booleans, numbers, texts, lists and tables."""
+
+SHORT = 64
+"""Numbers of an array that are written as numbers; a longer one is base64, or in arguments a
+digest."""
+SHORT_TEXT = 2000
+"""Characters of a text in arguments that are written; a longer one is a digest."""
+
+RECORDS: Mapping[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (
+        *(AdamParams, Completion, CompletionChunk, Datum, EncodedTextChunk, ForwardBackwardResult),
+        *(ImageChunk, LoraConfig, MetricEntry, ModelInput, OptimStepResult, SamplingParams),
+        *(SessionConfig, Usage),
+    )
+}
+"""The values that travel through ports, by the names of their classes."""
+
+_BY_TEXT: Mapping[str, tuple[type[Any], Callable[[Any], str], Callable[[str], Any]]] = {
+    "$datetime": (
+        datetime.datetime,
+        datetime.datetime.isoformat,
+        datetime.datetime.fromisoformat,
+    ),
+    "$date": (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
+    "$time": (datetime.time, datetime.time.isoformat, datetime.time.fromisoformat),
+    "$decimal": (decimal.Decimal, str, decimal.Decimal),
+    "$uuid": (uuid.UUID, str, uuid.UUID),
+    "$path": (Path, str, Path),
+}
+
+
+class Unreadable(ValueError):
+    """A line of a cassette that does not hold what it should."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plain:
+    """Turns values into JSON.
+
+    Args:
+        masked: returns a text without secrets.
+        briefly: whether long arrays and texts are digests, which can be compared, and not read.
+    """
+
+    masked: Callable[[str], str]
+    briefly: bool = False
+
+    def __call__(self, value: Any) -> Json:
+        """Return a value as JSON; of what a cassette cannot hold, only its type."""
+        kind = type(value)
+        if value is None or kind in (bool, int):
+            return value
+        if kind is str:
+            return self._text(value)
+        if kind is float:
+            return value if math.isfinite(value) else {"$float": repr(value)}
+        if kind in (list, tuple):
+            return self._sequence(value) if kind is list else {"$tuple": self._sequence(value)}
+        if isinstance(value, np.ndarray):
+            return self._array(value)
+        if isinstance(value, np.generic):
+            return self._scalar(value)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return self._bytes(bytes(value))
+        return self._other(value)
+
+    def _other(self, value: Any) -> Json:
+        kind = type(value)
+        if RECORDS.get(kind.__name__) is kind:
+            fields = {f.name: self(getattr(value, f.name)) for f in dataclasses.fields(kind)}
+            return {f"${kind.__name__}": fields}
+        if isinstance(value, AdapterError):
+            return {"$error": plain_error(value, self)}
+        if isinstance(value, range):
+            return {"$range": [value.start, value.stop, value.step]}
+        if isinstance(value, datetime.timedelta):
+            return {"$timedelta": [value.days, value.seconds, value.microseconds]}
+        for tag, (of, text, _) in _BY_TEXT.items():
+            if isinstance(value, of):  # a datetime is a date as well, and comes first
+                return {tag: self.masked(text(value))}
+        if isinstance(value, Mapping):
+            return self._mapping(value)
+        if isinstance(value, str):
+            return self._text(str.__str__(value))
+        if isinstance(value, int | float):  # an enumeration, say
+            return self(value + 0)
+        if isinstance(value, Sequence):
+            return self._sequence([*value])
+        return {"$unrecordable": f"{kind.__module__}.{kind.__qualname__}"}
+
+    def _text(self, text: str) -> Json:
+        text = self.masked(text)
+        if self.briefly and len(text) > SHORT_TEXT:
+            digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+            return {"$text": text[:80], "length": len(text), "sha256": digest}
+        return text
+
+    def _bytes(self, value: bytes) -> Json:
+        if self.briefly:
+            return digested(len(value), hashlib.sha256(value).hexdigest())
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            # Each byte a character, so that a secret among them is found as well.
+            hidden = self.masked(value.decode("latin-1")).encode("latin-1", "replace")
+            return {"$bytes": base64.b64encode(hidden).decode()}
+        return {"$bytes": {"text": self.masked(text)}}
+
+    def _sequence(self, items: Sequence[Any]) -> Json:
+        if self.briefly and len(items) > SHORT and {int}.issuperset(map(type, items)):
+            written = json.dumps(items).encode()
+            return {"$ints": len(items), "sha256": hashlib.sha256(written).hexdigest()}
+        return [*map(self, items)]
+
+    def _mapping(self, value: Mapping[Any, Any]) -> Json:
+        items = [*value.items()]
+        if all(type(name) is str and not name.startswith("$") for name, _ in items):
+            return {self.masked(name): self(item) for name, item in items}
+        return {"$dict": [[self(name), self(item)] for name, item in items]}
+
+    def _scalar(self, value: np.generic) -> Json:
+        array = np.asarray(value)
+        if not _is_numeric(array):
+            return {"$unrecordable": f"numpy.{type(value).__name__}"}
+        return {"$scalar": self._array(array)["$array"]}
+
+    def _array(self, array: np.ndarray[Any, Any]) -> Json:
+        if not _is_numeric(array):
+            return {"$unrecordable": f"an array of {array.dtype}"}
+        about: dict[str, Any] = {"dtype": array.dtype.name, "shape": [*array.shape]}
+        whole = array.dtype.kind in "iub" or bool(np.isfinite(array).all())
+        if array.size <= SHORT and whole and array.dtype.kind != "c":
+            return {"$array": {**about, "numbers": array.ravel().tolist()}}
+        content = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).tobytes()
+        if self.briefly:
+            return {"$array": {**about, "sha256": hashlib.sha256(content).hexdigest()}}
+        return {"$array": {**about, "base64": base64.b64encode(content).decode()}}
+
+
+def digested(length: int, sha256: str) -> Json:
+    """Return what stands for bytes in arguments."""
+    return {"$bytes": length, "sha256": sha256}
+
+
+def _is_numeric(array: np.ndarray[Any, Any]) -> bool:
+    # By name: what another package adds, as ml_dtypes does bfloat16, has kind V or is unknown here.
+    return array.dtype.kind in "biufc" and array.dtype.itemsize <= 16
+
+
+def value_of(plain: Json) -> Any:
+    """Return the value that JSON stands for.
+
+    Raises:
+        Unsupported: it was of a type that a cassette cannot hold.
+        Unreadable: it stands for nothing.
+    """
+    if isinstance(plain, list):
+        return [*map(value_of, plain)]
+    if not isinstance(plain, dict):
+        return plain
+    tag = next((name for name in plain if name.startswith("$")), None)
+    if tag is None:
+        return {name: value_of(item) for name, item in plain.items()}
+    try:
+        return _tagged(tag, plain[tag])
+    except (Unsupported, Unreadable):
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise Unreadable(f"{tag} holds something else: {error}") from None
+
+
+def _tagged(tag: str, inside: Any) -> Any:
+    if tag == "$float":
+        return float(inside)
+    if tag == "$tuple":
+        return tuple(map(value_of, inside))
+    if tag == "$dict":
+        return {value_of(name): value_of(item) for name, item in inside}
+    if tag == "$bytes":
+        return inside["text"].encode() if isinstance(inside, dict) else base64.b64decode(inside)
+    if tag == "$array":
+        return _array_of(inside)
+    if tag == "$scalar":
+        return _array_of(inside)[()]
+    if tag == "$range":
+        return range(*inside)
+    if tag == "$timedelta":
+        return datetime.timedelta(*inside)
+    if tag == "$error":
+        return error_of(inside, value_of)
+    if tag in _BY_TEXT:
+        return _BY_TEXT[tag][2](inside)
+    if (kind := RECORDS.get(tag[1:])) is not None:
+        return kind(**{name: value_of(item) for name, item in inside.items()})
+    if tag == "$unrecordable":
+        raise Unsupported(f"the answer holds a {inside}, which a cassette cannot hold")
+    raise Unreadable(f"{tag} is not known")
+
+
+def _array_of(about: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+    dtype = np.dtype(about["dtype"])
+    if dtype.kind not in "biufc":
+        raise Unreadable(f"an array of {dtype}")
+    if "numbers" in about:
+        return np.array(about["numbers"], dtype).reshape(about["shape"])
+    content = base64.b64decode(about["base64"])
+    return np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype).reshape(about["shape"])
