@@ -48,8 +48,7 @@ def altered(folder: Path, *, contents: bool) -> str:
     except (OSError, UnicodeDecodeError, csv.Error):
         return ""
     for path, digest, size in rows:
-        # The scripts of some installers are rewritten when an environment is moved.
-        if not digest.startswith("sha256=") or path.startswith(("..", "/")):
+        if not digest.startswith("sha256=") or path.startswith(("..", "/")) or _is_added(path):
             continue
         file_ = folder.parent / path
         try:
@@ -88,11 +87,14 @@ def _lasting(lines: Iterable[str]) -> Iterator[str]:
         if ",sha256=" not in line or line.startswith(("../", "..\\", "/", '"../')):
             continue
         path = line.rpartition(",sha256=")[0]
-        folder, _, name = path.rpartition("/")
-        if folder.endswith(".dist-info") and name in OF_INSTALLERS:
-            continue
-        if not folder.partition("/")[0].endswith(".data") and not name.endswith(".pyc"):
+        if not path.partition("/")[0].endswith(".data") and not _is_added(path):
             yield line
+
+
+def _is_added(path: str) -> bool:
+    """Say whether an installer adds a file, so that the wheel does not have it."""
+    folder, _, name = path.rpartition("/")
+    return name.endswith(".pyc") or (folder.endswith(".dist-info") and name in OF_INSTALLERS)
 
 
 def _moved(line: str) -> str:

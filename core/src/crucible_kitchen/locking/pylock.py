@@ -95,13 +95,16 @@ def read(file: Path) -> Lock:
     entries = document.get("packages")
     try:
         # The library wants a source of each; those without are checked by us.
-        known = [e for e in entries or [] if isinstance(e, dict) and any(s in e for s in _SOURCES)]
-        checked = Pylock.from_dict({**document, "packages": known} if entries else document)
-        lone = [e for e in entries or [] if e not in known]
+        known: list[Any] = []
+        lone: list[Any] = []
+        for entry in entries if isinstance(entries, list) else ():
+            is_known = isinstance(entry, dict) and any(kind in entry for kind in _SOURCES)
+            (known if is_known else lone).append(entry)
+        checked = Pylock.from_dict({**document, "packages": known} if lone else document)
         packages = dict(_packages(checked, lone, file.parent))
     except PylockValidationError as error:
         raise ConfigurationError(f"{file} is not a lock: {error}") from None
-    about = (checked.tool or {}).get("crucible", {})
+    about = _table_of(checked.tool)
     try:
         python, plugins, cards = _own(about) if about else ("", {}, {})
     except (TypeError, KeyError, AttributeError, ValueError):
@@ -116,16 +119,23 @@ def _own(about: Mapping[str, Any]) -> tuple[str, Mapping[str, str], Mapping[str,
 def _packages(checked: Pylock, lone: list[Any], folder: Path) -> Iterator[tuple[str, Locked]]:
     for package in checked.packages:
         source = _absolute(_source_of(package), folder)
-        about = (package.tool or {}).get("crucible", {})
+        about = _table_of(package.tool)
         version = str(package.version or about.get("version", ""))
         yield package.name, Locked(version, _digest(about), source)
     for entry in lone:
         match entry:
             case {"name": str(name), "version": str(version)}:
-                about = entry.get("tool", {}).get("crucible", {})
-                yield name, Locked(version, _digest(about))
+                yield name, Locked(version, _digest(_table_of(entry.get("tool"))))
             case _:
                 raise PylockValidationError(f"a package has no name or version: {entry}")
+
+
+def _table_of(tool: Any) -> Mapping[str, Any]:
+    """Return our table of a table `tool`; empty if it has none."""
+    match tool:
+        case {"crucible": {**about}}:
+            return {str(key): value for key, value in about.items()}
+    return {}
 
 
 def _digest(about: Mapping[str, Any]) -> str:

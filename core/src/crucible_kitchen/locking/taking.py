@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from ..adapters.cards import Cards
 from ..adapters.discovery import CORE, Installed
-from ..adapters.metadata import Package
 from ..errors import ConfigurationError
 from ..settings import Settings
 from . import digests, sources
@@ -120,21 +119,15 @@ def as_installed(lock: Lock, environment: Environment) -> Lock:
 def locked(one: Distribution) -> Locked:
     """Return an installed distribution as a lock has it."""
     source = sources.noted(one)
-    found = Locked(one.version, "", source)
-    return (
-        found if found.editable else Locked(one.version, digests.of_installed(one.folder), source)
-    )
+    found = Locked(one.version, source=source)
+    return found if found.editable else replace(found, digest=digests.of_installed(one.folder))
 
 
 def _cards(entries: Iterable[Installed]) -> Mapping[str, str]:
-    packages = {
-        e.package: Package(e.package, e.version, e.requires, (), "", folder=e.folder)
-        for e in entries
-        if e.folder is not None
-    }
+    packages = {entry.package: entry for entry in entries}
     with Cards() as cards:
         return {
             f"{name} {card.file}": card.digest
-            for name, package in sorted(packages.items())
-            for card in cards.of(package)
+            for name, entry in sorted(packages.items())
+            for card in cards.of(name, entry.version, entry.folder)
         }

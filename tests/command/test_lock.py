@@ -1,0 +1,269 @@
+"""`crucible lock`, `sync`, `run --locked`, and `install` as far as nothing is installed."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Crucible, add_package, path_with
+
+CONFIGURATION = """
+[adapters]
+training_client = "noop"
+dataset_store = "noop"
+metrics_store = "noop"
+blob_store = { use = "fsspec", url = "runs" }
+[workflow]
+use = "supervised"
+model = "tiny"
+dataset = "x"
+max_steps = 1
+run_id = "mine"
+[profile.other.adapters]
+hub_client = "noop"
+"""
+NOTICED = "import pathlib\npathlib.Path(__file__).with_name('was_imported').touch()\n"
+
+
+@pytest.fixture(autouse=True)
+def configuration(tmp_path: Path) -> None:
+    (tmp_path / "crucible.toml").write_text(CONFIGURATION)
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """An installed adapter `acme`, which notes that it was imported."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    add_package(folder, "acme", NOTICED, "hub_client.acme")
+    return folder
+
+
+@pytest.fixture
+def command(plain_crucible: Crucible, packages: Path) -> Crucible:
+    return partial(plain_crucible, PYTHONPATH=path_with(packages))
+
+
+def document(tmp_path: Path) -> dict[str, Any]:
+    return tomllib.loads((tmp_path / "pylock.toml").read_text())
+
+
+def names(tmp_path: Path) -> set[str]:
+    return {package["name"] for package in document(tmp_path)["packages"]}
+
+
+def edit(tmp_path: Path, name: str, pattern: str, text: str) -> None:
+    """Change the entry of a package in the lock."""
+    file = tmp_path / "pylock.toml"
+    before, entry, after = re.split(
+        rf'(\[\[packages\]\]\nname = "{name}".*?)(?=\n\[\[packages\]\])',
+        file.read_text(),
+        maxsplit=1,
+        flags=re.DOTALL,
+    )
+    changed = re.sub(pattern, text, entry)
+    assert changed != entry
+    file.write_text(before + changed + after)
+
+
+def test_the_lock_lies_next_to_the_settings_and_has_all_that_they_need(
+    tmp_path: Path, command: Crucible
+) -> None:
+    outcome = command("lock")
+    assert outcome.code == 0, outcome
+    found = names(tmp_path)
+    assert {"crucible-kitchen", "crucible-adapter-noop", "crucible-adapter-fsspec"} <= found
+    assert {"fsspec", "pydantic", "pydantic-core", "numpy"} <= found
+    assert "pytest" not in found
+    assert document(tmp_path)["tool"]["crucible"]["plugins"] == {
+        "blob_store.fsspec": "crucible-adapter-fsspec",
+        "dataset_store.noop": "crucible-adapter-noop",
+        "hub_client.noop": "crucible-adapter-noop",
+        "metrics_store.noop": "crucible-adapter-noop",
+        "training_client.noop": "crucible-adapter-noop",
+        "workflow supervised": "crucible-kitchen",
+    }
+
+
+def test_locking_imports_no_plugin(packages: Path, command: Crucible) -> None:
+    assert command("lock", "adapters.hub_client=acme").code == 0
+    assert command("lock", "--check", "adapters.hub_client=acme").code == 0
+    assert not (packages / "was_imported").exists()
+
+
+def test_an_adapter_inside_another_is_locked(tmp_path: Path, command: Crucible) -> None:
+    command("lock", "adapters.hub_client.use=retry", "adapters.hub_client.inner=acme")
+    assert {"acme", "crucible-adapter-compose"} <= names(tmp_path)
+
+
+def test_what_is_chosen_and_not_installed_is_a_mistake_that_changes_no_file(
+    tmp_path: Path, command: Crucible
+) -> None:
+    outcome = command("lock", "adapters.hub_client=acm")
+    assert outcome.code == 2
+    assert "no hub_client adapter is named 'acm'; did you mean 'acme'?" in outcome.err
+    assert not (tmp_path / "pylock.toml").exists()
+
+
+def test_what_another_profile_names_and_is_not_installed_is_said(
+    tmp_path: Path, command: Crucible
+) -> None:
+    (tmp_path / "crucible.toml").write_text(
+        CONFIGURATION.replace('hub_client = "noop"', 'hub_client = "gone"')
+    )
+    outcome = command("lock")
+    assert outcome.code == 0
+    assert "not locked: [profile.other] no hub_client adapter is named 'gone'" in outcome.err
+
+
+def test_a_locked_run_runs_where_nothing_differs(tmp_path: Path, command: Crucible) -> None:
+    command("lock")
+    outcome = command("run", "--locked")
+    assert outcome.code == 0, outcome
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "text", "said"),
+    [
+        ("numpy", r'version = "(.*?)"', r'version = "1.0"', "numpy is .*, locked is 1.0"),
+        ("numpy", "files = .*", 'files = "sha256:0"', "numpy .* has other files than the one"),
+        ("numpy", '"numpy"', '"not-there"', "not-there .* is not installed"),
+    ],
+)
+def test_a_locked_run_refuses_what_differs_and_says_what(
+    tmp_path: Path, command: Crucible, name: str, pattern: str, text: str, said: str
+) -> None:
+    command("lock")
+    edit(tmp_path, name, pattern, text)
+    outcome = command("run", "--locked")
+    assert outcome.code == 2
+    assert re.search(f"  - {said}", outcome.err), outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_locked_run_refuses_another_adapter_before_it_is_imported(
+    packages: Path, command: Crucible
+) -> None:
+    command("lock")
+    outcome = command("run", "--locked", "adapters.hub_client=acme")
+    assert outcome.code == 2
+    assert "hub_client.acme (acme) is chosen, and is not in the lock" in outcome.err
+    assert not (packages / "was_imported").exists()
+
+
+def test_a_locked_run_refuses_a_plugin_whose_files_were_changed(
+    packages: Path, command: Crucible
+) -> None:
+    digest = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"  # of nothing
+    (packages / "acme-1.0.dist-info" / "RECORD").write_text(f"acme.py,{digest},0\n")
+    (packages / "acme.py").write_text("")
+    command("lock", "adapters.hub_client=acme")
+    (packages / "acme.py").write_text("#")
+    outcome = command("run", "--locked", "adapters.hub_client=acme")
+    assert "acme was changed after it was installed: acme.py" in outcome.err
+
+
+def test_without_a_lock_a_locked_run_says_what_writes_one(command: Crucible) -> None:
+    outcome = command("run", "--locked")
+    assert outcome.code == 2
+    assert "there is no pylock.toml; `crucible lock` writes one" in outcome.err
+
+
+def test_the_record_of_a_run_restores_its_lock(tmp_path: Path, command: Crucible) -> None:
+    command("lock")
+    before = document(tmp_path)
+    assert command("run").code == 0
+    (tmp_path / "pylock.toml").unlink()
+    outcome = command("lock", "--from-run", "mine")
+    assert outcome.code == 0, outcome
+    after = document(tmp_path)
+    assert {p["name"] for p in before["packages"]} == {p["name"] for p in after["packages"]}
+    assert [p.get("tool") for p in before["packages"] if "directory" not in p] == [
+        p.get("tool") for p in after["packages"] if p["name"] not in editable(before)
+    ]
+    plugins = {**before["tool"]["crucible"]["plugins"]}
+    del plugins["hub_client.noop"]  # of a profile that was not chosen
+    assert after["tool"]["crucible"]["plugins"] == plugins
+
+
+def editable(found: dict[str, Any]) -> set[str]:
+    return {package["name"] for package in found["packages"] if "directory" in package}
+
+
+def test_a_run_without_a_lock_in_its_record_is_named(tmp_path: Path, command: Crucible) -> None:
+    command("run")
+    file = tmp_path / "runs" / "mine" / "run.json"
+    record = json.loads(file.read_text())
+    del record["lock"]
+    file.write_text(json.dumps(record))
+    outcome = command("lock", "--from-run", "mine")
+    assert (outcome.code, "the record of the run 'mine' has no lock" in outcome.err) == (2, True)
+    assert "did you mean 'mine'?" in command("lock", "--from-run", "mien").err
+
+
+def test_a_dry_sync_shows_what_would_change_and_changes_nothing(
+    tmp_path: Path, command: Crucible
+) -> None:
+    command("lock")
+    assert command("sync", "--dry-run").out == "everything is installed as it is locked\n"
+    edit(tmp_path, "numpy", r'version = ".*?"', 'version = "1.0"')
+    outcome = command("sync", "--dry-run")
+    assert outcome.code == 0
+    assert re.search(r"^numpy +\d\S+ +1\.0$", outcome.out, re.MULTILINE), outcome.out
+    assert "not in the lock, and kept: acme" in outcome.err
+
+
+# --- install ---
+
+
+@pytest.mark.parametrize(
+    ("name", "distribution"),
+    [
+        ("fsspec", "crucible-adapter-fsspec"),
+        ("blob_store.fsspec", "crucible-adapter-fsspec"),
+        ("fsspec[s3]==1.0", "'crucible-adapter-fsspec[s3]==1.0'"),
+        ("wandb", "crucible-observer-wandb"),
+        ("environment.trl", "crucible-environment-trl"),
+        ("crucible-adapter-torch", "crucible-adapter-torch"),
+        ("somebody-elses-blobs", "somebody-elses-blobs"),
+        ("./a-1.0-py3-none-any.whl", "./a-1.0-py3-none-any.whl"),
+    ],
+)
+def test_the_name_of_an_adapter_means_its_distribution(
+    command: Crucible, name: str, distribution: str
+) -> None:
+    outcome = command("install", "--dry-run", name)
+    assert outcome.code == 0, outcome
+    assert outcome.out.rstrip().endswith(f" install {distribution}")
+
+
+def test_a_misspelt_name_is_not_looked_for_in_an_index(command: Crucible) -> None:
+    outcome = command("install", "fsspek")
+    assert outcome.code == 2
+    assert "no adapter is named 'fsspek'; did you mean 'fsspec'?" in outcome.err
+    assert "$ " not in outcome.err
+
+
+def test_uninstall_knows_what_is_installed(command: Crucible) -> None:
+    outcome = command("uninstall", "--dry-run", "acme", "hub_client.acme")
+    assert outcome.out.rstrip().endswith(" acme")
+    assert "did you mean 'acme'?" in command("uninstall", "acne").err
+    assert command("uninstall", "numpy").code == 2
+
+
+def test_installing_imports_no_plugin(packages: Path, command: Crucible) -> None:
+    command("install", "--dry-run", "fsspec")
+    command("uninstall", "--dry-run", "acme")
+    assert not (packages / "was_imported").exists()
+
+
+def test_the_exit_code_of_the_installer_is_passed_on(tmp_path: Path, command: Crucible) -> None:
+    (tmp_path / "empty").mkdir()
+    outcome = command("install", "--no-index", "-f", "empty", "nobody-has-this-package-at-all")
+    assert outcome.code == 1
+    assert "$ " in outcome.err
