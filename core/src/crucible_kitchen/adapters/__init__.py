@@ -6,6 +6,8 @@
 | `metadata` | what the metadata of each package says |
 | `contents` | the files of a package, and their hashes |
 | `cards` | what the report cards in installed packages say |
+| `card_files` | the files in which they are |
+| `build_hook` | how they get into a wheel |
 | `kit` | the level and the digest of the conformance kit |
 | `remembered` | what was found out when it was last read |
 | `finding` | what a name means: something installed, or a path to import |

@@ -8,31 +8,25 @@ what its author ran, not that the author is honest.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import json
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from ..errors import described
 from ..files import open_named
 from ..messages.printable import printable
 from ..version import __version__
 from . import kit
+from .card_files import CARDS, LARGEST, parsed, recorded
 from .contents import difference, folders_of, hash_of_bytes
-from .discovery import PORT_NAMES, canonical
+from .discovery import Installed, canonical
 from .metadata import Package, packages
 from .remembered import Memory, is_settled, stamp_of
-
-CARDS = "extra_metadata/crucible"
-"""The folder of the cards, in that of the package's metadata. `extra_metadata` is hatchling's."""
-LARGEST = 1 << 20
-"""Bytes of a card. One of a training client has some 60,000."""
 
 State: TypeAlias = Literal[
     "checked", "older kit", "other kit", "other core", "changed", "partial", "failed", "unreadable"
@@ -74,6 +68,7 @@ class InstalledCard:
         kit_digest: the digest of the kit's sources.
         passed: how many promises are kept.
         failed: how many are broken.
+        summary: how many promises had each outcome, in words.
         not_run: how many were not tried.
         changed: how the installed package differs from what was checked; "" if it does not.
         problem: why the card cannot be read; "" if it can.
@@ -89,6 +84,7 @@ class InstalledCard:
     kit_digest: str = ""
     passed: int = 0
     failed: int = 0
+    summary: str = ""
     not_run: int = 0
     changed: str = ""
     problem: str = ""
@@ -125,9 +121,18 @@ class InstalledCard:
         }[self.state]
 
 
-def worst(cards: Sequence[InstalledCard]) -> InstalledCard | None:
-    """Return the card of which the worst is to be said; None if there is none."""
-    return min(cards, key=lambda card: _WORST.index(card.state), default=None)
+NOT_CHECKED = "not checked"
+"""What is said of an adapter without a card."""
+
+
+def words_of(cards: Sequence[InstalledCard]) -> str:
+    """Return the worst that is to be said of an adapter with these cards, as a user reads it."""
+    worst = min(cards, key=lambda card: _WORST.index(card.state), default=None)
+    return worst.words if worst else NOT_CHECKED
+
+
+def _level(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
 
 
 def cards_of(package: Package | str) -> Sequence[InstalledCard]:
@@ -148,7 +153,7 @@ def cards_of(package: Package | str) -> Sequence[InstalledCard]:
         if found is None:
             return ()
         package = found
-    return Cards().of(package)
+    return Cards().of(package.name, package.version, package.folder)
 
 
 class Cards:
@@ -156,6 +161,7 @@ class Cards:
 
     def __init__(self) -> None:
         self._memory = Memory("cards")
+        self._known: dict[str, Sequence[InstalledCard]] = {}
 
     def __enter__(self) -> Cards:
         self._memory.__enter__()
@@ -164,40 +170,68 @@ class Cards:
     def __exit__(self, *failure: Any) -> None:
         self._memory.__exit__(*failure)
 
-    def of(self, package: Package) -> Sequence[InstalledCard]:
-        """Return the cards of an installed package, sorted by file name; none if it has none."""
-        if package.folder is None:
+    def of_adapter(self, entry: Installed) -> Sequence[InstalledCard]:
+        """Return the cards of an installed adapter or environment, one for each variant."""
+        name = f"{entry.port or 'environment'}.{entry.name}"
+        return [
+            card
+            for card in self.of(entry.package, entry.version, entry.folder)
+            if (f"{card.port}.{card.adapter}" == name)
+            or (card.problem and card.file.startswith(f"{name}."))
+        ]
+
+    def of(self, name: str, version: str | None, folder: str | None) -> Sequence[InstalledCard]:
+        """Return the cards of an installed package, sorted by file name; none if it has none.
+
+        Args:
+            name: the package's name.
+            version: its version.
+            folder: where its metadata is.
+        """
+        if folder is None:
             return ()
-        place, about = os.path.split(package.folder)
-        entry = self._memory.recall(package.folder)
+        if folder not in self._known:
+            self._known[folder] = self._recalled(folder) or self._read(name, version, folder)
+        return self._known[folder]
+
+    def _recalled(self, folder: str) -> Sequence[InstalledCard] | None:
+        """Return what was found out before, if nothing has changed since."""
+        place = os.path.dirname(folder)
+        entry = self._memory.recall(folder)
         match entry:
             case [[*paths], stamp, [*known]]:
                 if stamp == stamp_of(f"{place}/{path}" for path in paths):
-                    self._memory.keep(package.folder, entry)
+                    self._memory.keep(folder, entry)
                     return [InstalledCard(**fields) for fields in known]
+        return None
+
+    def _read(self, name: str, version: str | None, folder: str) -> Sequence[InstalledCard]:
+        place, about = os.path.split(folder)
         started = time.time_ns()
-        read_from: set[str] = {f"{about}/{CARDS}", f"{about}/RECORD"}
-        cards = list(_read(package, place, about, read_from))
+        read_from = {f"{about}/{CARDS}", f"{about}/RECORD"}
+        cards = list(_read(name, version, place, about, read_from))
         if cards:
             stamp = stamp_of(f"{place}/{path}" for path in sorted(read_from))
             if stamp and is_settled(stamp, started):
                 known = [dataclasses.asdict(card) for card in cards]
-                self._memory.keep(package.folder, [sorted(read_from), stamp, known])
+                self._memory.keep(folder, [sorted(read_from), stamp, known])
         return cards
 
 
-def _read(package: Package, place: str, about: str, read_from: set[str]) -> Iterator[InstalledCard]:
+def _read(
+    package: str, version: str | None, place: str, about: str, read_from: set[str]
+) -> Iterator[InstalledCard]:
     """Yield the cards of a package; add the paths of what was looked at to `read_from`."""
     try:
         names = sorted(os.listdir(f"{place}/{about}/{CARDS}"))
     except OSError:
         return
-    recorded: Mapping[str, str] | None = None
+    hashes: Mapping[str, str] | None = None
     for name in names:
         if not name.endswith(".json"):
             continue
-        if recorded is None:
-            recorded = _recorded(f"{place}/{about}/RECORD")
+        if hashes is None:
+            hashes = recorded(f"{place}/{about}/RECORD")
         path = f"{about}/{CARDS}/{name}"
         read_from.add(path)
         digest = ""
@@ -207,72 +241,18 @@ def _read(package: Package, place: str, about: str, read_from: set[str]) -> Iter
             if len(data) > LARGEST:
                 raise ValueError(f"it has more than {LARGEST:,} bytes")
             digest = hashlib.sha256(data).hexdigest()
-            if recorded.get(path, hash_of_bytes(data)) != hash_of_bytes(data):
+            if hashes.get(path, hash_of_bytes(data)) != hash_of_bytes(data):
                 raise ValueError("it was changed after it was installed: RECORD has another hash")
-            fields, files = _parsed(data, package)
-        except (OSError, ValueError, RecursionError) as error:
-            problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            fields, files = parsed(data, package)
+        except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+            said = str(error) if isinstance(error, ValueError) else described(error)
+            problem = getattr(error, "strerror", None) or said
             yield InstalledCard(printable(name), digest, problem=printable(problem))
             continue
         read_from |= {*files, *folders_of(files)}
         if not any(os.path.lexists(f"{place}/{path}") for path in files):
             continue  # an editable install: what is imported is elsewhere, and changes
         changed = difference(place, files) or ""
-        if fields.pop("version") != package.version:
+        if fields.pop("version") != version:
             changed = changed or "the package has another version"
         yield InstalledCard(name, digest, changed=printable(changed), **fields)
-
-
-def _recorded(record: str) -> Mapping[str, str]:
-    """Return the hashes of cards in a `RECORD`, by their paths; none if it cannot be read."""
-    try:
-        with open(record, encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.reader(file) if len(row) == 3 and f"/{CARDS}/" in row[0]]
-    except (OSError, ValueError, csv.Error):
-        return {}
-    return {path: digest for path, digest, _ in rows if digest}
-
-
-_TEXTS = ("port", "adapter", "variant", "package", "version", "core", "kit", "kit_digest")
-
-
-def _parsed(data: bytes, package: Package) -> tuple[dict[str, Any], Mapping[str, str]]:
-    """Return the fields of an `InstalledCard`, its `version` among them, and the files.
-
-    Raises:
-        ValueError: it is not a card, or that of another package.
-    """
-    card = json.loads(data)
-    if not isinstance(card, dict):
-        raise ValueError("it is not a JSON object")
-    texts = {name: card.get(name) for name in _TEXTS}
-    for name, text in texts.items():
-        if not isinstance(text, str) or len(text) > 200 or not text.isprintable():
-            raise ValueError(f"{name!r} is not a short text")
-    if texts["port"] not in (*PORT_NAMES, "environment"):
-        raise ValueError(f"there is no port {texts['port']!r}")
-    of = texts.pop("package")
-    if canonical(of) != canonical(package.name):
-        raise ValueError(f"it is a card of the package {of!r}")
-    if not re.fullmatch(r"\d{1,6}\.\d{1,6}", texts["kit"]):
-        raise ValueError(f"the kit has no level {texts['kit']!r}")
-    match card:
-        case {"verdicts": [*verdicts], "not_run": [*not_run], "files": {**files}} if files:
-            outcomes = [each.get("outcome") for each in verdicts if isinstance(each, dict)]
-            counts = {name: outcomes.count(name) for name in ("passed", "failed")}
-            for path, digest in files.items():
-                if not isinstance(digest, str) or not _is_inside(path):
-                    raise ValueError(f"{path!r} is not a file of the package")
-            return {**texts, **counts, "not_run": len(not_run)}, files
-    raise ValueError("it lacks verdicts, or the hashes of files")
-
-
-def _is_inside(path: str) -> bool:
-    """Whether a path is a plain one below the folder that packages are in."""
-    pure = PurePosixPath(path)
-    plain = str(pure) == path and "\\" not in path and "\0" not in path
-    return plain and not pure.is_absolute() and ".." not in pure.parts and path != "."
-
-
-def _level(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("."))

@@ -19,7 +19,10 @@ def hash_of(path: str | Path) -> str:
         OSError: it cannot be read, or is not a regular file.
     """
     with open_named(Path(path)) as file:
-        return _written(hashlib.file_digest(file, "sha256").digest())
+        found = hashlib.sha256()
+        while piece := file.read(1 << 20):
+            found.update(piece)
+    return _written(found.digest())
 
 
 def hash_of_bytes(data: bytes) -> str:
@@ -40,6 +43,9 @@ def files_of(module: str) -> Mapping[str, str]:
 
     Args:
         module: such as `crucible_adapter_acme.blob_store`.
+
+    Raises:
+        OSError: a file cannot be read.
     """
     parts = module.split(".")
     for n in range(1, len(parts) + 1):
@@ -61,17 +67,18 @@ def files_of(module: str) -> Mapping[str, str]:
 
 def _below(place: str, folder: str) -> Iterator[str]:
     """Yield the paths of a folder's files, sorted, relative to `place`."""
-    for entry in sorted(os.scandir(f"{place}/{folder}"), key=lambda entry: entry.name):
-        path = f"{folder}/{entry.name}"
-        if _is_left_out(entry.name):
+    for name in sorted(os.listdir(f"{place}/{folder}")):
+        path = f"{folder}/{name}"
+        if is_left_out(name):
             continue
-        if entry.is_dir():
+        if os.path.isdir(f"{place}/{path}"):
             yield from _below(place, path)
         else:
             yield path
 
 
-def _is_left_out(name: str) -> bool:
+def is_left_out(name: str) -> bool:
+    """Whether a file or folder of this name is no part of a package: bytecode, or hidden."""
     return name == "__pycache__" or name.startswith(".")
 
 
@@ -99,8 +106,8 @@ def difference(place: str, files: Mapping[str, str]) -> str | None:
             return f"{path} is missing"
     folders = folders_of(files)
     for folder in folders:
-        for entry in os.scandir(f"{place}/{folder}"):
-            path = f"{folder}/{entry.name}"
-            if not _is_left_out(entry.name) and path not in files and path not in folders:
+        for name in os.listdir(f"{place}/{folder}"):
+            path = f"{folder}/{name}"
+            if not is_left_out(name) and path not in files and path not in folders:
                 return f"{path} is new"
     return None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from ..adapters.binding import marked, options_class
+from ..adapters.cards import Cards, InstalledCard, words_of
 from ..adapters.discovery import Installed, catalog
 from ..calls.port import Port
 from ..errors import AdapterNotFound, ConfigurationError
@@ -96,6 +98,8 @@ def _described(entry: Installed, adapter: Any) -> dict[str, Any]:
         "package": entry.package,
         "version": entry.version,
         "entry_point": entry.entry_point.value,
+        "conformance": words_of(cards := Cards().of_adapter(entry)),
+        "cards": [_fields(card) for card in cards],
         "description": doc_of(adapter),
         "options": records(OPTION, described_fields(options)),
         "callbacks": records(CALLBACK, _callbacks(PORTS[entry.port], adapter, composes)),
@@ -108,6 +112,11 @@ def _show(entry: Installed, adapter: Any) -> None:
     out = console()
     out.print(Text(f"{entry.port}.{entry.name}", style="bold"))
     out.print(Text(f"{entry.package} {entry.version}, {entry.entry_point.value}"))
+    cards = Cards().of_adapter(entry)
+    for card in cards:
+        out.print(Text(_in_words(card)))
+    if not cards:
+        out.print(Text("not checked: the package brings no report card"))
     for paragraph in doc_of(adapter).split("\n\n"):
         out.print(Text(f"\n{in_one_line(paragraph)}"))
     say()
@@ -118,6 +127,20 @@ def _show(entry: Installed, adapter: Any) -> None:
     say()
     composes = "inner" in options.model_fields
     table(CALLBACK, _callbacks(port, adapter, composes))
+
+
+def _in_words(card: InstalledCard) -> str:
+    """Return what a card says, and why that is not all."""
+    on = f" on {card.variant}" if card.variant else ""
+    if card.problem:
+        return f"{card.words}: {card.file}: {card.problem}"
+    changed = f" ({card.changed})" if card.changed else ""
+    kit = f"crucible-kitchen {card.core}, kit level {card.kit}"
+    return f"{card.words}{on}{changed}: {card.summary}; {kit}"
+
+
+def _fields(card: InstalledCard) -> dict[str, Any]:
+    return {"state": card.state, **asdict(card)}
 
 
 def _callbacks(port: type[Port], adapter: Any, composes: bool) -> list[tuple[str, str, str]]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..adapters.cards import Cards, words_of
 from ..adapters.discovery import PORT_NAMES, catalog
 from .console import JSON, note, records, say_json, table
 from .later import group_of
@@ -25,10 +26,18 @@ def adapters(context: typer.Context) -> None:
 
 @app.command("list")
 def list_(as_json: Annotated[bool, JSON] = False) -> None:
-    """List the installed adapters, without importing any."""
+    """List the installed adapters, without importing any.
+
+    The last column says what the report card that the package brings along holds for: these files,
+    this core and this kit, or others.
+    """
     found = catalog()
-    headings = ("port", "name", "package", "version")
-    rows = [(e.port, e.name, e.package, e.version) for e in found.entries]
+    headings = ("port", "name", "package", "version", "conformance")
+    with Cards() as cards:
+        rows = [
+            (e.port, e.name, e.package, e.version, words_of(cards.of_adapter(e)))
+            for e in found.entries
+        ]
     if as_json:
         say_json(records(headings, rows))
     elif not rows:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from ..adapters import policy
 from ..adapters.binding import options_class, problems
+from ..adapters.cards import Cards, InstalledCard
 from ..adapters.discovery import (
     ENVIRONMENTS,
     GROUPS,
@@ -42,7 +44,7 @@ CheckRow: TypeAlias = tuple[str, str, str]
 """What was tried, its state, and details. A state that is not in `_STATES` is a problem."""
 
 HEADINGS = ("what", "state", "detail")
-_STATES = {"": "ok", "warning": "warning"}
+_STATES = {"": "ok", "warning": "warning", "forbidden": "forbidden"}
 
 PLUGINS: Mapping[str, Callable[[Any], Any]] = {
     WORKFLOWS: registry.config_class,
@@ -81,14 +83,40 @@ def _packages() -> Iterator[CheckRow]:
     for problem in dict.fromkeys(problem for found in catalogs for problem in found.problems):
         yield problem.package, "problem", problem.message
     claimed: dict[str, list[Installed]] = {}
-    for entry in (entry for found in catalogs for entry in found.entries):
-        wrong, what = _check(entry), _what(entry)
-        yield what, wrong, wrong or f"{entry.package} {entry.version}"
-        claimed.setdefault(what, []).append(entry)
+    with Cards() as cards:
+        for entry in (entry for found in catalogs for entry in found.entries):
+            what = _what(entry)
+            if why := policy.refusal(entry.package, entry.port, entry.name):
+                yield what, "forbidden", why
+                continue
+            wrong = _check(entry)
+            found_cards = cards.of_adapter(entry) if _may_have_cards(entry) else ()
+            said = ", ".join([f"{entry.package} {entry.version}", *_words(found_cards)])
+            yield what, wrong, wrong or said
+            yield from _about_cards(what, found_cards)
+            claimed.setdefault(what, []).append(entry)
     for what, entries in claimed.items():
         if len({e.entry_point.value for e in entries}) > 1:
             both = " and ".join(e.package for e in entries)
             yield what, "problem", f"{both} both provide it; choose with package/name"
+
+
+def _may_have_cards(entry: Installed) -> bool:
+    return bool(entry.port) or entry.entry_point.group == ENVIRONMENTS
+
+
+def _words(cards: Sequence[InstalledCard]) -> Sequence[str]:
+    """Return what the cards say; nothing where there is none, which is nothing to be put right."""
+    return list(dict.fromkeys(card.words for card in cards))
+
+
+def _about_cards(what: str, cards: Sequence[InstalledCard]) -> Iterator[CheckRow]:
+    for card in cards:
+        if card.state == "unreadable":
+            yield f"{what} card", "problem", f"{card.file}: {card.problem}"
+        elif card.state in ("changed", "failed"):
+            on = f" on {card.variant}" if card.variant else ""
+            yield f"{what} card", "warning", f"{card.words}{on}: {card.changed or card.summary}"
 
 
 def _what(entry: Installed) -> str:
