@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich import box
-from rich.table import Table
 
-from ..adapters.discovery import ENVIRONMENTS, catalog
+from ..adapters.discovery import ENVIRONMENTS, Installed, catalog
 from ..calls.port import Port
 from ..configuration.chosen import OneEnvironment
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, explain_os_errors
+from ..kitchen import Kitchen
 from ..messages.printable import printable_json
 from ..ports import PORTS
 from ..settings import Key, load
 from .arguments import PROFILE, opened
-from .console import say, table
+from .card import show
+from .console import note, say
 from .styled import Text, console
 
 if TYPE_CHECKING:
-    from ..testing.report import ReportCard, Verdict
-
-STYLES = {"failed": "bold red", "warning": "yellow", "xfailed": "yellow", "passed": "green"}
+    from ..testing.report import ReportCard
 
 
 def check(
@@ -56,6 +57,23 @@ def check(
         str | None,
         typer.Option(help="Hold the adapter to this level of the kit, such as 1.0."),
     ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Of the package's own suites, run the one of this variant."
+        ),
+    ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write the card to this folder, bound to the version and files of the package.",
+        ),
+    ] = None,
+    badge: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a badge for a README to this file, as SVG."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the card as Markdown.")
@@ -67,16 +85,20 @@ def check(
     """Run the conformance suite on an adapter or an environment; print its report.
 
     It has its options in crucible.toml and those given here. The suite writes to an adapter, under
-    names that begin with "conformance-", and deletes what it can.
+    names that begin with "conformance-", and deletes what it can. If the package brings suites of
+    its own, these are run; without any option, on what they set up themselves.
 
-    The exit code is 0 if something passed and nothing failed.
+    The exit code is 0 if all of it was run, something passed and nothing failed.
     """
     # Hypothesis loads plugins of all packages, and fails if the metadata of one is broken.
     os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"
     try:
-        from ..testing.check import check as run_suite
+        from ..testing.check import Subject, run
+        from ..testing.shipped import module_of
     except ImportError as error:
         raise ConfigurationError(str(error)) from error
+    if level is not None and not re.fullmatch(r"\d+\.\d+", level):
+        raise ConfigurationError(f"--level: expected a level of the kit such as 1.0, got {level!r}")
 
     subject = _named(name)
     file, options = None, list(arguments or [])
@@ -88,36 +110,94 @@ def check(
         profile=profile,
         arguments=[f"{at}.use={subject.name}", *(f"{at}.{option}" for option in options)],
     )
+    module = module_of(subject.entry) if subject.entry else None
+    if variant is not None and module is None:
+        raise ConfigurationError(
+            f"--variant: the package of {name} brings no suites of its own, so it has no variants"
+        )
+    table: Any = settings.values[subject.at[0]][subject.at[1]]
+    what = Subject(
+        settings,
+        subject.port,
+        dict(_pair(text) for text in fixture or []),
+        level,
+        module=module,
+        variant=variant,
+        configured=module is None or bool({*table} - {"use"}),
+    )
     with opened(settings) as kitchen:
-        # A mistake in the options is one error, not an error in each test.
-        if subject.port is None:
-            table = {"environment": settings.values["workflow"]["environment"]}
-            kitchen.configure(OneEnvironment, table, ("workflow",))
-        else:
-            kitchen.bind([subject.port.name])
-    if level is not None and not re.fullmatch(r"\d+\.\d+", level):
-        raise ConfigurationError(f"--level: expected a level of the kit such as 1.0, got {level!r}")
-    given = dict(_pair(text) for text in fixture or [])
+        if what.configured:
+            _try(kitchen, subject)
+        elif subject.entry is not None:
+            subject.entry.load()  # whether it may be, and can be: one error, not one in each test
 
-    def run() -> ReportCard:
+    def with_progress() -> Sequence[ReportCard]:
         out = console(stderr=True)
         if not out.is_terminal:
-            return run_suite(settings, subject.port, fixtures=given, level=level)
+            return run(what)
         with out.status("") as status:
 
-            def show(test: str) -> None:
+            def shown(test: str) -> None:
                 status.update(Text(test.removeprefix("test_").replace("_", " ")))
 
-            return run_suite(settings, subject.port, fixtures=given, level=level, each=show)
+            return run(what, each=shown)
 
-    card = run().masked(kitchen.redacted)
+    cards = [each.masked(kitchen.redacted) for each in with_progress()]
+    _print(cards, as_json, as_markdown, verbose)
+    if card is not None:
+        _write(cards, card)
+    if badge is not None:
+        from ..testing.badge import badge as drawn
+
+        with explain_os_errors(f"cannot write the badge to {badge}"):
+            badge.write_text(drawn(cards), encoding="utf-8")
+        note(f"wrote {badge}")
+    raise typer.Exit(0 if all(each.ok for each in cards) else 1)
+
+
+def _try(kitchen: Kitchen, subject: _Subject) -> None:
+    """Make what is checked, and reach it: a mistake is one error, not an error in each test."""
+    if subject.port is None:
+        table = {"environment": kitchen.settings.values["workflow"]["environment"]}
+        kitchen.configure(OneEnvironment, table, ("workflow",))
+        return
+    kitchen.bind([subject.port.name])
+    port = kitchen.port(subject.port)
+    if port.supports("ping"):
+        port.ping()
+
+
+def _print(cards: Sequence[ReportCard], as_json: bool, as_markdown: bool, verbose: bool) -> None:
     if as_json:
-        say(printable_json(card.as_json()))
+        texts = [each.as_json() for each in cards]
+        say(printable_json(texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"))
     elif as_markdown:
-        say(card.as_markdown().removesuffix("\n"))
+        say("\n".join(each.as_markdown() for each in cards).removesuffix("\n"))
     else:
-        _show(card, verbose)
-    raise typer.Exit(0 if card.ok else 1)
+        for number, each in enumerate(cards):
+            if number:
+                say()
+            show(each, verbose)
+
+
+def _write(cards: Sequence[ReportCard], folder: Path) -> None:
+    """Write the cards, each to a file of its own.
+
+    Raises:
+        ConfigurationError: what was checked is not installed, or two cards have one name.
+    """
+    if names := [name for name, n in Counter(each.file_name for each in cards).items() if n > 1]:
+        raise ConfigurationError(
+            f"--card: two of the package's suites have one card, {names[0]}: name what differs "
+            "between them in the class attribute `variant`"
+        )
+    if loose := [each for each in cards if not each.files]:
+        raise ConfigurationError(
+            f"--card: {loose[0].title} is not an installed package, to which a card could be bound"
+        )
+    with explain_os_errors(f"cannot write the card to {folder}"):
+        for each in cards:
+            note(f"wrote {each.write(folder)}")
 
 
 class _Subject(NamedTuple):
@@ -126,17 +206,16 @@ class _Subject(NamedTuple):
     port: type[Port] | None
     name: str
     at: Key
+    entry: Installed | None
 
 
 def _named(written: str) -> _Subject:
     kind, _, name = written.partition(".")
     if name and kind == "environment":
-        if ":" not in name:
-            catalog(ENVIRONMENTS).find("", name)
-        return _Subject(None, name, ("workflow", "environment"))
+        found = None if ":" in name else catalog(ENVIRONMENTS).find("", name)
+        return _Subject(None, name, ("workflow", "environment"), found)
     if name and kind in PORTS:
-        catalog().find(kind, name)
-        return _Subject(PORTS[kind], name, ("adapters", kind))
+        return _Subject(PORTS[kind], name, ("adapters", kind), catalog().find(kind, name))
     known = ", ".join(PORTS)
     raise ConfigurationError(
         f"expected <port>.<name> or environment.<name>, got {written!r}; the ports are {known}"
@@ -148,34 +227,3 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise ConfigurationError(f"--fixture: expected NAME=VALUE, got {text!r}")
     return name, value
-
-
-def _show(card: ReportCard, verbose: bool) -> None:
-    out = console()
-    out.print(Text(card.title, style="bold"))
-    out.print(Text(card.versions))
-    say()
-    if out.is_terminal:
-        grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        grid.add_column("outcome")
-        grid.add_column("promise", overflow="fold")
-        for verdict in card.verdicts:
-            promise = Text(verdict.sentence)
-            if verdict.reason:
-                promise.append(f"\n{_first_line(verdict)}", style="dim")
-            grid.add_row(Text(verdict.outcome, style=STYLES.get(verdict.outcome, "")), promise)
-        out.print(grid)
-    else:
-        rows = [(v.outcome, v.sentence, _first_line(v)) for v in card.verdicts]
-        table(("outcome", "promise", "reason"), rows)
-    for verdict in card.verdicts:
-        if verdict.outcome == "failed":
-            out.print(Text(f"\n{verdict.sentence}", style="bold"))
-            out.print(Text(verdict.promise))
-            out.print(Text(verdict.traceback if verbose else verdict.reason, style="red"))
-    say()
-    out.print(Text(card.summary, style="green" if card.ok else "bold red"))
-
-
-def _first_line(verdict: Verdict) -> str:
-    return verdict.reason.partition("\n")[0]

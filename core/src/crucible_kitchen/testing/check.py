@@ -1,4 +1,4 @@
-"""What `crucible check` does: run a suite, by pytest, on a configured adapter or environment."""
+"""What `crucible check` does: run suites, by pytest, on an adapter or an environment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -24,39 +24,61 @@ from . import suite_of
 from .conformance import LEVEL, Conformance
 from .plugin import Cards
 from .report import ReportCard
+from .shipped import chosen, suites_in
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is checked. Inside pytest, `checked.py` makes a test class of it."""
+    """What is checked. Inside pytest, `checked.py` makes test classes of it.
+
+    Args:
+        settings: where the adapter and its options come from.
+        port: the class of the port; None if it is an environment.
+        fixtures: values for optional fixtures.
+        level: the level to hold it to; None is that of the suite.
+        module: where the package has suites of its own; None for the bare suite.
+        variant: which of those.
+        configured: whether it is checked as the settings have it; otherwise as the fixtures of the
+            package's suites make it.
+    """
 
     settings: Settings
     port: type[Port] | None
     fixtures: Mapping[str, Any]
     level: str | None
+    module: str | None = None
+    variant: str | None = None
+    configured: bool = True
 
-    def suite(self) -> type[Conformance]:
-        """Return the suite with its fixtures."""
-        kind = "environment" if self.port is None else self.port.name
-        suite = suite_of(kind)
+    def suites(self) -> Mapping[str, type[Conformance]]:
+        """Return the suites with their fixtures, each under the name of its class."""
+        if self.module is None:
+            return {"TestConformance": self._suite("TestConformance", suite_of(self._kind))}
+        suites = chosen(suites_in(self.module, self._kind), self.variant, self.configured)
+        names = [f"Test{suite.__name__.removeprefix('Test')}" for suite in suites]
+        return {n: self._suite(n, suite) for n, suite in zip(names, suites, strict=True)}
+
+    @property
+    def _kind(self) -> str:
+        return "environment" if self.port is None else self.port.name
+
+    def _suite(self, name: str, suite: type[Conformance]) -> type[Conformance]:
         known = _plain_fixtures(suite)
-        if unknown := [name for name in self.fixtures if name not in known]:
+        if unknown := [each for each in self.fixtures if each not in known]:
             raise ConfigurationError(
-                f"{unknown[0]!r} is not a fixture of the suite of {kind} whose value is "
+                f"{unknown[0]!r} is not a fixture of the suite of {self._kind} whose value is "
                 f"a text or a number; those are {', '.join(known) or 'none'}"
             )
-
         given: dict[str, Any] = dict(self.fixtures)
         members: dict[str, Any] = {}
-        if self.port is None:
-            given[kind] = self.settings.values["workflow"][kind]
-        else:
+        if self.configured and self.port is None:
+            given[self._kind] = self.settings.values["workflow"][self._kind]
+        elif self.configured and self.port is not None:
             members, given["reopen"] = self._adapter(self.port)
-        for name, value in given.items():
-            members[name] = _fixture(value)
+        members |= {each: _fixture(value) for each, value in given.items()}
         if self.level is not None:
             members["level"] = self.level
-        return type("TestConformance", (suite,), members)
+        return type(name, (suite,), members)
 
     def _adapter(self, port: type[Port]) -> tuple[dict[str, Any], Any]:
         """Return the fixture of the adapter, and a function that binds it once more."""
@@ -106,15 +128,15 @@ def check(
     fail_fast: bool = False,
     each: Callable[[str], None] = lambda test: None,
 ) -> ReportCard:
-    """Run the conformance suite of a port on the adapter that the settings name for it, or that of
-    environments on `workflow.environment`.
+    """Run the bare conformance suite of a port on the adapter that the settings name for it, or
+    that of environments on `workflow.environment`.
 
     Args:
         settings: where the adapter and its options come from. Each test binds it again.
         port: the class of the port; None checks the environment.
         fixtures: values for optional fixtures of the suite, such as `model` or `dataset_id`.
         level: the level to hold the adapter to; None is that of the kit's major version.
-        only: the names of the tests to run; None is all.
+        only: the names of the tests to run; None is all. The card is partial without the others.
         fail_fast: whether to run no further test after the first failure.
         each: called with the name of each test before it runs.
 
@@ -122,12 +144,34 @@ def check(
         ConfigurationError: the suite has no such fixture, the kit has no such level, or
             pytest could not run it.
     """
-    if level is not None and Version(level) > Version(LEVEL):
-        raise ConfigurationError(f"there is no level {level} yet; the newest is {LEVEL}")
-    global subject
-    subject = Subject(settings, port, fixtures or {}, level)
+    [card] = run(Subject(settings, port, fixtures or {}, level), only, fail_fast, each)
+    return card
 
-    sys.modules.pop(CHECKED, None)  # it holds the suite of an earlier call
+
+def run(
+    what: Subject,
+    only: Collection[str] | None = None,
+    fail_fast: bool = False,
+    each: Callable[[str], None] = lambda test: None,
+) -> Sequence[ReportCard]:
+    """Run the suites of a subject; return a card for each.
+
+    Args:
+        what: the subject.
+        only: as `check` has it.
+        fail_fast: as `check` has it.
+        each: as `check` has it.
+
+    Raises:
+        ConfigurationError: as in `check`.
+        AdapterLoadError: the package's own suites cannot be imported.
+    """
+    if what.level is not None and Version(what.level) > Version(LEVEL):
+        raise ConfigurationError(f"there is no level {what.level} yet; the newest is {LEVEL}")
+    global subject
+    subject = what
+
+    sys.modules.pop(CHECKED, None)  # it holds the suites of an earlier call
     broken: list[BaseException] = []
 
     class Watch:
@@ -159,7 +203,7 @@ def check(
         raise broken[0]
     if not (found := cards.cards()):
         raise ConfigurationError(f"pytest ended before any test was run, with {code!r}")
-    return found[0]
+    return found
 
 
 @contextlib.contextmanager

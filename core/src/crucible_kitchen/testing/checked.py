@@ -1,6 +1,6 @@
-"""The module that `crucible check` has pytest collect. It holds the current suite."""
+"""The module that `crucible check` has pytest collect. It holds the current suites."""
 
 from .check import subject
 
 if subject is not None:  # so that other tools can import this module
-    TestConformance = subject.suite()
+    globals().update(subject.suites())

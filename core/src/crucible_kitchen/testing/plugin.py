@@ -2,12 +2,13 @@
 
     pytest -p crucible_kitchen.testing.plugin --report-cards cards/
 
-writes `cards/<port>.<adapter>[.<variant>].json` for each conformance suite that was run.
+writes `cards/<port>.<adapter>[.<variant>].json` for each conformance suite that was run, also where
+pytest-xdist runs it in several processes. Two suites that would write one file are an error.
 """
 
 from __future__ import annotations
 
-import re
+import dataclasses
 import sys
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -17,9 +18,14 @@ import pytest
 
 from ..adapters.discovery import Installed, catalog
 from ..calls.port import Port
-from ..version import __version__
-from .conformance import EXCUSED, LEVEL, WARNED, Conformance
+from .conformance import EXCUSED, WARNED, Conformance
 from .report import ReportCard, Verdict
+from .suite_run import About, SuiteRun
+
+VERDICT = "crucible_verdict"
+"""The attribute of pytest's reports that carries a verdict: pytest-xdist sends it along."""
+COLLECTED = "crucible_collected"
+"""The key of what a worker of pytest-xdist collected, in its output."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,14 +46,35 @@ def pytest_configure(config: pytest.Config) -> None:
 class Cards:
     """Collects the verdicts of a session's conformance suites.
 
+    A process that runs tests judges them and attaches the verdicts to pytest's reports; the process
+    to which the reports go, often the same, makes the cards.
+
     Args:
         folder: where to write the cards; None writes none.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._abouts: dict[type[Conformance], tuple[str, str, str]] = {}
-        self._verdicts: dict[type[Conformance], dict[str, Verdict]] = {}
+        self._runs: dict[str, SuiteRun] = {}
+        self._lines: list[str] = []
+
+    # Where tests are run.
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
+        suite = collector.obj if isinstance(collector, pytest.Class) else None
+        if isinstance(suite, type) and issubclass(suite, Conformance) and report.passed:
+            # All of its tests: those that `-k`, `--lf` and the like choose are chosen later.
+            tests = {
+                item.nodeid: item.originalname
+                for item in report.result
+                if isinstance(item, pytest.Function)
+            }
+            self._run(collector.nodeid).expect(tests, list(suite.promises))
+        return report
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -55,73 +82,89 @@ class Cards:
     ) -> Generator[None, Any, Any]:
         report = yield
         suite = getattr(item, "cls", None)
-        if isinstance(item, pytest.Function) and suite and issubclass(suite, Conformance):
-            if (about := _about(suite, item.funcargs)) is not None:
-                self._abouts[suite] = about
-            if report.when == "call" or report.outcome != "passed":
-                self._judge(suite, item, report)
+        if (
+            isinstance(item, pytest.Function)
+            and isinstance(suite, type)
+            and issubclass(suite, Conformance)
+            and (report.when == "call" or report.outcome in ("failed", "skipped"))
+        ):
+            about = About(suite.kind, suite.variant, suite.level, *_named(suite, item.funcargs))
+            verdict = _verdict(suite, item, report)
+            parent = item.parent.nodeid if item.parent else ""
+            facts = dataclasses.asdict(about), dataclasses.asdict(verdict)
+            setattr(report, VERDICT, [parent, *facts])
         return report
 
-    def _judge(self, suite: type[Conformance], item: pytest.Function, report: Any) -> None:
-        verdict = Verdict(
-            test=item.originalname,
-            promise=_text_of(suite.promises.get(item.originalname)),
-            outcome=_outcome(report),
-            reason=_reason(report),
-            seconds=report.duration,
-            traceback=report.longreprtext if report.outcome == "failed" else "",
-        )
-        verdicts = self._verdicts.setdefault(suite, {})
-        earlier = verdicts.get(verdict.test)
-        verdicts[verdict.test] = earlier.joined(verdict) if earlier else verdict
+    # Where reports arrive.
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if (carried := getattr(report, VERDICT, None)) is not None:
+            suite, about, verdict = carried
+            self._run(suite).judge(report.nodeid, About(**about), Verdict(**verdict))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Take over what a worker of pytest-xdist collected."""
+        collected: Mapping[str, Any] = getattr(node, "workeroutput", {}).get(COLLECTED, {})
+        for suite, (tests, promises) in collected.items():
+            self._run(suite).expect(tests, promises)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            runs = self._runs.items()
+            output[COLLECTED] = {suite: [run.tests, run.promises] for suite, run in runs}
+        elif self._folder is not None and not self._written(self._folder):
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self._lines:
+            terminalreporter.section("report cards")
+            for line in self._lines:
+                terminalreporter.line(line)
 
     def cards(self) -> list[ReportCard]:
-        """Return the card of each suite that was run."""
-        return [
-            _card(suite, self._abouts.get(suite, (suite.__name__, "", "")), verdicts)
-            for suite, verdicts in self._verdicts.items()
-        ]
+        """Return the card of each suite of which a test was run."""
+        return [run.card() for run in self._runs.values() if run.verdicts]
 
-    def pytest_sessionfinish(self) -> None:
-        if self._folder is None:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for card in self.cards():
-            name = ".".join(filter(None, [card.port, card.adapter, card.variant]))
-            path = self._folder / f"{re.sub(r'[ /:]', '-', name).lower()}.json"
-            path.write_text(card.as_json() + "\n", encoding="utf-8")
+    def _run(self, suite: str) -> SuiteRun:
+        return self._runs.setdefault(suite, SuiteRun(suite))
+
+    def _written(self, folder: Path) -> bool:
+        """Write the cards; return whether each has a file of its own."""
+        files: dict[str, list[SuiteRun]] = {}
+        for run in self._runs.values():
+            if run.verdicts:
+                files.setdefault(run.card().file_name, []).append(run)
+        for name, runs in files.items():
+            if len(runs) == 1:
+                card = runs[0].card()
+                self._lines.append(f"{card.write(folder)}: {card.summary}")
+                continue
+            (folder / name).unlink(missing_ok=True)  # of an earlier session: neither is it
+            suites = " and ".join(run.suite for run in runs)
+            self._lines.append(
+                f"ERROR: {suites} have one card, {name}, which was not written: name what differs "
+                f'between them in the class attribute `variant`, such as variant = "S3"'
+            )
+        return all(len(runs) == 1 for runs in files.values())
 
 
-def _about(suite: type[Conformance], fixtures: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """Return the name of what a test was run on, its package and the version of that, if any."""
+def _named(suite: type[Conformance], fixtures: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the name of what a test was run on, its package and the version of that.
+
+    Empty where the fixture is not there (yet), or it is not installed.
+    """
     if isinstance(port := fixtures.get(suite.kind), Port):
         entry = installed_as(port)
         return (entry.name, entry.package, entry.version) if entry else (port.adapter, "", "")
-    if suite.kind != "environment":
-        return None
-    # Late, since pytest rewrites assertions only in modules imported after it has started.
-    from .environment.playing import Maker
+    if suite.kind == "environment":
+        # Late, since pytest rewrites assertions only in modules imported after it has started.
+        from .environment.playing import Maker
 
-    if isinstance(made := fixtures.get("made"), Maker):
-        return (made.chosen.name, made.chosen.package or "", made.chosen.version or "")
-    return None
-
-
-def _card(
-    suite: type[Conformance], about: tuple[str, str, str], verdicts: Mapping[str, Verdict]
-) -> ReportCard:
-    name, package, version = about
-    return ReportCard(
-        port=suite.kind,
-        adapter=name,
-        variant=suite.variant,
-        package=package,
-        version=version,
-        core=__version__,
-        kit=LEVEL,
-        level=suite.level,
-        verdicts=tuple(verdicts.values()),
-    )
+        if isinstance(made := fixtures.get("made"), Maker):
+            return made.chosen.name, made.chosen.package or "", made.chosen.version or ""
+    return "", "", ""
 
 
 def installed_as(port: Port) -> Installed | None:
@@ -133,6 +176,17 @@ def installed_as(port: Port) -> Installed | None:
         if entry.port == port.name and found is port.module:
             return entry
     return None
+
+
+def _verdict(suite: type[Conformance], item: pytest.Function, report: Any) -> Verdict:
+    return Verdict(
+        test=item.originalname,
+        promise=_text_of(suite.promises.get(item.originalname)),
+        outcome=_outcome(report),
+        reason=_reason(report),
+        seconds=report.duration,
+        traceback=report.longreprtext if report.outcome == "failed" else "",
+    )
 
 
 def _text_of(promise: Any) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 OUTCOMES = ("failed", "warning", "xfailed", "excused", "skipped", "passed")
@@ -24,6 +26,11 @@ OUTCOMES = ("failed", "warning", "xfailed", "excused", "skipped", "passed")
 
 
 _TRIED = ("failed", "warning", "xfailed", "passed", "excused", "skipped")
+
+
+def sentence(test: str) -> str:
+    """Return what the name of a test says, in words."""
+    return test.removeprefix("test_").replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The promise in a few words."""
-        return self.test.removeprefix("test_").replace("_", " ")
+        return sentence(self.test)
 
     def joined(self, other: Verdict) -> Verdict:
         """Join the verdicts of two sets of parameters: the worst of those that were tried."""
@@ -75,6 +82,11 @@ class ReportCard:
         kit: the level of the kit.
         level: the level to which the adapter was held.
         verdicts: one for each promise, in the suite's order.
+        not_run: the names of tests that were not run, or not with all of their parameters. A card
+            that has some is partial: it says nothing about the whole.
+        kit_digest: the digest of the kit's sources.
+        files: the hashes of the files of the adapter's import package, by their paths, as a wheel's
+            `RECORD` writes them; empty if it is not installed.
     """
 
     port: str
@@ -86,6 +98,9 @@ class ReportCard:
     kit: str
     level: str
     verdicts: tuple[Verdict, ...]
+    not_run: tuple[str, ...] = ()
+    kit_digest: str = ""
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     python: str = dataclasses.field(default_factory=platform.python_version)
 
     def masked(self, mask: Callable[[str], str]) -> ReportCard:
@@ -104,14 +119,35 @@ class ReportCard:
         return Counter(verdict.outcome for verdict in self.verdicts)
 
     @property
+    def partial(self) -> bool:
+        """Whether only a part of the suite was run."""
+        return bool(self.not_run)
+
+    @property
     def ok(self) -> bool:
-        """Whether something passed and nothing failed."""
-        return self.counts["passed"] > 0 and self.counts["failed"] == 0
+        """Whether the whole suite was run, something passed and nothing failed."""
+        return not self.partial and self.counts["passed"] > 0 and self.counts["failed"] == 0
 
     @property
     def summary(self) -> str:
         """The counts, in words."""
-        return ", ".join(f"{self.counts[o]} {o}" for o in reversed(OUTCOMES) if self.counts[o])
+        counts = [f"{self.counts[o]} {o}" for o in reversed(OUTCOMES) if self.counts[o]]
+        if self.partial:
+            counts.append(f"{len(self.not_run)} not run: a partial card")
+        return ", ".join(counts)
+
+    @property
+    def file_name(self) -> str:
+        """The name of the card's file."""
+        name = ".".join(filter(None, [self.port, self.adapter, self.variant]))
+        return re.sub(r"[^\w.,+-]", "-", name).lower() + ".json"
+
+    def write(self, folder: Path) -> Path:
+        """Write the card to a folder, which is made if it is missing; return its file."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / self.file_name
+        path.write_text(self.as_json() + "\n", encoding="utf-8")
+        return path
 
     @property
     def title(self) -> str:
@@ -129,7 +165,7 @@ class ReportCard:
     def as_json(self) -> str:
         """Return the card as a JSON object."""
         fields: dict[str, Any] = dataclasses.asdict(self)
-        fields |= {"ok": self.ok, "counts": dict(self.counts)}
+        fields |= {"ok": self.ok, "partial": self.partial, "counts": dict(self.counts)}
         for verdict in fields["verdicts"]:
             del verdict["traceback"]
         return json.dumps(fields, indent=2, ensure_ascii=False)
@@ -140,6 +176,7 @@ class ReportCard:
         fields = json.loads(text)
         names = {field.name for field in dataclasses.fields(cls)}
         fields["verdicts"] = tuple(Verdict(**verdict) for verdict in fields["verdicts"])
+        fields["not_run"] = tuple(fields.get("not_run", ()))
         return cls(**{name: value for name, value in fields.items() if name in names})
 
     def as_markdown(self) -> str:
@@ -155,4 +192,5 @@ class ReportCard:
         for verdict in self.verdicts:
             reason = " ".join(verdict.reason.split()).replace("|", "\\|")
             lines.append(f"| {verdict.outcome} | {verdict.sentence} | {reason} |")
+        lines += [f"| not run | {sentence(test)} |  |" for test in self.not_run]
         return "\n".join(lines) + "\n"
