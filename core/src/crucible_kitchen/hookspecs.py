@@ -22,6 +22,9 @@ that a type checker can hold a module against its port:
 
         _: BlobStoreSpec[Options] = this_module
 
+        def optional_callbacks(optional: BlobStoreOptionalSpec[Options]) -> None:
+            implements(optional.delete)(this_module.delete)
+
 Callbacks marked `repeatable` may be repeated even when it is unknown whether the first attempt had
 an effect: running one twice has the same effect as running it once. Wrappers that retry rely on it.
 """
@@ -93,6 +96,18 @@ def helper(function: F) -> F:
     """
     function.crucible_helper = True  # type: ignore[attr-defined]
     return function
+
+
+def implements(spec: F) -> Callable[[F], None]:
+    """Have a type checker hold a function against the spec of one optional callback.
+
+        if TYPE_CHECKING:
+            def optional_callbacks(optional: BlobStoreOptionalSpec[Options]) -> None:
+                implements(optional.delete)(this_module.delete)
+
+    The whole of an optional spec fits only a module that has all of its callbacks.
+    """
+    return lambda function: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,11 +411,13 @@ class DatasetStoreSpec(Protocol[OptsT, DatasetT]):
     position is a number of rows: `skip(shuffled, n)` continues exactly where n rows had been
     read, map-style or streaming.
 
-    A row is exactly what was stored. A text keeps every character, even if it looks like a date, a
-    number, a boolean or `NA`; an integer keeps all its digits; an object has the fields stored with
-    it and no others, a stored null being None; values of other types (times, decimals) keep their
-    type. This holds for every value, whatever the rows before it contain. A value that cannot be
-    read this way is `InvalidInput` with its place; no row is dropped silently.
+    A row is exactly what was stored, and rows come in the stored order. A text keeps every
+    character, even if it looks like a date, a number, a boolean or `NA`; an integer and a float
+    keep all their digits; an object has the fields stored with it and no others, in their order, a
+    stored null being None; values of other types (times, decimals) keep their type. This holds for
+    every value, whatever the rows before it contain. A value that cannot be read this way, and
+    anything that is not a row, is `InvalidInput` with its place; no row is dropped silently. What
+    was replaced since is read anew when it is opened again.
     """
 
     @_callback(repeatable=True)
@@ -434,7 +451,8 @@ class DatasetStoreSpec(Protocol[OptsT, DatasetT]):
         """Return the rows in an order that depends only on the seed and the rows.
 
         It is the same on every machine. While streaming, at most `buffer_size` rows are held at a
-        time; None is the adapter's choice.
+        time; None is the adapter's choice. Where nothing streams, `buffer_size` changes nothing,
+        and any row may come anywhere.
         """
         ...
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 from ...ports import BlobStore
 from ..conformance import Reopen, since, unless_synthetic
-from .fixtures import BlobStoreFixtures
+from .fixtures import BlobStoreFixtures, holds
 
 
 class Contents(BlobStoreFixtures):
@@ -99,6 +101,32 @@ class Contents(BlobStoreFixtures):
         blob_store.write(f"{folder}/blob", b"long content")
         blob_store.write(f"{folder}/blob", b"short")
         assert blob_store.read(f"{folder}/blob") == b"short"
+
+    @since("1.5")
+    def test_no_content_and_no_suffix_means_anything(
+        self, blob_store: BlobStore, folder: str
+    ) -> None:
+        """What looks compressed, encoded, or like text of some kind is stored and read as it is,
+        under a name that says so, or says another thing.
+
+        Usually broken by a client that unpacks what is served as gzip, or guesses a type from the
+        suffix: `read`, `stream` and `read_range` then return different bytes.
+        """
+        contents = {
+            "gzip": gzip.compress(b"text " * 100, mtime=0),
+            "deflated": zlib.compress(b"text " * 100),
+            "marked": b"\xef\xbb\xbftext",
+            "quoted": b"%20%2F+&amp;=3D\\n",
+            "json": b'{"a": 1}\n',
+            "base64": b"dGV4dA==",
+        }
+        for kind, content in contents.items():
+            for suffix in ("", ".gz", ".zst", ".json", ".txt"):
+                path = f"{folder}/{kind}{suffix}"
+                blob_store.write(path, content)
+                holds(blob_store, path, content)
+                if blob_store.supports("read_range"):
+                    assert blob_store.read_range(path, 0, 3) == content[:3]
 
     @since("1.5")
     def test_a_write_of_the_same_size_replaces(self, blob_store: BlobStore, folder: str) -> None:

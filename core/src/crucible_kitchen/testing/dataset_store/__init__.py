@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...ports import DatasetStore
 from .contents import Contents
 from .handles import Handles
+from .lines import Lines
 from .positions import Positions
 from .processes import Processes
 from .selection import Selection
@@ -13,10 +14,13 @@ from .shuffling import Shuffling
 from .splits import Splits
 from .streams import Streams
 from .threads import Threads
+from .values import Values
 
 
 class DatasetStoreConformance(
     Contents,
+    Values,
+    Lines,
     Handles,
     Shuffling,
     Positions,

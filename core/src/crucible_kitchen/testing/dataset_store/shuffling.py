@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from typing import Any
 
 import pytest
 
 from ...errors import InvalidInput, Unsupported
 from ...ports import DatasetStore
-from ..conformance import Reopen
+from ..conformance import Reopen, since
 from ..refusal import refuses
 from .fixtures import DatasetStoreFixtures, open_dataset
 from .rows import read, reading
@@ -133,6 +134,33 @@ class Shuffling(DatasetStoreFixtures):
                 theirs = other.shuffle(again, 6, buffer_size)
                 assert read(other, other.skip(theirs, 11)) == order[11:]
                 assert read(other, theirs) == order
+
+    @since("1.5")
+    def test_a_shuffle_mixes_all_rows(
+        self, dataset_store: DatasetStore, handle: Any, streaming: bool, stored: list[str]
+    ) -> None:
+        """Where every row can be looked up, a shuffle takes rows from anywhere to anywhere, and
+        `buffer_size` changes nothing: the order depends on the seed and the rows alone.
+
+        Usually broken by shuffling within blocks, or by beginning at another row: data that are
+        sorted, by their length or their source, stay so.
+        """
+        if streaming:
+            pytest.skip("what streams is mixed within its buffer")
+        place = {text: number for number, text in enumerate(stored)}
+        if len(place) < len(stored):
+            pytest.skip("some rows are equal: their places are not known")
+        count, moved, neighbours = len(stored), 0.0, 0
+        for seed in range(5):
+            order = read(dataset_store, dataset_store.shuffle(handle, seed))
+            for buffer_size in (1, 7):
+                again = read(dataset_store, dataset_store.shuffle(handle, seed, buffer_size))
+                assert again == order, buffer_size
+            places = [place[text] for text in order]
+            moved += sum(abs(old - new) for new, old in enumerate(places)) / count / 5
+            neighbours += sum(b - a == 1 for a, b in itertools.pairwise(places))
+        assert moved > count / 6, f"a row moves by {moved:.1f} of {count} places"
+        assert neighbours < count, "most rows still follow the row that they followed before"
 
     @pytest.mark.parametrize("seed", [None, 1.5, "1"], ids=repr)
     def test_a_shuffle_without_a_seed_is_refused(

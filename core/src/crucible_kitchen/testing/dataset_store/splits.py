@@ -10,7 +10,7 @@ import pytest
 
 from ...errors import AdapterError, NotFound, Unsupported
 from ...ports import DatasetStore
-from ..conformance import unless_synthetic
+from ..conformance import since, unless_synthetic
 from ..refusal import refuses
 from .fixtures import MISSING, DatasetStoreFixtures, open_dataset, splits_of
 from .rows import read, reading
@@ -61,6 +61,25 @@ class Splits(DatasetStoreFixtures):
             error = refuses(NotFound, attempt)
             for name in names:
                 assert name in str(error)
+
+    @since("1.5")
+    def test_a_split_has_one_name(
+        self,
+        dataset_store: DatasetStore,
+        dataset_id: str,
+        handle: Any,
+        streaming: bool,
+        splits: Any,
+    ) -> None:
+        """The beginning of a split's name, a longer one, and one in capitals are `NotFound`.
+
+        Usually broken by `startswith`: `train` is then `train_small`, if that comes first.
+        """
+        names = set(splits_of(dataset_store, dataset_id, splits))
+        wrong = {other for n in names for other in (n[:-1], f"{n}x", n.swapcase(), f" {n}")}
+        for other in sorted(wrong - names - {""}):
+            refuses(NotFound, dataset_store.load_dataset, dataset_id, other, streaming=streaming)
+            refuses(NotFound, dataset_store.get_split, handle, other)
 
     def test_get_split_has_the_stored_order(
         self,

@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
+from ...calls.streams import Stream
 from ...errors import InvalidInput
 from ...ports import DatasetStore
-from ..conformance import needs, unless_synthetic
+from ..conformance import needs, since, unless_synthetic
+from ..processes import Elsewhere
 from .fixtures import DatasetStoreFixtures, open_dataset
 from .rows import read, texts
+
+LARGE, WIDTH = 5000, 16 << 10
+"""Rows of a data set that should not be held whole, and characters of each."""
 
 
 class Streams(DatasetStoreFixtures):
@@ -21,31 +26,44 @@ class Streams(DatasetStoreFixtures):
     @needs("stream")
     @unless_synthetic
     def test_a_stream_takes_bounded_memory(
-        self, dataset_store: DatasetStore, tmp_path: Path
+        self, dataset_store: DatasetStore, tmp_path: Path, elsewhere: Elsewhere
     ) -> None:
-        """What was opened with `streaming=True` is streamed, even shuffled, in the memory of a part
+        """What is opened with `streaming=True` is streamed, even shuffled, in the memory of a part
         of it.
 
-        Usually broken by reading it whole first.
+        Usually broken by reading it whole first. It is measured in a process of the adapter's own.
         """
         self.needs_rows_of_the_kit()
-        count, size = 5000, 16 << 10
-        file = tmp_path / "conformance-large.jsonl"
-        with file.open("w") as lines:
-            lines.writelines(f'{{"id": {n}, "text": "{"x" * size}"}}\n' for n in range(count))
-        handle = open_dataset(dataset_store, str(file), None, True)
-        handle = dataset_store.skip(dataset_store.shuffle(handle, 1, buffer_size=50), 7)
-        next(dataset_store.stream(handle, 1)).clear()  # what is imported and opened once
-        tracemalloc.start()
-        try:
-            found = sum(len(batch) for batch in dataset_store.stream(handle, 50))
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        assert found == count - 7
+        sizes = {"small": 100, "large": LARGE}
+        for name, count in sizes.items():
+            with (tmp_path / f"{name}.jsonl").open("w") as lines:
+                lines.writelines(f'{{"id": {n}, "text": "{"x" * WIDTH}"}}\n' for n in range(count))
+        open_dataset(
+            dataset_store, str(tmp_path / "small.jsonl"), None, True
+        )  # skips where nothing streams
+        files = [str(tmp_path / f"{name}.jsonl") for name in sizes]
+        found, peak = elsewhere.run(_streamed, *files)
+        assert found == LARGE - 7
         mib = 1 << 20
-        message = f"{count * size // mib} MiB were streamed in {peak // mib} MiB of memory"
-        assert peak < count * size // 2, message
+        message = f"{LARGE * WIDTH // mib} MiB were streamed in {peak // mib} MiB of memory"
+        assert peak < LARGE * WIDTH // 2, message
+
+    @since("1.5")
+    @needs("stream")
+    @unless_synthetic
+    def test_batches_are_full_whatever_the_size_of_the_data(
+        self, dataset_store: DatasetStore, streaming: bool, tmp_path: Path
+    ) -> None:
+        """Of thousands of rows, too, every batch but the last has `batch_size` rows.
+
+        Usually broken by batches that end where a file, a shard or a buffer of the reader does.
+        """
+        rows = [{"n": n} for n in range(4500)]
+        handle = self.written(dataset_store, streaming, tmp_path / "many.jsonl", rows)
+        for size in (7, 999, 1000, 1024, 4499):
+            batches = list(dataset_store.stream(handle, size))
+            assert [row for batch in batches for row in batch] == rows
+            assert {len(batch) for batch in batches[:-1]} == {size}
 
     @needs("stream")
     def test_a_stream_is_the_rows_in_batches(
@@ -109,3 +127,22 @@ class Streams(DatasetStoreFixtures):
                 assert texts(next(one)) == stored[start : start + 3]
                 assert texts(next(other)) == stored[start : start + 3]
         assert read(dataset_store, handle) == stored
+
+
+# --- in the other process ---
+
+
+def _streamed(store: DatasetStore, small: str, large: str) -> tuple[int, int]:
+    """Return how many rows were streamed, and the most memory that opening and streaming took."""
+    next(_shuffled(store, small)).clear()  # what is imported and opened once
+    tracemalloc.start()
+    try:
+        found = sum(len(batch) for batch in _shuffled(store, large))
+        return found, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def _shuffled(store: DatasetStore, file: str) -> Stream[list[dict[str, Any]]]:
+    handle = store.shuffle(store.load_dataset(file, streaming=True), 1, buffer_size=50)
+    return store.stream(store.skip(handle, 7), 50)
