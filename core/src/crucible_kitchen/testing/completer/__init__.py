@@ -7,6 +7,8 @@ from .batches import Batches
 from .logprobs import Logprobs
 from .processes import Processes
 from .prompts import Prompts
+from .readings import Readings
+from .sampling import Sampling
 from .scores import Scores
 from .seeds import Seeds
 from .single import SingleCompletions
@@ -15,7 +17,17 @@ from .streams import Streams
 
 
 class CompleterConformance(
-    SingleCompletions, Seeds, Batches, Stopping, Logprobs, Processes, Prompts, Streams, Scores
+    SingleCompletions,
+    Seeds,
+    Batches,
+    Stopping,
+    Logprobs,
+    Processes,
+    Prompts,
+    Readings,
+    Sampling,
+    Streams,
+    Scores,
 ):
     """Tests of a completer. Override the fixture `completer`; `model`, `prompt` and `token_prompt`
     where the defaults do not fit; `context_length`, `trainer`, `in_flight` and `reopen` if you can.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -111,7 +112,7 @@ class Batches(CompleterFixtures):
         """
         good = variants(asked, 2)
         alone = [completer.complete(each, greedy) for each in good]
-        bad: list[Any] = [each for _, each in BAD_PROMPTS.values()]
+        bad: list[Any] = [copy.deepcopy(each) for _, each in BAD_PROMPTS.values()]
         results = completer.complete_batch([good[0], *bad, good[1]], replace(greedy, n=2))
         assert len(results) == 2 * (len(bad) + 2)
         for result, expected in zip(results[:2] + results[-2:], [0, 0, 1, 1], strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -108,7 +109,7 @@ class Prompts(CompleterFixtures):
         Usually broken by a chat template, which renders a missing content as nothing, and a role
         that is a number as its digits.
         """
-        kind, bad = BAD_PROMPTS[what]
+        kind, bad = copy.deepcopy(BAD_PROMPTS[what])  # an adapter may change it
         taken = {"messages": conversation is not None, "tokens": ids is not None}
         # Of a kind that it cannot take at all, an adapter may say that.
         expected = InvalidInput if taken.get(kind, True) else (InvalidInput, Unsupported)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import hypothesis
@@ -92,6 +93,6 @@ class Scores(CompleterFixtures):
         Usually broken by leaving it out, which shifts all others.
         """
         given = token_ids(ids)
-        for kind, bad in BAD_PROMPTS.values():
+        for kind, bad in copy.deepcopy(dict(BAD_PROMPTS)).values():
             if kind != "messages":
                 refuses(InvalidInput, completer.score, [given, bad, given], model)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ...errors import Unsupported
+import pytest
+
+from ...errors import InvalidInput, Unsupported
 from ...ports import Completer
 from ...types import SamplingParams
+from ..conformance import since
 from ..refusal import refuses
-from .comparison import almost_met, completions, count, late_part, offered, same
+from .comparison import almost_met, completions, count, early_part, late_part, offered, same
 from .fixtures import CompleterFixtures
 
 
@@ -92,3 +95,80 @@ class Stopping(CompleterFixtures):
                 found = completer.complete(asked, params)
                 assert found.finish_reason == "length"
                 assert count(found) == params.max_tokens
+
+    @since("1.5")
+    def test_the_first_stop_string_in_the_text_ends_it(
+        self, completer: Completer, asked: Any, greedy: SamplingParams
+    ) -> None:
+        """Of several stop strings the one that comes first in the text counts, whatever their order
+        in `stop`. More of them than a server takes are `InvalidInput` or `Unsupported`.
+
+        Usually broken by a loop over the strings that ends with the first it finds, and by a list
+        that is cut to the four that some servers take.
+        """
+        whole = completer.complete(asked, greedy)
+        early, late = early_part(whole.text), late_part(whole.text)
+        first = whole.text.index(early)
+        if whole.text.index(late) < first + len(early):
+            pytest.skip("the model says too little to stop at two places")
+        for stop in ((late, early), (early, late)):
+            found = completer.complete(asked, replace(greedy, stop=stop))
+            assert (found.text, found.finish_reason) == (whole.text[:first], "stop")
+        many = (*(f"never there {number}" for number in range(8)), early)
+        try:
+            found = completer.complete(asked, replace(greedy, stop=many))
+        except (InvalidInput, Unsupported):
+            return
+        assert (found.text, found.finish_reason) == (whole.text[:first], "stop")
+
+    @since("1.5")
+    def test_a_stop_string_is_met_in_the_answer_and_letter_by_letter(
+        self, completer: Completer, asked: Any, greedy: SamplingParams
+    ) -> None:
+        """A stop string that is in the prompt alone, or in the answer with letters of the other
+        case, stops nothing.
+
+        Usually broken by looking for it in all that the model has read, and by folding the case.
+        """
+        whole = completer.complete(asked, greedy)
+        shown = asked[-1]["content"] if isinstance(asked[-1], dict) else "".join(map(str, asked))
+        words = [word for word in shown.split() if word not in whole.text]
+        letters = [c.swapcase() for c in whole.text if c.swapcase().swapcase() == c != c.swapcase()]
+        words += [letter for letter in letters if letter not in whole.text][:1]
+        for word in words:
+            same(completer.complete(asked, replace(greedy, stop=(word,))), whole)
+
+    @since("1.5")
+    def test_a_stop_at_the_last_token_is_a_stop(
+        self, completer: Completer, asked: Any, long: SamplingParams
+    ) -> None:
+        """A completion that has just as many tokens as it may have, the end token or the one that
+        completed a stop string among them, has ended by itself: the finish reason is "stop".
+
+        Usually broken by looking at the number of tokens first, and by an end token that is counted
+        and not returned: a whole answer then looks like one that was cut.
+        """
+        whole = completer.complete(asked, long)
+        stopping = replace(long, stop=(late_part(whole.text),))
+        for params in (long, stopping):
+            ended = completer.complete(asked, params)
+            if ended.finish_reason == "stop":
+                exact = replace(params, max_tokens=count(ended))
+                same(completer.complete(asked, exact), ended, self.tolerance)
+
+    @since("1.5")
+    def test_white_space_before_a_stop_string_stays(
+        self, completer: Completer, asked: Any, long: SamplingParams
+    ) -> None:
+        """Text is what was generated: spaces and line breaks at its beginning and its end are kept.
+
+        Usually broken by `text.strip()`, after which the text is not that of its tokens.
+        """
+        text = completer.complete(asked, long).text
+        for place in range(1, len(text) - 1):
+            stop = text[place : place + 2]
+            if text[place - 1].isspace() and text.index(stop) == place and "\ufffd" not in stop:
+                found = completer.complete(asked, replace(long, stop=(stop,)))
+                assert found.text == text[:place]
+                return
+        pytest.skip("the model says no white space at which it could be looked for")

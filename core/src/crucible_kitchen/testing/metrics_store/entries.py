@@ -5,17 +5,38 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ...errors import InvalidInput, Unsupported
 from ...ports import MetricsStore
+from ..conformance import since
 from ..refusal import refuses
 from .fixtures import MetricsStoreFixtures
 from .rows import rows
+
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**62), 2**62)
+    | st.floats(allow_nan=False, allow_infinity=False).map(lambda number: number + 0.0)
+    | st.text(st.characters(exclude_categories=("C",)), max_size=5)
+)
+KEYS = st.text(st.characters(exclude_categories=("C",)), max_size=5)
+METADATA = st.dictionaries(
+    KEYS,
+    st.recursive(
+        PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3)
+    ),
+    max_size=4,
+)
+"""What JSON can hold: -0.0 is left out, which some encoders write as 0."""
 
 
 class Entries(MetricsStoreFixtures):
@@ -50,6 +71,54 @@ class Entries(MetricsStoreFixtures):
         assert metrics_store.read(run_id)[1].metadata == kept
         metrics_store.record(run_id, "loss", 2.0, 1, {"replaced": True})
         assert metrics_store.read(run_id)[1].metadata == {"replaced": True}
+
+    @since("1.5")
+    def test_any_metadata_comes_back(self, metrics_store: MetricsStore, run_id: str) -> None:
+        """Whatever JSON can hold comes back, of the same types: None, nested empty values, integers
+        beyond 2**53, and a text of many thousand characters.
+
+        Usually broken by leaving None out, by columns for what is flat and text for the rest, by
+        floats in place of integers, and by a column that cuts.
+        """
+        try:
+            metrics_store.record(run_id, "probe", 1.0, 1, {"key": "value"})
+        except Unsupported:
+            pytest.skip("keeps no metadata, and says so")
+        kept: list[Any] = [{"key": "value"}]
+
+        @self.hypothesis_settings()
+        @given(METADATA)
+        @hypothesis.example({"none": None, "true": True, "one": 1, "large": 2**53 + 1, "1.0": 1.0})
+        @hypothesis.example({"long": "x" * 20_000, "nested": {"": {"a": [{}, [], None]}}})
+        def check(metadata: dict[str, Any]) -> None:
+            metrics_store.record(run_id, "loss", 1.0, len(kept), metadata)
+            kept.append(metadata)
+            found = metrics_store.read(run_id)[-1].metadata
+            assert (found, repr(_typed(found))) == (metadata, repr(_typed(metadata)))
+
+        check()
+        metrics_store.flush(run_id)
+        assert [row.metadata for row in metrics_store.read(run_id)] == kept
+
+    @since("1.5")
+    def test_a_row_that_replaces_says_when_it_was_recorded(
+        self, metrics_store: MetricsStore, run_id: str
+    ) -> None:
+        """The timestamp of a row that was recorded again is that of the last time.
+
+        Usually broken by an update of the value alone: a resumed run looks as if it had been
+        done before it began.
+        """
+        metrics_store.record(run_id, "loss", 1.0, 1)
+        [first] = metrics_store.read(run_id)
+        begun = time.monotonic()
+        later = first
+        # As often as it takes: the backend may count in seconds.
+        while later.timestamp <= first.timestamp and time.monotonic() < begun + 3:
+            metrics_store.record(run_id, "loss", 2.0, 1)
+            [later] = metrics_store.read(run_id)
+        assert later.timestamp > first.timestamp
+        assert later.value == 2.0
 
     @pytest.mark.parametrize(
         "value", [object(), math.nan, b"", {1, 2}], ids=["object", "nan", "bytes", "set"]
@@ -95,6 +164,15 @@ class Entries(MetricsStoreFixtures):
             assert entry.timestamp.utcoffset() == timedelta(0), entry
             assert before - rounding <= entry.timestamp <= after + rounding, entry
         assert len(flushed) == len(unflushed) == 2
+
+
+def _typed(value: Any) -> Any:
+    """Return a value with the types of its numbers, and its keys in order."""
+    if isinstance(value, Mapping):
+        return {name: _typed(value[name]) for name in sorted(value)}
+    if isinstance(value, list):
+        return [_typed(item) for item in value]
+    return (type(value).__name__, value)
 
 
 @contextlib.contextmanager

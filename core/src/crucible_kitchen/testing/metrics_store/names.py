@@ -6,9 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ...errors import InvalidInput, Unsupported
 from ...ports import MetricsStore
+from ..conformance import since
 from .fixtures import MetricsStoreFixtures
 from .rows import Row, rows
+
+ODD = (
+    *("", " ", ".", "..", "~", "/", "a/", "/a", "a//b", "a/./b", " a", "a\t", "a\nb", "a\r\nb"),
+    *("007", "7", "7.0", "1e5", "nan", "null", "None", "true", "-0", "\x00", "a\x00b", "\x1b[31m"),
+    *("\ud83d", "\ufeffa", "\u202ea", "e\u0301", "CON", "con.", "<b>", "&amp;", "${HOME}", "{}"),
+    *("x" * 254 + "a", "x" * 254 + "b", "\u00fc" * 300, "y" * 5000 + "a", "y" * 5000 + "b"),
+)
+"""Names that some backend cannot keep, or takes for another."""
 
 
 class Names(MetricsStoreFixtures):
@@ -130,3 +140,47 @@ class Names(MetricsStoreFixtures):
         metrics_store.flush(two)
         assert rows(metrics_store, one) == [("loss", "1.0", 1), ("loss", "3.0", 2)]
         assert rows(metrics_store, two) == [("loss", "2.0", 1)]
+
+    @since("1.5")
+    def test_a_metric_keeps_its_name_or_is_refused(
+        self, metrics_store: MetricsStore, run_id: str
+    ) -> None:
+        """A name of any length and of any characters comes back as it was, or the call that
+        records it says at once that the store cannot keep it; others are not lost with it.
+
+        Usually broken by a column that cuts what is too long, by a path that loses an empty part,
+        by a reader that takes digits for a number, and by an encoder that fails at the flush.
+        """
+        kept: list[Row] = []
+        for name in ODD:
+            try:
+                metrics_store.record(run_id, name, float(len(kept)), 1)
+            except (InvalidInput, Unsupported):
+                continue
+            kept.append((name, repr(float(len(kept))), 1))
+        metrics_store.flush(run_id)
+        assert kept, "every one was refused"
+        assert rows(metrics_store, run_id) == kept
+
+    @since("1.5")
+    def test_a_run_keeps_its_id_or_is_refused(
+        self, metrics_store: MetricsStore, run_id: str
+    ) -> None:
+        """So does the id of a run, and no two of them are one run.
+
+        Usually broken by a name of a file that is cut to the length that the disk allows.
+        """
+        kept: dict[str, float] = {}
+        for number, name in enumerate(ODD):
+            run = f"{run_id}{name}"
+            try:
+                metrics_store.record(run, "loss", float(number), 1)
+                metrics_store.flush(run)
+            except (InvalidInput, Unsupported):
+                continue
+            kept[run] = float(number)
+        assert kept, "every one was refused"
+        for run, value in kept.items():
+            assert [(e.run_id, e.value) for e in metrics_store.read(run)] == [(run, value)]
+        if metrics_store.supports("runs"):
+            assert [run for run in metrics_store.runs() if run.startswith(run_id)] == sorted(kept)

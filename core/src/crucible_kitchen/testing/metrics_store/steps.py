@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ...errors import InvalidInput
+from ...errors import InvalidInput, Unsupported
 from ...ports import MetricsStore
-from ..conformance import Reopen, synthetic
+from ..conformance import Reopen, since, synthetic
 from ..refusal import refuses
 from .fixtures import MetricsStoreFixtures
 from .rows import Row, rows
@@ -45,6 +45,28 @@ class Steps(MetricsStoreFixtures):
             metrics_store.flush(run_id)
             expected = [("loss", repr(value), step) for step in steps]
             assert rows(metrics_store, run_id) == expected
+
+    @since("1.5")
+    def test_a_step_of_any_size_is_exact_or_refused(
+        self, metrics_store: MetricsStore, run_id: str
+    ) -> None:
+        """A step that the store cannot keep, such as one beyond 64 bits, is `InvalidInput` or
+        `Unsupported` at once; every other comes back exact, and is a row of its own.
+
+        Usually broken by a bound to which larger steps are set, by steps that wrap around, and by
+        an integer that overflows when rows are flushed, with all rows that wait with it.
+        """
+        kept: list[Row] = [("loss", "0.0", 1)]
+        metrics_store.record(run_id, "loss", 0.0, 1)
+        for size in (2**62, 2**63 - 2, 2**63 - 1, 2**63, 2**64 + 1, 2**100):
+            for step in (size, -size):
+                try:
+                    metrics_store.record(run_id, "loss", 1.0, step)
+                except (InvalidInput, Unsupported):
+                    continue
+                kept.append(("loss", "1.0", step))
+        metrics_store.flush(run_id)
+        assert rows(metrics_store, run_id) == kept
 
     def test_steps_may_come_late_and_go_backwards(
         self, metrics_store: MetricsStore, run_id: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import replace
 
 import numpy as np
@@ -13,14 +12,9 @@ from hypothesis import strategies as st
 from ...errors import InvalidInput, Unsupported
 from ...types import Datum, EncodedTextChunk, ImageChunk, ModelInput
 from ..conformance import since, unless_synthetic
+from ..images import PNG
 from .bench import EPS, SGD, Bench, datum, joined, values, with_inputs
 from .fixtures import TrainingClientFixtures
-
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
-    "gg=="
-)
-"""One pixel."""
 
 
 class Results(TrainingClientFixtures):
