@@ -241,9 +241,14 @@ class ChatTemplate:
         return [*ids, *self.tokens.after(before, line)] if line else ids
 
 
-def _constants(source: str) -> frozenset[str]:
-    from jinja2 import Environment, TemplateSyntaxError
+_IN_QUOTES = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'", re.DOTALL)
 
+
+def _constants(source: str) -> frozenset[str]:
+    try:
+        from jinja2 import Environment, TemplateSyntaxError
+    except ImportError:  # the tokenizer renders by itself: whatever is in quotes may be one
+        return frozenset(text.strip() for pair in _IN_QUOTES.findall(source) for text in pair)
     try:
         tokens = list(Environment().lexer.tokenize(source))
     except TemplateSyntaxError:  # not Jinja: nothing is known of it
