@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, Generic, Literal
 
 from crucible_kitchen import (
@@ -19,11 +20,12 @@ from crucible_kitchen import (
     resource,
 )
 from crucible_kitchen import helper as helper_
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 
 from ..wrapper import PortT, Wrapper
 from .player import Player
 from .recorder import Recorder
+from .tape import whole
 
 FOREIGN = {"none": "replay", "all": "record", "rewrite": "record", "new_episodes": "record"}
 """What VCR.py calls these modes."""
@@ -48,6 +50,11 @@ class CassetteOptions(AdapterOptions, Generic[PortT]):
     """The adapter that is recorded. In a replay it is neither imported nor bound, and the cassette
     stands in its place."""
 
+    @classmethod
+    def port(cls) -> Any:
+        """Return the class of the port."""
+        return cls.model_fields["inner"].annotation
+
     @field_validator("mode", mode="before")
     @classmethod
     def _named_as_here(cls, mode: Any) -> Any:
@@ -67,25 +74,30 @@ class CassetteOptions(AdapterOptions, Generic[PortT]):
                 raise ValueError(f"{each!r} matches the empty text; name a part that differs")
         return varying
 
-    @field_validator("inner", mode="before")
+    @field_validator("file")
     @classmethod
-    def _replaced_by_the_cassette(cls, inner: Any, info: ValidationInfo) -> Any:
-        port: Any = cls.model_fields["inner"].annotation
+    def _can_be_replayed(cls, file: Path, info: ValidationInfo) -> Path:
+        mode = info.data.get("mode")
+        if mode == "replay" or (mode == "once" and file.exists()):
+            whole(file, cls.port().name)
+        return file
+
+    @field_validator("inner", mode="wrap")
+    @classmethod
+    def _replaced_by_the_cassette(
+        cls, inner: Any, bind: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        port, known = cls.port(), info.data
+        mode, file = known.get("mode"), known.get("file")
         if isinstance(inner, port):  # bound already
             return inner
-        known = info.data
-        mode, file = known.get("mode"), known.get("file")
-        if file is not None and (mode == "replay" or (mode == "once" and file.exists())):
-            return {"use": Player(file, port.name, known.get("varying", ()))}
+        if mode is None or file is None:  # which is the mistake that is reported
+            return None
+        if mode == "replay" or (mode == "once" and file.exists()):
+            return bind({"use": Player(file, port.name, known.get("varying", ()))})
         if inner is None:
             raise ValueError('name the adapter to record: inner = "<name>"')
-        return inner
-
-    @model_validator(mode="after")
-    def _masks_what_is_known(self) -> CassetteOptions[PortT]:
-        if isinstance(player := self.inner.module, Player):
-            player.redacted = self.inner.redacted
-        return self
+        return bind(inner)
 
     @property
     def replays(self) -> bool:

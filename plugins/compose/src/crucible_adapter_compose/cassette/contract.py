@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
-from crucible_kitchen import PORTS
+from crucible_kitchen import PORTS, hookspecs
 
 _CHANGES = frozenset({"load_checkpoint", "close_session"})
 """Callbacks that may be repeated, and change their session all the same."""
-_PASSED_ON = frozenset({"ping"})
-"""Callbacks that ask whether the backend is there: of a cassette it need not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,26 +21,28 @@ class Signature:
         handles: the arguments that are handles.
         returns_handle: whether the result is one.
         changes: the argument whose later calls may be answered otherwise than its earlier ones.
-        recorded: whether its calls are on a cassette.
     """
 
     handles: tuple[str, ...]
     returns_handle: bool
     changes: str | None
-    recorded: bool
 
 
 @functools.cache
 def signature(port: str, callback: str) -> Signature:
     """Return what a cassette must know of a callback of a port."""
     function = PORTS[port].callbacks()[callback]
-    hints = get_type_hints(function)
-    returned = hints.pop("return", None)
-    handles = tuple(n for n, hint in hints.items() if isinstance(hint, TypeVar) and n != "opts")
+    # In the contract a handle, and nothing else, is of a variable type.
+    variable = {
+        name
+        for name, annotation in function.__annotations__.items()
+        if isinstance(getattr(hookspecs, str(annotation), None), TypeVar)
+    }
+    handles = tuple(sorted(variable - {"opts", "return"}))
     changes = None
     if "session" in handles and (callback in _CHANGES or not _may_repeat(port, callback)):
         changes = "session"
-    return Signature(handles, isinstance(returned, TypeVar), changes, callback not in _PASSED_ON)
+    return Signature(handles, "return" in variable, changes)
 
 
 def _may_repeat(port: str, callback: str) -> bool:

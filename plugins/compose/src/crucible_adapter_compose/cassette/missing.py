@@ -70,8 +70,8 @@ def shown(value: Json) -> str:
         about = value[tag]
         numbers = about.get("numbers", f"sha256 {about.get('sha256', '')[:12]}")
         return _cut(f"{about['dtype']} of shape {tuple(about['shape'])}, {numbers}")
-    if tag in ("$bytes", "$ints") and "sha256" in value:
-        what = "bytes" if tag == "$bytes" else "integers"
+    if tag in ("$bytes", "$ints", "$text") and "sha256" in value:
+        what = {"$bytes": "bytes", "$ints": "integers", "$text": "characters"}[tag]
         return f"{value[tag]:,} {what}, sha256 {value['sha256'][:12]}"
     if tag == "$handle":
         return f"handle {value[tag]}"

@@ -16,6 +16,7 @@ from typing import Any
 
 from .failures import exception_of, plain_exception
 from .handles import Numbers, plain_handle
+from .lookup import Lookup
 from .missing import NotOnCassette
 from .tape import Tape
 from .values import Json, Plain, value_of
@@ -145,7 +146,7 @@ class AnsweringObjects:
 
     def __init__(self, cassette: str, file: str) -> None:
         self._cassette, self._file = cassette, file
-        self._answers: dict[str, Mapping[str, Any]] = {}
+        self._answers: Lookup[Mapping[str, Any]] = Lookup()
         self._methods: set[tuple[int, str]] = set()
         self.helpers: set[str] = set()
 
@@ -155,16 +156,16 @@ class AnsweringObjects:
             self.helpers.add(str(line["helper"]))
         elif "arguments" in line:
             self._methods.add((line["object"], line["name"]))
-            self._answers[_key(line["object"], line["name"], line["arguments"])] = line
+            self._answers.add(_key(line["object"], line["name"], line["arguments"]), line)
         else:
-            self._answers[f"{line['object']}.{line['name']}"] = line
+            self._answers.add(f"{line['object']}.{line['name']}", line)
 
     def ask(
         self, number: int, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], plain: Any
     ) -> Any:
         """Return what an object answered, or raise what it raised."""
         arguments = _asked(args, kwargs, plain)
-        found = self._answers.get(_key(number, name, arguments))
+        found = next(self._answers.find(_key(number, name, arguments)), None)
         if found is None:
             shown = json.dumps(arguments, ensure_ascii=False)
             raise NotOnCassette(
@@ -179,7 +180,7 @@ class AnsweringObjects:
         """Return an attribute of an object."""
         if (number, name) in self._methods:
             return lambda *args, **kwargs: self.ask(number, name, args, kwargs, plain)
-        found = self._answers.get(f"{number}.{name}")
+        found = next(self._answers.find(f"{number}.{name}"), None)
         if found is None:
             raise NotOnCassette(
                 f"{self._file} does not say whether what a helper returned has {name!r}; "

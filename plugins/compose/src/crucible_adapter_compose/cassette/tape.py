@@ -53,8 +53,8 @@ class Tape:
         self.id = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._process = os.getpid()
-        self._replaces = _stamp(file)
         with explain_os_errors(f"cannot record to {file}", no_effect=True):
+            self._replaces = _stamp(file)
             file.parent.mkdir(parents=True, exist_ok=True)
             _sweep(file)
             self._part = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
@@ -162,6 +162,16 @@ def parts_of(file: Path) -> list[Path]:
 def lines_of(file: Path, port: str) -> Iterator[dict[str, Any]]:
     """Yield the lines of a complete cassette, the first of which is its header.
 
+    Raises:
+        ValueError: as `whole` does; or a line is damaged.
+    """
+    for number, line in enumerate(whole(file, port), 1):
+        yield _line(file, number, line)
+
+
+def whole(file: Path, port: str) -> list[bytes]:
+    """Return the lines of a complete cassette but for its end.
+
     Args:
         file: the cassette.
         port: what it must be of.
@@ -198,9 +208,7 @@ def lines_of(file: Path, port: str) -> Iterator[dict[str, Any]]:
             f"{file} is damaged, or was changed since it was recorded: its lines are not "
             f"those that its end counts; restore it, or {_AGAIN}"
         )
-    yield header
-    for number, line in enumerate(lines[1:-1], 2):
-        yield _line(file, number, line)
+    return lines[:-1]
 
 
 _AGAIN = 'record it again with mode = "record"'

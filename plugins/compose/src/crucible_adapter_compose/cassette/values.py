@@ -44,6 +44,8 @@ from .failures import error_of, plain_error
 Json: TypeAlias = Any
 """What `json` can write: None, booleans, numbers, texts, lists and tables."""
 
+MASK = "**********"
+"""What stands for a secret."""
 SHORT = 64
 """Numbers of an array that are written as numbers; a longer one is base64, or in arguments a
 digest."""
@@ -134,11 +136,10 @@ class Plain:
         return {"$unrecordable": f"{kind.__module__}.{kind.__qualname__}"}
 
     def _text(self, text: str) -> Json:
-        text = self.masked(text)
         if self.briefly and len(text) > SHORT_TEXT:
-            digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-            return {"$text": text[:80], "length": len(text), "sha256": digest}
-        return text
+            content = text.encode(errors="surrogatepass")
+            return {"$text": len(text), "sha256": hashlib.sha256(content).hexdigest()}
+        return self.masked(text)
 
     def _bytes(self, value: bytes) -> Json:
         if self.briefly:

@@ -1,0 +1,183 @@
+"""A workflow that was recorded is replayed without its backend, and gives the same metrics."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crucible_kitchen import Completion, Kitchen
+from crucible_kitchen.environments import Step
+from crucible_kitchen.workflows import run_in
+
+import kitchen_noop
+
+cassette = pytest.importorskip("crucible_adapter_compose.cassette")
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("crucible_adapter_torch") is None,
+    reason="crucible-adapter-torch is not installed",
+)
+
+TIMED = ("time/step", "tokens_per_second")
+NOOPS = {name: {**table, "latency_scale": 0} for name, table in kitchen_noop.ADAPTERS.items()}
+NOT_INSTALLED = {"use": "a-paid-service", "api_key": "none"}
+"""A key that is not one, as people write it where none is needed."""
+SUPERVISED: dict[str, Any] = {
+    "model": "tiny",
+    "dataset": "sums",
+    "train_on": "all_tokens",
+    "test_size": 4,
+    "batch_size": 4,
+    "max_steps": 6,
+    "save_every": 2,
+    "learning_rate": 1e-2,
+}
+
+
+class Remainders:
+    """A completion is worth the sum of its token ids, each modulo 7."""
+
+    size = 12
+
+    def reset(self, seed: int) -> str:
+        return f"{seed}:"
+
+    def step(self, completion: Completion) -> Step:
+        assert completion.tokens is not None
+        return Step(reward=float((completion.tokens % 7).sum()) / 7, done=True)
+
+
+REINFORCEMENT: dict[str, Any] = {
+    "model": "tiny",
+    "environment": Remainders,
+    "test_size": 4,
+    "batch_size": 2,
+    "group_size": 3,
+    "max_steps": 3,
+    "max_tokens": 5,
+    "learning_rate": 1e-2,
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No rendered row is there from before."""
+    monkeypatch.setenv("CRUCIBLE_CACHE", str(tmp_path / "cache"))
+
+
+def on_cassettes(folder: Path, inner: Mapping[str, Any], mode: str) -> dict[str, Any]:
+    """Return adapters of which these are recorded, or replayed."""
+    return {
+        port: {
+            "use": getattr(cassette, port),
+            "file": str(folder / f"{port}.jsonl"),
+            "mode": mode,
+            "inner": inner[port] if mode == "record" else NOT_INSTALLED,
+        }
+        for port in inner
+    }
+
+
+def rows(
+    workflow: str, config: Mapping[str, Any], adapters: Mapping[str, Any]
+) -> list[tuple[str, int | None, float]]:
+    """Return the rows of metrics of a run, but for how long things took."""
+    with Kitchen({**NOOPS, **adapters}) as kitchen:
+        run_in(kitchen, workflow, {"run_id": "mine", **config})
+        found = kitchen.metrics_store.read("mine")
+    return [(e.metric, e.step, e.value) for e in found if e.metric not in TIMED]
+
+
+def test_supervised_on_noops_is_replayed_with_every_port_but_the_stores_on_cassettes(
+    tmp_path: Path,
+) -> None:
+    inner = {port: NOOPS[port] for port in ("training_client", "dataset_store")}
+    recorded = rows("supervised", SUPERVISED, on_cassettes(tmp_path, inner, "record"))
+    replayed = rows("supervised", SUPERVISED, on_cassettes(tmp_path, inner, "replay"))
+    assert len(recorded) > 12
+    assert replayed == recorded
+
+
+def test_a_replay_needs_nothing_that_the_recording_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = {"training_client": NOOPS["training_client"]}
+    first = rows("supervised", SUPERVISED, on_cassettes(tmp_path, inner, "record"))
+    again = rows("supervised", SUPERVISED, on_cassettes(tmp_path, inner, "record"))
+    monkeypatch.setenv("CRUCIBLE_CACHE", str(tmp_path / "another machine's"))
+    assert rows("supervised", SUPERVISED, on_cassettes(tmp_path, inner, "replay")) == first == again
+
+
+def test_reinforcement_is_replayed_with_trainer_and_sampler_on_cassettes(tmp_path: Path) -> None:
+    inner = {port: NOOPS[port] for port in ("training_client", "completer")}
+    recorded = rows("reinforcement", REINFORCEMENT, on_cassettes(tmp_path, inner, "record"))
+    replayed = rows("reinforcement", REINFORCEMENT, on_cassettes(tmp_path, inner, "replay"))
+    assert ("env/all/reward/mean" in {metric for metric, *_ in recorded}) or recorded
+    assert replayed == recorded
+
+
+def test_a_run_with_other_settings_is_told_which_argument_differs(tmp_path: Path) -> None:
+    inner = {"training_client": NOOPS["training_client"]}
+    rows("supervised", SUPERVISED, on_cassettes(tmp_path, inner, "record"))
+    other = {**SUPERVISED, "learning_rate": 2e-2}
+    with pytest.raises(Exception, match=r"learning_rate is .*, and not .*record again"):
+        rows("supervised", other, on_cassettes(tmp_path, inner, "replay"))
+
+
+REPLAY = """
+import importlib.abc, json, sys
+
+class NotInstalled(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "crucible_adapter_torch"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled())
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import test_cassette as recorded
+
+found = recorded.rows(
+    sys.argv[2],
+    getattr(recorded, sys.argv[2].upper()),
+    recorded.on_cassettes(Path(sys.argv[3]), dict.fromkeys(sys.argv[4:]), "replay"),
+)
+assert "torch" not in sys.modules
+print(json.dumps(found))
+"""
+
+
+@needs_torch
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("workflow", "ports"),
+    [
+        ("supervised", ("training_client",)),
+        ("reinforcement", ("training_client", "completer")),
+    ],
+)
+def test_a_run_on_torch_is_replayed_where_torch_is_not_installed(
+    workflow: str, ports: tuple[str, ...], tmp_path: Path
+) -> None:
+    from tiny_torch import MODELS
+
+    checkpoints = str(tmp_path / "checkpoints")
+    torch: dict[str, Any] = {
+        "training_client": {"device": "cpu", "checkpoint_dir": checkpoints, "models": MODELS},
+        "completer": {"device": "cpu"},
+    }
+    inner = {port: {"use": "torch", **torch[port]} for port in ports}
+    config = {"supervised": SUPERVISED, "reinforcement": REINFORCEMENT}[workflow]
+    recorded = rows(workflow, config, on_cassettes(tmp_path, inner, "record"))
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-c", REPLAY, here, workflow, str(tmp_path), *ports]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    replayed = [(metric, step, value) for metric, step, value in json.loads(done.stdout)]
+    assert len(recorded) > 12
+    assert replayed == recorded
