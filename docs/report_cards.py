@@ -15,7 +15,7 @@ from pathlib import Path
 
 from crucible_kitchen import PORTS
 from crucible_kitchen.testing import suite_of
-from crucible_kitchen.testing.report import ReportCard
+from crucible_kitchen.testing.report import ReportCard, sentence
 
 PAGE = Path(__file__).parent / "reference" / "report-cards.md"
 SIGNS = {
@@ -86,9 +86,9 @@ def _wrapped(cards: Sequence[ReportCard]) -> Iterator[str]:
 def _counts(card: ReportCard) -> str:
     count = Counter(verdict.outcome for verdict in card.verdicts)
     kept = [f"✓ {count['passed']}"]
-    return ", ".join(
-        kept + [f"{SIGNS[o]} {count[o]}" for o in ("failed", "warning", "xfailed") if count[o]]
-    )
+    broken = [f"{SIGNS[o]} {count[o]}" for o in ("failed", "warning", "xfailed") if count[o]]
+    missing = [f"**not run** {len(card.not_run)}"] if card.partial else []
+    return ", ".join(kept + broken + missing)
 
 
 def _section(port: str, cards: Sequence[ReportCard]) -> Iterator[str]:
@@ -101,10 +101,12 @@ def _section(port: str, cards: Sequence[ReportCard]) -> Iterator[str]:
     yield f"| --- |{' --- |' * len(mine)}"
     found = [{verdict.test: verdict for verdict in card.verdicts} for card in mine]
     for test in suite_of(port).promises:
-        sentence = test.removeprefix("test_").replace("_", " ")
-        # A missing test was not run, which is not better than broken.
-        signs = [SIGNS[v[test].outcome] if test in v else "**not run**" for v in found]
-        yield f"| {sentence} | {' | '.join(signs)} |"
+        # One that was not run, or not with all of its parameters, is not better than broken.
+        signs = [
+            "**not run**" if test in card.not_run or test not in v else SIGNS[v[test].outcome]
+            for card, v in zip(mine, found, strict=True)
+        ]
+        yield f"| {sentence(test)} | {' | '.join(signs)} |"
     yield ""
     for name, verdicts in zip(names, found, strict=True):
         for verdict in verdicts.values():
