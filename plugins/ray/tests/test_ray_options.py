@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from crucible_adapter_ray import cluster
 from crucible_adapter_ray.options import ClusterOptions, TrainingClientOptions
 from crucible_adapter_torch.options import TrainingClientOptions as TorchOptions
-from crucible_kitchen import InvalidInput
+from crucible_kitchen import CrucibleWarning, InvalidInput
+from crucible_kitchen.testing import bound
 from pydantic import ValidationError
 
 
@@ -87,6 +89,34 @@ for address, kind in (("127.0.0.1:1", Unavailable), ("head", InvalidInput)):
     said = done.stdout.decode()
     assert "no Ray at 127.0.0.1:1: nothing answers" in said
     assert "address 'head': it is `auto`, or `host:port` of the head" in said
+
+
+@pytest.mark.parametrize(
+    ("port", "name"), [("training_client", "workers"), ("completer", "actors")]
+)
+def test_a_ping_warns_of_a_cluster_that_is_too_small(port: str, name: str) -> None:
+    import ray
+
+    there: dict[str, Any] = {"address": ray.get_runtime_context().gcs_address, "device": "cpu"}
+    said = f"{name} = 2000 take 2000 processors, and the Ray cluster has 1024 processors and 0 GPUs"
+    with (
+        bound(port, "ray", **there, **{name: 2000}) as adapter,
+        pytest.warns(CrucibleWarning, match=said),
+    ):
+        adapter.ping()
+    with bound(port, "ray", **there, **{name: 2}) as adapter:
+        adapter.ping()  # where a warning is an error
+
+
+def test_what_ray_prints_of_its_processes_is_logged(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    from ray._private import worker
+
+    with caplog.at_level(logging.INFO, logger="crucible_adapter_ray"):
+        worker.print_to_stdstream({"pid": "raylet", "lines": ["A worker died."]}, False)
+    assert caplog.messages == ["raylet: A worker died."]
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_adapters_are_listed_without_importing_ray_or_torch() -> None:

@@ -16,8 +16,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from crucible_kitchen import InvalidInput, Unauthorized, Unavailable
 
@@ -32,15 +32,7 @@ NOTICE = 2.0
 """Seconds in which those who wait for a lost cluster notice it, before it is disconnected."""
 
 
-class UsesGpus(Protocol):
-    """Options of actors that may use a GPU."""
-
-    @property
-    def device(self) -> str: ...
-    @property
-    def gpus(self) -> float | None: ...
-
-
+_log = logging.getLogger(__name__)
 _lock = threading.RLock()
 _connected: Cluster | None = None
 _lost: set[str] = set()
@@ -159,8 +151,12 @@ def connect(opts: ClusterOptions) -> Cluster:
         return cluster
 
 
-def ping(opts: ClusterOptions) -> None:
+def ping(opts: ClusterOptions, look: Callable[[], object]) -> None:
     """Check that the cluster is there; one that would be started here is not.
+
+    Args:
+        opts: where it is.
+        look: called while the process is connected to it.
 
     Raises:
         InvalidInput, Unavailable, Unauthorized: see `connect`.
@@ -169,6 +165,7 @@ def ping(opts: ClusterOptions) -> None:
         connection = connect(opts)
         try:
             connection.check()
+            look()
         finally:
             connection.close()
 
@@ -208,6 +205,7 @@ def _start(asked: str, opts: ClusterOptions) -> None:
             # Its processes find each other by an address that stays, with or without a network.
             # Ray takes 127.0.0.1 for a mistake, and replaces it.
             given["_node_ip_address"] = "127.0.0.2"
+    _log_what_ray_prints()
     try:
         with _handlers_kept():
             ray.init(
@@ -232,6 +230,19 @@ def _start(asked: str, opts: ClusterOptions) -> None:
             'and set address = "auto"',
             no_effect=True,
         ) from error
+
+
+def _log_what_ray_prints() -> None:
+    """Have what Ray's processes complain of logged. Ray prints it in colour on standard output,
+    with no setting against it; what concerns a call is in the error of the call.
+    """
+    with contextlib.suppress(ImportError):
+        from ray._private import worker  # it has no public name
+
+        def log(data: Mapping[str, Any], ignore_prefix: bool = False) -> None:
+            _log.info("%s: %s", data.get("pid"), " ".join(map(str, data.get("lines", ()))))
+
+        worker.print_to_stdstream = log
 
 
 def _wait_for(asked: str, seconds: float) -> None:
@@ -290,16 +301,6 @@ def _listener(identity: str) -> tuple[str, int]:
 
     [node] = [node for node in ray.nodes() if node["NodeID"] == identity]
     return node["NodeManagerAddress"], node["NodeManagerPort"]
-
-
-def gpus_of(opts: UsesGpus) -> float:
-    """Return how many GPUs an actor takes: what was set, or one if it would use one."""
-    import ray
-
-    if opts.gpus is not None:
-        return opts.gpus
-    there = opts.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0
-    return 1 if there or opts.device == "cuda" else 0
 
 
 def _shutdown() -> None:

@@ -18,7 +18,7 @@ from crucible_kitchen import (
     resource,
 )
 
-from . import cluster
+from . import cluster, room
 from .sampling.options import CompleterOptions as Options
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def get_tokenizer(opts: Options, model: str | None = None) -> Tokenizer:
 
 @hookimpl
 def ping(opts: Options) -> None:
-    cluster.ping(opts)
+    cluster.ping(opts, lambda: room.demand("actors", opts.actors, opts).warn_if_too_large())
 
 
 @hookimpl

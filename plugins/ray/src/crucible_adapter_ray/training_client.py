@@ -21,7 +21,7 @@ from crucible_kitchen import (
     resource,
 )
 
-from . import cluster
+from . import cluster, room
 from .options import TrainingClientOptions as Options
 from .training.checkpoints import checkpoints_of
 
@@ -145,7 +145,7 @@ def clean(opts: Options, prefix: str, keep: Sequence[str], dry_run: bool) -> Seq
 @hookimpl
 def ping(opts: Options) -> None:
     torch_client.ping(opts)
-    cluster.ping(opts)
+    cluster.ping(opts, lambda: room.demand("workers", opts.workers, opts).warn_if_too_large())
 
 
 @hookimpl

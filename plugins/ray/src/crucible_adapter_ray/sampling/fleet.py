@@ -11,7 +11,8 @@ from typing import Any
 import ray
 from crucible_kitchen import AdapterError
 
-from ..cluster import Cluster, connect, gpus_of
+from ..cluster import Cluster, connect
+from ..room import gpus_of
 from .member import Member
 from .options import CompleterOptions
 

@@ -7,14 +7,12 @@ import math
 import os
 import tempfile
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import ray
 from crucible_kitchen import (
     AdapterError,
-    CrucibleWarning,
     InvalidInput,
     SessionConfig,
     SessionFailed,
@@ -25,8 +23,9 @@ from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from ..cluster import Cluster, gpus_of
+from ..cluster import Cluster
 from ..options import TrainingClientOptions
+from ..room import counted, demand
 from .actor import Failed, Kind, Opened, RankActor
 
 LOOK = 0.5
@@ -55,7 +54,8 @@ class World:
 
     def __init__(self, opts: TrainingClientOptions, cluster: Cluster) -> None:
         self._opts, self._cluster = opts, cluster
-        self._gpus = gpus_of(opts)
+        self._demand = demand("workers", opts.workers, opts)
+        self._gpus = self._demand.gpus
         self._group: PlacementGroup = None
         self._actors: list[Any] = []
         deadline = time.monotonic() + opts.start_timeout
@@ -67,33 +67,20 @@ class World:
             raise
 
     def _reserve(self, deadline: float) -> None:
-        opts, count = self._opts, self._opts.workers
-        bundle = {"CPU": opts.cpus, **({"GPU": self._gpus} if self._gpus else {})}
-        there = ray.cluster_resources()
-        if any(count * size > there.get(name, 0) for name, size in bundle.items()):
-            warnings.warn(
-                f"{self._demand()}, and the Ray cluster has {_counted(there)} in all; waiting for "
-                "nodes to join",
-                CrucibleWarning,
-                stacklevel=2,
-            )
-        self._group = placement_group([bundle] * count, strategy="PACK")
+        opts, needed = self._opts, self._demand
+        needed.warn_if_too_large()
+        self._group = placement_group([needed.bundle] * needed.count, strategy="PACK")
         while not self._group.wait(LOOK):
             self._cluster.check()
             if time.monotonic() < deadline:
                 continue
             raise Unavailable(
-                f"{self._demand()}, and after {opts.start_timeout:g} s (start_timeout) the Ray "
-                f"cluster has {_counted(ray.available_resources())} free, of "
-                f"{_counted(ray.cluster_resources())}: end what uses them, add nodes, or ask for "
+                f"{needed}, and after {opts.start_timeout:g} s (start_timeout) the Ray "
+                f"cluster has {counted(ray.available_resources())} free, of "
+                f"{counted(ray.cluster_resources())}: end what uses them, add nodes, or ask for "
                 "fewer workers, cpus or gpus",
                 no_effect=True,
             )
-
-    def _demand(self) -> str:
-        opts = self._opts
-        gpus = f" and {opts.workers * self._gpus:g} GPUs" if self._gpus else ""
-        return f"workers = {opts.workers} take {opts.workers * opts.cpus:g} processors{gpus}"
 
     def _start(self, deadline: float) -> None:
         opts = self._opts
@@ -309,7 +296,3 @@ def brief(error: BaseException) -> str:
     """Return what Ray says of the cause of an error, on a line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:400]
-
-
-def _counted(resources: dict[str, float]) -> str:
-    return f"{resources.get('CPU', 0):g} processors and {resources.get('GPU', 0):g} GPUs"
