@@ -16,6 +16,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from crucible_kitchen import __version__
+from crucible_kitchen.adapters import kit
+from crucible_kitchen.adapters.card_files import CARDS
+from crucible_kitchen.adapters.contents import hash_of_bytes
+from crucible_kitchen.testing.report import ReportCard, Verdict
+
 from .comparison import Contest, Growth, Row, at_most
 from .settings import Settings
 
@@ -124,7 +130,7 @@ def _path(site: Path) -> str:
 
 
 def _site(folder: Path, count: int) -> Path:
-    """Install that many packages of one adapter each, by hand."""
+    """Install that many packages of one adapter each, with its report card, by hand."""
     readme = "It keeps blobs where nobody looks for them.\n" * 100
     for number in range(count):
         info = folder / f"crucible_adapter_acme{number}-1.0.dist-info"
@@ -137,7 +143,31 @@ def _site(folder: Path, count: int) -> Path:
             f"[crucible.adapters]\nblob_store.acme{number} = acme{number}\n"
         )
         (info / "RECORD").write_text(f"acme{number}.py,,\n")
+        (folder / f"acme{number}.py").write_text(SOURCE)
+        (info / CARDS).mkdir(parents=True)
+        (info / CARDS / f"blob_store.acme{number}.json").write_text(_card(number).as_json())
     return folder
+
+
+SOURCE = "# Keeps blobs where nobody looks for them.\n" * 200
+
+
+def _card(number: int) -> ReportCard:
+    return ReportCard(
+        port="blob_store",
+        adapter=f"acme{number}",
+        variant="",
+        package=f"crucible-adapter-acme{number}",
+        version="1.0",
+        core=__version__,
+        kit=kit.LEVEL,
+        level=kit.LEVEL,
+        verdicts=tuple(
+            Verdict(f"test_{n}", "What is promised. " * 20, "passed") for n in range(60)
+        ),
+        kit_digest=kit.digest(),
+        files={f"acme{number}.py": hash_of_bytes(SOURCE.encode())},
+    )
 
 
 # --- what is shown ---
