@@ -10,6 +10,7 @@ from .exporting import Exporting
 from .failure import Failure
 from .forward import Forward
 from .futures import Futures
+from .inputs import Inputs
 from .losses import Losses
 from .preflight import Preflight
 from .processes import Processes
@@ -26,6 +27,7 @@ class TrainingClientConformance(
     Losses,
     Steps,
     BadInput,
+    Inputs,
     Forward,
     Checkpoints,
     Cleaning,
