@@ -132,7 +132,7 @@ def _pause(opts: RetryOptions[Any], attempt: int, failures: Iterable[AdapterErro
     They double with each attempt, and are never less than a backend asked for.
     """
     doubled = opts.wait * 2.0 ** min(attempt - 1, 1000)  # beyond, a float overflows
-    backoff = min(doubled + random.uniform(0, opts.wait), opts.max_wait)
+    backoff = min(doubled + _JITTER.uniform(0, opts.wait), opts.max_wait)
     return max([backoff, *(e.retry_after or 0 for e in failures if isinstance(e, RateLimited))])
 
 
@@ -162,6 +162,8 @@ def _retryable(error: AdapterError) -> bool:
 
 
 _END = object()
+_JITTER = random.Random()
+"""Its own generator: that of `random` is the program's, which may have seeded it."""
 
 
 class RetriedStream(Iterator[Any]):
