@@ -373,6 +373,20 @@ def delete_checkpoint(opts: Options, path: str) -> None:
 
 if TYPE_CHECKING:
     import bigram_training_client as this_module
-    from crucible_kitchen.hookspecs import TrainingClientSpec
+    from crucible_kitchen.hookspecs import (
+        AdapterSpec,
+        TrainingClientOptionalSpec,
+        TrainingClientSpec,
+        implements,
+    )
 
     _: TrainingClientSpec[Options, Session, Future[Any]] = this_module
+
+    def optional_callbacks(
+        optional: TrainingClientOptionalSpec[Options, Session, Future[Any]],
+        general: AdapterSpec[Options],
+    ) -> None:
+        implements(optional.forward)(this_module.forward)
+        implements(optional.list_checkpoints)(this_module.list_checkpoints)
+        implements(optional.delete_checkpoint)(this_module.delete_checkpoint)
+        implements(general.close)(this_module.close)

@@ -149,6 +149,17 @@ def key(path: str) -> str:
 
 if TYPE_CHECKING:
     import sqlite_blob_store as this_module
-    from crucible_kitchen.hookspecs import BlobStoreSpec
+    from crucible_kitchen.hookspecs import (
+        AdapterSpec,
+        BlobStoreOptionalSpec,
+        BlobStoreSpec,
+        implements,
+    )
 
     _: BlobStoreSpec[Options] = this_module
+
+    def optional_callbacks(
+        optional: BlobStoreOptionalSpec[Options], general: AdapterSpec[Options]
+    ) -> None:
+        implements(optional.delete)(this_module.delete)
+        implements(general.close)(this_module.close)

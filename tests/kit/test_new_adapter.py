@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,8 +67,9 @@ def python(folder: Path, *arguments: str, **environ: str) -> str:
     return done.stdout
 
 
-def wheel(source: Path, into: Path) -> Path:
-    python(source, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(into))
+def wheel(source: Path, into: Path, **environ: str) -> Path:
+    build = ["-m", "build", "--wheel", "--no-isolation", "--outdir", str(into)]
+    python(source, *build, **environ)
     return max(into.glob("*.whl"), key=os.path.getmtime)
 
 
@@ -74,7 +77,8 @@ def wheel(source: Path, into: Path) -> Path:
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command writes for all six ports."""
     folder = tmp_path_factory.mktemp("new")
-    python(folder, *COMMAND[1:], "new", "adapter", "acme", *ALL, "--author", 'Ann "A" Author')
+    author = 'Ann "A" Author <ann@example.org>'
+    python(folder, *COMMAND[1:], "new", "adapter", "acme", *ALL, "--author", author)
     return folder / "crucible-adapter-acme"
 
 
@@ -85,9 +89,11 @@ def elsewhere(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Copied, since a build writes next to the source.
     core = tmp_path_factory.mktemp("core") / "core"
     shutil.copytree(ROOT / "core", core, ignore=shutil.ignore_patterns("__pycache__", "tests"))
-    built = [wheel(package, wheels), wheel(core, wheels)]
     pip = ["-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-deps", "--no-index"]
-    python(site, *pip, "--target", str(site), *map(str, built))
+    python(site, *pip, "--target", str(site), str(wheel(core, wheels)))
+    # The core is needed for building: its hook puts report cards into the wheel.
+    built = wheel(package, wheels, PYTHONPATH=str(site))
+    python(site, *pip, "--target", str(site), str(built))
     return site
 
 
@@ -115,6 +121,67 @@ def test_it_type_checks_and_lints_as_generated(package: Path) -> None:
     python(package, "-m", "ruff", "check", "--no-cache", ".")
     python(package, "-m", "ruff", "format", "--no-cache", "--check", ".")
     python(package, "-m", "mypy", "--cache-dir", os.devnull, MYPYPATH=str(ROOT / "core/src"))
+
+
+@pytest.mark.parametrize(
+    ("port", "right", "wrong"),
+    [
+        (
+            "blob_store",
+            "prefix: str) -> builtins.list[str]",
+            "prefix: bytes) -> builtins.list[str]",
+        ),
+        ("training_client", "prefix: str) -> list[str]", "prefix: str) -> list[int]"),
+        ("hub_client", "message: str | None,", "message: str,"),
+        ("metrics_store", "def runs(opts: Options", "def runs(opts: int"),
+    ],
+)
+def test_a_wrong_type_in_an_optional_callback_is_an_error_of_mypy(
+    package: Path, tmp_path: Path, port: str, right: str, wrong: str
+) -> None:
+    pytest.importorskip("mypy", reason="mypy is not part of this environment")
+    copied = tmp_path / "package"
+    shutil.copytree(package, copied)
+    module = copied / f"src/crucible_adapter_acme/{port}.py"
+    text = module.read_text("utf-8")
+    assert right in text
+    module.write_text(text.replace(right, wrong), "utf-8")
+    mypy = ["-m", "mypy", "--cache-dir", str(package.parent / "mypy"), str(module)]
+    done = subprocess.run(
+        [sys.executable, *mypy],
+        cwd=copied,
+        env=clean_environ(MYPYPATH=str(ROOT / "core/src")),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "error: Argument 1 has incompatible type" in done.stdout
+
+
+def test_every_optional_callback_of_the_template_is_held_against_its_spec(package: Path) -> None:
+    for port in PORTS:
+        text = (package / f"src/crucible_adapter_acme/{port}.py").read_text("utf-8")
+        served = re.findall(r"^@hookimpl\ndef (\w+)", text, re.M)
+        for name in set(served) - PORTS[port].mandatory():
+            assert f".{name})(this_module.{name})" in text, f"{port}: {name}"
+
+
+def test_an_author_has_a_name_and_an_address(package: Path) -> None:
+    project = tomllib.loads((package / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["authors"] == [{"name": 'Ann "A" Author', "email": "ann@example.org"}]
+
+
+def test_options_are_named_where_they_are_declared_and_in_one_place_of_the_tests(
+    package: Path,
+) -> None:
+    """Else a vendor who renames one looks for it in every file."""
+    naming = [
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*")
+        if path.is_file() and re.search(r"\bfolder ?=|\"folder\":", path.read_text("utf-8"))
+    ]
+    assert sorted(naming) == ["README.md", "src/crucible_adapter_acme/conformance/__init__.py"]
 
 
 def test_an_adapter_of_every_port_is_listed_once_installed(installed: Callable[..., str]) -> None:
@@ -163,6 +230,7 @@ def test_one_port_alone_leaves_no_trace_of_the_others(
     assert files == [
         f"crucible-adapter-my-store/{name}"
         for name in (
+            ".github/dependabot.yml",
             ".github/workflows/ci.yml",
             ".gitignore",
             "CHANGELOG.md",
@@ -170,9 +238,12 @@ def test_one_port_alone_leaves_no_trace_of_the_others(
             "pyproject.toml",
             "src/crucible_adapter_my_store/__init__.py",
             "src/crucible_adapter_my_store/blob_store.py",
+            "src/crucible_adapter_my_store/conformance/__init__.py",
+            "src/crucible_adapter_my_store/conformance/blob_store.py",
             "src/crucible_adapter_my_store/failures.py",
             "src/crucible_adapter_my_store/py.typed",
             "tests/test_blob_store.py",
+            "tests/test_readme.py",
         )
     ]
     text = "".join((tmp_path / name).read_text() for name in files)
@@ -239,7 +310,20 @@ def test_a_person_at_a_terminal_is_asked_before_a_file_is_replaced(
         (["Acme", "--port", "blob_store"], "'Acme' cannot be the name of a package"),
         (["a--b", "--port", "blob_store"], "'a--b' cannot be the name of a package"),
         (["acme"], "name the ports with --port: training_client"),
-        (["acme", "--port", "blobstore"], "there is no port 'blobstore'; there are"),
+        (
+            ["acme", "--port", "blobstore"],
+            "there is no port 'blobstore'; did you mean 'blob_store'?",
+        ),
+        ([], "name the adapter, as in `crucible new adapter acme --port ...`"),
+        (
+            ["acme", "--port", "blob_store", "--author", "Ann <ann"],
+            "write 'Name <mail@example.org>'",
+        ),
+        (
+            ["--add", "blob_store"],
+            "there is no pyproject.toml; --add is for the folder of a package",
+        ),
+        (["--add", "blob_store", "--author", "x"], "so --author has no place"),
     ],
 )
 def test_a_mistake_is_named(
@@ -249,6 +333,16 @@ def test_a_mistake_is_named(
     assert outcome.code == 2
     assert message in outcome.err
     assert list(tmp_path.iterdir()) == []
+
+
+SPECS = """\
+    from crucible_kitchen.hookspecs import (
+        AdapterSpec,
+        TrainingClientOptionalSpec,
+        TrainingClientSpec,
+        implements,
+    )
+"""
 
 
 def test_the_training_client_of_the_template_is_that_of_the_guide() -> None:
@@ -269,10 +363,8 @@ def test_the_training_client_of_the_template_is_that_of_the_guide() -> None:
         ("import NDArray\n", "import NDArray\nfrom pydantic import Field\n"),
         ("opts.checkpoint_dir", "opts.folder"),
         (
-            "    import bigram_training_client as this_module\n"
-            "    from crucible_kitchen.hookspecs import TrainingClientSpec\n",
-            "    from crucible_kitchen.hookspecs import TrainingClientSpec\n\n"
-            "    import {{ package }}.training_client as this_module\n",
+            f"    import bigram_training_client as this_module\n{SPECS}",
+            f"{SPECS}\n    import {{{{ package }}}}.training_client as this_module\n",
         ),
     ):
         assert here in example

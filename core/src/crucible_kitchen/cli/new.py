@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import keyword
-import os
 import re
-import shutil
-import stat
-import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,17 +11,16 @@ import typer
 
 from ..errors import ConfigurationError
 from ..extent import unfit
-from ..messages.printable import printable
+from ..messages.spelling import did_you_mean
 from ..ports import PORTS
-from ..version import __version__
+from .added import add_ports
 from .console import note
+from .rendering import put, rendered
 
 app = typer.Typer(help="Start a package.", rich_markup_mode=None, no_args_is_help=True)
 
 LONGEST = 100
 """Letters that a name may have, so that the names of files and folders have room for it."""
-
-TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 @app.callback()
@@ -35,23 +29,45 @@ def new() -> None:
 
 
 FOLDER = typer.Option(help="Where to write it; default: a folder of its name.", show_default=False)
-AUTHOR = typer.Option(help="Who publishes it.")
+AUTHOR = typer.Option(help="Who publishes it: 'Name <mail@example.org>'.", show_default=False)
 
 
 @app.command()
 def adapter(
-    name: Annotated[str, typer.Argument(help="How users will name it, such as acme.")],
+    name: Annotated[
+        str | None,
+        typer.Argument(help="How users will name it, such as acme.", show_default=False),
+    ] = None,
     port: Annotated[
         list[str] | None,
         typer.Option("--port", help="A port that it serves; may be given several times."),
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add",
+            metavar="PORT",
+            help="Serve this port, too, from the package in the current folder, or in --folder.",
+        ),
     ] = None,
     folder: Annotated[Path | None, FOLDER] = None,
     author: Annotated[str, AUTHOR] = "",
 ) -> None:
     """Write a package that serves ports and passes their conformance suites.
 
-    An existing file that differs is replaced only after asking.
+    With --add, write what a port needs into a package that exists: its module, its suite, its
+    entry points. An existing file that differs is replaced only after asking.
     """
+    if add:
+        if port or author:
+            raise ConfigurationError(
+                f"--add changes a package that exists, so {'--port' if port else '--author'} "
+                "has no place; name every port by --add"
+            )
+        add_ports(folder or Path(), _checked(add, "--add"), name)
+        return
+    if name is None:
+        raise ConfigurationError("name the adapter, as in `crucible new adapter acme --port ...`")
     _check_name(name)
     _write("adapter", name, folder, author, ports=_checked(port or []))
 
@@ -95,39 +111,12 @@ def _write(template: str, name: str, folder: Path | None, author: str, **answers
         template: a folder of `templates/`; its packages are called crucible-TEMPLATE-NAME.
         name: how users will name it.
         folder: where to write it, if not to a folder of the package's name.
-        author: who publishes it.
+        author: who publishes it, `Name <mail>`.
         answers: what else the template asks for.
     """
-    for _, why in unfit(author):
-        raise ConfigurationError(f"--author {why}")
     target = folder or Path(f"crucible-{template}-{name}")
-    try:
-        if not stat.S_ISDIR(os.stat(target).st_mode):
-            raise ConfigurationError(
-                f"{target} exists and is not a folder; choose another with --folder"
-            )
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise ConfigurationError(f"{target} cannot be written: {error.strerror}") from None
-    try:
-        import copier
-    except ImportError as error:
-        raise ConfigurationError(
-            "`crucible new` needs copier: pip install 'crucible-kitchen[new]'"
-        ) from error
-    with tempfile.TemporaryDirectory() as made:
-        copier.run_copy(
-            str(TEMPLATES / template),
-            made,
-            data={"name": name, "author": author, "core_version": _minor(), **answers},
-            defaults=True,
-            quiet=True,
-        )
-        try:
-            kept = _put(Path(made), target)
-        except OSError as error:
-            raise ConfigurationError(f"{target} cannot be written: {error.strerror}") from error
+    with rendered(template, target, name=name, **_author(author), **answers) as made:
+        kept = put(made, target)
     for path in kept:
         note(f"kept {path} as it was")
     note(
@@ -135,37 +124,18 @@ def _write(template: str, name: str, folder: Path | None, author: str, **answers
     )
 
 
-def _put(made: Path, target: Path) -> list[Path]:
-    """Copy the files that were made to their place; return the existing ones that are kept.
-
-    Raises:
-        ConfigurationError: files would be replaced, and there is no terminal to ask on.
-    """
-    files = [path.relative_to(made) for path in sorted(made.rglob("*")) if path.is_file()]
-    for path in files:
-        if (target / path).exists() and not (target / path).is_file():
-            raise ConfigurationError(f"{target / path} exists and is not a file")
-    others = [
-        path
-        for path in files
-        if (target / path).exists() and (target / path).read_bytes() != (made / path).read_bytes()
-    ]
-    if others and not sys.stdin.isatty():
+def _author(author: str) -> dict[str, str]:
+    """Return the name and the mail address in `Name <mail>`, either of which may be missing."""
+    for _, why in unfit(author):
+        raise ConfigurationError(f"--author {why}")
+    found = re.fullmatch(
+        r"(?P<author>[^<>]*?)\s*(<(?P<email>[^<>@\s]+@[^<>@\s]+)>)?", author.strip()
+    )
+    if found is None:
         raise ConfigurationError(
-            f"{target} has its own {', '.join(map(str, others))}; "
-            "choose another folder with --folder"
+            f"--author: {author!r} is not a name and an address; write 'Name <mail@example.org>'"
         )
-    kept = [path for path in others if not _may_replace(target / path)]
-    for path in files:
-        if path not in kept:
-            (target / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(made / path, target / path)
-    return [target / path for path in kept]
-
-
-def _may_replace(path: Path) -> bool:
-    # Not copier's own question, which takes Enter for yes.
-    return typer.confirm(f"{printable(str(path))} exists and differs. Replace it?", default=False)
+    return {name: text or "" for name, text in found.groupdict().items()}
 
 
 def _check_name(name: str) -> None:
@@ -178,16 +148,12 @@ def _check_name(name: str) -> None:
         )
 
 
-def _checked(ports: list[str]) -> list[str]:
+def _checked(ports: list[str], option: str = "--port") -> list[str]:
     known = ", ".join(PORTS)
     if not ports:
-        raise ConfigurationError(f"name the ports with --port: {known}")
+        raise ConfigurationError(f"name the ports with {option}: {known}")
     for port in ports:
         if port not in PORTS:
-            raise ConfigurationError(f"there is no port {port!r}; there are {known}")
+            hint = did_you_mean(port, PORTS) or f"; there are {known}"
+            raise ConfigurationError(f"there is no port {port!r}{hint}")
     return [port for port in PORTS if port in ports]
-
-
-def _minor() -> str:
-    """Return the first version of this line of the core."""
-    return ".".join(__version__.split(".")[:2])
