@@ -8,6 +8,7 @@ from .chat import end_of_turn
 from .environments import Environment, EnvironmentOptions, Observation, Step
 from .errors import (
     AdapterError,
+    AdapterForbidden,
     AdapterLoadError,
     AdapterNotFound,
     AdapterTimeout,
@@ -186,6 +187,7 @@ __all__ = [
     "ConfigurationError",
     "PortNotConfigured",
     "AdapterNotFound",
+    "AdapterForbidden",
     "AdapterLoadError",
     "BindError",
     "AdapterError",

@@ -3,8 +3,8 @@
 Two families share the root `CrucibleError`:
 
 - mistakes in configuration and installation (`ConfigurationError`, `PortNotConfigured`,
-  `AdapterNotFound`, `AdapterLoadError`, `BindError`): found before any work starts; the
-  command line prints them and exits with 2;
+  `AdapterNotFound`, `AdapterLoadError`, `AdapterForbidden`, `BindError`): found before any work
+  starts; the command line prints them and exits with 2;
 - `AdapterError` and its subclasses: a call to an adapter failed. Each subclass is also the
   builtin exception that people expect, so `except LookupError` catches `NotFound`.
 """
