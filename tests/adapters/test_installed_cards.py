@@ -15,6 +15,7 @@ from crucible_kitchen import __version__
 from crucible_kitchen.adapters import cards, kit, remembered
 from crucible_kitchen.adapters.cards import Cards, InstalledCard, cards_of, words_of
 from crucible_kitchen.adapters.contents import files_of, hash_of, hash_of_bytes
+from crucible_kitchen.adapters.remembered import Memory
 
 SOURCES = {
     "acme/__init__.py": "raise SystemExit('imported')\n",
@@ -184,6 +185,19 @@ def test_files_that_have_not_changed_are_hashed_once(
     first = site.read()
     monkeypatch.setattr(cards, "difference", lambda *_: pytest.fail("hashed again"))
     assert site.read() == first
+
+
+def test_what_another_release_remembers_is_read_again(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered, "SETTLED", 0.0)
+    site.add()
+    time.sleep(0.01)
+    assert site.words() == "checked"
+    with Memory("cards") as memory:
+        paths, stamp, known = memory.recall(str(site.about))
+        memory.keep(str(site.about), [paths, stamp, [{**known[0], "colour": "blue"}]])
+    assert site.words() == "checked"
 
 
 def test_a_card_that_comes_or_goes_is_noticed(site: Site) -> None:

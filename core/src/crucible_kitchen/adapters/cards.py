@@ -201,14 +201,18 @@ class Cards:
         match entry:
             case [[*paths], stamp, [*known]]:
                 if stamp == stamp_of(f"{place}/{path}" for path in paths):
+                    try:
+                        cards = [InstalledCard(**fields) for fields in known]
+                    except TypeError:  # another release of the core has kept other fields
+                        return None
                     self._memory.keep(folder, entry)
-                    return [InstalledCard(**fields) for fields in known]
+                    return cards
         return None
 
     def _read(self, name: str, version: str | None, folder: str) -> Sequence[InstalledCard]:
         place, about = os.path.split(folder)
         started = time.time_ns()
-        read_from = {f"{about}/{CARDS}", f"{about}/RECORD"}
+        read_from = {f"{about}/{file}" for file in (CARDS, "RECORD", "METADATA")}
         cards = list(_read(name, version, place, about, read_from))
         if cards:
             stamp = stamp_of(f"{place}/{path}" for path in sorted(read_from))
