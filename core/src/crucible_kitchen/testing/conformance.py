@@ -13,7 +13,7 @@ import pytest
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from packaging.version import Version
 
-from ..adapters.kit import LEVEL
+from ..adapters.kit import LEVEL as LEVEL  # public here
 from ..calls.port import Port
 from ..errors import Unsupported
 from ..kitchen import Kitchen

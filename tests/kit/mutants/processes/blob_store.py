@@ -23,14 +23,29 @@ class Options(AdapterOptions):
     inner: BlobStore
 
 
+class Delegate:
+    """Base of the mutants: an adapter that leaves everything to `inner`."""
+
+    Options = Options
+
+
+TURN = threading.Lock()
+"""What a mutant does in turn, it does so in one process."""
+
+
+def folder(opts: Options) -> Path:
+    """Return a folder in which all processes have the store."""
+    found = Path(str(vars(opts.inner.options)["url"])).parent
+    found.mkdir(exist_ok=True)
+    return found
+
+
 def joined(data: Any) -> bytes:
     return data if isinstance(data, bytes) else b"".join(data)
 
 
-class Renamed:
+class Renamed(Delegate):
     """Base of mutants that keep a blob under another name, in this process always the same."""
-
-    Options = Options
 
     def name(self, path: str) -> str:
         raise NotImplementedError
@@ -70,9 +85,7 @@ class NumbersItsFolderByTheProcess(Renamed):
 BLOBS: dict[str, bytes] = {}
 
 
-class KeepsBlobsInItsModule:
-    Options = Options
-
+class KeepsBlobsInItsModule(Delegate):
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
         BLOBS[path] = joined(data)
@@ -94,9 +107,7 @@ class KeepsBlobsInItsModule:
         return path in BLOBS
 
 
-class KeepsWhatItHasRead:
-    Options = Options
-
+class KeepsWhatItHasRead(Delegate):
     def __init__(self) -> None:
         self.known: dict[str, bytes] = {}
 
@@ -120,12 +131,10 @@ class KeepsWhatItHasRead:
 LOCKS: dict[str, Any] = {}
 
 
-class HoldsItsLockUntilItEnds:
-    Options = Options
-
+class HoldsItsLockUntilItEnds(Delegate):
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
-        name = str(FOLDER / f"{path.partition('/')[0]}.lock")
+        name = str(folder(opts) / f"{path.partition('/')[0]}.lock")
         if name not in LOCKS:
             lock = Path(name).open("w")  # noqa: SIM115
             try:
@@ -136,16 +145,11 @@ class HoldsItsLockUntilItEnds:
         opts.inner.write(path, data)
 
 
-class LeavesItsLockWhenItIsKilled:
-    Options = Options
-
-    def __init__(self) -> None:
-        self.turn = threading.Lock()
-
+class LeavesItsLockWhenItIsKilled(Delegate):
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
-        lock = FOLDER / f"{path.replace('/', '-')}.lock"
-        with self.turn:
+        lock = folder(opts) / f"{path.replace('/', '-')}.lock"
+        with TURN:
             try:
                 lock.touch(exist_ok=False)
             except FileExistsError as error:
@@ -156,9 +160,7 @@ class LeavesItsLockWhenItIsKilled:
                 lock.unlink()
 
 
-class WritesBehind:
-    Options = Options
-
+class WritesBehind(Delegate):
     def __init__(self) -> None:
         self.writing: dict[str, threading.Thread] = {}
 
@@ -194,10 +196,8 @@ class WritesBehind:
         return opts.inner.exists(path)
 
 
-class WritesPieceByPiece:
+class WritesPieceByPiece(Delegate):
     """A source that fails is noticed; a kill is not."""
-
-    Options = Options
 
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
@@ -216,12 +216,7 @@ class WritesPieceByPiece:
             raise
 
 
-class RewritesItsIndex:
-    Options = Options
-
-    def __init__(self) -> None:
-        self.turn = threading.Lock()
-
+class RewritesItsIndex(Delegate):
     def index(self, opts: Options, path: str) -> tuple[str, list[str]]:
         name = f"index-{path.partition('/')[0]}"
         return name, json.loads(opts.inner.read(name)) if opts.inner.exists(name) else []
@@ -229,37 +224,30 @@ class RewritesItsIndex:
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
         opts.inner.write(path, data)
-        with self.turn:
+        with TURN:
             name, paths = self.index(opts, path)
             time.sleep(0.005)
             opts.inner.write(name, json.dumps([*paths, path]).encode())
 
     @hookimpl
     def list(self, opts: Options, prefix: str) -> Sequence[str]:
-        with self.turn:
+        with TURN:
             _, paths = self.index(opts, prefix)
         return sorted({path for path in paths if path.startswith(prefix)})
 
 
-class NamesItsTemporaryFileByThePath:
-    Options = Options
-
-    def __init__(self) -> None:
-        self.turn = threading.Lock()
-
+class NamesItsTemporaryFileByThePath(Delegate):
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
         content = joined(data)
-        with self.turn:
+        with TURN:
             opts.inner.write(f"{path}.tmp", content)
             time.sleep(0.005)
             opts.inner.write(path, opts.inner.read(f"{path}.tmp"))
             opts.inner.delete(f"{path}.tmp")
 
 
-class OpensTheUmask:
-    Options = Options
-
+class OpensTheUmask(Delegate):
     @hookimpl
     def write(self, opts: Options, path: str, data: Any) -> None:
         os.umask(0)

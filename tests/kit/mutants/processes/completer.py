@@ -16,10 +16,14 @@ class Options(AdapterOptions):
     inner: Completer
 
 
-class OtherSeed:
-    """Base of mutants that sample by another seed than they are given."""
+class Delegate:
+    """Base of the mutants: an adapter that leaves everything to `inner`."""
 
     Options = Options
+
+
+class OtherSeed(Delegate):
+    """Base of mutants that sample by another seed than they are given."""
 
     def seed(self, prompt: Any, seed: int) -> int:
         raise NotImplementedError

@@ -15,10 +15,14 @@ class Options(AdapterOptions):
     inner: DatasetStore
 
 
-class OtherSeed:
-    """Base of mutants that shuffle by another seed than they are given."""
+class Delegate:
+    """Base of the mutants: an adapter that leaves everything to `inner`."""
 
     Options = Options
+
+
+class OtherSeed(Delegate):
+    """Base of mutants that shuffle by another seed than they are given."""
 
     def seed(self, seed: int) -> int:
         raise NotImplementedError
@@ -64,9 +68,7 @@ class SeedsTheWholeProgram(OtherSeed):
         return random.getrandbits(32)
 
 
-class ReadsASet:
-    Options = Options
-
+class ReadsASet(Delegate):
     @hookimpl
     def to_list(self, opts: Options, handle: Any) -> list[dict[str, Any]]:
         return sorted(opts.inner.to_list(handle), key=lambda row: hash(str(row)))

@@ -16,17 +16,19 @@ class Options(AdapterOptions):
     inner: HubClient
 
 
-class ListsASet:
+class Delegate:
+    """Base of the mutants: an adapter that leaves everything to `inner`."""
+
     Options = Options
 
+
+class ListsASet(Delegate):
     @hookimpl
     def list_files(self, opts: Options, repo_id: str, repo_type: str, revision: str) -> Any:
         return [*{*opts.inner.list_files(repo_id, repo_type, revision)}]
 
 
-class GoesIntoTheSnapshot:
-    Options = Options
-
+class GoesIntoTheSnapshot(Delegate):
     @hookimpl
     def snapshot(
         self,

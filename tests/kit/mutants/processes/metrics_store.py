@@ -25,12 +25,23 @@ class Options(AdapterOptions):
     inner: MetricsStore
 
 
+class Delegate:
+    """Base of the mutants: an adapter that leaves everything to `inner`."""
+
+    Options = Options
+
+
+def folder(opts: Options) -> Path:
+    """Return a folder in which all processes have the store."""
+    found = Path(str(vars(opts.inner.options)["path"])).parent
+    found.mkdir(exist_ok=True)
+    return found
+
+
 RUNS: dict[str, dict[tuple[str, int | None], MetricEntry]] = {}
 
 
-class KeepsRunsInItsModule:
-    Options = Options
-
+class KeepsRunsInItsModule(Delegate):
     @hookimpl
     def record(
         self, opts: Options, run_id: str, metric: str, value: float, step: int | None, metadata: Any
@@ -47,17 +58,13 @@ class KeepsRunsInItsModule:
         return [*RUNS.get(run_id, {}).values()]
 
 
-class GroupsRowsByHash:
-    Options = Options
-
+class GroupsRowsByHash(Delegate):
     @hookimpl
     def read(self, opts: Options, run_id: str) -> list[MetricEntry]:
         return sorted(opts.inner.read(run_id), key=lambda entry: hash(entry.metric))
 
 
-class TakesTimesForLocal:
-    Options = Options
-
+class TakesTimesForLocal(Delegate):
     @hookimpl
     def read(self, opts: Options, run_id: str) -> list[MetricEntry]:
         return [
@@ -66,9 +73,7 @@ class TakesTimesForLocal:
         ]
 
 
-class KeepsWhatItHasRead:
-    Options = Options
-
+class KeepsWhatItHasRead(Delegate):
     def __init__(self) -> None:
         self.known: dict[str, list[MetricEntry]] = {}
 
@@ -89,16 +94,13 @@ class KeepsWhatItHasRead:
 LOCKS: dict[str, Any] = {}
 
 
-class HoldsARunUntilItEnds:
-    Options = Options
-
+class HoldsARunUntilItEnds(Delegate):
     @hookimpl
     def record(
         self, opts: Options, run_id: str, metric: str, value: float, step: int | None, metadata: Any
     ) -> None:
         if run_id not in LOCKS:
-            FOLDER.mkdir(exist_ok=True)
-            lock = Path(FOLDER / f"{run_id}.lock").open("w")  # noqa: SIM115
+            lock = Path(folder(opts) / f"{run_id}.lock").open("w")  # noqa: SIM115
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -107,21 +109,15 @@ class HoldsARunUntilItEnds:
         opts.inner.record(run_id, metric, value, step, metadata)
 
 
-class RewritesTheWholeRun:
+class RewritesTheWholeRun(Delegate):
     """Reads a run when it first records to it, and writes all of it at each flush."""
-
-    Options = Options
 
     def __init__(self) -> None:
         self.known: dict[str, dict[Any, list[Any]]] = {}
 
-    def file(self, run_id: str) -> Path:
-        return FOLDER / f"{run_id}.json"
-
-    def stored(self, run_id: str) -> dict[Any, list[Any]]:
-        if not self.file(run_id).exists():
-            return {}
-        rows = json.loads(self.file(run_id).read_text())
+    def stored(self, opts: Options, run_id: str) -> dict[Any, list[Any]]:
+        file = folder(opts) / f"{run_id}.json"
+        rows = json.loads(file.read_text()) if file.exists() else []
         return {tuple(key): row for key, row in rows}
 
     @hookimpl
@@ -129,27 +125,27 @@ class RewritesTheWholeRun:
         self, opts: Options, run_id: str, metric: str, value: float, step: int | None, metadata: Any
     ) -> None:
         if run_id not in self.known:
-            self.known[run_id] = self.stored(run_id)
+            self.known[run_id] = self.stored(opts, run_id)
         rows = self.known[run_id]
         rows[metric, step, len(rows) if step is None else -1] = [metric, value, step]
 
     @hookimpl
     def flush(self, opts: Options, run_id: str) -> None:
-        FOLDER.mkdir(exist_ok=True)
         rows = [[[*key], row] for key, row in self.known.get(run_id, {}).items()]
-        temporary = self.file(f"{run_id}-{os.getpid()}")
+        temporary = folder(opts) / f"{run_id}.{os.getpid()}"
         temporary.write_text(json.dumps(rows))
-        temporary.replace(self.file(run_id))
+        temporary.replace(folder(opts) / f"{run_id}.json")
 
     @hookimpl
     def read(self, opts: Options, run_id: str) -> list[MetricEntry]:
-        rows = {**self.stored(run_id), **self.known.get(run_id, {})}
-        return [MetricEntry(run_id, *row, datetime.now(UTC)) for row in rows.values()]
+        rows = {**self.stored(opts, run_id), **self.known.get(run_id, {})}
+        return [
+            MetricEntry(run_id, metric, value, step, datetime.now(UTC))
+            for metric, value, step in rows.values()
+        ]
 
 
-class FlushesBehind:
-    Options = Options
-
+class FlushesBehind(Delegate):
     def __init__(self) -> None:
         self.rows: list[tuple[Any, ...]] = []
         self.flushing: list[threading.Thread] = []
@@ -181,15 +177,12 @@ class FlushesBehind:
         return opts.inner.read(run_id)
 
 
-class LeavesItsLockWhenItIsKilled:
-    Options = Options
-
+class LeavesItsLockWhenItIsKilled(Delegate):
     @hookimpl
     def record(
         self, opts: Options, run_id: str, metric: str, value: float, step: int | None, metadata: Any
     ) -> None:
-        FOLDER.mkdir(exist_ok=True)
-        lock = FOLDER / f"{run_id}.busy"
+        lock = folder(opts) / f"{run_id}.busy"
         if run_id not in LOCKS:
             try:
                 lock.touch(exist_ok=False)
@@ -205,9 +198,7 @@ class LeavesItsLockWhenItIsKilled:
             lock.unlink()
 
 
-class RecordsASet:
-    Options = Options
-
+class RecordsASet(Delegate):
     @hookimpl
     def record_many(
         self, opts: Options, run_id: str, metrics: Mapping[str, float], step: Any, metadata: Any
@@ -216,9 +207,7 @@ class RecordsASet:
         opts.inner.record_many(run_id, mixed, step, metadata)
 
 
-class ListsRunsByHash:
-    Options = Options
-
+class ListsRunsByHash(Delegate):
     @hookimpl
     def runs(self, opts: Options) -> Sequence[str]:
         return sorted(opts.inner.runs(), key=hash)

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import bigram_training_client
@@ -33,12 +34,16 @@ class Options(AdapterOptions):
     inner: TrainingClient
 
 
+class Delegate:
+    """Base of the mutants: an adapter that leaves everything to `inner`."""
+
+    Options = Options
+
+
 REFERENCES: dict[str, str] = {}
 
 
-class KeepsReferencesInItsModule:
-    Options = Options
-
+class KeepsReferencesInItsModule(Delegate):
     @hookimpl
     def save_checkpoint(self, opts: Options, session: Any, path: str) -> str:
         reference = uuid.uuid4().hex
@@ -61,17 +66,13 @@ class KeepsReferencesInItsModule:
         return REFERENCES[reference]
 
 
-class ListsByHash:
-    Options = Options
-
+class ListsByHash(Delegate):
     @hookimpl
     def list_checkpoints(self, opts: Options, prefix: str) -> Sequence[str]:
         return sorted(opts.inner.list_checkpoints(prefix), key=hash)
 
 
-class ListsWhatItHasSaved:
-    Options = Options
-
+class ListsWhatItHasSaved(Delegate):
     def __init__(self) -> None:
         self.saved: list[str] = []
 
@@ -85,48 +86,41 @@ class ListsWhatItHasSaved:
         return [each for each in opts.inner.list_checkpoints(prefix) if each in self.saved]
 
 
-class NumbersCheckpointsByCounting:
+class NumbersCheckpointsByCounting(Delegate):
     """The number of the next one is how many there are: two processes find the same."""
 
-    Options = Options
-
-    def __init__(self) -> None:
-        self.names: dict[str, str] = {}
-
-    def folder(self) -> Any:
-        return FOLDER / "numbered"
+    def folder(self, opts: Options) -> Path:
+        return Path(str(vars(opts.inner.options)["checkpoint_dir"])).parent / "numbered"
 
     @hookimpl
     def save_checkpoint(self, opts: Options, session: Any, path: str) -> str:
-        self.folder().mkdir(parents=True, exist_ok=True)
+        self.folder(opts).mkdir(parents=True, exist_ok=True)
         label = path.partition("/")[0]
-        number = len([each for each in self.folder().iterdir() if each.name.startswith(label)])
-        time.sleep(0.02)
+        number = len([each for each in self.folder(opts).iterdir() if each.name.startswith(label)])
+        time.sleep(0.3)
         reference = f"{label}-{number}"
-        (self.folder() / reference).write_text(opts.inner.save_checkpoint(session, path))
+        (self.folder(opts) / reference).write_text(opts.inner.save_checkpoint(session, path))
         return reference
 
-    def known(self, reference: str) -> str:
+    def known(self, opts: Options, reference: str) -> str:
         try:
-            return str((self.folder() / reference).read_text())
+            return str((self.folder(opts) / reference).read_text())
         except (OSError, ValueError) as error:
             raise NotFound(reference) from error
 
     @hookimpl
     def start_session(self, opts: Options, config: Any) -> Any:
         if config.from_checkpoint is not None:
-            config = replace(config, from_checkpoint=self.known(config.from_checkpoint))
+            config = replace(config, from_checkpoint=self.known(opts, config.from_checkpoint))
         return opts.inner.start_session(config)
 
     @hookimpl
     def load_checkpoint(self, opts: Options, session: Any, path: str, with_optimizer: bool) -> None:
-        opts.inner.load_checkpoint(session, self.known(path), with_optimizer)
+        opts.inner.load_checkpoint(session, self.known(opts, path), with_optimizer)
 
 
-class ScalesLossesByHash:
+class ScalesLossesByHash(Delegate):
     """As weights that are drawn by the hash of a name would."""
-
-    Options = Options
 
     @hookimpl
     def await_(self, opts: Options, future: Any, timeout: float | None) -> Any:
@@ -136,9 +130,7 @@ class ScalesLossesByHash:
         return result
 
 
-class ScalesLossesByTheProcess:
-    Options = Options
-
+class ScalesLossesByTheProcess(Delegate):
     @hookimpl
     def await_(self, opts: Options, future: Any, timeout: float | None) -> Any:
         result = opts.inner.await_(future, timeout)
@@ -147,9 +139,7 @@ class ScalesLossesByTheProcess:
         return result
 
 
-class SeedsTheWholeProgram:
-    Options = Options
-
+class SeedsTheWholeProgram(Delegate):
     @hookimpl
     def start_session(self, opts: Options, config: Any) -> Any:
         random.seed(config.seed)

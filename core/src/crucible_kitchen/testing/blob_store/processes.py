@@ -82,10 +82,8 @@ class Processes(BlobStoreFixtures):
             {f"{folder}/{n % 4}/{process} {n}": f"{process} {n}".encode() for n in range(24)}
             for process in range(3)
         ]
-        writing = [
-            elsewhere.submit(_write, mine[1]),
-            elsewhere.another().submit(_write, mine[2]),
-        ]
+        others = zip(elsewhere.processes(2), mine[1:], strict=True)
+        writing = [store.submit(_write, blobs) for store, blobs in others]
         _write(blob_store, mine[0])
         for each in writing:
             each.result()
@@ -111,7 +109,7 @@ class Processes(BlobStoreFixtures):
         blob_store.write(path, contents[0])
         writing = [
             store.submit(_write_again_and_again, path, content)
-            for store, content in zip((elsewhere, elsewhere.another()), contents, strict=True)
+            for store, content in zip(elsewhere.processes(2), contents, strict=True)
         ]
         while not all(each.done() for each in writing):
             assert blob_store.read(path) in contents, "a reader sees parts of two contents"

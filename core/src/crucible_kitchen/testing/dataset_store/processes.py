@@ -121,7 +121,7 @@ class Processes(DatasetStoreFixtures):
         behind.
         """
         where = absolute(dataset_id), split, streaming
-        both = [each.submit(_rows, *where) for each in (elsewhere, elsewhere.another())]
+        both = [each.submit(_rows, *where) for each in elsewhere.processes(2)]
         one, other = (each.result() for each in both)
         assert one == other == _rows(dataset_store, dataset_id, split, streaming)
 

@@ -56,7 +56,7 @@ class Processes(HubClientFixtures):
         Usually broken by a temporary file of one name, by a lock that is not waited for, and by a
         file that is found while another process still writes it.
         """
-        processes = [elsewhere, elsewhere.another()]
+        processes = elsewhere.processes(2)
         fetching = [
             *(each.submit(_snapshot, repo_id, where) for each in processes),
             *(each.submit(_download, repo_id, names, where) for each in processes),

@@ -70,8 +70,11 @@ class Processes(MetricsStoreFixtures):
         expected = [("loss", "0.0", 0)]
         assert elsewhere.run(rows, run_id) == expected
         for step in (1, 2, 3):
+            elsewhere.run(_record_one, run_id, "loss", 0.5, step)
+            expected.append(("loss", "0.5", step))
+            assert rows(metrics_store, run_id) == expected
             elsewhere.run(_record_one, run_id, "loss", float(step), step)
-            expected.append(("loss", f"{float(step)}", step))
+            expected[-1] = ("loss", f"{float(step)}", step)
             assert rows(metrics_store, run_id) == expected
             metrics_store.record(run_id, "loss", -1.0, step)
             metrics_store.flush(run_id)
@@ -90,7 +93,7 @@ class Processes(MetricsStoreFixtures):
         Usually broken by a lock that is not waited for, a number of the next row that each process
         counts for itself, or a file that each rewrites as a whole.
         """
-        processes = [elsewhere, elsewhere.another()]
+        processes = elsewhere.processes(2)
         recording = [
             each.submit(_record_with_others, run_id, f"process {number}")
             for number, each in enumerate(processes, 1)
@@ -120,7 +123,7 @@ class Processes(MetricsStoreFixtures):
         runs = [[f"{run_id}-{process}-{number}" for number in range(6)] for process in range(3)]
         recording = [
             store.submit(_record_runs, mine)
-            for store, mine in zip((elsewhere, elsewhere.another()), runs[1:], strict=True)
+            for store, mine in zip(elsewhere.processes(2), runs[1:], strict=True)
         ]
         _record_runs(metrics_store, runs[0])
         for each in recording:

@@ -105,6 +105,15 @@ class Elsewhere:
         self._others.append(other)
         return other
 
+    def processes(self, count: int) -> list[Elsewhere]:
+        """Return this one and others, `count` in all. The adapter is bound in each already, so that
+        what is submitted to them begins at once.
+        """
+        processes = [self, *(self.another() for _ in range(count - 1))]
+        for each in processes:
+            each.run(_nothing)
+        return processes
+
     def close(self) -> None:
         """Close the adapter there, and keep the process for other tests.
 
@@ -156,6 +165,10 @@ def _open(name: str, adapter: bytes, folder: str) -> None:
 
 def _call(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     return function(_open_ports[name], *arguments)
+
+
+def _nothing(port: Port) -> None:
+    """Show that the adapter is bound."""
 
 
 def _close(name: str) -> None:

@@ -80,7 +80,8 @@ class Processes(TrainingClientFixtures):
         Usually broken by a number that is found by counting what is there, and by a temporary
         folder of one name.
         """
-        there = elsewhere.submit(_train_and_save, Plan.of(bench), 2, 3)
+        [other] = elsewhere.processes(1)
+        there = other.submit(_train_and_save, Plan.of(bench), 2, 3)
         here = _train_and_save(bench.client, Plan.of(bench), 1, 3)
         theirs = there.result()
         bench.references += [reference for reference, _ in (*here, *theirs)]
