@@ -102,7 +102,10 @@ def answering(tmp_path: Path, name: str, answer: str, code: int = 0) -> Installe
 
 def test_the_report_of_pip_says_where_the_index_has_a_distribution(tmp_path: Path) -> None:
     url = "https://host/acme-1.0-py3-none-any.whl"
-    about = {"url": url, "archive_info": {"hashes": {"sha256": DIGEST}}}
+    about = {
+        "url": url.replace("host", "ann:sesame@host"),
+        "archive_info": {"hashes": {"sha256": DIGEST}},
+    }
     local = tmp_path / "other-2.0.tar.gz"
     local.write_bytes(b"")
     report = {
@@ -118,7 +121,7 @@ def test_the_report_of_pip_says_where_the_index_has_a_distribution(tmp_path: Pat
     assert found["other"]["sdist"]["path"] == str(local)
     assert found["other"]["sdist"]["hashes"]["sha256"].startswith("e3b0c442")
     given = (tmp_path / "given").read_text()
-    assert r"acme==1.0\nother==2.0\n" in given
+    assert "'acme==1.0', 'other==2.0'" in given
     assert "--no-deps" in given
 
 

@@ -250,6 +250,7 @@ def test_an_adapter_is_installed_and_uninstalled_while_another_is_broken(
     assert outcome.code == 0, outcome
     assert "metrics_store.jsonl (crucible-adapter-jsonl 0.1.0)" in outcome.out
     assert "-m pip install" in outcome.err
+    assert "may not be loaded" not in outcome.err
     outcome = second.crucible("uninstall", "bigram")
     assert outcome.code == 0, outcome
     assert not (second.site / "acme_bigram.py").exists()

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..adapters import policy
 from ..adapters.discovery import GROUPS, catalog
+from ..errors import ConfigurationError
 from ..installing import names as meant
 from ..installing.installer import Installer, shown
 from ..locking.environment import Environment
 from ..locking.plugins import called
-from .console import note, say
+from .console import note, say, without_secrets
 from .lock import FIND_LINKS
 
 NAMES: Any = typer.Argument(
-    metavar="NAME...",
+    metavar="NAME",
     help="Adapters, environments and observers, such as fsspec or blob_store.fsspec; or "
     "distributions.",
     show_default=False,
@@ -74,18 +77,30 @@ def _run(subcommand: str, arguments: Sequence[str], dry_run: bool) -> None:
     installer = Installer.of(Environment.here())
     line = installer.line(subcommand, *arguments)
     if dry_run:
-        say(shown(line))
+        say(without_secrets(shown(line)))
         return
     note(f"$ {shown(line)}")
     before = _plugins()
     if code := installer.run(line):
         raise typer.Exit(code)
-    after = _plugins()
+    after, forbidden = _plugins(), _forbidden()
     for plugin, about in after.items():
         if before.get(plugin) != about:
             say(f"{plugin} ({about})")
+            if why := forbidden.get(plugin):
+                note(f"{plugin} may not be loaded: {why}")
     for plugin in before.keys() - after.keys():
         say(f"{plugin} is gone")
+
+
+def _forbidden() -> dict[str, str]:
+    """Return why each installed plugin may not be loaded that may not."""
+    found: dict[str, str] = {}
+    with contextlib.suppress(ConfigurationError):  # in settings that have nothing to do with it
+        for entry in (entry for group in GROUPS for entry in catalog(group).entries):
+            if why := policy.refusal(entry.package, entry.port, entry.name):
+                found[called(entry)] = why
+    return found
 
 
 def _plugins() -> dict[str, str]:

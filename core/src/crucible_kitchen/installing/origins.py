@@ -9,12 +9,13 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from packaging.utils import canonicalize_name
 
 from ..errors import ConfigurationError
 from ..locking.lock import Lock
-from ..locking.sources import Source, path_of
+from ..locking.sources import Source, path_of, without_user
 from .installer import Installer
 
 
@@ -29,14 +30,14 @@ def find(installer: Installer, lock: Lock, names: Iterable[str]) -> dict[str, So
     Raises:
         ConfigurationError: the installer fails; the message has what it said.
     """
-    lines = "".join(f"{name}=={lock.packages[name].version}\n" for name in names)
-    if not lines:
+    wanted = [f"{name}=={lock.packages[name].version}" for name in names]
+    if not wanted:
         return {}
     if installer.name == "uv":
         asked = ["compile", "--quiet", "--no-deps", "--no-header", "--format", "pylock.toml", "-"]
-        return _of_uv(_answer(installer.line(*asked), lines))
+        return _of_uv(_answer(installer.line(*asked), "\n".join(wanted)))
     asked = ["--dry-run", "--ignore-installed", "--no-deps", "--quiet", "--report", "-"]
-    return _of_pip(_answer(installer.line("install", *asked, "-r", "/dev/stdin"), lines))
+    return _of_pip(_answer(installer.line("install", *asked, *wanted), ""))
 
 
 def _answer(line: list[str], given: str) -> str:
@@ -96,4 +97,5 @@ def _named(url: str) -> Mapping[str, str]:
         return {"name": path.name, "path": str(path)}
     if "://" not in url:
         return {"name": Path(url).name, "path": str(Path(url).resolve())}
-    return {"name": url.partition("#")[0].rpartition("/")[2], "url": url}
+    url = without_user(url.partition("#")[0])
+    return {"name": unquote(url.rpartition("/")[2]), "url": url}

@@ -36,11 +36,11 @@ def noted(one: Distribution) -> Source:
             editable = {"editable": True} if about.get("editable") is True else {}
             return {"directory": {"path": str(path_of(url)), **editable}}
         case {"url": str(url), "vcs_info": {"vcs": str(kind), "commit_id": str(commit)}}:
-            return {"vcs": {"type": kind, "url": _without_user(url), "commit-id": commit}}
+            return {"vcs": {"type": kind, "url": without_user(url), "commit-id": commit}}
         case {"url": str(url), "archive_info": {"hashes": {"sha256": str(digest)}}}:
-            return _archive(_without_user(url), digest)
+            return _archive(without_user(url), digest)
         case {"url": str(url), "archive_info": {"hash": str(found)}} if found[:7] == "sha256=":
-            return _archive(_without_user(url), found[7:])  # of an older installer
+            return _archive(without_user(url), found[7:])  # of an older installer
         case {"url": str(url), "archive_info": {}} if url.startswith("file:"):
             try:  # uv notes no hash
                 return _archive(url, _sha256(path_of(url)))
@@ -110,7 +110,7 @@ def path_of(url: str) -> Path:
     return Path(url2pathname(urlsplit(url).path))
 
 
-def _without_user(url: str) -> str:
+def without_user(url: str) -> str:
     """Return a URL without the name and password in it."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
