@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+from collections import ChainMap
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,9 +19,10 @@ from mutants import Mutant
 pytestmark = pytest.mark.slow
 
 WITH_MUTANTS = [port for port in PORTS if importlib.util.find_spec(f"mutants.{port}")]
+FURTHER = ("blob_store_files", "dataset_store_values", "hub_client_trees", "processes")
 MUTANTS: list[Mutant] = [
     mutant
-    for module in (*WITH_MUTANTS, "processes")
+    for module in (*WITH_MUTANTS, *FURTHER)
     for mutant in importlib.import_module(f"mutants.{module}").MUTANTS
 ]
 
@@ -58,7 +60,12 @@ def test_the_kit_kills_the_mutant(mutant: Mutant) -> None:
     adapter = {"use": mutant.adapter, "inner": dict(mutant.inner)}
     port = PORTS[mutant.port]
     card = check(
-        settings(mutant.port, adapter), port, only=[mutant.killed_by], fail_fast=True, level=LEVEL
+        settings(mutant.port, adapter),
+        port,
+        fixtures=mutant.fixtures,
+        only=[mutant.killed_by],
+        fail_fast=True,
+        level=LEVEL,
     )
     [verdict] = card.verdicts
     assert verdict.outcome == "failed", verdict.reason
@@ -70,7 +77,14 @@ def test_the_kit_passes_what_the_mutants_were_made_of(port: str) -> None:
     mine = [mutant for mutant in MUTANTS if mutant.port == port]
     for inner in {str(m.inner): m.inner for m in mine}.values():
         promises = {m.killed_by for m in mine if m.inner == inner}
-        card = check(settings(port, dict(inner)), PORTS[port], only=promises, level=LEVEL)
+        fixtures = dict(ChainMap(*(dict(m.fixtures) for m in mine if m.inner == inner)))
+        card = check(
+            settings(port, dict(inner)),
+            PORTS[port],
+            fixtures=fixtures,
+            only=promises,
+            level=LEVEL,
+        )
         assert {v.test for v in card.verdicts} == promises
         assert [v for v in card.verdicts if v.outcome != "passed"] == []
 

@@ -60,14 +60,24 @@ class JsonLines:
         files = {"train": file, "test": file}
         if split not in files:
             raise NotFound(f"there is no split {split!r}; there are {', '.join(files)}")
-        lines = tuple(files[split].read_text(encoding="utf-8").rstrip("\n").split("\n"))
+        lines = tuple(self._rows(file))
         return Lines(file, lines if split == "train" else lines[:30])
+
+    def _rows(self, file: Path) -> Iterator[str]:
+        for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
+            if line.strip():
+                try:
+                    if not isinstance(json.loads(line), dict):
+                        raise ValueError("not an object")
+                except ValueError as error:
+                    raise InvalidInput(f"{file}, line {number}: {error}") from error
+                yield line.decode()
 
     @hookimpl
     def shuffle(self, opts: NoOptions, handle: Lines, seed: int, buffer_size: int | None) -> Lines:
         if buffer_size is not None and buffer_size < 1:
             raise InvalidInput("buffer_size")
-        numbers = random.Random(seed)
+        numbers = random.Random(str(seed))
         lines = sorted(handle.lines, key=lambda _: numbers.random())
         return Lines(handle.file, tuple(lines))
 

@@ -16,6 +16,10 @@ PATIENCE = 60.0
 """Seconds that a copy within the store may take."""
 
 
+MOST = 1 << 16
+"""Bytes that a pipe returns at a time, at most."""
+
+
 class _Pipe(io.RawIOBase):
     """A file that cannot seek, and returns fewer bytes than it is asked for."""
 
@@ -26,7 +30,7 @@ class _Pipe(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        return self._file.readinto(memoryview(buffer)[: max(1, len(buffer) // 3)])
+        return self._file.readinto(memoryview(buffer)[:MOST])
 
 
 class Sources(BlobStoreFixtures):

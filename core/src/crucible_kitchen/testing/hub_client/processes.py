@@ -125,13 +125,13 @@ class Processes(HubClientFixtures):
         names: Sequence[str],
         elsewhere: Elsewhere,
     ) -> None:
-        """No call changes the umask, the working directory or the generator of `random`, which all
-        threads share.
+        """No call changes the umask or the working directory, or seeds the generators of `random`
+        and NumPy, which all threads share.
 
         Usually broken by `os.chdir` into the folder of a snapshot.
         """
         changed = elsewhere.run(_changed, repo_id, names, where)
-        assert not changed, "(before, after) of what the calls have changed"
+        assert not changed, "what the calls have changed"
 
 
 # --- in any process ---

@@ -55,24 +55,24 @@ class Refusals(HubClientFixtures):
                 assert missing in str(error)
 
     @since("1.5")
-    @pytest.mark.parametrize("revision", ["", ".", "..", "../main", "/main", "main/", "ma in\n"])
+    @pytest.mark.parametrize("wrong", ["", ".", "..", "../main", "/main", "main/", "ma in\n"])
     def test_what_is_no_name_of_a_revision_is_not_found(
         self,
         hub_client: HubClient,
         repo_id: str,
         repo_type: str,
         names: Sequence[str],
-        revision: str,
+        wrong: str,
     ) -> None:
         """A revision that is empty, or looks like a path, is `NotFound` or `InvalidInput`.
 
         Usually broken by joining paths, or parts of a URL: nothing at all is then the folder of
         all revisions, or the newest.
         """
-        wrong = (NotFound, InvalidInput)
-        refuses(wrong, hub_client.list_files, repo_id, repo_type, revision)
-        refuses(wrong, hub_client.snapshot, repo_id, repo_type, revision)
-        refuses(wrong, hub_client.download, repo_id, names[0], repo_type, revision)
+        errors = (NotFound, InvalidInput)
+        refuses(errors, hub_client.list_files, repo_id, repo_type, wrong)
+        refuses(errors, hub_client.snapshot, repo_id, repo_type, wrong)
+        refuses(errors, hub_client.download, repo_id, names[0], repo_type, wrong)
 
     def test_a_missing_file_is_not_found(
         self,
