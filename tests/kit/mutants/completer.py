@@ -25,7 +25,7 @@ from crucible_kitchen.types import CompletionChunk, FloatArray
 
 from kitchen_noop import CharTokenizer
 
-from . import Mutant
+from . import Mutant, sampling
 
 Results = list[Completion | AdapterError]
 TOKENIZER = CharTokenizer()
@@ -667,3 +667,4 @@ MUTANTS += [
         inner={"use": "noop", "latency_scale": 0.1},  # requests that overlap
     ),
 ]
+MUTANTS += sampling.MUTANTS

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from crucible_kitchen import AdapterOptions, MetricEntry, MetricsStore, Unsupported, hookimpl
 
-from . import Mutant
+from . import Mutant, recording
 
 
 class Options(AdapterOptions):
@@ -532,3 +532,4 @@ MUTANTS = [
         (WritesLateRowsFirst(), "any_sequence_of_calls_does_what_a_dictionary_does"),
     )
 ]
+MUTANTS += recording.MUTANTS

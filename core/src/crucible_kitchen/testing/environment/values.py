@@ -34,6 +34,8 @@ class Values(EnvironmentFixtures):
         if getattr(environment, "size", None) is not None:
             return  # then there are no others
         first = [begun(environment, seed) for seed in range(24)]
+        if all(each == first[0] for each in first):
+            return  # `test_seeds_are_different_problems` looks at what follows, too
         for start in (HELD_OUT, 10**6, 2**32 - 24):
             later = [begun(environment, seed) for seed in range(start, start + 24)]
             assert later != first, f"the problems from seed {start} are those from seed 0"
