@@ -102,7 +102,9 @@ def _plain_fixtures(suite: type[Conformance]) -> list[str]:
         member: Any = inspect.getattr_static(suite, name)
         if hasattr(member, "__wrapped__") and not name.startswith("test_"):  # so a fixture
             annotation = inspect.unwrap(member).__annotations__.get("return", "")
-            if {"str", "int", "float"} & set(annotation.split(" | ")):
+            # A text where the module says so, a type or a union elsewhere.
+            written = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+            if {"str", "int", "float"} & set(written.split(" | ")):
                 names.append(name)
     return names
 
