@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tomllib
@@ -166,6 +167,31 @@ def test_a_locked_run_refuses_a_plugin_whose_files_were_changed(
     (packages / "acme.py").write_text("#")
     outcome = command("run", "--locked", "adapters.hub_client=acme")
     assert "acme was changed after it was installed: acme.py" in outcome.err
+
+
+def test_a_locked_run_refuses_another_report_card(
+    tmp_path: Path, packages: Path, command: Crucible
+) -> None:
+    cards = packages / "acme-1.0.dist-info" / "extra_metadata" / "crucible"
+    cards.mkdir(parents=True)
+    card = cards / "hub_client.acme.json"
+    card.write_text('{"verdicts": []}')
+    command("lock", "adapters.hub_client=acme")
+    digest = hashlib.sha256(card.read_bytes()).hexdigest()
+    found = document(tmp_path)["tool"]["crucible"]["cards"]
+    assert found == {"acme hub_client.acme.json": digest}
+    card.write_text('{"verdicts": [{}]}')
+    outcome = command("run", "--locked", "adapters.hub_client=acme")
+    assert "card acme hub_client.acme.json is not the one that was locked" in outcome.err
+    card.unlink()
+    outcome = command("run", "--locked", "adapters.hub_client=acme")
+    assert "the report card acme hub_client.acme.json is gone" in outcome.err
+
+
+@pytest.mark.parametrize("option", [("--index",), ("-f", "."), ("--from-run", "mine")])
+def test_a_check_refuses_options_of_writing(command: Crucible, option: tuple[str, ...]) -> None:
+    outcome = command("lock", "--check", *option)
+    assert (outcome.code, "--check writes nothing: leave out" in outcome.err) == (2, True)
 
 
 def test_without_a_lock_a_locked_run_says_what_writes_one(command: Crucible) -> None:

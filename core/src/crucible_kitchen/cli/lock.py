@@ -58,7 +58,8 @@ def lock(
     settings = read(arguments or [], profile)
     file = output or beside(settings)
     if check:
-        if given := [n for n, v in (("--index", index), ("--from-run", from_run)) if v]:
+        others = {"--index": index, "--from-run": from_run, "--find-links": find_links}
+        if given := [option for option, value in others.items() if value]:
             raise ConfigurationError(f"--check writes nothing: leave out {given[0]}")
         refuse_unlike(file, settings, thorough=True)
         say(f"everything is as {file} says")
