@@ -86,8 +86,8 @@ class Processes(CompleterFixtures):
     def test_the_process_stays_as_it_was(
         self, completer: Completer, asked: Any, sampling: SamplingParams, elsewhere: Elsewhere
     ) -> None:
-        """No call changes the umask, the working directory or the generator of `random`, which all
-        threads share.
+        """No call changes the umask or the working directory, or seeds the generators of `random`
+        and NumPy, which all threads share.
 
         Usually broken by `random.seed(params.seed)`: everything that the program draws after a
         completion is then the same.
@@ -95,7 +95,7 @@ class Processes(CompleterFixtures):
         with offered("a seed"):
             completer.complete(asked, replace(sampling, seed=1))
         changed = elsewhere.run(_changed, asked, _located(replace(sampling, seed=1)))
-        assert not changed, "(before, after) of what the calls have changed"
+        assert not changed, "what the calls have changed"
 
 
 def _located(params: SamplingParams) -> SamplingParams:

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from ...errors import InvalidInput, Unsupported
 from ...ports import DatasetStore
 from ..conformance import since
@@ -122,7 +124,12 @@ class Processes(DatasetStoreFixtures):
         """
         where = absolute(dataset_id), split, streaming
         both = [each.submit(_rows, *where) for each in elsewhere.processes(2)]
-        one, other = (each.result() for each in both)
+        try:
+            one, other = (each.result() for each in both)
+        except Unsupported as error:
+            if not streaming:
+                raise
+            pytest.skip(f"opens no data set that streams: {error.reason}")
         assert one == other == _rows(dataset_store, dataset_id, split, streaming)
 
     @since("1.5")
@@ -132,16 +139,17 @@ class Processes(DatasetStoreFixtures):
         dataset_id: str,
         split: str | None,
         streaming: bool,
+        handle: Any,
         elsewhere: Elsewhere,
     ) -> None:
-        """No call changes the umask, the working directory or the generator of `random`, which all
-        threads share.
+        """No call changes the umask or the working directory, or seeds the generators of `random`
+        and NumPy, which all threads share.
 
         Usually broken by `random.seed(seed)` before a shuffle: all that the program draws
         afterwards is the same in every run, and a second thread changes the order of the first.
         """
         changed = elsewhere.run(_changed, absolute(dataset_id), split, streaming)
-        assert not changed, "(before, after) of what the calls have changed"
+        assert not changed, "what the calls have changed"
 
 
 # --- in any process ---
@@ -151,7 +159,7 @@ def _rows(
     store: DatasetStore, dataset_id: str, split: str | None, streaming: bool
 ) -> list[list[str]]:
     """Return the rows, and parts of them."""
-    handle = open_dataset(store, dataset_id, split, streaming)
+    handle = store.load_dataset(dataset_id, split, streaming=streaming)
     parts = [handle, store.take(handle, 5), store.skip(handle, 5)]
     with contextlib.suppress(Unsupported):  # reported by the tests of `select`
         parts.append(store.select(handle, [7, 3, 3]))

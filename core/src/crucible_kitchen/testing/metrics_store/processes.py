@@ -195,14 +195,14 @@ class Processes(MetricsStoreFixtures):
     @since("1.5")
     @unless_synthetic
     def test_the_process_stays_as_it_was(self, run_id: str, elsewhere: Elsewhere) -> None:
-        """No call changes the umask, the working directory or the generator of `random`, which all
-        threads share.
+        """No call changes the umask or the working directory, or seeds the generators of `random`
+        and NumPy, which all threads share.
 
         Usually broken by `os.umask(0)` around the making of a file: what other threads make
         meanwhile, and everything after an error, may be written by everyone.
         """
         changed = elsewhere.run(_changed, run_id)
-        assert not changed, "(before, after) of what the calls have changed"
+        assert not changed, "what the calls have changed"
 
 
 # --- in the other process ---

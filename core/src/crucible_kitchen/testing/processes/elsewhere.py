@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -17,31 +18,63 @@ from .interpreter import Interpreter, environ
 from .travelling import CannotTravel, packed, unpacked
 
 
-class Interpreters:
-    """The processes of a class of tests. One that a test has given back serves the next."""
+@dataclass
+class Place:
+    """A process, and the adapter that is bound in it: as it was sent, and by its name there."""
 
-    def __init__(self) -> None:
-        self._started: list[Interpreter] = []
-        self._idle: list[Interpreter] = []
+    interpreter: Interpreter
+    adapter: bytes = b""
+    name: str = ""
 
-    def take(self) -> Interpreter:
-        """Return a process that nobody uses, with the environment of this one as it is now."""
-        for interpreter in self._idle:
-            if interpreter.alive and interpreter.environ == environ():
-                self._idle.remove(interpreter)
-                return interpreter
-        started = Interpreter()
-        self._started.append(started)
-        return started
-
-    def give_back(self, interpreter: Interpreter) -> None:
-        """Keep a process for the next test."""
-        self._idle.append(interpreter)
+    def bind(self, adapter: bytes) -> None:
+        """Bind an adapter, unless it is bound already, and close the one that was."""
+        if adapter != self.adapter:
+            self.close()
+            self.adapter, self.name = adapter, uuid.uuid4().hex
+            self.interpreter.run(_open, self.name, adapter, os.getcwd())
 
     def close(self) -> None:
-        """End all of them."""
-        for interpreter in self._started:
-            interpreter.end()
+        """Close the adapter."""
+        name, self.adapter, self.name = self.name, b"", ""
+        if name and self.interpreter.alive:
+            self.interpreter.run(_close, name)
+
+
+class Interpreters:
+    """The processes of a class of tests. One that a test has given back serves the next, with the
+    adapter that is bound in it if that is the same.
+    """
+
+    def __init__(self) -> None:
+        self._places: list[Place] = []
+        self._idle: list[Place] = []
+
+    def take(self, adapter: bytes) -> Place:
+        """Return a process that no test uses, with the environment of this one as it is now."""
+        usable = [place for place in self._idle if place.interpreter.alive]
+        usable = [place for place in usable if place.interpreter.environ == environ()]
+        if usable:
+            found = min(usable, key=lambda place: place.adapter != adapter)
+            self._idle.remove(found)
+            return found
+        started = Place(Interpreter())
+        self._places.append(started)
+        return started
+
+    def give_back(self, place: Place) -> None:
+        """Keep a process for the next test."""
+        self._idle.append(place)
+
+    def close(self) -> None:
+        """Close the adapters, and end all processes.
+
+        Raises:
+            AdapterError: closing an adapter failed.
+        """
+        with contextlib.ExitStack() as stack:
+            for place in self._places:
+                stack.callback(place.interpreter.end)
+                stack.callback(place.close)
 
 
 class Elsewhere:
@@ -59,8 +92,7 @@ class Elsewhere:
     def __init__(self, port: Port, interpreters: Interpreters) -> None:
         self.port = port
         self._interpreters = interpreters
-        self._interpreter: Interpreter | None = None
-        self._name = ""
+        self._place: Place | None = None
         self._others: list[Elsewhere] = []
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -75,29 +107,28 @@ class Elsewhere:
 
         Raises:
             Exception: what it raises, with a note of its traceback.
-            ProcessDied: the process ended, or did not answer within 120 s; with what it wrote.
+            ProcessDied: the process ended, or did not answer within 120 s; with what it wrote. The
+                next call starts another one.
         """
-        return self._submit(function, arguments).result()
+        return self.submit(function, *arguments).result()
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Do as `run`, and return a future at once, for several writers at a time."""
-        return self._submit(function, arguments)
+        return self._submit(function, arguments, last=False)
 
     def run_and_die(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Do as `run` in a process that is killed, by SIGKILL, the moment the function returns.
-        The next call starts another one.
-        """
+        """Do as `run` in a process that is killed, by SIGKILL, the moment the function returns."""
         try:
             return self._submit(function, arguments, last=True).result()
         finally:
-            self._interpreter = None
+            self._place = None
 
     def restart(self) -> None:
-        """Leave the process, closing the adapter there; the next call starts a fresh one."""
-        if self._interpreter is not None:
-            interpreter = self._interpreter
-            self._leave()
-            interpreter.end()
+        """Close the adapter there and end the process; the next call starts a fresh one."""
+        place, self._place = self._place, None
+        if place is not None:
+            place.close()
+            place.interpreter.end()
 
     def another(self) -> Elsewhere:
         """Return the same adapter in one more process."""
@@ -115,37 +146,25 @@ class Elsewhere:
         return processes
 
     def close(self) -> None:
-        """Close the adapter there, and keep the process for other tests.
-
-        Raises:
-            AdapterError: closing it failed.
-        """
-        with contextlib.ExitStack() as stack:
-            for other in self._others:
-                stack.callback(other.close)
-            if (interpreter := self._interpreter) is not None:
-                self._leave()
-                self._interpreters.give_back(interpreter)
+        """Leave the processes to other tests."""
+        for other in self._others:
+            other.close()
+        if self._place is not None:
+            self._interpreters.give_back(self._place)
+            self._place = None
 
     def _submit(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], last: bool = False
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], last: bool
     ) -> Future[Any]:
         try:
-            if self._interpreter is None or not self._interpreter.alive:
+            if self._place is None or not self._place.interpreter.alive:
                 adapter = packed(self.port)
-                interpreter = self._interpreters.take()
-                name = uuid.uuid4().hex
-                self._interpreter, self._name = interpreter, name
-                interpreter.run(_open, name, adapter, os.getcwd())
-            return self._interpreter.submit(_call, self._name, function, arguments, last=last)
+                self._place = self._interpreters.take(adapter)
+                self._place.bind(adapter)
+            place = self._place
+            return place.interpreter.submit(_call, place.name, function, arguments, last=last)
         except CannotTravel as error:
             pytest.skip(f"cannot be started in another process: {error}")
-
-    def _leave(self) -> None:
-        assert self._interpreter is not None
-        interpreter, self._interpreter = self._interpreter, None
-        if interpreter.alive:
-            interpreter.run(_close, self._name)
 
 
 # --- in the other process ---

@@ -65,7 +65,8 @@ class Interpreter:
                 start_new_session=True,
             )
         self._connection.send([os.path.abspath(place) for place in sys.path])
-        self._lock = threading.Lock()
+        self._lock, self._killing = threading.Lock(), threading.Lock()
+        self._killed = False
         self._pending: dict[int, Future[Any]] = {}
         self._asked = 0
         self._slow = False
@@ -161,8 +162,11 @@ class Interpreter:
 
     def _kill(self) -> None:
         """Kill the process if it still runs, and those that it started and left behind."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        with self._killing:
+            if not self._killed:  # later, its number may be that of another process
+                self._killed = True
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def _how_it_ended(self) -> str:

@@ -174,14 +174,14 @@ class Processes(TrainingClientFixtures):
 
     @since("1.5")
     def test_the_process_stays_as_it_was(self, bench: Bench, elsewhere: Elsewhere) -> None:
-        """No call changes the umask, the working directory or the generator of `random`, which all
-        threads share.
+        """No call changes the umask or the working directory, or seeds the generators of `random`
+        and NumPy, which all threads share.
 
         Usually broken by `os.chdir` into the folder of a checkpoint, and by seeding every generator
         of the program for the sake of one session.
         """
         changed = elsewhere.run(_changed, Plan.of(bench))
-        assert not changed, "(before, after) of what the calls have changed"
+        assert not changed, "what the calls have changed"
 
 
 # --- in any process ---
