@@ -157,7 +157,12 @@ def _callback(
 
 
 class AdapterSpec(Protocol[OptsT]):
-    """Optional callbacks that every port has."""
+    """Optional callbacks that every port has.
+
+    No callback, of any port, changes the working directory or the umask, or seeds the generators of
+    `random` and NumPy: all threads of a program share them. A relative path is looked up when the
+    adapter is bound, or at its first use.
+    """
 
     @_callback(repeatable=True)
     def close(self, opts: OptsT) -> None:
@@ -228,7 +233,8 @@ class TrainingClientSpec(Protocol[OptsT, SessionT, FutureT]):
         """Load or create a model to train, and return the session's handle.
 
         Bad credentials (`Unauthorized`), an unknown model (`NotFound`) and a field of `config`
-        that cannot be honoured (`Unsupported`) fail here, not later.
+        that cannot be honoured (`Unsupported`) fail here, not later. Equal configurations begin
+        with the same weights in every process.
         """
         ...
 
@@ -450,9 +456,10 @@ class DatasetStoreSpec(Protocol[OptsT, DatasetT]):
     ) -> DatasetT:
         """Return the rows in an order that depends only on the seed and the rows.
 
-        It is the same on every machine. While streaming, at most `buffer_size` rows are held at a
-        time; None is the adapter's choice. Where nothing streams, `buffer_size` changes nothing,
-        and any row may come anywhere.
+        It is the same on every machine, in every process. Every integer is a seed, and no two are
+        one; those that cannot be used are `InvalidInput`. While streaming, at most `buffer_size`
+        rows are held at a time; None is the adapter's choice. Where nothing streams, `buffer_size`
+        changes nothing, and any row may come anywhere.
         """
         ...
 
@@ -497,6 +504,9 @@ class BlobStoreSpec(Protocol[OptsT]):
     names with spaces, dots and any Unicode, are valid; a part may have 255 bytes in UTF-8. A store
     may refuse, as `InvalidInput`, the names of its own temporary files, a NUL, and `a/b` where `a`
     is a blob, or `a` where `a/b` is one; otherwise they are blobs like any other.
+
+    Several processes may use one store at once: what one has written, replaced or deleted is so at
+    once for all.
     """
 
     @_callback(repeatable=True)
@@ -565,14 +575,16 @@ class HubClientSpec(Protocol[OptsT]):
     The revision is resolved to a commit first, and everything comes from that commit. A missing
     repository, revision or file is a `NotFound` that says which; denied access is `Unauthorized`.
     What cannot be the name of a revision, such as an empty text or a path, is `NotFound` or
-    `InvalidInput`, never the newest commit.
+    `InvalidInput`, never the newest commit. Several processes may fetch to one cache at once.
     """
 
     @_callback(repeatable=True)
     def download(
         self, opts: OptsT, repo_id: str, filename: str, repo_type: str, revision: str
     ) -> Path:
-        """Return the local path of one file, complete, its size and hash checked."""
+        """Return the local path of one file, complete, its size and hash checked. The path ends
+        with the file's path in the repository.
+        """
         ...
 
     @_callback(repeatable=True)
@@ -693,7 +705,8 @@ class CompleterSpec(Protocol[OptsT]):
     is `InvalidInput`. Logprobs equal the trainer's `forward` at temperature 1, top_p 1 and
     top_k -1; elsewhere they are the backend's, raw or processed. Where the server ignores a request
     for them, it is `Unsupported`. Each is a finite number: one that the server does not return is
-    an `AdapterError`, never NaN or a substitute, which would be trained on.
+    an `AdapterError`, never NaN or a substitute, which would be trained on. A seed gives the same
+    completion in every process.
     """
 
     @_callback(repeatable=True)
