@@ -18,7 +18,7 @@ from crucible_kitchen.installing.restoring import plan
 from crucible_kitchen.locking import Lock, Locked, digests, pylock, sources
 from crucible_kitchen.locking.environment import Environment
 from crucible_kitchen.locking.lock import differences
-from crucible_kitchen.locking.taking import as_installed, installed
+from crucible_kitchen.locking.taking import as_is, installed
 from packaging.pylock import Pylock
 
 DIGEST, OTHER = "a" * 64, "b" * 64
@@ -124,7 +124,7 @@ def test_an_extra_of_a_plugin_counts_if_all_that_it_adds_is_installed(tmp_path: 
 # --- digests ---
 
 
-def test_a_wheel_and_what_was_installed_of_it_have_one_digest(tmp_path: Path) -> None:
+def test_a_wheel_and_what_was_is_of_it_have_one_digest(tmp_path: Path) -> None:
     files = {"acme.py": b"print()", "acme_data/a,b.txt": b"comma"}
     about = install(tmp_path / "site", "acme", files=files)
     file = wheel(tmp_path, "acme", files)
@@ -397,7 +397,9 @@ def test_what_was_changed_since_is_installed_again(tmp_path: Path) -> None:
     about = install(tmp_path, "acme", files={"acme.py": b"1"})
     lock = Lock("3.11.4", {"acme": Locked("1.0", digests.of_installed(about))})
     (tmp_path / "acme.py").write_bytes(b"22")
-    assert plan(lock, as_installed(lock, environment(tmp_path))).changes == [("acme", "", "1.0")]
+    assert plan(lock, as_is(lock, environment(tmp_path))).changes == [
+        ("acme", "1.0, other files", "1.0")
+    ]
 
 
 def test_a_requirement_names_its_file_and_its_hash(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from ..installing.restoring import Plan, plan
 from ..locking import Lock, pylock
 from ..locking.environment import Environment
 from ..locking.lock import differences
-from ..locking.taking import as_installed
+from ..locking.taking import as_is
 from .console import fail, note, say, table
 from .lock import FIND_LINKS
 
@@ -52,7 +52,7 @@ def sync(
         raise ConfigurationError("--prune removes plugins from the environment of this command")
     environment = Environment.here() if python is None else Environment.of(python)
     by_name = bool(find_links) or no_index
-    wanted = plan(lock, as_installed(lock, environment), by_name=by_name, here=python is None)
+    wanted = plan(lock, as_is(lock, environment), by_name=by_name, here=python is None)
     _show(wanted, prune)
     if dry_run:
         return
@@ -102,7 +102,7 @@ def _run(installer: Installer, line: Sequence[str]) -> None:
 
 def _check(lock: Lock, environment: Environment) -> None:
     """Fail where what is installed now is not what is locked."""
-    wrong = list(differences(lock, as_installed(lock, environment)))
+    wrong = list(differences(lock, as_is(lock, environment)))
     if wrong:
         fail("what was installed is not what is locked:" + "".join(f"\n  - {w}" for w in wrong))
         raise typer.Exit(1)

@@ -12,7 +12,7 @@ from packaging.utils import parse_wheel_filename
 
 from ..adapters.discovery import CORE, GROUPS, catalog
 from ..errors import ConfigurationError
-from ..locking.lock import Lock, Locked
+from ..locking.lock import ALTERED, Lock, Locked
 
 Change = tuple[str, str, str]
 """A distribution, and its version before and after; "" where there is none."""
@@ -96,7 +96,8 @@ def _shown(wanted: Locked, there: Locked | None) -> tuple[str, str]:
 
 def _is_the_same(wanted: Locked, there: Locked) -> bool:
     return (
-        wanted.version == there.version
+        there.digest != ALTERED
+        and wanted.version == there.version
         and wanted.editable == there.editable
         and wanted.digest in ("", there.digest)
     )

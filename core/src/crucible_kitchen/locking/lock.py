@@ -9,13 +9,18 @@ from typing import Any, Self
 from .sources import Source
 
 
+ALTERED = "altered"
+"""In place of the digest of a distribution that is not as it was installed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Locked:
     """A distribution in a lock.
 
     Args:
         version: its version.
-        digest: SHA-256 of what its files are, as `digests` has it; "" if that is not known.
+        digest: SHA-256 of what its files are, as `digests` has it; "" if that is not known; or
+            `ALTERED`.
         source: where it comes from; empty if that is not known.
     """
 
@@ -143,6 +148,8 @@ def _difference(name: str, wanted: Locked, there: Locked | None) -> Iterator[str
         yield f"{name} is {there.version}, locked is {wanted.version}"
     elif there.editable != wanted.editable:
         yield f"{name} is installed in {_form(there)}, locked in {_form(wanted)}"
+    elif there.digest == ALTERED:
+        yield f"{name} {there.version} was changed after it was installed"
     elif wanted.digest and there.digest != wanted.digest:
         yield f"{name} {wanted.version} has other files than the one that was locked"
 

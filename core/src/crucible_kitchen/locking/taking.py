@@ -11,7 +11,7 @@ from ..errors import ConfigurationError
 from ..settings import Settings
 from . import digests, sources
 from .environment import Distribution, Environment
-from .lock import Lock, Locked, differences
+from .lock import ALTERED, Lock, Locked, differences
 from .plugins import named
 
 
@@ -108,12 +108,13 @@ def installed(lock: Lock, environment: Environment) -> Lock:
     return Lock(environment.version, packages)
 
 
-def as_installed(lock: Lock, environment: Environment) -> Lock:
-    """Do as `installed`, but leave out what was changed after it was installed."""
+def as_is(lock: Lock, environment: Environment) -> Lock:
+    """Do as `installed`, and mark what was changed after it was installed."""
     found = installed(lock, environment)
-    changed = dict(_altered(lock, environment, thorough=False))
-    kept = {name: one for name, one in found.packages.items() if name not in changed}
-    return replace(found, packages=kept)
+    packages = dict(found.packages)
+    for name, _ in _altered(lock, environment, thorough=False):
+        packages[name] = replace(packages[name], digest=ALTERED)
+    return replace(found, packages=packages)
 
 
 def locked(one: Distribution) -> Locked:

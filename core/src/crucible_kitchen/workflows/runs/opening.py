@@ -114,7 +114,7 @@ def starting_weights(kitchen: Kitchen, config: WorkflowConfig) -> str | None:
 
 def _lock(kitchen: Kitchen) -> dict[str, Any] | None:
     """Return what the run is made of; None where that cannot be said, as of a broken install."""
-    with contextlib.suppress(ConfigurationError):
+    with contextlib.suppress(ConfigurationError, OSError, ValueError):
         return take(kitchen.settings, profiles=False).lock.record()
     return None
 
