@@ -8,7 +8,6 @@ from typing import Any, Self
 
 from .sources import Source
 
-
 ALTERED = "altered"
 """In place of the digest of a distribution that is not as it was installed."""
 
