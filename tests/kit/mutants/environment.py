@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 from crucible_kitchen import Completion, EnvironmentOptions, Observation, Step
 from pydantic import Field
 
@@ -234,6 +235,97 @@ class ClosesWhatWasNotOpened(Right):
         del self.number
 
 
+class RepeatsItsProblemsAfterAThousand(Right):
+    def draw(self, seed: int) -> int:
+        return super().draw(seed % 1000)
+
+
+class DrawsHeldOutProblemsFromTheFirst(Right):
+    def draw(self, seed: int) -> int:
+        return super().draw(seed & 0x7FFFFFFF)
+
+
+class RoundsItsSeed(Right):
+    def draw(self, seed: int) -> int:
+        return super().draw(int(np.float32(seed)))
+
+
+class AnswersWithANumber(Right):
+    @property
+    def answer(self) -> Any:
+        return self.number
+
+
+class HasOneTool(Right):
+    tools: ClassVar[Mapping[str, Any]] = {"type": "function", "function": {"name": "guess"}}
+
+
+class HoldsNothingTogether(Right):
+    held_together = 0
+
+
+class ItsVersionIsItsAddress(Right):
+    @property
+    def version(self) -> str:
+        return hex(id(self))
+
+
+class GrowsWhileItIsPlayed(Right):
+    size = HIGHEST
+
+    def reset(self, seed: int) -> Observation:
+        self.size += 1
+        return super().reset(seed)
+
+
+class FailsOnWhatWasCut(Right):
+    def step(self, completion: Completion) -> Step:
+        if completion.finish_reason == "length":
+            raise ValueError("the completion was cut")
+        return super().step(completion)
+
+
+class CountsProbabilities(Right):
+    def step(self, completion: Completion) -> Step:
+        step = super().step(completion)
+        if completion.logprobs is None:
+            return step
+        return _with(step, reward=float("inf") if completion.logprobs.sum() < -1 else step.reward)
+
+
+class HandsOutItsMessages(Right):
+    def reset(self, seed: int) -> Observation:
+        asked: list[Any] = self.__dict__.setdefault("asked", [])
+        if not asked:
+            asked += super().reset(seed)
+        super().reset(seed)
+        return asked
+
+
+class KeepsOneTableOfMetrics(Right):
+    def step(self, completion: Completion) -> Step:
+        step = super().step(completion)
+        table = self.__dict__.setdefault("table", {})
+        table.update(step.metrics)
+        return _with(step, metrics=table)
+
+
+class SharesItsConnection(Right):
+    is_open: ClassVar[bool] = False
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        SharesItsConnection.is_open = True
+
+    def close(self) -> None:
+        SharesItsConnection.is_open = False
+
+    def step(self, completion: Completion) -> Step:
+        if not self.is_open:
+            raise RuntimeError("the connection is closed")
+        return super().step(completion)
+
+
 DETERMINISM = {
     "two": "test_a_seed_is_the_same_problem_in_two_objects",
     "again": "test_a_seed_is_the_same_problem_again",
@@ -241,6 +333,13 @@ DETERMINISM = {
     "global": "test_global_randomness_is_left_alone",
     "clock": "test_the_clock_changes_nothing",
     "differ": "test_seeds_are_different_problems",
+}
+VALUES = {
+    "held_out": "test_problems_that_are_held_out_are_others",
+    "formed": "test_what_it_says_about_itself_is_well_formed",
+    "same": "test_what_it_says_about_itself_does_not_change",
+    "end": "test_any_way_to_end_is_answered",
+    "handed": "test_what_was_handed_out_does_not_change_it",
 }
 MUTANTS: Mapping[Callable[..., Right], str] = {
     CountsItsObjects: DETERMINISM["two"],
@@ -267,15 +366,36 @@ MUTANTS: Mapping[Callable[..., Right], str] = {
     ClearsItsTurnsAtTheEnd: "test_a_reset_in_mid_episode_begins_again",
     WritesToItsOptions: "test_options_stay_as_they_were_given",
     ClosesWhatWasNotOpened: "test_it_can_be_closed_at_any_time",
+    RepeatsItsProblemsAfterAThousand: VALUES["held_out"],
+    DrawsHeldOutProblemsFromTheFirst: VALUES["held_out"],
+    RoundsItsSeed: "test_seeds_that_are_large_are_different_problems",
+    AnswersWithANumber: VALUES["formed"],
+    HasOneTool: VALUES["formed"],
+    HoldsNothingTogether: VALUES["formed"],
+    ItsVersionIsItsAddress: VALUES["same"],
+    GrowsWhileItIsPlayed: VALUES["same"],
+    FailsOnWhatWasCut: VALUES["end"],
+    CountsProbabilities: VALUES["end"],
+    HandsOutItsMessages: VALUES["handed"],
+    KeepsOneTableOfMetrics: VALUES["handed"],
+    SharesItsConnection: "test_closing_one_leaves_the_others",
 }
 """Each mutant, and the promise that it breaks."""
 
-ALSO: Mapping[Callable[..., Right], str] = {
-    TakesTheNextProblem: "test_a_reset_in_mid_episode_begins_again",
-    AsksWithOneMessage: "test_every_seed_is_a_problem",
-    RewardsNothingWithNan: "test_any_completion_is_answered",
+ALSO: Mapping[Callable[..., Right], set[str]] = {
+    TakesTheNextProblem: {
+        "test_a_reset_in_mid_episode_begins_again",
+        "test_closing_one_leaves_the_others",
+        VALUES["handed"],
+    },
+    AsksWithOneMessage: {"test_every_seed_is_a_problem"},
+    RewardsNothingWithNan: {"test_any_completion_is_answered", VALUES["end"]},
+    TakesSeedsOf31Bits: {
+        VALUES["held_out"],
+        "test_seeds_that_are_large_are_different_problems",
+    },
 }
-"""The promise that a mutant breaks as well. The others break one."""
+"""The promises that a mutant breaks as well. The others break one."""
 
 BROAD = (CountsItsObjects, AsksWithAnIterator, ReturnsATuple)
 """Mutants of which hardly anything is right, so that many promises are broken."""

@@ -152,8 +152,8 @@ class Values(EnvironmentFixtures):
         begun(closed, seed)
         if callable(close := getattr(closed, "close", None)):
             close()
-        for environment in (other, made()):
-            assert played(environment, seed, texts, self.most_turns) == before
+        assert played(other, seed, texts, self.most_turns) == before
+        assert played(made(), seed, texts, self.most_turns) == before
 
     def _answered(self, environment: Environment, seed: int, said: Completion) -> None:
         environment.reset(seed)
