@@ -403,6 +403,25 @@ def test_the_calls_of_a_session_are_answered_in_their_order_alone(tapes: Tapes) 
         replayed.forward_backward(session, datums(4, 5, 6))
 
 
+def test_a_session_may_be_closed_earlier_than_it_was(tapes: Tapes) -> None:
+    client = tapes.record("training_client")
+    session = client.start_session(SessionConfig("any"))
+    client.forward_backward(session, datums(1, 2, 3))
+    client.close_session(session)
+    replayed = tapes.replay("training_client")
+    replayed.close_session(replayed.start_session(SessionConfig("any")))
+
+
+def test_threads_that_download_the_same_keep_it_once(tapes: Tapes) -> None:
+    hub = tapes.record("hub_client")
+    threads = [threading.Thread(target=hub.snapshot, args=["any/any"]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([*Path(f"{tapes.file}.files").iterdir()]) == 1
+
+
 def test_futures_may_be_awaited_in_any_order_from_any_thread_and_again(tapes: Tapes) -> None:
     client = tapes.record("training_client")
     session = client.start_session(SessionConfig("any"))

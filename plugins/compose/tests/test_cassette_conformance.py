@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 from crucible_kitchen import PORTS
-from crucible_kitchen.testing import Conformance, bound, suite_of
+from crucible_kitchen.testing import LEVEL, Conformance, bound, suite_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Suites bind the same adapter in several processes, each of which records.
+    pytest.mark.filterwarnings("ignore:.*was recorded by another process meanwhile"),
+]
 
 
 def suite(port: str) -> type[Conformance]:
@@ -24,7 +28,8 @@ def suite(port: str) -> type[Conformance]:
         with bound(port, adapter, file=file, mode="record", inner=noop) as recorded:
             yield recorded
 
-    members = {port: pytest.fixture(opened), "variant": "around noop", "max_examples": 5}
+    members = {port: pytest.fixture(opened), "variant": "around noop"}
+    members |= {"level": LEVEL, "max_examples": 5}
     return type(f"TestCassette{PORTS[port].__name__}", (suite_of(port),), members)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from crucible_kitchen import PORTS
-from crucible_kitchen.testing import Conformance, bound, suite_of
+from crucible_kitchen.testing import LEVEL, Conformance, bound, suite_of
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,8 @@ def suite(port: str, wrapper: str) -> type[Conformance] | None:
         with bound(port, adapter, **options) as wrapped:
             yield wrapped
 
-    members = {port: pytest.fixture(opened), "variant": "around failing noop", "max_examples": 5}
+    members = {port: pytest.fixture(opened), "variant": "around failing noop"}
+    members |= {"level": LEVEL, "max_examples": 5}
     return type(f"Test{wrapper.title()}{PORTS[port].__name__}", (suite_of(port),), members)
 
 

@@ -93,6 +93,9 @@ class Files:
                         to.parent.mkdir(parents=True, exist_ok=True)
                         shutil.copyfile(file, to)
                     made.rename(kept)
+                except OSError:
+                    if not kept.exists():  # not kept by another call meanwhile
+                        raise
                 finally:
                     shutil.rmtree(made, ignore_errors=True)
         return {"$files": {**about, "sha256": digest}}

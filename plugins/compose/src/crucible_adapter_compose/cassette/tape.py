@@ -17,6 +17,7 @@ as long as it is written to; the next recording removes those that no process wr
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -90,20 +91,26 @@ class Tape:
         with self._lock, explain_os_errors(f"cannot record to {self.file}"):
             if self._finished_at >= 0:
                 return
-            if _stamp(self.file) != self._replaces:
-                warnings.warn(
-                    f"{self.file} was recorded by another process meanwhile, and is replaced",
-                    CrucibleWarning,
-                    stacklevel=2,
-                )
             end = {"lines": self._lines, "sha256": self._sha256.hexdigest()}
             self._finished_at = self._out.tell()
             self._out.write(_json({"end": end}))
             self._out.flush()
             os.fsync(self._out.fileno())
             self._out.close()
+            other = _stamp(self.file) != self._replaces
             self._part.replace(self.file)
             self._replaces = _stamp(self.file)
+        if other:
+            warnings.warn(
+                f"{self.file} was recorded by another process meanwhile; that one is replaced",
+                CrucibleWarning,
+                stacklevel=2,
+            )
+
+    def __del__(self) -> None:
+        # Of an adapter that was not closed: the part stays, without an end.
+        with contextlib.suppress(AttributeError, OSError):
+            self._out.close()
 
     def _reopen(self) -> None:
         self.file.replace(self._part)
