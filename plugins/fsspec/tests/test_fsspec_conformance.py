@@ -56,6 +56,7 @@ def of_another_process(name: str) -> Callable[..., None]:
 
 class TestMemory(BlobStoreConformance):
     variant = "memory"
+    ephemeral = "the blobs are in memory"
     level = LEVEL
 
     test_a_write_takes_constant_memory = of_another_process("test_a_write_takes_constant_memory")

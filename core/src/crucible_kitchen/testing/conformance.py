@@ -96,6 +96,9 @@ class Conformance:
     in `level = "1.2"`, to hold an adapter to them."""
     variant: ClassVar[str] = ""
     """Which backend of the adapter is tested, if it has several, such as "S3"."""
+    ephemeral: ClassVar[str] = ""
+    """Why nothing outlives the process, where the backend is its memory, such as "the blobs are in
+    memory". It excuses the suite from promises of other processes, as every report card repeats."""
     max_examples: ClassVar[int] = 20
     """How many examples, or sequences of operations, each property is tried with."""
     promises: ClassVar[Mapping[str, Callable[..., None]]] = {}
@@ -237,8 +240,10 @@ def _judged(test: Callable[..., None]) -> Callable[..., None]:
         if (port := self._adapter(fixtures)) is not None:
             if missing := [name for name in required if not port.supports(name)]:
                 pytest.skip(f"does not implement {', '.join(missing)}, which is optional")
-            if hasattr(test, "crucible_unless_synthetic") and (reason := synthetic(port)):
-                pytest.skip(f"{EXCUSED}{reason}")
+            if hasattr(test, "crucible_unless_synthetic"):
+                alone = self.ephemeral if "elsewhere" in names else ""
+                if reason := synthetic(port) or alone:
+                    pytest.skip(f"{EXCUSED}{reason}")
         try:
             test(self, **fixtures)
         except Exception as error:
@@ -257,12 +262,12 @@ WARNED = "a warning: promised since level "
 
 
 def synthetic(port: Port) -> str | None:
-    """Return why an adapter's results are not real, None if it declares nothing, or no reason."""
+    """Return why an adapter's results are not real, None if it declares nothing."""
     try:
         reason = port.helper("synthetic")
     except Unsupported:
         return None
-    return str(reason()) or None
+    return str(reason())
 
 
 def _changed(cls: type[Conformance]) -> Iterator[str]:
