@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import other_process
 import pytest
 from commands import Crucible, clean_environ
 from crucible_kitchen import PORTS
@@ -148,6 +149,38 @@ def test_an_optional_fixture_that_is_not_given_skips_its_tests(run_pytest: Pytes
     assert code == 0
     assert "the fixture `stored` is not given" in said
     assert "1 passed, 1 skipped" in said
+
+
+def test_a_suite_in_memory_is_excused_from_promises_of_other_processes_alone(
+    run_pytest: Pytest,
+) -> None:
+    in_memory = KIT.replace('"noop", latency_scale=0', '"fsspec", url="memory://conformance"')
+    asked = ("-k", "started_later or what_was_written_is_read or survives_a_kill")
+    code, said = run_pytest(
+        in_memory.replace("max_examples = 2", 'ephemeral = "in memory"'), *asked
+    )
+    assert code == 0
+    assert "1 passed, 2 skipped" in said
+    assert "excused, for the adapter is synthetic: in memory" in said
+    code, said = run_pytest(in_memory, *asked)
+    assert "a warning: promised since level 1.5" in said
+
+
+def test_another_process_is_ended_with_its_class(run_pytest: Pytest, tmp_path: Path) -> None:
+    recording = (
+        KIT.replace('"noop", latency_scale=0', f'"fsspec", url="{tmp_path}/blobs"')
+        + """
+    def test_which(self, elsewhere):
+        import pathlib
+        pathlib.Path("pid").write_text(str(elsewhere.run(pid)))
+
+def pid(store):
+    import os
+    return os.getpid()
+"""
+    )
+    assert run_pytest(recording, "-k", "which")[0] == 0
+    assert not other_process.is_running(int((tmp_path / "pid").read_text()))
 
 
 TRAINING = """
