@@ -88,7 +88,10 @@ class SuiteRun:
                 earlier = joined.get(verdict.test)
                 joined[verdict.test] = earlier.joined(verdict) if earlier else verdict
         missing = [test for item, test in self.tests.items() if item not in self.verdicts]
-        missing += [test for test in self._promised(about.kind) if test not in joined]
+        promised = self._promised(about.kind)
+        missing += [test for test in promised if test not in joined]
+        # Those that a package adds come last; pytest finds what it overrides last, too.
+        place = {test: number for number, test in enumerate(promised)}
         return ReportCard(
             port=about.kind,
             adapter=about.name or self.suite.rpartition("::")[2],
@@ -98,8 +101,12 @@ class SuiteRun:
             core=__version__,
             kit=kit.LEVEL,
             level=about.level,
-            verdicts=tuple(joined.values()),
-            not_run=tuple(dict.fromkeys(missing)),
+            verdicts=tuple(
+                sorted(joined.values(), key=lambda verdict: place.get(verdict.test, len(place)))
+            ),
+            not_run=tuple(
+                sorted(dict.fromkeys(missing), key=lambda test: place.get(test, len(place)))
+            ),
             kit_digest=kit.digest(),
             files=self._files,
         )
