@@ -370,5 +370,5 @@ def test_the_training_client_of_the_template_is_that_of_the_guide() -> None:
         assert here in example
         example = example.replace(here, there)
     sources = ROOT / "core/src/crucible_kitchen/templates/adapter/src"
-    [template] = sources.rglob("*training_client.py*.jinja")
+    [template] = sources.glob("*/*training_client.py*.jinja")
     assert template.read_text("utf-8") == example
