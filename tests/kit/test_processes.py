@@ -11,7 +11,7 @@ from typing import Any
 
 import other_process
 import pytest
-from crucible_kitchen import BlobStore, InvalidInput, NotFound
+from crucible_kitchen import BlobStore, ConfigurationError, NotFound
 from crucible_kitchen.testing import bound
 from crucible_kitchen.testing.processes import Elsewhere, Interpreter, Interpreters, ProcessDied
 from crucible_kitchen.testing.processes import interpreter as interpreter_module
@@ -208,11 +208,16 @@ def test_an_adapter_that_does_not_pickle_skips_the_test_and_says_why(
             elsewhere.run(other_process.pid)
 
 
-def test_options_that_are_wrong_there_are_an_error(
-    interpreters: Interpreters, tmp_path: Path
-) -> None:
-    with pytest.raises(InvalidInput), bound("blob_store", "fsspec", url="nothing://x") as store:
-        Elsewhere(store, interpreters).run(BlobStore.read, "a")
+def test_what_cannot_be_bound_there_is_an_error_each_time(tmp_path: Path) -> None:
+    interpreters = Interpreters()
+    inner = {"use": "fsspec", "url": str(tmp_path)}
+    with bound("blob_store", other_process.OnlyHere(), inner=inner) as store:
+        elsewhere = Elsewhere(store, interpreters)
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="this is another process"):
+                elsewhere.run(other_process.pid)
+        elsewhere.close()
+    interpreters.close()
 
 
 def _ends(number: int) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from crucible_kitchen import AdapterOptions, BlobStore, hookimpl
-from pydantic import SecretStr
+from pydantic import SecretStr, model_validator
 
 
 def surroundings(port: Any) -> dict[str, Any]:
@@ -87,3 +87,19 @@ class Keyed:
     @hookimpl
     def exists(self, opts: KeyedOptions, path: str) -> bool:
         return opts.inner.exists(path)
+
+
+class OnlyHereOptions(AdapterOptions):
+    inner: BlobStore
+
+    @model_validator(mode="after")
+    def only_here(self) -> OnlyHereOptions:
+        if os.environ.get("TZ") == "<+0945>-09:45":
+            raise ValueError("this is another process")
+        return self
+
+
+class OnlyHere:
+    """An adapter that cannot be bound in another process of the kit."""
+
+    Options = OnlyHereOptions

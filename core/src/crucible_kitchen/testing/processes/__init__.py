@@ -6,6 +6,8 @@
 | `serving` | what runs in that process |
 | `travelling` | what is sent there: adapters are bound again from their module and their options |
 | `elsewhere` | one adapter there, which is what tests use |
+| `state` | what all threads of a process share, and whether calls leave it alone |
+| `places` | texts that may be paths, for a process with another working directory |
 """
 
 from .elsewhere import Elsewhere, Interpreters

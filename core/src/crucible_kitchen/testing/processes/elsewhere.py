@@ -30,8 +30,9 @@ class Place:
         """Bind an adapter, unless it is bound already, and close the one that was."""
         if adapter != self.adapter:
             self.close()
-            self.adapter, self.name = adapter, uuid.uuid4().hex
-            self.interpreter.run(_open, self.name, adapter, os.getcwd())
+            name = uuid.uuid4().hex
+            self.interpreter.run(_open, name, adapter, os.getcwd())
+            self.adapter, self.name = adapter, name
 
     def close(self) -> None:
         """Close the adapter."""
@@ -159,8 +160,13 @@ class Elsewhere:
         try:
             if self._place is None or not self._place.interpreter.alive:
                 adapter = packed(self.port)
-                self._place = self._interpreters.take(adapter)
-                self._place.bind(adapter)
+                place = self._interpreters.take(adapter)
+                try:
+                    place.bind(adapter)
+                except BaseException:
+                    self._interpreters.give_back(place)
+                    raise
+                self._place = place
             place = self._place
             return place.interpreter.submit(_call, place.name, function, arguments, last=last)
         except CannotTravel as error:
