@@ -131,6 +131,14 @@ def test_a_wheel_and_what_was_is_of_it_have_one_digest(tmp_path: Path) -> None:
     assert digests.of_wheel(file) == digests.of_installed(about) != ""
 
 
+def test_the_order_in_which_an_installer_records_files_does_not_matter(tmp_path: Path) -> None:
+    about = install(tmp_path, "acme", files={"acme.py": b"1", "more.py": b"2"})
+    before = digests.of_installed(about)
+    lines = (about / "RECORD").read_text().splitlines()
+    (about / "RECORD").write_text("\n".join(reversed(lines)))
+    assert digests.of_installed(about) == before
+
+
 def test_a_byte_more_is_another_digest(tmp_path: Path) -> None:
     one = install(tmp_path / "one", "acme", files={"acme.py": b"1"})
     other = install(tmp_path / "other", "acme", files={"acme.py": b"2"})

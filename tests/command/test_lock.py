@@ -102,6 +102,43 @@ def test_an_adapter_inside_another_is_locked(tmp_path: Path, command: Crucible) 
     assert {"acme", "crucible-adapter-compose"} <= names(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("setting", "plugin"),
+    [
+        ("workflow.use=acme", "workflow acme"),
+        ("workflow.environment=acme", "environment acme"),
+        ("workflow.environment.use=acme", "environment acme"),
+        ("observe.acme=true", "observer acme"),
+        ("observe.acme.folder=x", "observer acme"),
+    ],
+)
+def test_what_is_no_adapter_is_locked_too(
+    tmp_path: Path, packages: Path, command: Crucible, setting: str, plugin: str
+) -> None:
+    groups = ("workflows", "environments", "observers")
+    points = "".join(f"[crucible.{group}]\nacme = acme:it\n" for group in groups)
+    (packages / "acme-1.0.dist-info" / "entry_points.txt").write_text(points)
+    assert command("lock", setting).code == 0
+    assert "acme" in names(tmp_path)
+    assert document(tmp_path)["tool"]["crucible"]["plugins"][plugin] == "acme"
+    assert not (packages / "was_imported").exists()
+
+
+def test_an_observer_that_is_switched_off_is_not_locked(
+    tmp_path: Path, packages: Path, command: Crucible
+) -> None:
+    points = "[crucible.observers]\nacme = acme:it\n"
+    (packages / "acme-1.0.dist-info" / "entry_points.txt").write_text(points)
+    assert command("lock", "observe.acme=false").code == 0
+    assert "acme" not in names(tmp_path)
+
+
+def test_a_workflow_of_a_file_is_in_no_distribution(tmp_path: Path, command: Crucible) -> None:
+    outcome = command("lock", "workflow.use=mine.py:flow")
+    assert outcome.code == 0
+    assert "not locked: mine.py:flow, which is in no distribution" in outcome.err
+
+
 def test_what_is_chosen_and_not_installed_is_a_mistake_that_changes_no_file(
     tmp_path: Path, command: Crucible
 ) -> None:
