@@ -11,7 +11,8 @@
 One fixture, named after the port, is required; of an environment, `environment`. Each test's
 docstring says what is promised, why, and what usually breaks it. Tests of what an adapter does not
 implement are skipped, no others: a test may be marked `xfail` with a reason, but not replaced or
-removed. `crucible check` runs the same tests and prints a report card.
+removed. What is promised between processes is tested in another one; see `Elsewhere`.
+`crucible check` runs the same tests and prints a report card.
 
 Needs pytest and hypothesis: `pip install "crucible-kitchen[testing]"`.
 """
@@ -29,6 +30,7 @@ except ImportError as error:
     ) from error
 
 from .conformance import LEVEL, Conformance, bound, needs, since, unless_synthetic
+from .processes import Elsewhere
 
 if TYPE_CHECKING:
     from .blob_store import BlobStoreConformance
@@ -73,6 +75,7 @@ __all__ = [
     "CompleterConformance",
     "Conformance",
     "DatasetStoreConformance",
+    "Elsewhere",
     "EnvironmentConformance",
     "HubClientConformance",
     "MetricsStoreConformance",
