@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from crucible_kitchen import AdapterError, Completer, SamplingParams
-from crucible_kitchen.testing import CompleterConformance, bound
+from crucible_kitchen.testing import LEVEL, CompleterConformance, bound
 from inference_stub import Exchange, Stub
 
 Connect = Callable[..., Completer]
@@ -19,6 +19,7 @@ class TestTransformersServe(CompleterConformance):
     """The server has one generator for all requests in flight: seeds need them one at a time."""
 
     variant = "transformers serve"
+    level = LEVEL
     max_examples = 5
 
     @pytest.fixture
@@ -28,6 +29,18 @@ class TestTransformersServe(CompleterConformance):
     @pytest.fixture
     def reopen(self, served: dict[str, Any], connect: Connect) -> object:
         return lambda: nullcontext(connect(**served, max_concurrency=1))
+
+    @pytest.mark.xfail(reason="the server draws for all threads from one generator", strict=False)
+    def test_a_seed_counts_under_threads(
+        self, completer: Completer, asked: Any, sampling: SamplingParams
+    ) -> None:
+        super().test_a_seed_counts_under_threads(
+            completer=completer, asked=asked, sampling=sampling
+        )
+
+
+VOCABULARY = 2**21
+"""More than there are characters, each of which is a token of the noop's."""
 
 
 class VllmLike:
@@ -66,6 +79,10 @@ class VllmLike:
         chat = "messages" in body
         prompt = body["messages"] if chat else body["prompt"]
         params = _params(body)
+        if not chat and max(prompt) >= VOCABULARY:
+            text = f"Token id {max(prompt)} is out of vocabulary"
+            exchange.send({"error": {"message": text, "code": 400}}, 400)
+            return
         read = self._words.complete(prompt, SamplingParams(1)).usage
         assert read is not None
         if read.prompt_tokens + params.max_tokens > self._context:
@@ -123,6 +140,7 @@ class TestVllmsProtocol(CompleterConformance):
     """What `transformers serve` cannot do: token ids, log probabilities, and many at a time."""
 
     variant = "vLLM protocol"
+    level = LEVEL
     max_in_flight = 16
 
     @pytest.fixture
@@ -156,3 +174,17 @@ class TestVllmsProtocol(CompleterConformance):
         super().test_a_completion_that_was_cut_is_continued_by_its_tokens(
             completer=completer, ids=ids, greedy=greedy
         )
+
+    @pytest.mark.xfail(reason="the words of the server are a noop's, in any number", strict=False)
+    def test_top_k_and_top_p_bound_what_is_sampled(
+        self, completer: Completer, asked: Any, sampling: SamplingParams
+    ) -> None:
+        super().test_top_k_and_top_p_bound_what_is_sampled(
+            completer=completer, asked=asked, sampling=sampling
+        )
+
+    @pytest.mark.xfail(reason="the server makes words up, at any temperature", strict=False)
+    def test_the_temperature_counts(
+        self, completer: Completer, asked: Any, greedy: SamplingParams
+    ) -> None:
+        super().test_the_temperature_counts(completer=completer, asked=asked, greedy=greedy)

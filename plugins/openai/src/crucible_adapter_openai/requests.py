@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -32,6 +33,9 @@ _NEUTRAL = {
 """Values without effect. vLLM and SGLang fill in what a request omits from the model's
 generation_config.json. Qwen's, for example, has a top_k of 20 and, in some versions, a repetition
 penalty: not what was asked for."""
+
+SEEDS = 2**31
+"""Seeds are below this: PyTorch on a CPU, as behind `transformers serve`, reads 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class Request:
         if params.logprobs:
             body["logprobs"] = logprobs
         if seed is not None:
-            body["seed"] = int(seed)
+            body["seed"] = _folded(int(seed))
         body = {**body, **sampling, **opts.extra_body}
         return cls(
             path=path,
@@ -94,6 +98,16 @@ class Request:
                 default=params.max_tokens,
             ),
         )
+
+
+def _folded(seed: int) -> int:
+    """Return a seed that every server reads whole: itself, or a digest of a negative or a large
+    one, so that seeds which differ in their sign or by a power of 2 are not one.
+    """
+    if 0 <= seed < SEEDS:
+        return seed
+    digest = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % SEEDS
 
 
 def sampling_fields(opts: Options, params: SamplingParams) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 _GENERATORS = threading.RLock()
@@ -16,10 +17,17 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Seed the generators within the block, one thread at a time, and restore them after it.
 
     Args:
-        seed: any integer that `torch.manual_seed` takes.
+        seed: any integer; one beyond the 64 bits of `torch.manual_seed` is mixed to fewer.
         device: where numbers are drawn in addition to the CPU.
     """
     cuda = [device] if device is not None and device.type == "cuda" else []
     with _GENERATORS, torch.random.fork_rng(cuda):
-        torch.manual_seed(seed)
+        torch.manual_seed(_in_64_bits(seed))
         yield
+
+
+def _in_64_bits(seed: int) -> int:
+    if -(2**63) <= seed < 2**64:
+        return seed
+    mixed = np.random.SeedSequence([abs(seed), seed < 0])
+    return int(mixed.generate_state(1, np.uint64)[0])

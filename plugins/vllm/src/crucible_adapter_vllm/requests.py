@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -20,6 +21,9 @@ from .described import Model
 
 COLDEST, HOTTEST = 0.01, 2.0
 """vLLM raises temperatures below the first to it, and refuses those above the second."""
+
+SEEDS = 2**63
+"""Seeds are below this: -1 is no seed for vLLM, and it takes 64 bits."""
 
 
 def sampling(model: Model, params: SamplingParams, seed: int | None, whole: bool) -> VllmParams:
@@ -45,8 +49,7 @@ def sampling(model: Model, params: SamplingParams, seed: int | None, whole: bool
         temperature=float(params.temperature),
         top_p=float(params.top_p),
         top_k=0 if params.top_k == -1 else int(params.top_k),
-        # -1 is no seed for vLLM, and it takes no larger ones than 64 bits.
-        seed=None if seed is None else int(seed) % 2**63,
+        seed=None if seed is None else _folded(int(seed)),
         stop=strings,
         stop_token_ids=[*ends, *tokens],
         ignore_eos=stop == (),
@@ -55,6 +58,16 @@ def sampling(model: Model, params: SamplingParams, seed: int | None, whole: bool
         detokenize=model.hf_tokenizer is not None,
         output_kind=RequestOutputKind.FINAL_ONLY if whole else RequestOutputKind.DELTA,
     )
+
+
+def _folded(seed: int) -> int:
+    """Return a seed in the range of the engine: itself, or a digest of what is outside of it,
+    so that seeds which differ in their sign or by a power of 2 are not one.
+    """
+    if 0 <= seed < SEEDS:
+        return seed
+    digest = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % SEEDS
 
 
 def check(model: Model, params: SamplingParams) -> None:

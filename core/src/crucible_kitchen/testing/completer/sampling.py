@@ -152,11 +152,11 @@ class Sampling(CompleterFixtures):
 
         Usually broken by a field that the server does not know, and drops without a word.
         """
-        one = replace(greedy, max_tokens=1)
-        best = key(completer.complete(asked, one))
+        one = replace(greedy, max_tokens=1, seed=3)
+        best = key(completer.complete(asked, replace(one, seed=None)))
         hits = []
         for temperature in (0.01, 2.0):
-            with offered("a temperature"):
+            with offered("a temperature, or a seed"):
                 asking = replace(one, temperature=temperature, n=24)
                 found = completions(completer.complete_batch([asked], asking))
             hits.append(sum(key(each) == best for each in found))
@@ -175,12 +175,14 @@ class Sampling(CompleterFixtures):
         Usually broken by a bound that is off by one, and by a fraction that is measured in another
         distribution.
         """
-        one = replace(sampling, max_tokens=1, temperature=1.0)
+        one = replace(sampling, max_tokens=1, temperature=1.0, seed=3)
 
         def begun(**bound: Any) -> set[Any]:
             asking = replace(one, n=32, **bound)
             return {key(each) for each in completions(completer.complete_batch([asked], asking))}
 
+        with offered("a seed"):
+            begun()
         with contextlib.suppress(Unsupported):
             assert len(begun(top_k=2)) <= 2, "of 32 first tokens, with top_k=2"
         with offered("top_p, or logprobs"):

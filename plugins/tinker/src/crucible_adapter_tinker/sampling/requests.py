@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,7 +20,7 @@ from ..options import Kind
 from ..tokenizer import HuggingFaceTokenizer
 
 SEEDS = 2**31
-"""Seeds are taken modulo this: JAX, on which SkyRL samples, has 32 bits."""
+"""Seeds are below this: JAX, on which SkyRL samples, has 32 bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,9 +135,19 @@ def sampling(params: SamplingParams, stop: Stop, room: int, seed: int | None, ki
         temperature=float(params.temperature),
         top_p=float(params.top_p),
         top_k=int(params.top_k),
-        seed=None if seed is None else int(seed) % SEEDS,
+        seed=None if seed is None else _folded(int(seed)),
         stop=told,
     )
+
+
+def _folded(seed: int) -> int:
+    """Return a seed in the range of the servers: itself, or a digest of what is outside of it,
+    so that seeds which differ in their sign or by a power of 2 are not one.
+    """
+    if 0 <= seed < SEEDS:
+        return seed
+    digest = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % SEEDS
 
 
 def model_input(tokens: Sequence[int]) -> Any:

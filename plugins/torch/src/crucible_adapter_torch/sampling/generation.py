@@ -50,7 +50,9 @@ class Answer:
             )
         self.prompt = prompt
         self.limit = min(params.max_tokens, room)
-        self.random = np.random.default_rng(None if seed is None else seed % 2**64)
+        if seed is not None and seed < 0:
+            seed %= 2**64  # NumPy takes none below 0, and any above
+        self.random = np.random.default_rng(seed)
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
         self.finish_reason: Literal["stop", "length"] | None = None
