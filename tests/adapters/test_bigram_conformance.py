@@ -10,7 +10,7 @@ from typing import Any
 import bigram_training_client
 import pytest
 from crucible_kitchen import TrainingClient
-from crucible_kitchen.testing import TrainingClientConformance, bound
+from crucible_kitchen.testing import LEVEL, TrainingClientConformance, bound
 
 MANDATORY = types.ModuleType("mandatory_bigram")
 """The same without the optional callbacks."""
@@ -19,6 +19,7 @@ for name in ("Options", *TrainingClient.mandatory()):
 
 
 class TestBigram(TrainingClientConformance):
+    level = LEVEL
     adapter = bigram_training_client
 
     @pytest.fixture

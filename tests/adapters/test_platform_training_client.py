@@ -18,12 +18,14 @@ from crucible_kitchen import (
     Unauthorized,
     Unavailable,
 )
-from crucible_kitchen.testing import TrainingClientConformance, bound
+from crucible_kitchen.testing import LEVEL, TrainingClientConformance, bound
 
 Reopen = Callable[[], AbstractContextManager[TrainingClient]]
 
 
 class TestPlatform(TrainingClientConformance):
+    level = LEVEL
+
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Reopen:
         return lambda: bound(

@@ -12,10 +12,12 @@ import crucible_adapter_jsonl.metrics_store as jsonl
 import pytest
 from crucible_adapter_jsonl.files import file_name
 from crucible_kitchen import MetricsStore
-from crucible_kitchen.testing import MetricsStoreConformance, bound
+from crucible_kitchen.testing import LEVEL, MetricsStoreConformance, bound
 
 
 class TestJsonLines(MetricsStoreConformance):
+    level = LEVEL
+
     @pytest.fixture
     def metrics_store(self, tmp_path: Path) -> Iterator[MetricsStore]:
         with bound("metrics_store", jsonl, path=tmp_path) as store:

@@ -11,7 +11,7 @@ import crucible_adapter_mlflow.metrics_store as mlflow_store
 import httpx2
 import pytest
 from crucible_kitchen import MetricsStore
-from crucible_kitchen.testing import MetricsStoreConformance, bound
+from crucible_kitchen.testing import LEVEL, MetricsStoreConformance, bound
 
 Reopen = Callable[[], AbstractContextManager[MetricsStore]]
 Stored = Callable[[str], dict[tuple[str, int], float]]
@@ -22,6 +22,7 @@ class TrackingServer(Protocol):
 
 
 class TestMLflow(MetricsStoreConformance):
+    level = LEVEL
     max_examples = 6  # each call is some requests
 
     @pytest.fixture

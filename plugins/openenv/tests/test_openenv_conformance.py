@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from crucible_kitchen.testing import EnvironmentConformance
+from crucible_kitchen.testing import LEVEL, EnvironmentConformance
 
 
 class TestGame(EnvironmentConformance):
+    level = LEVEL
     completions = ("5", "0", "9", "five", "2")
 
     @pytest.fixture

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from crucible_kitchen.testing import EnvironmentConformance
+from crucible_kitchen.testing import LEVEL, EnvironmentConformance
 
 
 class TestText(EnvironmentConformance):
     """Asked as text, with levels that change while seeds go up."""
 
+    variant = "text, with a curriculum"
+    level = LEVEL
     completions = ("", "12", "-3.0", "12 or 13")
 
     @pytest.fixture
@@ -28,6 +30,8 @@ class TestText(EnvironmentConformance):
 class TestGlobalGenerator(EnvironmentConformance):
     """Asked as messages, of a data set that draws from Python's global generator."""
 
+    variant = "messages"
+    level = LEVEL
     seeds = (0, 1, 3)
     completions = ("", "[5, 5]", "<answer>[5, 5]</answer>", "<answer></answer>")
 

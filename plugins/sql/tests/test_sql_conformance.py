@@ -13,7 +13,7 @@ import crucible_adapter_sql.metrics_store as sql
 import psycopg
 import pytest
 from crucible_kitchen import MetricsStore
-from crucible_kitchen.testing import MetricsStoreConformance, bound
+from crucible_kitchen.testing import LEVEL, MetricsStoreConformance, bound
 
 Stored = Callable[[str], dict[tuple[str, int], float]]
 Reopen = Callable[[], AbstractContextManager[MetricsStore]]
@@ -26,6 +26,7 @@ class Server(Protocol):
 
 class TestSQLite(MetricsStoreConformance):
     variant = "SQLite"
+    level = LEVEL
 
     @pytest.fixture
     def options(self, tmp_path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from crucible_kitchen import (
     SessionConfig,
     TrainingClient,
 )
-from crucible_kitchen.testing import CompleterConformance, bound
+from crucible_kitchen.testing import LEVEL, CompleterConformance, bound
 
 CONTEXT = 192
 MODELS = {
@@ -73,6 +73,8 @@ def folder(kitchen: Kitchen, session: Any) -> str:
 
 
 class TestTorch(CompleterConformance):
+    level = LEVEL
+
     @pytest.fixture
     def completer(self, folder: str) -> Iterator[Completer]:
         with bound("completer", torch_completer, model=folder, device="cpu") as completer:

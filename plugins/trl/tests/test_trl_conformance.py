@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crucible_kitchen.testing import EnvironmentConformance
+from crucible_kitchen.testing import LEVEL, EnvironmentConformance
 
 GUESSING = Path(__file__).with_name("guessing.py")
 CALL = '<tool_call>\n{"name": "is_larger", "arguments": {"than": 4}}\n</tool_call>'
 
 
 class TestGuessing(EnvironmentConformance):
+    level = LEVEL
     completions = (
         CALL,
         "it is 4",

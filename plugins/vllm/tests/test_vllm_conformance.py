@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from crucible_kitchen import Completer, Kitchen, TrainingClient
-from crucible_kitchen.testing import CompleterConformance
+from crucible_kitchen.testing import LEVEL, CompleterConformance
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # vLLM's own
 
 
 class TestVllm(CompleterConformance):
+    level = LEVEL
     max_examples = 5
 
     @pytest.fixture
