@@ -234,7 +234,7 @@ class TrainingClientSpec(Protocol[OptsT, SessionT, FutureT]):
 
         Bad credentials (`Unauthorized`), an unknown model (`NotFound`) and a field of `config`
         that cannot be honoured (`Unsupported`) fail here, not later. Equal configurations begin
-        with the same weights in every process.
+        with the same weights in every process. `config.seed` may be any integer.
         """
         ...
 
@@ -252,6 +252,8 @@ class TrainingClientSpec(Protocol[OptsT, SessionT, FutureT]):
         The loss is the sum over tokens; its formula is in `crucible_kitchen.losses`. Gradients
         accumulate until the next `optim_step`: two calls equal one call with both batches to
         1e-5 relative. Splitting a large batch must not show in the results; nothing is truncated.
+        Datums are read at submission, whatever the type, byte order and strides of their arrays,
+        and are not changed: the caller may change them once the call has returned.
 
         Where every loss input of a position is 0 (the weight for `cross_entropy`; the logprob and
         the advantage for the others), it adds to no loss and no gradient. Its logprob need not be
@@ -269,7 +271,8 @@ class TrainingClientSpec(Protocol[OptsT, SessionT, FutureT]):
     ) -> FutureT:
         """Submit one AdamW step; return a future of `OptimStepResult`.
 
-        Clips the accumulated gradient by its global L2 norm, applies it, clears it. With nothing
+        Clips the accumulated gradient by its global L2 norm, applies it, clears it. `adam.eps` is
+        added to the root of the second moment after its correction for the bias. With nothing
         accumulated, the step is `InvalidInput`. A gradient that is not finite fails the step and
         leaves the weights unchanged. `learning_rate=0` leaves the weights unchanged, but updates
         the moments.
@@ -283,7 +286,7 @@ class TrainingClientSpec(Protocol[OptsT, SessionT, FutureT]):
         """Wait for a submitted operation, at most `timeout` seconds; None waits indefinitely.
 
         May be called again, from any thread, with the same result. `AdapterTimeout` leaves the
-        operation running.
+        operation running. What was awaited once is returned at any timeout, even 0.
         """
         ...
 
@@ -399,8 +402,8 @@ class TrainingClientOptionalSpec(Protocol[OptsT, SessionArgT, FutureRetT]):
 
     @_callback(repeatable=True)
     def list_checkpoints(self, opts: OptsT, prefix: str) -> Sequence[str]:
-        """Return the references of the checkpoints whose label starts with `prefix`, oldest
-        first.
+        """Return the references of the checkpoints whose label starts with `prefix`, character
+        by character as it was given, oldest first.
         """
         ...
 
@@ -648,6 +651,11 @@ class MetricsStoreSpec(Protocol[OptsT]):
     One row per (run, metric, step): recording again replaces it, so a resumed run leaves no
     duplicates. Without a step, every call adds a row. Steps may arrive late and out of order. NaN
     and infinities are returned as they were recorded. Several processes may write at once.
+
+    A name, an id, a step or metadata that the store cannot keep exactly is `InvalidInput` or
+    `Unsupported` at once: nothing is cut, bounded or normalised, and no other row is lost with it.
+    Arguments are read during the call, and not changed. A row that replaces another has the time
+    of its own recording.
     """
 
     @_callback(repeatable=_replaces)
@@ -688,21 +696,27 @@ class MetricsStoreOptionalSpec(Protocol[OptsT]):
         step: int | None,
         metadata: Mapping[str, Any] | None,
     ) -> None:
-        """Record several numbers of one step, as `record` would one by one."""
+        """Record several numbers of one step, in their order, all of them or none.
+
+        The rows are those that `record` would make one by one. Where one number is refused,
+        nothing is recorded or replaced, and no run begins; a `read` of another thread sees all
+        numbers of a call or none. There may be any number of them; with none nothing happens.
+        """
         ...
 
     @_callback(repeatable=True)
     def runs(self, opts: OptsT) -> Sequence[str]:
-        """Return the ids of all runs, sorted."""
+        """Return the ids of all runs of which `read` returns rows, sorted, flushed or not."""
         ...
 
 
 class CompleterSpec(Protocol[OptsT]):
     """Sample from a language model. Every callback is repeatable.
 
-    A prompt is a conversation, token ids, or a `ModelInput`. Token ids in, token ids out: where
-    the server returns no ids, a prompt of token ids is `Unsupported`. A prompt beyond the context
-    is `InvalidInput`. Logprobs equal the trainer's `forward` at temperature 1, top_p 1 and
+    A prompt is a conversation, token ids, or a `ModelInput`, whose chunks are read as one. Token
+    ids in, token ids out: where the server returns no ids, a prompt of token ids is `Unsupported`.
+    A prompt beyond the context, or with a token beyond the vocabulary, is `InvalidInput`; an image
+    that is not read is `InvalidInput` or `Unsupported`, and never skipped. Logprobs equal the trainer's `forward` at temperature 1, top_p 1 and
     top_k -1; elsewhere they are the backend's, raw or processed. Where the server ignores a request
     for them, it is `Unsupported`. Each is a finite number: one that the server does not return is
     an `AdapterError`, never NaN or a substitute, which would be trained on. A seed gives the same
@@ -725,7 +739,8 @@ class CompleterSpec(Protocol[OptsT]):
         """Return `len(prompts) * params.n` results, prompt-major, each a `Completion` or an
         `AdapterError`: one bad item does not lose the rest.
 
-        Result k is sampled with `params.seed + k`. The number of requests in flight is bounded.
+        Result k is sampled with `params.seed + k`, errors counted. The number of requests in
+        flight is bounded.
         """
         ...
 

@@ -59,7 +59,9 @@ class Step:
 
 @runtime_checkable
 class Environment(Protocol):
-    """What a model acts in. Two objects share no state.
+    """What a model acts in. Two objects share no state, and closing one leaves the others. What
+    they return is the caller's, who may change it; a completion is left as it was, and is answered
+    whatever its `finish_reason`, with token ids and log probabilities or without.
 
     An environment may also have
 
@@ -72,6 +74,9 @@ class Environment(Protocol):
     - `version`, a text that is another where its problems are others, such as the digest of a file
       or the version of a library: a run is not continued with another one;
     - `close()`, called once when it is not used any more.
+
+    `size`, `held_together` and `version` are equal in all objects, and do not change. Without a
+    size, the problems of the seeds from 2**31 on, which are held out, are not the first ones again.
     """
 
     def reset(self, seed: int) -> Observation:
