@@ -26,10 +26,12 @@ from crucible_kitchen import (
     hookimpl,
 )
 from crucible_kitchen.configuration.chosen import ChosenEnvironment
-from crucible_kitchen.settings import load
+from crucible_kitchen.settings import Layer, load, merge, moved
 from crucible_kitchen.workflows.runs.changes import check_same
 from crucible_kitchen.workflows.runs.record import RunRecord
 from crucible_kitchen.workflows.standing import Standing
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 AT = ("adapters", "blob_store")
@@ -339,3 +341,28 @@ def test_a_run_from_before_the_new_name_goes_on() -> None:
     check_same("r", record, Config(rate=2.0), extended=False)
     with pytest.raises(ConfigurationError, match=r"workflow\.rate was 2\.0 and is 3\.0"):
         check_same("r", record, Config(rate=3.0), extended=False)
+
+
+NUMBERS = st.integers(0, 9)
+FLAT = st.dictionaries(st.sampled_from("abc"), NUMBERS, min_size=1)
+TABLES = st.fixed_dictionaries({}, optional={"a": NUMBERS, "b": FLAT, "c": FLAT}).filter(bool)
+
+
+def by_layers(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[tuple[str, Any]]]:
+    """Layers that each set a key by one of its two names."""
+    names = st.sampled_from(["old", "new"])
+    return st.lists(st.tuples(names, values), min_size=1, max_size=4)
+
+
+@given(by_layers(NUMBERS) | by_layers(TABLES))
+def test_two_names_are_merged_as_one_would_be(layers: list[tuple[str, Any]]) -> None:
+    tables = [{"workflow": {name: value}} for name, value in layers]
+    settings = merge(Layer(str(level), table) for level, table in enumerate(tables))
+    one = merge(
+        Layer(str(level), {"workflow": {"new": value}}) for level, (_, value) in enumerate(layers)
+    )
+    table = settings.values["workflow"]
+    if "old" in table and "new" in table:
+        old, new = ("workflow", "old"), ("workflow", "new")
+        value, _ = moved(settings, old, new, table["old"], table["new"])
+        assert value == one.values["workflow"]["new"]

@@ -12,6 +12,10 @@ from .merge import Layer, Settings, Source, merge
 def moved(settings: Settings, old: Key, new: Key, was: Any, now: Any) -> tuple[Any, Settings]:
     """Merge the values of two names of one key, as if the layers had one name for it.
 
+    What a layer set and a higher one replaced is not known any more. It shows where three layers
+    take turns: the lowest and the highest name different adapters by one name of the key, and the
+    one between sets options by the other. These are kept, and are unknown keys or fit.
+
     Args:
         settings: they know the level of each value.
         old: the key of the old name.
