@@ -297,6 +297,17 @@ class EndsBatchesWithItsBuffer(Delegate):
                 yield batch[start : start + batch_size]
 
 
+class LeavesFilesOpen(Delegate):
+    def __init__(self) -> None:
+        self.files: list[Any] = []
+
+    @hookimpl
+    def stream(self, opts: Options, handle: Lines, batch_size: int) -> Iterator[list[Row]]:
+        self.files.append(handle.file.open("rb"))
+        yield from opts.inner.stream(handle, batch_size)
+        self.files.pop().close()
+
+
 _TEXTS = "a_text_keeps_every_character"
 _FLOATS = "a_float_keeps_every_digit"
 _FIELDS = "fields_have_their_names_and_their_order"
@@ -338,6 +349,7 @@ MUTANTS = [
         (UsesABufferThatItDoesNotNeed(), _MIXED),
         (TakesTheBeginningOfASplit(), _SPLIT),
         (IgnoresTheCaseOfSplits(), _SPLIT),
+        (LeavesFilesOpen(), "a_stream_that_was_left_keeps_no_file_open"),
         (EndsBatchesWithItsBuffer(), "batches_are_full_whatever_the_size_of_the_data"),
     )
 ]

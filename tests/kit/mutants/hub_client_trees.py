@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import shutil
 import threading
 import time
@@ -86,6 +87,16 @@ class CachesWithoutCase(Cached):
         super().__init__(str.lower)
 
 
+class ReturnsABlobOfItsCache(OwnFolder):
+    @hookimpl
+    def download(
+        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
+    ) -> Path:
+        found = opts.inner.download(repo_id, filename, repo_type, revision)
+        blob = self.folder() / hashlib.sha256(found.read_bytes()).hexdigest()
+        return Path(shutil.copyfile(found, blob))
+
+
 # --- patterns ---
 
 
@@ -125,7 +136,7 @@ class FoldsTheCaseOfPatterns(Matching):
 
 class MatchesBeginnings(Matching):
     def matches(self, name: str, pattern: str) -> bool:
-        return fnmatch.fnmatchcase(name, f"{pattern}*")
+        return fnmatch.fnmatchcase(name, pattern) or name.startswith(pattern)
 
 
 class MatchesAnyLastPart(Matching):
@@ -293,6 +304,7 @@ MUTANTS = [
         (LeavesOut(), _NAMES),
         (LeavesOutWhatLooksTemporary(), _NAMES),
         (LeavesOutItsOwnNames(), _NAMES),
+        (ReturnsABlobOfItsCache(), "a_downloaded_file_has_its_name"),
         (TakesNothingForTheBranch(), _REVISION),
         (JoinsRevisions(), _REVISION),
         (FoldsTheCaseOfPatterns(), _PATTERNS),

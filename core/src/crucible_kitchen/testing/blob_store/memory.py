@@ -1,16 +1,10 @@
-"""The memory that blobs of any size take.
-
-It is measured in a process of the adapter's own: the server of a test, in the same process, would
-be measured as well.
-"""
+"""The memory, and the open files, that blobs of any size take."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import tracemalloc
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +12,7 @@ import pytest
 from ...ports import BlobStore
 from ..conformance import since, unless_synthetic
 from ..processes import Elsewhere
+from ..usage import open_files, peak_of
 from .fixtures import MIB, BlobStoreFixtures
 
 SIZE = 96 * MIB
@@ -82,12 +77,7 @@ def _streamed(store: BlobStore, path: str) -> tuple[int, int]:
     """Return the size of a streamed blob, and the most memory that streaming it took."""
     store.write(path, _pieces())
     list(store.stream(path, chunk_size=8 * MIB))  # imports, connections
-    tracemalloc.start()
-    try:
-        total = sum(map(len, store.stream(path, chunk_size=CHUNK)))
-        return total, tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    return peak_of(lambda: sum(map(len, store.stream(path, chunk_size=CHUNK))))
 
 
 def _opened(store: BlobStore, path: str) -> tuple[int, int]:
@@ -103,14 +93,9 @@ def _opened(store: BlobStore, path: str) -> tuple[int, int]:
                 if number % 4 < 2:
                     list(pieces)
             if number == 1:
-                counts.append(_open_files())
-        counts.append(_open_files())
+                counts.append(open_files())
+        counts.append(open_files())
     return counts[0], counts[1]
-
-
-def _open_files() -> int:
-    folder = Path("/dev/fd")
-    return sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
 
 
 class _File(io.RawIOBase):
@@ -133,10 +118,5 @@ def _written(store: BlobStore, path: str, source: str) -> tuple[int, int]:
     """Return the size of a written blob, and the most memory that writing it took."""
     store.write(path, iter([bytes(10 * MIB), b"!"]))  # imports, connections
     data = _pieces() if source == "pieces" else io.BufferedReader(_File(SIZE))
-    tracemalloc.start()
-    try:
-        store.write(path, data)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    _, peak = peak_of(lambda: store.write(path, data))
     return sum(map(len, store.stream(path))), peak

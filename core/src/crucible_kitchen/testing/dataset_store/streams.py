@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,12 @@ from ...errors import InvalidInput
 from ...ports import DatasetStore
 from ..conformance import needs, since, unless_synthetic
 from ..processes import Elsewhere
+from ..processes.places import absolute
+from ..usage import open_files, peak_of
 from .fixtures import DatasetStoreFixtures, open_dataset
 from .rows import read, texts
 
+STREAMS = 40
 LARGE, WIDTH = 5000, 16 << 10
 """Rows of a data set that should not be held whole, and characters of each."""
 
@@ -110,6 +112,26 @@ class Streams(DatasetStoreFixtures):
         with pytest.raises(InvalidInput):  # its first batch, for there might be no last one
             next(iter(dataset_store.stream(handle, batch_size)))
 
+    @since("1.5")
+    @needs("stream")
+    def test_a_stream_that_was_left_keeps_no_file_open(
+        self,
+        dataset_store: DatasetStore,
+        dataset_id: str,
+        split: str | None,
+        streaming: bool,
+        handle: Any,
+        elsewhere: Elsewhere,
+    ) -> None:
+        """Streams that were left before their end keep no file, and no connection, open.
+
+        Usually broken by a reader that is closed at its end alone: an evaluation that looks at the
+        first rows, every few steps, is out of files on the third day.
+        """
+        where = absolute(dataset_id), split, streaming
+        before, after = elsewhere.run(_opened, where)
+        assert after < before + STREAMS // 4, f"{after - before} more files are open"
+
     @needs("stream")
     def test_a_stream_may_be_left_early(
         self, dataset_store: DatasetStore, handle: Any, stored: list[str]
@@ -135,12 +157,19 @@ class Streams(DatasetStoreFixtures):
 def _streamed(store: DatasetStore, small: str, large: str) -> tuple[int, int]:
     """Return how many rows were streamed, and the most memory that opening and streaming took."""
     next(_shuffled(store, small)).clear()  # what is imported and opened once
-    tracemalloc.start()
-    try:
-        found = sum(len(batch) for batch in _shuffled(store, large))
-        return found, tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    return peak_of(lambda: sum(len(batch) for batch in _shuffled(store, large)))
+
+
+def _opened(store: DatasetStore, where: tuple[str, str | None, bool]) -> tuple[int, int]:
+    """Return how many files were open after two streams that were left, and how many after many."""
+    handle = store.load_dataset(where[0], where[1], streaming=where[2])
+    counts = []
+    for number in range(2 + STREAMS):
+        with store.stream(handle, 3) as batches:
+            next(batches)
+        if number in (1, 1 + STREAMS):
+            counts.append(open_files())
+    return counts[0], counts[1]
 
 
 def _shuffled(store: DatasetStore, file: str) -> Stream[list[dict[str, Any]]]:

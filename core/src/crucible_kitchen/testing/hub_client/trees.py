@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import shutil
 import uuid
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -62,15 +63,16 @@ PATTERNS: tuple[tuple[list[str] | None, list[str] | None], ...] = (
     (["*"], ["*"]),
     (["*/sub/*"], None),
     (["*/SUB/*", "*/b"], None),
-    (["*/su"], None),
-    (["*/sub"], None),
+    (["*/su", "@/su"], None),
+    (["*/sub", "@/sub", "@/s"], None),
+    (["@/sub/*"], ["@/sub/d", "@"]),
     (["a", "*/deeper/?"], None),
     (["*.[a-l]*"], ["*.log", "*/.*"]),
     (["*/[ab]"], ["*/sub/*", "*/B"]),
     (["*/sub/*", "*/a.*"], ["*/sub/*"]),
     (["*/nothing*"], None),
 )
-"""What a snapshot is asked for: `allow_patterns` and `ignore_patterns`."""
+"""What a snapshot is asked for: `allow_patterns` and `ignore_patterns`; `@` is the folder."""
 
 
 class Trees(HubClientFixtures):
@@ -116,6 +118,23 @@ class Trees(HubClientFixtures):
         assert read_folder(folder / below) == held
 
     @since("1.5")
+    def test_a_downloaded_file_has_its_name(
+        self,
+        hub_client: HubClient,
+        repo_id: str,
+        where: Mapping[str, str],
+        names: Sequence[str],
+    ) -> None:
+        """The path that `download` returns ends with the file's path in the repository.
+
+        Usually broken by a cache of files by their hash: what opens them by their suffix then
+        takes a JSON file, or weights in safetensors, for something else.
+        """
+        for name in names:
+            path = hub_client.download(repo_id, name, **where)
+            assert path.as_posix().endswith(f"/{name}"), path
+
+    @since("1.5")
     @needs("upload")
     def test_patterns_choose_exactly_what_they_match(
         self, hub_client: HubClient, uploads: tuple[str, str], below: str, tmp_path: Path
@@ -132,7 +151,11 @@ class Trees(HubClientFixtures):
         source = _written(tmp_path / "source", {name: name.encode() for name in names})
         hub_client.upload(repo_id, source, below, repo_type)
         (tmp_path / "turn").write_bytes(b"")
-        for turn, (allow, ignore) in enumerate(PATTERNS):
+        for turn, patterns in enumerate(PATTERNS):
+            allow, ignore = (
+                None if each is None else [pattern.replace("@", below) for pattern in each]
+                for each in patterns
+            )
             (tmp_path / "turn").write_text(f"{turn}")
             commit = hub_client.upload(repo_id, tmp_path / "turn", f"{below}/turn", repo_type)
             every = hub_client.list_files(repo_id, repo_type, commit)
@@ -183,6 +206,8 @@ class Trees(HubClientFixtures):
         snapshot = hub_client.snapshot(repo_id, repo_type, commit, [f"{below}/*"]) / below
         for number, folder in enumerate((linked, snapshot)):
             commit = hub_client.upload(repo_id, folder, f"{below}/{number}", repo_type)
+        shutil.rmtree(source)  # which a link would need
+        for number in range(2):
             for name, content in held.items():
                 path = hub_client.download(repo_id, f"{below}/{number}/{name}", repo_type, commit)
                 assert path.read_bytes() == content, name
