@@ -401,9 +401,10 @@ def test_what_is_there_as_it_was_locked_is_left_alone(tmp_path: Path) -> None:
     assert plan(lock, there(tmp_path, lock)).changes == []
 
 
-def test_what_was_changed_since_is_installed_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_what_was_changed_since_is_installed_again(tmp_path: Path, known: bool) -> None:
     about = install(tmp_path, "acme", files={"acme.py": b"1"})
-    lock = Lock("3.11.4", {"acme": Locked("1.0", digests.of_installed(about))})
+    lock = Lock("3.11.4", {"acme": Locked("1.0", digests.of_installed(about) if known else "")})
     (tmp_path / "acme.py").write_bytes(b"22")
     assert plan(lock, as_is(lock, environment(tmp_path))).changes == [
         ("acme", "1.0, other files", "1.0")
