@@ -716,11 +716,17 @@ class CompleterSpec(Protocol[OptsT]):
     A prompt is a conversation, token ids, or a `ModelInput`, whose chunks are read as one. Token
     ids in, token ids out: where the server returns no ids, a prompt of token ids is `Unsupported`.
     A prompt beyond the context, or with a token beyond the vocabulary, is `InvalidInput`; an image
-    that is not read is `InvalidInput` or `Unsupported`, and never skipped. Logprobs equal the trainer's `forward` at temperature 1, top_p 1 and
-    top_k -1; elsewhere they are the backend's, raw or processed. Where the server ignores a request
-    for them, it is `Unsupported`. Each is a finite number: one that the server does not return is
-    an `AdapterError`, never NaN or a substitute, which would be trained on. A seed gives the same
-    completion in every process.
+    that is not read is `InvalidInput` or `Unsupported`, and never skipped.
+
+    Logprobs equal the trainer's `forward` at temperature 1, top_p 1 and top_k -1; elsewhere they
+    are the backend's, raw or processed. Where the server ignores a request for them, it is
+    `Unsupported`. Each is a finite number: one that the server does not return is an
+    `AdapterError`, never NaN or a substitute, which would be trained on.
+
+    The prompt, the seed, the temperature, `top_k` and `top_p` alone decide what is sampled, in
+    every process; a smaller `max_tokens` cuts it, and `stop` ends it. Any integer is a seed of its
+    own, or is `InvalidInput` or `Unsupported`. A stop string is looked for in the answer alone, and
+    the one that comes first in the text counts. The text keeps its white space.
     """
 
     @_callback(repeatable=True)

@@ -46,6 +46,7 @@ from .types import (
     SamplingParams,
     SessionConfig,
     T_co,
+    check_metric,
 )
 
 DEFAULT_ADAM = AdamParams()
@@ -327,7 +328,9 @@ class MetricsStore(Port):
         step: int | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record several numbers; one by one if the adapter has no quicker way."""
+        """Record several numbers; one by one, all of them checked before, if the adapter has no
+        quicker way.
+        """
         if self.supports("record_many"):
             self._call(
                 MetricsStoreOptionalSpec.record_many,
@@ -336,9 +339,14 @@ class MetricsStore(Port):
                 step=step,
                 metadata=metadata,
             )
-        else:
+            return
+        try:
             for metric, value in metrics.items():
-                self.record(run_id, metric, value, step, metadata)
+                check_metric(metric, value, step, metadata)
+        except InvalidInput as error:
+            raise self._errors.explain(error, "record_many") from None
+        for metric, value in metrics.items():
+            self.record(run_id, metric, value, step, metadata)
 
     def runs(self) -> Sequence[str]:
         return self._call(MetricsStoreOptionalSpec.runs)
