@@ -13,6 +13,8 @@ from .files import digest_of
 from .handles import plain_handle
 from .values import Json, Plain, digested
 
+_PIECE = 1 << 20
+
 
 @dataclass(slots=True)
 class Digest:
@@ -26,7 +28,7 @@ class Digest:
     def add(self, piece: Any) -> Any:
         """Take note of a piece, and return it. What is not bytes is the adapter's to refuse."""
         if isinstance(piece, bytes | bytearray | memoryview):
-            self.length += len(bytes(piece))
+            self.length += memoryview(piece).nbytes
             self.sha256.update(piece)
         return piece
 
@@ -64,12 +66,16 @@ class Pieces(Iterable[bytes]):
         return PiecesOnce(iter(self._source), self._digest)
 
 
-class FileOfPieces(PiecesOnce):
+class FileOfPieces(Iterator[bytes]):
     """An open file, noted as it is read."""
 
     def __init__(self, file: Any, digest: Digest) -> None:
-        super().__init__(iter(file), digest)
-        self._file = file
+        self._file, self._digest = file, digest
+
+    def __next__(self) -> bytes:
+        if not (piece := self.read(_PIECE)):
+            raise StopIteration
+        return piece
 
     def read(self, size: int = -1, /) -> bytes:
         """Read at most `size` bytes; all by default."""
@@ -139,12 +145,8 @@ class Arguments:
         """Read what the adapter would have read."""
         for value in self.passed.values():
             try:
-                if isinstance(value, FileOfPieces):
-                    while value.read(1 << 20):
-                        pass
-                else:
-                    for _ in value:
-                        pass
+                for _ in value:
+                    pass
             except Exception:  # noted, and the adapter's answer is on the cassette
                 continue
 
@@ -159,7 +161,7 @@ def _noted(value: Any, digest: Digest) -> Any:
     if isinstance(value, bytes | bytearray | memoryview | str):
         return None
     if hasattr(value, "read"):
-        return FileOfPieces(value, digest) if isinstance(value, Iterable) else None
+        return FileOfPieces(value, digest)
     if isinstance(value, Iterator):
         return PiecesOnce(value, digest)
     return Pieces(value, digest) if isinstance(value, Iterable) else None
