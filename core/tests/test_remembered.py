@@ -20,7 +20,7 @@ from crucible_kitchen.adapters.discovery import catalog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-MANY = remembered.FEWEST + 4
+MANY = metadata.FEWEST + 4
 
 
 def package(site: Path, name: str, point: str | None = None, version: str = "1.0") -> Path:
@@ -200,10 +200,12 @@ def test_a_damaged_file_is_as_none(site: Path, cache: Path, damage: Callable[[Pa
 
 
 @given(content=st.binary())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None
+)
 def test_whatever_the_file_holds_nothing_is_hidden(content: bytes, site: Path, cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
-    remembered._file(str(site)).write_bytes(content)
+    remembered.Memory("installed")._file(str(site)).write_bytes(content)
     assert len(found()) == MANY
 
 
@@ -220,7 +222,9 @@ ANYTHING = st.recursive(
 
 
 @given(entry=ANYTHING, place=st.none() | st.integers(0, 4))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None
+)
 def test_whatever_shape_an_entry_has_its_package_is_read_again(
     entry: object, place: int | None, site: Path, cache: Path
 ) -> None:

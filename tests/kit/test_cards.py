@@ -321,7 +321,7 @@ def test_check_makes_a_card_of_each_variant_that_a_package_brings(
     ("arguments", "message"),
     [
         (["latency_scale=0"], "say which with --variant: disk, S3"),
-        (["--variant", "S4"], "--variant: there is no 'S4'; did you mean 'S3'?"),
+        (["--variant", "diks"], "--variant: there is no 'diks'; did you mean 'disk'?"),
     ],
 )
 def test_a_variant_that_is_not_meant_or_not_there_is_an_error(
