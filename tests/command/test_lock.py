@@ -102,6 +102,14 @@ def test_an_adapter_inside_another_is_locked(tmp_path: Path, command: Crucible) 
     assert {"acme", "crucible-adapter-compose"} <= names(tmp_path)
 
 
+def test_where_nothing_is_configured_there_is_nothing_to_lock(
+    tmp_path: Path, command: Crucible
+) -> None:
+    (tmp_path / "crucible.toml").unlink()
+    outcome = command("lock")
+    assert (outcome.code, "nothing is configured here" in outcome.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("setting", "plugin"),
     [

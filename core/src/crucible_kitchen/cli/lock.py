@@ -56,6 +56,10 @@ def lock(
     that is only what is known here, without a network.
     """
     settings = read(arguments or [], profile)
+    if not settings.values:
+        raise ConfigurationError(
+            "nothing is configured here, so there is nothing to lock; name a crucible.toml"
+        )
     file = output or beside(settings)
     if check:
         others = {"--index": index, "--from-run": from_run, "--find-links": find_links}
