@@ -57,6 +57,11 @@ class TakesTheRemainderOfASeed(OtherSeed):
         return seed % 120
 
 
+class TakesThreeDigitsOfASeed(OtherSeed):
+    def seed(self, seed: int) -> int:
+        return seed % 1000
+
+
 class TakesTheLastBitsOfASeed(OtherSeed):
     def seed(self, seed: int) -> int:
         return seed & 0xFFFFFFFF
@@ -84,6 +89,7 @@ MUTANTS = [
         (MixesInAPath(), SHUFFLES),
         (TakesTheSizeOfASeed(), SEEDS),
         (TakesTheRemainderOfASeed(), SEEDS),
+        (TakesThreeDigitsOfASeed(), SEEDS),
         (TakesTheLastBitsOfASeed(), SEEDS),
         (SeedsTheWholeProgram(), "test_the_process_stays_as_it_was"),
         (ReadsASet(), "test_another_process_reads_the_same_rows"),

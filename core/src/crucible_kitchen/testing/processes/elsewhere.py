@@ -108,7 +108,7 @@ class Elsewhere:
 
         Raises:
             Exception: what it raises, with a note of its traceback.
-            ProcessDied: the process ended, or did not answer within 120 s; with what it wrote. The
+            ProcessDied: the process ended, or did not answer within 300 s; with what it wrote. The
                 next call starts another one.
         """
         return self.submit(function, *arguments).result()

@@ -18,7 +18,7 @@ from typing import Any, Self
 from . import serving
 from .travelling import packed, unpacked
 
-TIMEOUT = 120.0
+TIMEOUT = 300.0
 """Seconds that the other process may take to answer, its start included."""
 ENDING = 10.0
 """Seconds that it may take to end."""
@@ -90,7 +90,7 @@ class Interpreter:
             last: whether the process is killed, by SIGKILL, the moment the function returns.
 
         Returns:
-            A future of what it returns or raises, which waits 120 s at most; of `ProcessDied` if
+            A future of what it returns or raises, which waits 300 s at most; of `ProcessDied` if
             the process ends before.
 
         Raises:
