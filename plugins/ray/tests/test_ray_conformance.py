@@ -18,6 +18,8 @@ import pytest
 from crucible_kitchen import TrainingClient
 from crucible_kitchen.testing import LEVEL, TrainingClientConformance, bound
 
+pytestmark = pytest.mark.usefixtures("same_ray")
+
 TRIALS = int(os.environ.get("TRIALS", "1"))
 TINY = {
     "model_type": "llama",
@@ -62,6 +64,18 @@ class OnRay(TrainingClientConformance):
     ) -> Iterator[TrainingClient]:
         with reopen() as client:
             yield client
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def joined(cls, client: TrainingClient) -> Iterator[None]:
+        """Let other processes of the kit join the Ray of this one: each of its own takes a minute
+        and two processors.
+        """
+        import ray
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+            yield
 
     @pytest.fixture
     def training_client(self, client: TrainingClient) -> TrainingClient:
