@@ -26,9 +26,9 @@ PLAIN = (
     | st.booleans()
     | st.integers(-(2**62), 2**62)
     | st.floats(allow_nan=False, allow_infinity=False).map(lambda number: number + 0.0)
-    | st.text(st.characters(exclude_categories=("C",)), max_size=5)
+    | st.text(st.characters(exclude_categories=["C"]), max_size=5)
 )
-KEYS = st.text(st.characters(exclude_categories=("C",)), max_size=5)
+KEYS = st.text(st.characters(exclude_categories=["C"]), max_size=5)
 METADATA = st.dictionaries(
     KEYS,
     st.recursive(

@@ -112,7 +112,8 @@ class Together(MetricsStoreFixtures):
 
         Usually broken by adding a field to the metadata, and by a buffer that keeps the mapping.
         """
-        numbers, metadata = {"a": 1.0, "b": 2.0}, {"split": "test", "parts": [1, 2]}
+        numbers = {"a": 1.0, "b": 2.0}
+        metadata: dict[str, Any] = {"split": "test", "parts": [1, 2]}
         kept: dict[str, Any] = {"split": "test", "parts": [1, 2]}
         try:
             metrics_store.record_many(run_id, MappingProxyType(numbers), 1, metadata)
