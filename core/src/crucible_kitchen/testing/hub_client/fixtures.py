@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -83,6 +84,16 @@ class HubClientFixtures(Conformance):
         return synthetic(hub_client) is not None
 
     @pytest.fixture
+    def uploads(self, upload_repo_id: str | None, repo_type: str) -> tuple[str, str]:
+        """The id and type of the repository for uploads."""
+        return self.given(upload_repo_id, "upload_repo_id"), repo_type
+
+    @pytest.fixture
+    def below(self) -> str:
+        """A folder in a repository that no other test uploads to."""
+        return f"conformance-{uuid.uuid4().hex}"
+
+    @pytest.fixture
     def where(self, repo_type: str, revision: str) -> dict[str, str]:
         """The arguments that most calls share."""
         return {"repo_type": repo_type, "revision": revision}
@@ -129,3 +140,11 @@ def read_folder(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """Write files below a folder, by their paths with `/`, and return the folder."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder

@@ -98,10 +98,10 @@ class Snapshots(HubClientFixtures):
             folder = hub_client.snapshot(
                 repo_id, allow_patterns=allow, ignore_patterns=ignore, **where
             )
-            found, matching = set(read_folder(folder)), _matching(names, allow, ignore)
-            assert found >= matching, f"allow={allow}, ignore={ignore}"
+            found, right = set(read_folder(folder)), matching(names, allow, ignore)
+            assert found >= right, f"allow={allow}, ignore={ignore}"
             if folder == shared:
-                assert found - there <= matching, f"allow={allow}, ignore={ignore}"
+                assert found - there <= right, f"allow={allow}, ignore={ignore}"
             there |= found
 
     def test_any_patterns_choose_what_they_match(
@@ -122,12 +122,12 @@ class Snapshots(HubClientFixtures):
             folder = hub_client.snapshot(
                 repo_id, allow_patterns=allow, ignore_patterns=ignore, **where
             )
-            assert set(read_folder(folder)) >= _matching(names, allow, ignore)
+            assert set(read_folder(folder)) >= matching(names, allow, ignore)
 
         check()
 
 
-def _matching(names: Sequence[str], allow: list[str] | None, ignore: list[str] | None) -> set[str]:
+def matching(names: Sequence[str], allow: list[str] | None, ignore: list[str] | None) -> set[str]:
     """Return the names that the patterns choose."""
 
     def matches(name: str, patterns: list[str]) -> bool:

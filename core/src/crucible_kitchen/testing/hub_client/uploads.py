@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from ...errors import InvalidInput, NotFound, Unsupported
 from ...ports import HubClient
@@ -17,16 +14,6 @@ from .fixtures import HubClientFixtures, read_folder
 
 class Uploads(HubClientFixtures):
     """`upload`."""
-
-    @pytest.fixture
-    def uploads(self, upload_repo_id: str | None, repo_type: str) -> tuple[str, str]:
-        """The id and type of the repository for uploads."""
-        return self.given(upload_repo_id, "upload_repo_id"), repo_type
-
-    @pytest.fixture
-    def below(self) -> str:
-        """A folder in a repository that no other test uploads to."""
-        return f"conformance-{uuid.uuid4().hex}"
 
     @needs("upload")
     def test_what_was_uploaded_is_downloaded(
