@@ -170,7 +170,7 @@ class WritesBehind(Delegate):
         self.wait(path)
 
         def later() -> None:
-            time.sleep(0.1)
+            time.sleep(0.5)
             opts.inner.write(path, content)
 
         self.writing[path] = threading.Thread(target=later)

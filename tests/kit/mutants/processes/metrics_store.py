@@ -161,7 +161,7 @@ class FlushesBehind(Delegate):
         rows, self.rows = self.rows, []
 
         def later() -> None:
-            time.sleep(0.1)
+            time.sleep(0.5)
             for row in rows:
                 opts.inner.record(*row)
             opts.inner.flush(run_id)
