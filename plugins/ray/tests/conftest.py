@@ -31,6 +31,16 @@ def local_ray() -> Iterator[None]:
     cluster.close()
 
 
+@pytest.fixture(scope="module")
+def same_ray(local_ray: None) -> Iterator[None]:
+    """Have other processes use this Ray: to start one of their own takes each of them long."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+        yield
+
+
 @pytest.fixture(scope="session")
 def kitchen(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kitchen]:
     """A trainer of one worker, and two actors that sample."""

@@ -10,7 +10,7 @@ from crucible_kitchen import Completer, Kitchen, TrainingClient
 from crucible_kitchen.testing import LEVEL, CompleterConformance
 from vllm_model import CONTEXT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("same_ray")]
 
 
 class TestOneActor(CompleterConformance):

@@ -65,18 +65,6 @@ class OnRay(TrainingClientConformance):
         with reopen() as client:
             yield client
 
-    @pytest.fixture(scope="class", autouse=True)
-    @classmethod
-    def joined(cls, client: TrainingClient) -> Iterator[None]:
-        """Let other processes of the kit join the Ray of this one: each of its own takes a minute
-        and two processors.
-        """
-        import ray
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
-            yield
-
     @pytest.fixture
     def training_client(self, client: TrainingClient) -> TrainingClient:
         """The same for all tests, whose sessions have the same workers one after another."""
