@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import threading
+import urllib.parse
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,8 +35,10 @@ from crucible_kitchen import (
     SessionConfig,
     Unavailable,
     Unsupported,
+    helper,
     hookimpl,
 )
+from pydantic import SecretStr
 
 NOOP: dict[str, Any] = {"use": "noop", "latency_scale": 0}
 NOT_INSTALLED = {"use": "not-installed", "key": "not read"}
@@ -725,3 +729,75 @@ def test_files_that_hold_a_secret_are_not_kept(tapes: Tapes, tmp_path: Path) -> 
     with pytest.raises(Unsupported, match="one of them holds a secret"):
         tapes.replay("hub_client").download("a/b", "config.json")
     assert not Path(f"{tapes.file}.files").exists()
+
+
+HARD = f"a/{CANARY} @b#?c"
+FORMS: list[Callable[[str], str]] = [
+    str,
+    repr,
+    json.dumps,
+    lambda s: json.dumps({"x": [repr(s)]}),
+    lambda s: urllib.parse.quote(s, safe=""),
+    lambda s: base64.b64encode(s.encode()).decode(),
+    lambda s: base64.urlsafe_b64encode(f"me:{s}".encode()).decode(),
+    lambda s: f"https://me:{s}@host/x",
+    lambda s: f"Authorization: Bearer {s}",
+    lambda s: s.encode().hex(),
+    str.upper,
+]
+
+
+class LeaksInAForm:
+    """Returns, raises and offers its secret in a form that libraries write."""
+
+    class Options(AdapterOptions):
+        inner: BlobStore
+        password: SecretStr = SecretStr(HARD)
+
+    def __init__(self, form: Callable[[str], str]) -> None:
+        self._form = form
+
+    @hookimpl
+    def around(self, opts: Any, call: Any) -> Any:
+        said = self._form(opts.password.get_secret_value())
+        if call.name == "read":
+            return said.encode()
+        if call.name == "stream":
+            return iter([said.encode(), b"\xff" + said.encode()])
+        if call.name == "list":
+            return [said]
+        raise Unavailable(said, details={said: [said]})
+
+    @helper
+    def describe(self, opts: Any, said: str) -> dict[str, str]:
+        return {said: said}
+
+
+@pytest.mark.parametrize("form", FORMS, ids=range(len(FORMS)))
+def test_no_secret_is_on_a_cassette_in_any_form(form: Callable[[str], str], tapes: Tapes) -> None:
+    store = tapes.record("blob_store", {"use": LeaksInAForm(form), "inner": NOOP})
+    said = form(HARD)
+    store.read(said)
+    list(store.stream("a"))
+    store.list(said)
+    store.helper("describe")(said)
+    for call in (store.exists, store.delete):
+        with pytest.raises(Unavailable):
+            call(said)
+    tapes.close()
+    found = tapes.file.read_bytes().lower()
+    coded = [base64.b64encode(b"\0" * n + CANARY.encode())[4:-4].lower() for n in range(3)]
+    for shown in (CANARY.encode(), CANARY.encode().hex().encode(), *coded):
+        assert shown.lower() not in found
+    replayed = tapes.replay("blob_store")
+    assert CANARY not in str(replayed.helper("describe")(said))
+
+
+def test_a_helper_that_the_adapter_lacks_is_lacking_while_it_is_recorded_and_replayed(
+    tapes: Tapes,
+) -> None:
+    for bind in (tapes.record, tapes.replay):
+        store = bind("blob_store")
+        store.write("a", b"1")
+        with pytest.raises(Unsupported, match="has no helper 'get_tokenizer'"):
+            store.helper("get_tokenizer")
