@@ -6,6 +6,7 @@ import atexit
 import html
 import itertools
 import json
+import math
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -102,6 +103,11 @@ class TakesWholeFloatsForIntegers(Changes):
 class LosesTheSignOfZero(Changes):
     def number(self, value: float) -> Any:
         return value + 0.0
+
+
+class TakesWhatIsNotANumberForNone(Changes):
+    def number(self, value: float) -> Any:
+        return value if math.isfinite(value) else None
 
 
 class SortsFields(Changes):
@@ -330,6 +336,7 @@ MUTANTS = [
         (RoundsFloats(), _FLOATS),
         (TakesWholeFloatsForIntegers(), _FLOATS),
         (LosesTheSignOfZero(), _FLOATS),
+        (TakesWhatIsNotANumberForNone(), "what_is_not_a_number_is_that_or_refused"),
         (SortsFields(), _FIELDS),
         (HasTheOrderOfTheFirstRow(), _FIELDS),
         (StripsFieldNames(), _FIELDS),

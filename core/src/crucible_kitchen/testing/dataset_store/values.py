@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+from ...errors import InvalidInput
 from ...ports import DatasetStore
 from ..conformance import since, unless_synthetic
 from .fixtures import DatasetStoreFixtures, open_dataset
@@ -82,6 +84,25 @@ class Values(DatasetStoreFixtures):
         rows = [{"x": number, "all": list(NUMBERS)} for number in NUMBERS]
         handle = self._lines(dataset_store, streaming, tmp_path / "floats.jsonl", rows)
         assert read(dataset_store, handle) == texts(rows)
+
+    @since("1.5")
+    @unless_synthetic
+    def test_what_is_not_a_number_is_that_or_refused(
+        self, dataset_store: DatasetStore, streaming: bool, tmp_path: Path
+    ) -> None:
+        """`NaN` and `Infinity`, which Python writes although JSON does not know them, are these
+        floats, or `InvalidInput`.
+
+        Usually broken by a parser that makes null of them: a reward that went wrong then looks
+        like one that was never given.
+        """
+        rows = [{"x": 1.0}, {"x": math.nan}, {"x": math.inf}, {"x": -math.inf}]
+        try:
+            handle = self._lines(dataset_store, streaming, tmp_path / "nan.jsonl", rows)
+            found = dataset_store.to_list(handle)
+        except InvalidInput:
+            return
+        assert texts(found) == texts(rows)
 
     @since("1.5")
     @unless_synthetic
