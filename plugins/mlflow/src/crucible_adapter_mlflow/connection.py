@@ -37,6 +37,13 @@ class Connection:
         writer = self._writers.get(run_id)
         return writer.held() if writer else []
 
+    def last_recorded(self, run_id: str) -> int:
+        """Return the timestamp of the last row that was recorded for a run here, in milliseconds;
+        0 if there was none.
+        """
+        writer = self._writers.get(run_id)
+        return writer.last_timestamp if writer else 0
+
     def held_runs(self) -> set[str]:
         """Return the ids of the runs with such rows."""
         with self._lock:

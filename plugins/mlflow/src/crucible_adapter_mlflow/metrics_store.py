@@ -7,6 +7,7 @@ counts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import urlsplit
 
@@ -22,7 +23,7 @@ from crucible_kitchen import (
 )
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from .rows import check
+from .rows import check, milliseconds
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -150,10 +151,15 @@ def flush(opts: Options, run_id: str) -> None:
 @hookimpl
 def read(opts: Options, run_id: str) -> list[MetricEntry]:
     made = _connection(opts)
+    # What another thread records meanwhile is left out: the server is asked for each metric, and
+    # the rows of one call would be seen in part.
+    begin = max(made.last_recorded(run_id), milliseconds(datetime.now(UTC)) - 1)
     # The held rows first, so that a row that is sent meanwhile is seen twice and not missed.
     rows = made.held(run_id)
     for run in made.experiment.runs(run_id):
         rows += made.experiment.read(run)
+    if (end := made.last_recorded(run_id)) > begin:
+        rows = [row for row in rows if not begin < row.timestamp <= end]
     rows.sort(key=lambda row: row.timestamp)
     # A row that replaces another takes its place, which is the order of dictionaries.
     return [row.entry(run_id) for row in {row.identity: row for row in rows}.values()]

@@ -79,6 +79,12 @@ class RunWriter:
             self._status = status
             self._experiment.finish(self._open(), status)
 
+    @property
+    def last_timestamp(self) -> int:
+        """The timestamp of the last row that was taken, in milliseconds."""
+        with self._lock:
+            return self._last_timestamp
+
     def held(self) -> list[Row]:
         """Return the rows that the server may not have yet."""
         with self._lock:
