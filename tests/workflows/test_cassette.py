@@ -119,6 +119,15 @@ def test_reinforcement_is_replayed_with_trainer_and_sampler_on_cassettes(tmp_pat
     assert replayed == recorded
 
 
+def test_a_sampler_alone_is_replayed_next_to_a_trainer_whose_references_are_new(
+    tmp_path: Path,
+) -> None:
+    inner = {"completer": NOOPS["completer"]}
+    recorded = rows("reinforcement", REINFORCEMENT, on_cassettes(tmp_path, inner, "record"))
+    replayed = rows("reinforcement", REINFORCEMENT, on_cassettes(tmp_path, inner, "replay"))
+    assert replayed == recorded
+
+
 def test_a_run_with_other_settings_is_told_which_argument_differs(tmp_path: Path) -> None:
     inner = {"training_client": NOOPS["training_client"]}
     rows("supervised", SUPERVISED, on_cassettes(tmp_path, inner, "record"))

@@ -27,8 +27,9 @@ from .values import Json, Plain, Unreadable, value_of
 
 VARYING = (
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",  # a UUID
+    r"(?<![0-9a-z])[0-9a-f]{32}(?![0-9a-z])",  # the same without dashes
     r"\d{8}-\d{6}-[0-9a-f]{6}",  # the id of a run that was given none
-    r"(?<=/)[0-9a-f]{8}(?=/)",  # in the labels of a run's checkpoints
+    r"(?:(?<=/)|(?<=%2F))[0-9a-f]{8}(?=/|%2F)",  # in the labels of a run's checkpoints
 )
 """Parts of texts that differ from run to run by their nature."""
 
