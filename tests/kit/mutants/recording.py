@@ -27,10 +27,14 @@ class Options(AdapterOptions):
     inner: MetricsStore
 
 
-class Records:
-    """Base of mutants that record otherwise: several numbers at once, or one, as if several."""
+class Delegate:
+    """Base of the mutants: an adapter that leaves everything to `inner`."""
 
     Options = Options
+
+
+class Records(Delegate):
+    """Base of mutants that record otherwise: several numbers at once, or one, as if several."""
 
     def keep(
         self, opts: Options, run: str, numbers: Mapping[str, float], step: Any, meta: Any
@@ -61,10 +65,8 @@ class Records:
         self.keep(opts, run_id, metrics, step, metadata)
 
 
-class Reads:
+class Reads(Delegate):
     """Base of mutants that show rows otherwise than they are."""
-
-    Options = Options
 
     def shown(self, row: MetricEntry) -> MetricEntry:
         return row

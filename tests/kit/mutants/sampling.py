@@ -29,10 +29,14 @@ class Options(AdapterOptions):
     inner: Completer
 
 
-class Asks:
-    """Base of mutants that ask for something else than they were asked for."""
+class Delegate:
+    """Base of the mutants: an adapter that leaves everything to `inner`."""
 
     Options = Options
+
+
+class Asks(Delegate):
+    """Base of mutants that ask for something else than they were asked for."""
 
     def params(self, params: SamplingParams) -> SamplingParams:
         return params

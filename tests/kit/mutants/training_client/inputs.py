@@ -37,6 +37,7 @@ class TakesMemoryAsItLies(ChangedPass):
     def change_input(self, name: str, values: Any) -> Any:
         if not isinstance(values, np.ndarray) or values.flags.c_contiguous or values.ndim != 1:
             return values
+        assert values.base is not None
         return values.base.reshape(-1)[: len(values)].astype(values.dtype)
 
 
