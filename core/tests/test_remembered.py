@@ -205,7 +205,9 @@ def test_a_damaged_file_is_as_none(site: Path, cache: Path, damage: Callable[[Pa
 )
 def test_whatever_the_file_holds_nothing_is_hidden(content: bytes, site: Path, cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
-    remembered.Memory("installed")._file(str(site)).write_bytes(content)
+    file = remembered.Memory("installed")._file(str(site))
+    assert file is not None
+    file.write_bytes(content)
     assert len(found()) == MANY
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -86,7 +87,7 @@ def test_an_adapter_as_its_card_describes_it_is_checked(site: Site) -> None:
     site.add()
     [card] = site.read()
     assert (card.port, card.adapter, card.state) == ("blob_store", "acme", "checked")
-    assert card.digest == cards.hashlib.sha256((site.cards / card.file).read_bytes()).hexdigest()
+    assert card.digest == hashlib.sha256((site.cards / card.file).read_bytes()).hexdigest()
     assert site.words() == "checked"
 
 

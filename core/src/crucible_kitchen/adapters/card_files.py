@@ -43,9 +43,10 @@ def parsed(data: bytes, package: str) -> tuple[dict[str, Any], Mapping[str, str]
         raise ValueError("it is not a JSON object")
     texts: dict[str, str] = {}
     for name in _TEXTS:
-        texts[name] = text = card.get(name)
+        text = card.get(name)
         if not isinstance(text, str) or len(text) > 200 or not text.isprintable():
             raise ValueError(f"{name!r} is not a short text")
+        texts[name] = text
     if texts["port"] not in (*PORT_NAMES, "environment"):
         raise ValueError(f"there is no port {texts['port']!r}")
     of = texts.pop("package")
@@ -54,23 +55,25 @@ def parsed(data: bytes, package: str) -> tuple[dict[str, Any], Mapping[str, str]
     if not re.fullmatch(r"\d{1,6}\.\d{1,6}", texts["kit"]):
         raise ValueError(f"the kit has no level {texts['kit']!r}")
     match card:
-        case {"verdicts": [*verdicts], "not_run": [*not_run], "files": {**files}} if files:
+        case {"verdicts": [*verdicts], "not_run": [*not_run], "files": dict() as files} if files:
             found = Counter(str(each["outcome"]) for each in verdicts)
             if not found.keys() <= {*OUTCOMES}:
                 raise ValueError("it has an outcome that no test has")
             summary = ", ".join(f"{found[each]} {each}" for each in OUTCOMES if found[each])
             counts = {"passed": found["passed"], "failed": found["failed"], "summary": summary}
-            hashes = {str(path): digest for path, digest in files.items() if _is_inside(path)}
-            if len(hashes) < len(files) or not all(isinstance(h, str) for h in hashes.values()):
+            hashes = {
+                path: digest
+                for path, digest in files.items()
+                if isinstance(digest, str) and _is_inside(path)
+            }
+            if len(hashes) < len(files):
                 raise ValueError("its files are not those of a package")
             return {**texts, **counts, "not_run": len(not_run)}, hashes
     raise ValueError("it lacks verdicts, or the hashes of files")
 
 
-def _is_inside(path: object) -> bool:
+def _is_inside(path: str) -> bool:
     """Whether it is a plain path below the folder that packages are in."""
-    if not isinstance(path, str):
-        return False
     pure = PurePosixPath(path)
     plain = str(pure) == path and "\\" not in path and "\0" not in path
     return plain and not pure.is_absolute() and ".." not in pure.parts and path != "."
