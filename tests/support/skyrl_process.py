@@ -6,10 +6,11 @@ of the standard library, which Pydantic takes from Python 3.12 on.
 
 from __future__ import annotations
 
+import gc
 import importlib
-import runpy
 import sys
 import typing
+from pathlib import Path
 from typing import Any
 
 import typing_extensions
@@ -21,9 +22,30 @@ if sys.version_info < (3, 12):
 def main() -> None:
     role = sys.argv.pop(1)
     if role == "engine":
-        runpy.run_module("skyrl.tinker.engine", run_name="__main__", alter_sys=True)
-        return
-    serve(importlib.import_module("skyrl.tinker.api"))
+        compute(importlib.import_module("skyrl.tinker.engine"))
+    else:
+        serve(importlib.import_module("skyrl.tinker.api"))
+
+
+MAPS = 30_000
+"""Of what a process maps into its memory, of which Linux allows 65,530."""
+
+
+def compute(engine: Any) -> None:
+    """Run the engine, as its module does when it is the program, and forget in time what was
+    compiled: JAX has a dozen maps for each shape, and dies of too many.
+    """
+    create = engine.TinkerEngine.process_create_model
+
+    def forget_and_create(self: Any, *arguments: Any) -> Any:
+        maps = Path("/proc/self/maps")
+        if maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
+            importlib.import_module("jax").clear_caches()
+            gc.collect()
+        return create(self, *arguments)
+
+    engine.TinkerEngine.process_create_model = forget_and_create
+    engine.main()
 
 
 def serve(api: Any) -> None:
