@@ -159,7 +159,6 @@ class Processes(BlobStoreFixtures):
             holds(blob_store, path, b"another content")
 
     @since("1.5")
-    @unless_synthetic
     def test_the_process_stays_as_it_was(self, folder: str, elsewhere: Elsewhere) -> None:
         """No call changes the umask or the working directory, or seeds the generators of `random`
         and NumPy, which all threads share.

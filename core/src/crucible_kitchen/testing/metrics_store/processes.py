@@ -193,7 +193,6 @@ class Processes(MetricsStoreFixtures):
         assert elsewhere.run(rows, run_id) == expected
 
     @since("1.5")
-    @unless_synthetic
     def test_the_process_stays_as_it_was(self, run_id: str, elsewhere: Elsewhere) -> None:
         """No call changes the umask or the working directory, or seeds the generators of `random`
         and NumPy, which all threads share.
