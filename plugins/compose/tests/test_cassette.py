@@ -793,6 +793,64 @@ def test_no_secret_is_on_a_cassette_in_any_form(form: Callable[[str], str], tape
     assert CANARY not in str(replayed.helper("describe")(said))
 
 
+class Spoken:
+    """As tokenizers are: it can be called, has methods, and holds another object."""
+
+    pad = None
+
+    class Inner:
+        name = "inner"
+
+        def __call__(self, text: str, *, times: int = 1) -> list[str]:
+            return [text] * times
+
+    def __init__(self) -> None:
+        self.inner = self.Inner()
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        return {"ids": [len(text)]}
+
+    def encode(self, text: str) -> list[int]:
+        if not text:
+            raise ValueError("nothing to encode")
+        return [*text.encode()]
+
+
+class Speaks:
+    class Options(AdapterOptions):
+        inner: BlobStore
+
+    @helper
+    def spoken(self, opts: Any) -> Spoken:
+        return Spoken()
+
+
+def test_an_object_that_a_helper_returns_answers_as_it_did(tapes: Tapes) -> None:
+    def asked(store: Any) -> list[Any]:
+        spoken = store.helper("spoken")()
+        with pytest.raises(ValueError, match="nothing to encode"):
+            spoken.encode("")
+        return [
+            callable(spoken.encode),
+            spoken.encode("ab"),
+            spoken("abc"),
+            spoken.inner.name,
+            spoken.inner("x", times=2),
+            spoken.pad,
+            getattr(spoken, "absent", "nothing"),
+            type(spoken).__qualname__,
+        ]
+
+    recorded = asked(tapes.record("blob_store", {"use": Speaks(), "inner": NOOP}))
+    replayed = tapes.replay("blob_store")
+    assert asked(replayed) == asked(replayed) == recorded
+    spoken = replayed.helper("spoken")()
+    with pytest.raises(NotOnCassette, match=r"has no answer of encode to \["):
+        spoken.encode("other")
+    with pytest.raises(NotOnCassette, match=r"does not say whether .* has 'eos'"):
+        getattr(spoken, "eos", None)
+
+
 def test_a_helper_that_the_adapter_lacks_is_lacking_while_it_is_recorded_and_replayed(
     tapes: Tapes,
 ) -> None:

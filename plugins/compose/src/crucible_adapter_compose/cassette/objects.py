@@ -8,6 +8,7 @@ from whichever thread it is asked, so each is kept once.
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import threading
 from collections.abc import Callable, Mapping
@@ -85,7 +86,9 @@ class AskedObjects:
         except AttributeError:
             self._note(key, {**line, "lacks": True})
             raise
-        if callable(value):
+        # A tokenizer can be called, too, and is an object all the same.
+        if inspect.isroutine(value) or isinstance(value, functools.partial):
+            self._note(key, {**line, "method": True})
             return functools.partial(self.ask, number, name, value)
         plain, given = self._answer(value)
         self._note(key, {**line, "is": plain})
@@ -147,7 +150,6 @@ class AnsweringObjects:
     def __init__(self, cassette: str, file: str) -> None:
         self._cassette, self._file = cassette, file
         self._answers: Lookup[Mapping[str, Any]] = Lookup()
-        self._methods: set[tuple[int, str]] = set()
         self.helpers: set[str] = set()
 
     def add(self, line: Mapping[str, Any]) -> None:
@@ -155,7 +157,6 @@ class AnsweringObjects:
         if "helper" in line:
             self.helpers.add(str(line["helper"]))
         elif "arguments" in line:
-            self._methods.add((line["object"], line["name"]))
             self._answers.add(_key(line["object"], line["name"], line["arguments"]), line)
         else:
             self._answers.add(f"{line['object']}.{line['name']}", line)
@@ -178,8 +179,6 @@ class AnsweringObjects:
 
     def look(self, number: int, name: str, plain: Any) -> Any:
         """Return an attribute of an object."""
-        if (number, name) in self._methods:
-            return lambda *args, **kwargs: self.ask(number, name, args, kwargs, plain)
         found = next(self._answers.find(f"{number}.{name}"), None)
         if found is None:
             raise NotOnCassette(
@@ -188,6 +187,8 @@ class AnsweringObjects:
             )
         if "lacks" in found:
             raise AttributeError(name)
+        if "method" in found:
+            return lambda *args, **kwargs: self.ask(number, name, args, kwargs, plain)
         return self._given(found["is"], plain)
 
     def _given(self, answer: Json, plain: Any) -> Any:
