@@ -24,9 +24,10 @@ def test_the_list_shows_port_name_package_and_version(crucible: Crucible) -> Non
     outcome = crucible("adapters")
     assert outcome.code == 0
     rows = [line.split() for line in outcome.out.splitlines()]
-    assert rows[0] == ["port", "name", "package", "version"]
-    assert ["blob_store", "acme", "crucible-adapter-acme", "1.2.3"] in rows
-    assert ["training_client", "noop", "crucible-adapter-noop", "0.1.0"] in rows
+    assert rows[0] == ["port", "name", "package", "version", "conformance"]
+    first = [row[:4] for row in rows]
+    assert ["blob_store", "acme", "crucible-adapter-acme", "1.2.3"] in first
+    assert ["training_client", "noop", "crucible-adapter-noop", "0.1.0"] in first
 
 
 def test_the_list_imports_no_adapter(site: Path) -> None:
@@ -134,7 +135,7 @@ def test_the_doctor_shows_what_is_wrong_with_packages_that_are_not_selected(
 
 def test_two_packages_with_one_name_are_both_listed(crucible: Crucible) -> None:
     listed = [line.split() for line in crucible("adapters").out.splitlines()]
-    assert [row for row in listed if row[1] == "twin"] == [
+    assert [row[:4] for row in listed if row[1] == "twin"] == [
         ["blob_store", "twin", "twin-one", "1.0"],
         ["blob_store", "twin", "twin-two", "2.0"],
     ]
