@@ -173,9 +173,10 @@ def test_a_run_on_torch_is_replayed_where_torch_is_not_installed(
     pytest.importorskip("crucible_adapter_torch", reason="crucible-adapter-torch is not installed")
     from tiny_torch import MODELS
 
+    models = {"tiny": {**MODELS["tiny"], "max_position_embeddings": 128}}
     checkpoints = str(tmp_path / "checkpoints")
     torch: dict[str, Any] = {
-        "training_client": {"device": "cpu", "checkpoint_dir": checkpoints, "models": MODELS},
+        "training_client": {"device": "cpu", "checkpoint_dir": checkpoints, "models": models},
         "completer": {"device": "cpu"},
     }
     inner = {port: {"use": "torch", **torch[port]} for port in ports}
