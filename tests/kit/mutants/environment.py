@@ -293,6 +293,18 @@ class CountsProbabilities(Right):
         return _with(step, reward=float("inf") if completion.logprobs.sum() < -1 else step.reward)
 
 
+class ReadsDigitsOfAnyScript(Right):
+    def read(self, text: str) -> int | None:
+        return int(text) if text.isdigit() and len(text) < 4 else super().read(text)
+
+
+class RefusesLongAnswers(Right):
+    def step(self, completion: Completion) -> Step:
+        if len(completion.text) > 10_000:
+            raise ValueError("the answer is too long")
+        return super().step(completion)
+
+
 class HandsOutItsMessages(Right):
     def reset(self, seed: int) -> Observation:
         asked: list[Any] = self.__dict__.setdefault("asked", [])
@@ -339,6 +351,7 @@ VALUES = {
     "formed": "test_what_it_says_about_itself_is_well_formed",
     "same": "test_what_it_says_about_itself_does_not_change",
     "end": "test_any_way_to_end_is_answered",
+    "script": "test_a_text_of_any_script_and_length_is_answered",
     "handed": "test_what_was_handed_out_does_not_change_it",
 }
 MUTANTS: Mapping[Callable[..., Right], str] = {
@@ -376,6 +389,8 @@ MUTANTS: Mapping[Callable[..., Right], str] = {
     GrowsWhileItIsPlayed: VALUES["same"],
     FailsOnWhatWasCut: VALUES["end"],
     CountsProbabilities: VALUES["end"],
+    ReadsDigitsOfAnyScript: VALUES["script"],
+    RefusesLongAnswers: VALUES["script"],
     HandsOutItsMessages: VALUES["handed"],
     KeepsOneTableOfMetrics: VALUES["handed"],
     SharesItsConnection: "test_closing_one_leaves_the_others",
@@ -390,6 +405,7 @@ ALSO: Mapping[Callable[..., Right], set[str]] = {
     },
     AsksWithOneMessage: {"test_every_seed_is_a_problem"},
     RewardsNothingWithNan: {"test_any_completion_is_answered", VALUES["end"]},
+    ReadsAnyDigits: {VALUES["script"]},
     TakesSeedsOf31Bits: {
         VALUES["held_out"],
         "test_seeds_that_are_large_are_different_problems",

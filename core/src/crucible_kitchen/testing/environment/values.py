@@ -18,6 +18,12 @@ from .playing import Maker, Transcript, begun, completion, noted, plain, played
 HELD_OUT = 2**31
 """Seeds from this one on are those of held-out problems."""
 
+OF_ANY_SCRIPT = (
+    *("\u00b2", "\u2460", "\u0663", "\u00bd", "\u2167", "\u4e09", "\uff13", "\u22123", "1\u00b2"),
+    *("x" * 200_000, "7" * 200_000, " " * 200_000, "(" * 200_000, "1," * 100_000),
+)
+"""Digits that are not from 0 to 9, and long texts."""
+
 
 class Values(EnvironmentFixtures):
     """Attributes, problems that are held out, and values that stay as they are."""
@@ -120,6 +126,20 @@ class Values(EnvironmentFixtures):
                 for end in ("length", "content_filter", "tool_calls"):
                     for each in (replace(bare, finish_reason=end), whole):
                         self._answered(made(), seed, each)
+
+    @since("1.5")
+    def test_a_text_of_any_script_and_length_is_answered(self, made: Maker) -> None:
+        """Digits of other scripts, fractions, and a text of 200,000 characters have a reward.
+
+        Usually broken by `int(text)` where `text.isdigit()`: "\u00b2" is a digit, and not a number;
+        and by an expression that takes a square of the time.
+        """
+        environment = made()
+        seed = self.problems(made)[0]
+        for text in OF_ANY_SCRIPT:
+            environment.reset(seed)
+            step = environment.step(completion(text))
+            assert math.isfinite(step.reward), f"{text[:20]!r}: the reward is {step.reward!r}"
 
     @since("1.5")
     def test_what_was_handed_out_does_not_change_it(self, made: Maker) -> None:
