@@ -70,6 +70,12 @@ def test_pip_asks_no_question(monkeypatch: pytest.MonkeyPatch, environment: Envi
     )
 
 
+def test_a_cache_that_may_be_altered_is_not_used() -> None:
+    assert Installer("uv", ("uv",)).reinstalling(altered=True) == ["--reinstall", "--no-cache"]
+    assert Installer("uv", ("uv",)).reinstalling(altered=False) == ["--reinstall"]
+    assert Installer("pip", ("pip",)).reinstalling(altered=True) == ["--force-reinstall"]
+
+
 def test_what_the_operating_system_manages_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -406,9 +406,9 @@ def test_what_was_changed_since_is_installed_again(tmp_path: Path, known: bool) 
     about = install(tmp_path, "acme", files={"acme.py": b"1"})
     lock = Lock("3.11.4", {"acme": Locked("1.0", digests.of_installed(about) if known else "")})
     (tmp_path / "acme.py").write_bytes(b"22")
-    assert plan(lock, as_is(lock, environment(tmp_path))).changes == [
-        ("acme", "1.0, other files", "1.0")
-    ]
+    found = plan(lock, as_is(lock, environment(tmp_path)))
+    assert found.changes == [("acme", "1.0, other files", "1.0")]
+    assert found.altered
 
 
 def test_a_requirement_names_its_file_and_its_hash(tmp_path: Path) -> None:

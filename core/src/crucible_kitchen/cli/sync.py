@@ -60,6 +60,7 @@ def sync(
     options = [f"--find-links={folder.resolve()}" for folder in find_links or []]
     if no_index or (wanted.lines and wanted.is_local):
         options.append("--no-index")
+    options += installer.reinstalling(altered=wanted.altered)
     # One with a hash makes the installer ask for a hash of each in the same file.
     for lines in (wanted.hashed, wanted.plain):
         if lines:
@@ -85,12 +86,7 @@ def _install(installer: Installer, lines: Sequence[str], options: Sequence[str])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "requirements.txt"
         file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        arguments = ["--no-deps", *options, "-r", str(file)]
-        if installer.name == "pip":  # of the same version, with other files
-            arguments.insert(0, "--force-reinstall")
-        else:
-            arguments.insert(0, "--reinstall")
-        _run(installer, installer.line("install", *arguments))
+        _run(installer, installer.line("install", "--no-deps", *options, "-r", str(file)))
 
 
 def _run(installer: Installer, line: Sequence[str]) -> None:

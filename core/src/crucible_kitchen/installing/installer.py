@@ -56,6 +56,17 @@ class Installer:
             arguments = ("--yes", *arguments)
         return [*self.command, subcommand, *self.options, *arguments]
 
+    def reinstalling(self, *, altered: bool) -> list[str]:
+        """Return the options that install a version again that is installed.
+
+        Args:
+            altered: whether installed files were changed. Those of uv may be links into its cache,
+                in which they are changed as well.
+        """
+        if self.name == "pip":
+            return ["--force-reinstall"]
+        return ["--reinstall", "--no-cache"] if altered else ["--reinstall"]
+
     def run(self, line: Sequence[str]) -> int:
         """Run a command line; return its exit code. What it prints goes where ours goes.
 

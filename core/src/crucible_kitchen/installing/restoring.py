@@ -26,12 +26,14 @@ class Plan:
         changes: what is installed in place of what.
         hashed: requirements with hashes.
         plain: requirements of what has none.
+        altered: whether installed files were changed since.
         surplus: installed distributions of plugins that are not in the lock.
     """
 
     changes: Sequence[Change]
     hashed: Sequence[str]
     plain: Sequence[str]
+    altered: bool
     surplus: Sequence[str]
 
     @property
@@ -79,7 +81,8 @@ def plan(lock: Lock, now: Lock, *, by_name: bool = False, here: bool = True) -> 
             (hashed if " --hash=" in line else plain).append(line)
     if mistakes:
         raise ConfigurationError(*mistakes)
-    return Plan(changes, hashed, plain, list(_surplus(lock)) if here else [])
+    altered = any(one.digest == ALTERED for one in now.packages.values())
+    return Plan(changes, hashed, plain, altered, list(_surplus(lock)) if here else [])
 
 
 def _shown(wanted: Locked, there: Locked | None) -> tuple[str, str]:
