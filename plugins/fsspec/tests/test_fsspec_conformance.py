@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from crucible_kitchen import BlobStore
@@ -42,36 +40,10 @@ class TestLocalDisk(BlobStoreConformance):
         return tmp_path / "blobs"
 
 
-def of_another_process(name: str) -> Callable[..., None]:
-    """A promise that memory cannot keep."""
-    promise = BlobStoreConformance.promises[name]
-
-    @pytest.mark.xfail(reason="fsspec's `memory://` is the memory of one process")
-    @functools.wraps(promise)
-    def expected(self: BlobStoreConformance, **fixtures: Any) -> None:
-        promise(self, **fixtures)
-
-    return expected
-
-
 class TestMemory(BlobStoreConformance):
     variant = "memory"
     ephemeral = "the blobs are in memory"
     level = LEVEL
-
-    test_a_write_takes_constant_memory = of_another_process("test_a_write_takes_constant_memory")
-    test_a_process_that_is_started_later_finds_every_blob = of_another_process(
-        "test_a_process_that_is_started_later_finds_every_blob"
-    )
-    test_two_processes_see_what_either_does_at_once = of_another_process(
-        "test_two_processes_see_what_either_does_at_once"
-    )
-    test_many_processes_write_many_blobs = of_another_process(
-        "test_many_processes_write_many_blobs"
-    )
-    test_what_was_written_survives_a_kill = of_another_process(
-        "test_what_was_written_survives_a_kill"
-    )
 
     @pytest.fixture
     def reopen(self) -> Reopen:
