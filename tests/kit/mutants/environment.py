@@ -305,6 +305,17 @@ class RefusesLongAnswers(Right):
         return super().step(completion)
 
 
+class ReturnsTheConversation(Right):
+    def reset(self, seed: int) -> Observation:
+        self.heard: list[Any] = []
+        return super().reset(seed)
+
+    def step(self, completion: Completion) -> Step:
+        step = super().step(completion)
+        self.heard = [*self.heard, *step.observation]
+        return _with(step, observation=self.heard)
+
+
 class HandsOutItsMessages(Right):
     def reset(self, seed: int) -> Observation:
         asked: list[Any] = self.__dict__.setdefault("asked", [])
@@ -391,6 +402,7 @@ MUTANTS: Mapping[Callable[..., Right], str] = {
     CountsProbabilities: VALUES["end"],
     ReadsDigitsOfAnyScript: VALUES["script"],
     RefusesLongAnswers: VALUES["script"],
+    ReturnsTheConversation: "test_messages_of_a_step_are_the_new_ones_alone",
     HandsOutItsMessages: VALUES["handed"],
     KeepsOneTableOfMetrics: VALUES["handed"],
     SharesItsConnection: "test_closing_one_leaves_the_others",

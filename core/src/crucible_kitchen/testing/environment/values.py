@@ -142,6 +142,29 @@ class Values(EnvironmentFixtures):
             assert math.isfinite(step.reward), f"{text[:20]!r}: the reward is {step.reward!r}"
 
     @since("1.5")
+    def test_messages_of_a_step_are_the_new_ones_alone(self, made: Maker) -> None:
+        """A step returns what follows the completion: not the conversation so far, and more of it
+        each time.
+
+        Usually broken by returning the list that the environment adds to: a model reads its first
+        turn again in every turn, and a context is soon full.
+        """
+        for seed in self.problems(made):
+            for texts in self.said(made, seed):
+                environment = made()
+                environment.reset(seed)
+                before: Any = None
+                grown = 0
+                for turn in range(self.most_turns):
+                    step = environment.step(completion(texts[turn % len(texts)]))
+                    if step.done or isinstance(step.observation, str):
+                        break
+                    now = plain(step.observation)
+                    grown += before is not None and now[: len(before)] == before != now
+                    assert grown < 2, f"seed {seed}: each turn begins with the one before"
+                    before = now
+
+    @since("1.5")
     def test_what_was_handed_out_does_not_change_it(self, made: Maker) -> None:
         """A caller may add to the messages that it was given, and to the metrics: the next `reset`
         is what it was. Later steps do not change earlier ones.
