@@ -176,11 +176,19 @@ def test_a_server_is_told_of_strings_or_tokens_and_skyrl_of_tokens(reader: Reade
         assert found.seed is None
 
 
-def test_a_seed_has_31_bits(reader: Reader) -> None:
+def test_a_seed_has_31_bits_and_larger_ones_are_others(reader: Reader) -> None:
     params = SamplingParams(8)
     stop = Stop.of(reader, params)
-    found = requests.sampling(params, stop, 8, 2**31 + 5, "tinker")
-    assert found.seed == 5
+
+    def sent(seed: int) -> int:
+        found: int = requests.sampling(params, stop, 8, seed, "tinker").seed
+        return found
+
+    assert sent(5) == 5
+    others = [sent(seed) for seed in (-5, 2**31 + 5, 2**32 + 5, 2**64 + 5)]
+    assert len({5, *others}) == 5
+    assert all(0 <= seed < 2**31 for seed in others)
+    assert sent(-5) == others[0]
 
 
 def test_a_prompt_is_checked_before_it_is_sent(reader: Reader) -> None:
