@@ -36,7 +36,16 @@ def below(ancestor: int) -> dict[int, str]:
 def ranks(driver: int | None = None) -> list[int]:
     """Return the ids of the workers of sessions of a driver's own Ray, oldest first."""
     lines = below(os.getpid() if driver is None else driver)
-    return sorted(pid for pid, line in lines.items() if line.startswith("ray::RankActor"))
+    found = [pid for pid, line in lines.items() if line.startswith("ray::RankActor")]
+    return sorted(found, key=_started)
+
+
+def _started(pid: int) -> int:
+    """Return when a process was started; ids begin anew at some time. 0 if it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError):
+        return 0
 
 
 def left(pids: Iterable[int], within: float) -> dict[int, str]:
