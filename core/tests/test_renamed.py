@@ -335,9 +335,9 @@ def test_a_run_from_before_the_new_name_goes_on() -> None:
     class Config(WorkflowConfig):
         rate: Annotated[float, Renamed("speed")] = 1.0
 
-    record = RunRecord.model_construct(
-        config={"speed": 2.0}, status="running", state=SimpleNamespace(standing=Standing())
-    )
+    state = SimpleNamespace(standing=Standing())
+    recorded: dict[str, Any] = {"config": {"speed": 2.0}, "status": "running", "state": state}
+    record = RunRecord.model_construct(**recorded)
     check_same("r", record, Config(rate=2.0), extended=False)
     with pytest.raises(ConfigurationError, match=r"workflow\.rate was 2\.0 and is 3\.0"):
         check_same("r", record, Config(rate=3.0), extended=False)
