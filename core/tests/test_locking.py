@@ -121,6 +121,28 @@ def test_an_extra_of_a_plugin_counts_if_all_that_it_adds_is_installed(tmp_path: 
     assert closed(tmp_path, top=None) == ["a", "top"]
 
 
+def test_an_extra_of_a_plugin_does_not_count_if_what_it_adds_lacks_something(
+    tmp_path: Path,
+) -> None:
+    extras = ("a[s3]; extra == 's3'", "top[s3]; extra == 'all'", "b; extra == 'b'")
+    install(tmp_path, "top", requires=extras)
+    install(tmp_path, "a", requires=("s3fs; extra == 's3'",))
+    install(tmp_path, "b", requires=("top[b]",))
+    assert closed(tmp_path, top=None) == ["b", "top"]
+    install(tmp_path, "s3fs")
+    assert closed(tmp_path, top=None) == ["a", "b", "s3fs", "top"]
+
+
+def test_what_setuptools_left_as_an_egg_counts(tmp_path: Path) -> None:
+    install(tmp_path, "top", requires=("old",))
+    egg = tmp_path / "old-1.0.egg-info"
+    egg.mkdir()
+    (egg / "PKG-INFO").write_text("Metadata-Version: 1.2\nName: Old\nVersion: 1.0\n")
+    (egg / "requires.txt").write_text("below>=1\n")
+    (tmp_path / "below-2.0.egg-info").write_text("Metadata-Version: 1.1\nName: below\nVersion: 2\n")
+    assert closed(tmp_path, top=[]) == ["below", "old", "top"]
+
+
 # --- digests ---
 
 
@@ -200,6 +222,35 @@ def test_a_file_that_was_changed_since_is_named(tmp_path: Path, contents: bool) 
             {"url": "https://host/acme.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
             {"vcs": {"type": "git", "url": "https://host/acme.git", "commit-id": "abc"}},
         ),
+        (
+            {
+                "url": "ssh://git@host/acme.git",
+                "vcs_info": {"vcs": "git", "commit_id": "abc"},
+                "subdirectory": "plugins/acme",
+            },
+            {
+                "vcs": {
+                    "type": "git",
+                    "url": "ssh://git@host/acme.git",
+                    "commit-id": "abc",
+                    "subdirectory": "plugins/acme",
+                }
+            },
+        ),
+        (
+            {
+                "url": "https://host/acme.zip",
+                "archive_info": {"hashes": {"sha256": DIGEST}},
+                "subdirectory": "acme",
+            },
+            {
+                "archive": {
+                    "url": "https://host/acme.zip",
+                    "hashes": {"sha256": DIGEST},
+                    "subdirectory": "acme",
+                }
+            },
+        ),
         ({"url": "https://host/acme.whl", "archive_info": {}}, {}),
         ({"surprise": 1}, {}),
     ],
@@ -211,6 +262,36 @@ def test_what_an_installer_noted_is_the_source(
     found = environment(tmp_path).find("acme")
     assert found is not None
     assert sources.noted(found) == source
+
+
+@pytest.mark.parametrize(
+    ("url", "written"),
+    [
+        ("https://ann:sesame@host/a.git", "https://host/a.git"),
+        ("https://sesame@host/a.git", "https://host/a.git"),
+        ("https://${USER}:${TOKEN}@host/a.git", "https://${USER}:${TOKEN}@host/a.git"),
+        ("ssh://git@host/a.git", "ssh://git@host/a.git"),
+        ("ssh://ann:sesame@host/a.git", "ssh://ann@host/a.git"),
+        ("https://host/a.whl?token=sesame&sesame#sesame", "https://host/a.whl?token=*&*"),
+    ],
+)
+def test_a_url_is_locked_without_what_may_be_secret(url: str, written: str) -> None:
+    assert sources.without_secrets(url).replace("*" * 10, "*") == written
+
+
+def test_what_was_locked_without_its_query_is_not_asked_for(tmp_path: Path) -> None:
+    note = {"url": "https://host/acme-1.0-py3-none-any.whl?token=sesame"}
+    note |= {"archive_info": {"hashes": {"sha256": DIGEST}}}  # type: ignore[dict-item]
+    install(tmp_path, "acme", direct_url=json.dumps(note))
+    found = environment(tmp_path).find("acme")
+    assert found is not None
+    lock = Lock("3.11.4", {"acme": Locked("1.0", "", sources.noted(found))})
+    assert lock.cut == ["acme"]
+    with pytest.raises(ConfigurationError, match=r"acme: .* was locked without what may be"):
+        plan(lock, Lock("3.11.4", {}))
+    assert plan(lock, Lock("3.11.4", {}), by_name=True).lines == [
+        f"acme==1.0 --hash=sha256:{DIGEST}"
+    ]
 
 
 def test_a_wheel_in_a_folder_is_found_by_its_files(tmp_path: Path) -> None:
@@ -345,7 +426,8 @@ def test_the_lock_of_another_tool_is_read_and_never_replaced(tmp_path: Path) -> 
         f'[[packages.wheels]]\nurl = "https://host/acme-1.0-py3-none-any.whl"\n'
         f'hashes = {{ sha256 = "{DIGEST}" }}\n'
     )
-    assert pylock.read(file).packages["acme"].hashes == [DIGEST]
+    [found] = pylock.read(file).packages["acme"].source["wheels"]
+    assert found["hashes"] == {"sha256": DIGEST}
     with pytest.raises(ConfigurationError, match="was not written by `crucible lock`"):
         pylock.write(LOCK, file)
 
@@ -372,6 +454,87 @@ def test_what_is_not_a_lock_is_refused_with_the_reason(
         pylock.read(tmp_path / "pylock.toml")
 
 
+def other_lock(folder: Path, *entries: str, head: str = "") -> Path:
+    """Write a lock of another tool; an entry has `%` in place of the name of a wheel of it."""
+    text = f'lock-version = "1.0"\ncreated-by = "uv"\n{head}\n'
+    text += "" if entries else "packages = []\n"
+    for entry in entries:
+        text += f"[[packages]]\n{entry}\n"
+    file = folder / "pylock.toml"
+    file.write_text(text)
+    return file
+
+
+def numpy_(version: str, marker: str) -> str:
+    file = f"https://host/numpy-{version}-py3-none-any.whl"
+    wheels = f'wheels = [{{ url = "{file}", hashes = {{ sha256 = "{DIGEST}" }} }}]'
+    return f'name = "numpy"\nversion = "{version}"\nmarker = "{marker}"\n{wheels}'
+
+
+def test_of_several_versions_the_one_for_this_python_counts(tmp_path: Path) -> None:
+    new, old = (
+        numpy_("2.4.0", "python_version >= '3.10'"),
+        numpy_("2.0.2", "python_version < '3.10'"),
+    )
+    file = other_lock(tmp_path, new, old, numpy_("1.0", "'old' in extras"))
+    assert pylock.read(file).packages["numpy"].version == "2.4.0"
+    assert pylock.read(file, "3.9.2").packages["numpy"].version == "2.0.2"
+
+
+def test_what_is_locked_for_another_platform_is_not_asked_for(tmp_path: Path) -> None:
+    file = other_lock(tmp_path, numpy_("2.4.0", "sys_platform == 'nowhere'"))
+    assert pylock.read(file).packages == {}
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ('requires-python = ">=99"', "does not satisfy the Python version"),
+        ("environments = [\"sys_platform == 'nowhere'\"]", "any of the environments"),
+    ],
+)
+def test_a_lock_for_another_environment_is_refused(tmp_path: Path, head: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"is not for this environment: .*{said}"):
+        pylock.read(other_lock(tmp_path, head=head))
+
+
+def test_two_versions_at_once_are_refused(tmp_path: Path) -> None:
+    always = "python_version > '3'"
+    file = other_lock(tmp_path, numpy_("2.4.0", always), numpy_("2.0.2", always))
+    with pytest.raises(ConfigurationError, match="Multiple packages with the name"):
+        pylock.read(file)
+
+
+def test_our_lock_of_another_python_is_read_to_say_all_that_differs(tmp_path: Path) -> None:
+    pylock.write(Lock("3.2.1", LOCK.packages), tmp_path / "pylock.toml")
+    assert pylock.read(tmp_path / "pylock.toml").python == "3.2.1"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        'name = "x\\n--index-url=https://evil/simple\\ny"\nversion = "1"',
+        'name = "Foo_Bar"\nversion = "1"',
+        'name = "foo"\nversion = "1 --index-url=https://evil"',
+    ],
+)
+def test_what_is_no_name_or_version_is_refused_without_a_source_too(
+    tmp_path: Path, entry: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"is not a lock: .*'packages\[0\]"):
+        pylock.read(other_lock(tmp_path, entry))
+
+
+def test_a_folder_has_no_version_in_the_lock_of_another_tool(tmp_path: Path) -> None:
+    file = other_lock(tmp_path, 'name = "acme"\ndirectory = { path = "." }')
+    lock = pylock.read(file)
+    install(tmp_path / "site", "acme", "3.0")
+    now = there(tmp_path / "site", lock)
+    assert list(differences(lock, now)) == []
+    assert plan(lock, now).changes == []
+    assert plan(lock, Lock("3.11.4", {})).lines == [f"acme @ {tmp_path.as_uri()}"]
+
+
 @pytest.mark.parametrize("name", ["lock.toml", "pylock.a.b.toml"])
 def test_a_name_that_the_standard_does_not_allow_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigurationError, match=r"pylock\.<name>\.toml"):
@@ -382,9 +545,19 @@ def test_the_record_of_a_run_holds_the_lock(tmp_path: Path) -> None:
     assert Lock.of_record(json.loads(json.dumps(LOCK.record()))) == LOCK
 
 
-@pytest.mark.parametrize("data", [None, {}, {**LOCK.record(), "packages": {"a": 1}}, "text"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        {**LOCK.record(), "packages": {"a": 1}},
+        {**LOCK.record(), "packages": {"a\n-e .": "1.0"}},
+        {**LOCK.record(), "packages": {"a": "new"}},
+        "text",
+    ],
+)
 def test_a_damaged_lock_of_a_record_is_refused(data: Any) -> None:
-    with pytest.raises(ValueError, match="it"):
+    with pytest.raises(ValueError, match=r"it|name|version"):
         Lock.of_record(data)
 
 
@@ -419,7 +592,7 @@ def test_a_requirement_names_its_file_and_its_hash(tmp_path: Path) -> None:
     found = plan(lock, Lock("3.11.9", {}))
     assert found.hashed == [f"acme @ {file.as_uri()} --hash=sha256:{DIGEST}"]
     assert found.plain == ["numpy==2.0"]
-    assert not found.is_local
+    assert not found.needs_no_index
     by_name = plan(lock, Lock("3.11.9", {}), by_name=True)
     assert by_name.hashed == [f"acme==1.0 --hash=sha256:{DIGEST}"]
 
@@ -439,6 +612,85 @@ def test_of_several_wheels_the_one_for_this_platform_is_taken() -> None:
     lock = Lock("3.11.4", {"acme": Locked("1.0", "", {"wheels": wheels[:1]})})
     with pytest.raises(ConfigurationError, match="no wheel in the lock is for this platform"):
         plan(lock, Lock("3.11.4", {}))
+
+
+def lines_of(source: dict[str, Any], **how: bool) -> list[str]:
+    """Return what an installer is asked for where a distribution has this source."""
+    lock = Lock("3.11.4", {"acme": Locked("1.0", "", source)})
+    return list(plan(lock, Lock("3.11.4", {}), **how).lines)
+
+
+def test_a_folder_with_a_space_in_its_name_is_one_word(tmp_path: Path) -> None:
+    folder = tmp_path / "my #1 dir"
+    folder.mkdir()
+    [line] = lines_of({"directory": {"path": str(folder), "editable": True}})
+    assert line == f"-e {folder.as_uri()}"
+    assert line.endswith("/my%20%231%20dir")
+
+
+def test_a_folder_inside_a_repository_or_an_archive_is_asked_for(tmp_path: Path) -> None:
+    vcs = {"type": "git", "url": "https://host/a.git", "commit-id": "abc", "subdirectory": "b/c"}
+    assert lines_of({"vcs": vcs}) == ["acme @ git+https://host/a.git@abc#subdirectory=b/c"]
+    del vcs["url"]
+    [line] = lines_of({"vcs": {**vcs, "path": str(tmp_path)}})
+    assert line == f"acme @ git+{tmp_path.as_uri()}@abc#subdirectory=b/c"
+    archive = {"url": "https://host/a.zip", "hashes": {"sha256": DIGEST}, "subdirectory": "b"}
+    asked = f"acme @ https://host/a.zip#subdirectory=b --hash=sha256:{DIGEST}"
+    assert lines_of({"archive": archive}) == [asked]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"url": "https://host/a.git -r /etc/passwd"},
+        {"url": "https://host/a.git\n--index-url=https://evil"},
+        {"url": "https://host/a.git", "subdirectory": "b --pre"},
+        {"url": "https://host/a.git", "commit-id": "abc\n-e ."},
+    ],
+)
+def test_an_address_cannot_bring_options_of_the_installer(place: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="which is not an address"):
+        lines_of({"vcs": {"type": "git", "commit-id": "abc", **place}})
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_the_strongest_hash_is_checked(by_name: bool) -> None:
+    hashes = {"md5": "0", "sha256": DIGEST, "sha512": OTHER * 2}
+    source = {"wheels": [{"url": "https://host/acme-1.0-py3-none-any.whl", "hashes": hashes}]}
+    [line] = lines_of(source, by_name=by_name)
+    assert line.partition(" --hash=")[2] == f"sha512:{OTHER * 2}"
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+@pytest.mark.parametrize("hashes", [{"md5": "0"}, {"sha256": "0 -e ."}])
+def test_what_cannot_be_checked_is_not_installed(by_name: bool, hashes: dict[str, str]) -> None:
+    source = {"wheels": [{"url": "https://host/acme-1.0-py3-none-any.whl", "hashes": hashes}]}
+    with pytest.raises(ConfigurationError, match=r"acme: acme-1\.0-.* has no hash .* sha512"):
+        lines_of(source, by_name=by_name)
+
+
+def test_an_index_is_left_out_only_where_nothing_is_built(tmp_path: Path) -> None:
+    file = wheel(tmp_path, "acme", {})
+    wheels = {"wheels": [{"path": str(file), "hashes": {"sha256": DIGEST}}]}
+    folder = {"directory": {"path": str(tmp_path)}}
+
+    def needs_no_index(source: dict[str, Any]) -> bool:
+        lock = Lock("3.11.4", {"acme": Locked("1.0", "", source)})
+        return plan(lock, Lock("3.11.4", {})).needs_no_index
+
+    assert needs_no_index(wheels)
+    assert not needs_no_index(folder)
+    assert not needs_no_index({"directory": {"path": str(tmp_path), "editable": True}})
+
+
+def test_wheels_are_chosen_for_the_python_of_the_other_environment() -> None:
+    tags = ("cp313-cp313-win32", "cp310-abi3-win32", "cp38-none-any", "cp313-none-any")
+    wheels = [
+        {"url": f"https://host/acme-1.0-{tag}.whl", "hashes": {"sha256": DIGEST}} for tag in tags
+    ]
+    lock = Lock("3.13.1", {"acme": Locked("1.0", "", {"wheels": wheels})})
+    [line] = plan(lock, Lock("3.13.7", {})).lines
+    assert "cp313-none-any" in line
 
 
 def test_a_lock_of_another_python_is_refused() -> None:

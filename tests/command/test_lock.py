@@ -102,6 +102,37 @@ def test_an_adapter_inside_another_is_locked(tmp_path: Path, command: Crucible) 
     assert {"acme", "crucible-adapter-compose"} <= names(tmp_path)
 
 
+@pytest.mark.parametrize("package", ["acme_blobs", "acme-blobs", "Acme.Blobs"])
+def test_the_distribution_of_an_inner_adapter_is_named_as_indexes_compare_names(
+    tmp_path: Path, packages: Path, command: Crucible, package: str
+) -> None:
+    add_package(packages, "Acme_Blobs", NOTICED, "hub_client.more")
+    inner = f"adapters.hub_client.inner.use={package}/more"
+    outcome = command("lock", "adapters.hub_client.use=retry", inner)
+    assert outcome.code == 0, outcome
+    assert document(tmp_path)["tool"]["crucible"]["plugins"]["hub_client.more"] == "acme-blobs"
+    # Its name in the list of packages is the same, so that it is no surplus.
+    kept = command("sync", "--dry-run").err
+    assert kept.startswith("not in the lock, and kept: acme, crucible")
+    assert "blobs" not in kept.lower()
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("adapters.hub_client.inner.use=gone", "adapters.hub_client.inner names 'gone'"),
+        ("workflow.environment=gone", "workflow.environment names 'gone'"),
+        ("workflow.environment.use=gone", "workflow.environment names 'gone'"),
+        ("workflow.environment=mine:it", "mine:it, which is in no distribution"),
+    ],
+)
+def test_what_options_name_and_is_not_locked_is_said(
+    command: Crucible, setting: str, said: str
+) -> None:
+    outcome = command("lock", "adapters.hub_client.use=retry", setting)
+    assert f"not locked: {said}" in outcome.err, outcome
+
+
 def test_where_nothing_is_configured_there_is_nothing_to_lock(
     tmp_path: Path, command: Crucible
 ) -> None:

@@ -133,6 +133,8 @@ def _with_sources(found: Lock, folders: list[Path], index: bool) -> Lock:
 def _note_unknown(found: Lock) -> None:
     if editable := [name for name, one in found.packages.items() if one.editable]:
         note(f"{_some(editable)} in editable form: the files may change, which no lock notices")
+    if cut := found.cut:
+        note(f"the query in the URL of {_some(cut)} may hold a secret, and is not written")
     if unknown := found.sourceless:
         note(
             f"where {_some(unknown)} came from is not known here: `crucible sync` looks for the "

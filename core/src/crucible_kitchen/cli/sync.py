@@ -47,10 +47,10 @@ def sync(
 
     What is there already stays. What is not in the lock stays, too; --prune removes plugins.
     """
-    lock = pylock.read(file)
     if prune and python is not None:
         raise ConfigurationError("--prune removes plugins from the environment of this command")
     environment = Environment.here() if python is None else Environment.of(python)
+    lock = pylock.read(file, environment.version)
     by_name = bool(find_links) or no_index
     wanted = plan(lock, as_is(lock, environment), by_name=by_name, here=python is None)
     _show(wanted, prune)
@@ -58,7 +58,7 @@ def sync(
         return
     installer = Installer.of(environment)
     options = [f"--find-links={folder.resolve()}" for folder in find_links or []]
-    if no_index or (wanted.lines and wanted.is_local):
+    if no_index or (wanted.lines and wanted.needs_no_index):
         options.append("--no-index")
     options += installer.reinstalling(altered=wanted.altered)
     # One with a hash makes the installer ask for a hash of each in the same file.

@@ -9,13 +9,13 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from packaging.utils import canonicalize_name
 
 from ..errors import ConfigurationError
 from ..locking.lock import Lock
-from ..locking.sources import Source, path_of, without_user
+from ..locking.sources import Source, path_of, without_secrets
 from .installer import Installer
 
 
@@ -97,5 +97,5 @@ def _named(url: str) -> Mapping[str, str]:
         return {"name": path.name, "path": str(path)}
     if "://" not in url:
         return {"name": Path(url).name, "path": str(Path(url).resolve())}
-    url = without_user(url.partition("#")[0])
-    return {"name": unquote(url.rpartition("/")[2]), "url": url}
+    name = unquote(urlsplit(url).path.rpartition("/")[2])
+    return {"name": name, "url": without_secrets(url)}

@@ -33,7 +33,7 @@ class Distribution:
     Args:
         name: its name, as indexes compare names.
         version: its version.
-        folder: its `.dist-info` folder.
+        folder: its `.dist-info` folder, or its `.egg-info` folder or file.
         requires: what it requires, as its metadata writes it.
     """
 
@@ -90,6 +90,10 @@ class Environment:
             folder = getattr(found, "_path", None)  # there is no public name
             if folder is None:
                 continue
+            if Path(folder).suffix == ".egg-info":  # of setuptools, as Debian packages it
+                if (old := _of_an_egg(found, Path(folder))) is not None:
+                    return old
+                continue
             try:
                 text = (Path(folder) / "METADATA").read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError):
@@ -114,6 +118,14 @@ class Environment:
             The distributions by name, sorted; and for each name that is not installed the name
             of a distribution that requires it, or "".
         """
+        return self._closure(roots, {})
+
+    def _closure(
+        self,
+        roots: Mapping[str, Iterable[str] | None],
+        known: dict[str, Distribution | None],
+    ) -> tuple[dict[str, Distribution], dict[str, str]]:
+        """Do as `closure`; `known` has what was looked for already."""
         found: dict[str, Distribution] = {}
         missing: dict[str, str] = {}
         done: set[tuple[str, str]] = set()
@@ -122,20 +134,22 @@ class Environment:
         ]
         while todo:
             name, extras, by = todo.pop()
-            one = found.get(name) or self.find(name)
+            if name not in known:
+                known[name] = self.find(name)
+            one = known[name]
             if one is None:
                 missing.setdefault(name, by)
                 continue
             found[name] = one
-            wanted = self._complete(one) if extras is None else extras
+            wanted = self._complete(one, known) if extras is None else extras
             for extra in ("", *wanted):
                 if (name, extra) not in done:
                     done.add((name, extra))
                     todo += [(canonicalize_name(r.name), r.extras, name) for r in _of(one, extra)]
         return dict(sorted(found.items())), missing
 
-    def _complete(self, one: Distribution) -> list[str]:
-        """Return the extras of which everything is installed that they add."""
+    def _complete(self, one: Distribution, known: dict[str, Distribution | None]) -> list[str]:
+        """Return the extras of which everything is installed that they add, and what that needs."""
         extras = {
             e for line in one.requires for e in re.findall(r"extra *== *['\"](.+?)['\"]", line)
         }
@@ -143,9 +157,22 @@ class Environment:
         complete = []
         for extra in sorted(extras):
             added = [r for r in _of(one, extra) if str(r) not in plain]
-            if added and all(self.find(r.name) is not None for r in added):
+            needed: dict[str, set[str]] = {}
+            for r in added:
+                needed.setdefault(r.name, set()).update(r.extras)
+            if added and not self._closure(needed, known)[1]:
                 complete.append(extra)
         return complete
+
+
+def _of_an_egg(found: metadata.Distribution, folder: Path) -> Distribution | None:
+    """Return a distribution without METADATA, as the library reads it; None if it is damaged."""
+    try:
+        name = canonicalize_name(found.metadata["Name"])
+        version = canonicalize_version(found.version, strip_trailing_zero=False)
+        return Distribution(name, version, folder, tuple(found.requires or ()))
+    except Exception:
+        return None
 
 
 def _of(one: Distribution, extra: str) -> list[Requirement]:

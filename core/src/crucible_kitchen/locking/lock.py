@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from .sources import Source
+from packaging.utils import is_normalized_name
+from packaging.version import Version
+
+from .sources import NOT_WRITTEN, Source
 
 ALTERED = "altered"
 """In place of the digest of a distribution that is not as it was installed."""
@@ -33,11 +36,10 @@ class Locked:
         return self.source.get("directory", {}).get("editable") is True
 
     @property
-    def hashes(self) -> list[str]:
-        """The SHA-256 of each file that it may be installed from."""
+    def files(self) -> list[Mapping[str, Any]]:
+        """The files that it may be installed from, as the source has them."""
         files = [*self.source.get("wheels", ())]
-        files += [self.source[kind] for kind in ("sdist", "archive") if kind in self.source]
-        return [file["hashes"]["sha256"] for file in files if "sha256" in file["hashes"]]
+        return files + [self.source[kind] for kind in ("sdist", "archive") if kind in self.source]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,11 @@ class Lock:
         """The distributions of which it is not known where they come from."""
         return [name for name, one in self.packages.items() if not one.source]
 
+    @property
+    def cut(self) -> list[str]:
+        """The distributions whose URLs are incomplete, for they may have held a secret."""
+        return [name for name, one in self.packages.items() if NOT_WRITTEN in str(one.source)]
+
     def record(self) -> dict[str, Any]:
         """Return it as plain data for the record of a run, without sources."""
         return {
@@ -97,6 +104,9 @@ class Lock:
         locked = {}
         for name, text in packages.items():
             version, _, digest = text.partition(" ")
+            Version(version)
+            if not is_normalized_name(name):
+                raise ValueError(f"{name!r} is not the name of a distribution")
             locked[name] = Locked(version, digest)
         return cls(python, locked, plugins, cards)
 
@@ -143,7 +153,7 @@ def differences(lock: Lock, now: Lock) -> Iterator[str]:
 def _difference(name: str, wanted: Locked, there: Locked | None) -> Iterator[str]:
     if there is None:
         yield f"{name} {wanted.version} is not installed"
-    elif there.version != wanted.version:
+    elif wanted.version not in ("", there.version):  # PEP 751 wants none of a folder
         yield f"{name} is {there.version}, locked is {wanted.version}"
     elif there.editable != wanted.editable:
         yield f"{name} is installed in {_form(there)}, locked in {_form(wanted)}"

@@ -18,6 +18,7 @@ from ..adapters.discovery import (
     WORKFLOWS,
     Catalog,
     Installed,
+    canonical,
     catalog,
 )
 from ..errors import AdapterNotFound, ConfigurationError
@@ -35,7 +36,7 @@ class Named:
         entries: the installed plugins, by what they are called: `<port>.<name>`, `workflow <name>`
             and so on.
         local: what is imported from a module or file, and so belongs to no distribution.
-        missing: why a profile that is not chosen names what is not installed.
+        missing: what a profile that is not chosen names, or options, and is not installed.
         otel: whether events go to OpenTelemetry, which is an extra of the core.
     """
 
@@ -61,8 +62,9 @@ def named(settings: Settings, *, profiles: bool = True) -> Named:
         raise ConfigurationError(*dict.fromkeys(mistakes))
     for profile, table in settings.profiles.items() if profiles else ():
         if profile != settings.profile:
-            missing = _collect(table, found)
-            found.missing += [f"[profile.{profile}] {error}" for error in missing]
+            before = len(found.missing)
+            missing = [*map(str, _collect(table, found)), *found.missing[before:]]
+            found.missing[before:] = [f"[profile.{profile}] {each}" for each in missing]
     return found
 
 
@@ -70,17 +72,20 @@ def _collect(tables: Mapping[str, Any], found: Named) -> Iterator[AdapterNotFoun
     """Add what some tables name; yield an error for each that is not installed."""
     adapters = tables.get("adapters", {})
     for port, value in adapters.items() if isinstance(adapters, Mapping) else ():
-        use = value.get("use") if isinstance(value, Mapping) else value
+        use, options = _parts(value)
         if isinstance(use, str) and use:
             yield from _find(catalog(ADAPTERS), port, use, found)
         _add_all(value, (ADAPTERS,), found, port)
+        _note_unknown(options, f"adapters.{port}", (ADAPTERS,), found)
     workflow = tables.get("workflow", {})
     if isinstance(workflow, Mapping):
-        use = workflow.get("use")
+        use, others = _parts(workflow)
         if isinstance(use, str) and use:
             yield from _find(catalog(WORKFLOWS), "", use, found)
-        others = {key: value for key, value in workflow.items() if key != "use"}
         _add_all(others, (ADAPTERS, ENVIRONMENTS), found)
+        if isinstance(name := others.get("environment"), str) and name:
+            others = {**others, "environment": {"use": name}}
+        _note_unknown(others, "workflow", (ADAPTERS, ENVIRONMENTS), found)
     observe = tables.get("observe", {})
     for name, value in observe.items() if isinstance(observe, Mapping) else ():
         if str(value).lower() == "false":
@@ -89,6 +94,13 @@ def _collect(tables: Mapping[str, Any], found: Named) -> Iterator[AdapterNotFoun
             found.otel = True
         elif name not in BUILT_IN_OBSERVERS:
             yield from _find(catalog(OBSERVERS), "", name, found)
+
+
+def _parts(value: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Return what a plugin is chosen by, and its options."""
+    if not isinstance(value, Mapping):
+        return value, {}
+    return value.get("use"), {key: each for key, each in value.items() if key != "use"}
 
 
 def _find(installed: Catalog, port: str, use: str, found: Named) -> Iterator[AdapterNotFound]:
@@ -108,15 +120,45 @@ def _add_all(value: Any, groups: tuple[str, ...], found: Named, port: str = "") 
 
     Where a package gives the name for several ports, the entry of `port` stands for all of them.
     """
-    texts = set(_texts(value))
+    texts = {_canonical(text) for text in _texts(value)}
     for group in groups:
         chosen: dict[tuple[str, str], Installed] = {}
         for entry in catalog(group).entries:
-            if entry.name in texts or f"{entry.package}/{entry.name}" in texts:
+            if not texts.isdisjoint(_names(entry)):
                 key = (entry.package, entry.name)
                 if key not in chosen or entry.port == port:
                     chosen[key] = entry
         found.entries |= {called(entry): entry for entry in chosen.values()}
+
+
+def _note_unknown(value: Any, at: str, groups: tuple[str, ...], found: Named) -> None:
+    """Note what tables inside a value choose, by `use`, and no package provides.
+
+    It is no mistake here: what a table means is known to the plugin that it is for.
+    """
+    if isinstance(value, list | tuple):
+        value = {str(place): each for place, each in enumerate(value)}
+    if not isinstance(value, Mapping):
+        return
+    use, others = _parts(value)
+    if isinstance(use, str) and use:
+        if ":" in use:
+            found.local.append(use)
+        elif not any(_canonical(use) in _names(e) for g in groups for e in catalog(g).entries):
+            found.missing.append(f"{at} names {use!r}, which is not installed")
+    for key, each in others.items():
+        _note_unknown(each, f"{at}.{key}", groups, found)
+
+
+def _names(entry: Installed) -> tuple[str, str]:
+    """Return what names an installed plugin."""
+    return entry.name, f"{canonical(entry.package)}/{entry.name}"
+
+
+def _canonical(use: str) -> str:
+    """Return `package/name` with the package as indexes compare it."""
+    package, slash, name = use.rpartition("/")
+    return f"{canonical(package)}{slash}{name}"
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -11,11 +11,20 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from packaging.pylock import Package, Pylock, PylockValidationError, is_valid_pylock_path
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName, default_environment
+from packaging.pylock import (
+    Package,
+    PackageDirectory,
+    Pylock,
+    PylockSelectError,
+    PylockValidationError,
+    is_valid_pylock_path,
+)
 from packaging.version import Version
 
 from ..errors import ConfigurationError
@@ -28,6 +37,8 @@ CREATOR = "crucible-kitchen"
 LARGEST = 1 << 24
 """Bytes of a `pylock.toml`; anything larger is something else."""
 _SOURCES = ("vcs", "directory", "archive", "sdist", "wheels")
+_UNKNOWN = "\0"
+"""The path of a distribution of which it is not known where it comes from: no folder has it."""
 
 
 def write(lock: Lock, file: Path) -> None:
@@ -85,49 +96,86 @@ def _text(lock: Lock, folder: Path) -> str:
     return tomli_w.dumps(document)
 
 
-def read(file: Path) -> Lock:
-    """Read a lock, of `crucible lock` or of another tool.
+def read(file: Path, python: str = "") -> Lock:
+    """Read a lock, of `crucible lock` or of another tool, as far as it is for this platform.
+
+    Of a lock of another tool, what is locked for an extra does not count, and of groups the default
+    ones do.
+
+    Args:
+        file: the lock's.
+        python: the version of Python that it is read for, such as `3.11.7`; that of this process
+            if "".
 
     Raises:
-        ConfigurationError: it cannot be read, or is not one; the message says where.
+        ConfigurationError: it cannot be read, is not one, or is not for this platform or Python;
+            the message says where.
     """
     document = _parsed(file)
     entries = document.get("packages")
     try:
-        # The library wants a source of each; those without are checked by us.
-        known: list[Any] = []
-        lone: list[Any] = []
-        for entry in entries if isinstance(entries, list) else ():
-            is_known = isinstance(entry, dict) and any(kind in entry for kind in _SOURCES)
-            (known if is_known else lone).append(entry)
-        checked = Pylock.from_dict({**document, "packages": known} if lone else document)
-        packages = dict(_packages(checked, lone, file.parent))
+        if isinstance(entries, list):
+            document = {**document, "packages": [_with_a_source(entry) for entry in entries]}
+        checked = Pylock.from_dict(document)
+        about = _table_of(checked.tool)
+        packages = dict(_packages(_selected(checked, python, bool(about)), file.parent))
     except PylockValidationError as error:
         raise ConfigurationError(f"{file} is not a lock: {error}") from None
-    about = _table_of(checked.tool)
+    except (PylockSelectError, UndefinedComparison, UndefinedEnvironmentName) as error:
+        raise ConfigurationError(f"{file} is not for this environment: {error}") from None
     try:
-        python, plugins, cards = _own(about) if about else ("", {}, {})
+        locked_python, plugins, cards = _own(about) if about else ("", {}, {})
     except (TypeError, KeyError, AttributeError, ValueError):
         raise ConfigurationError(f"{file} is not a lock: [tool.crucible] is damaged") from None
-    return Lock(python, dict(sorted(packages.items())), plugins, cards)
+    return Lock(locked_python, dict(sorted(packages.items())), plugins, cards)
+
+
+def _with_a_source(entry: Any) -> Any:
+    """Return an entry that the library checks: it wants to know of each where it comes from."""
+    match entry:
+        case {"name": str(), "version": str()} if not any(kind in entry for kind in _SOURCES):
+            return {**entry, "directory": {"path": _UNKNOWN}}
+        case {"name": str()} if any(kind in entry for kind in _SOURCES):
+            return entry
+    raise PylockValidationError(f"a package has no name or version: {entry}")
+
+
+def _selected(checked: Pylock, python: str, own: bool) -> Iterator[Package]:
+    """Yield what a lock has for this platform.
+
+    Args:
+        checked: the lock.
+        python: the version of Python; "" for that of this process.
+        own: whether we wrote it: then its version of Python is compared later, with all the rest.
+
+    Raises:
+        PylockSelectError: it is not for this platform or Python, or has two of one name.
+    """
+    environment = default_environment()
+    if python:
+        minor = ".".join(python.split(".")[:2])
+        environment |= {"python_version": minor, "python_full_version": python}
+    # The library also looks for a file that suits; that is done where something is installed.
+    anywhere = PackageDirectory(path=_UNKNOWN)
+    nothing: dict[str, Any] = dict.fromkeys(_SOURCES)
+    bare = [replace(each, **{**nothing, "directory": anywhere}) for each in checked.packages]
+    places = {id(each): place for place, each in enumerate(bare)}
+    requires = None if own else checked.requires_python
+    asked = replace(checked, packages=bare, requires_python=requires)
+    for package, _ in asked.select(environment=environment):
+        yield checked.packages[places[id(package)]]
 
 
 def _own(about: Mapping[str, Any]) -> tuple[str, Mapping[str, str], Mapping[str, str]]:
     return str(about["python"]), texts(about["plugins"]), texts(about["cards"])
 
 
-def _packages(checked: Pylock, lone: list[Any], folder: Path) -> Iterator[tuple[str, Locked]]:
-    for package in checked.packages:
+def _packages(selected: Iterator[Package], folder: Path) -> Iterator[tuple[str, Locked]]:
+    for package in selected:
         source = _absolute(_source_of(package), folder)
         about = _table_of(package.tool)
         version = str(package.version or about.get("version", ""))
         yield package.name, Locked(version, _digest(about), source)
-    for entry in lone:
-        match entry:
-            case {"name": str(name), "version": str(version)}:
-                yield name, Locked(version, _digest(_table_of(entry.get("tool"))))
-            case _:
-                raise PylockValidationError(f"a package has no name or version: {entry}")
 
 
 def _table_of(tool: Any) -> Mapping[str, Any]:
@@ -143,6 +191,8 @@ def _digest(about: Mapping[str, Any]) -> str:
 
 
 def _source_of(package: Package) -> Source:
+    if package.directory is not None and package.directory.path == _UNKNOWN:
+        return {}
     whole = Pylock(lock_version=Version("1.0"), created_by=CREATOR, packages=[package])
     plain = whole.to_dict()["packages"][0]
     return {kind: plain[kind] for kind in _SOURCES if plain.get(kind)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,6 +25,12 @@ Source: TypeAlias = Mapping[str, Any]
 """One of the keys `wheels`, `sdist`, `archive`, `directory` and `vcs` of a package in a
 `pylock.toml`; empty if nothing is known."""
 
+NOT_WRITTEN = "**********"
+"""In a URL, in place of what may be a secret."""
+
+_PUBLIC_USER = re.compile(r"git|\$\{\w+\}(:\$\{\w+\})?")
+"""What PEP 610 lets stand before the host of a URL: it is no secret."""
+
 
 def noted(one: Distribution) -> Source:
     """Return the origin that the installer of a distribution noted."""
@@ -32,29 +39,36 @@ def noted(one: Distribution) -> Source:
     except (OSError, ValueError):
         return {}
     match note:
+        case {"subdirectory": str(folder)}:
+            within = {"subdirectory": folder}
+        case _:
+            within = {}
+    match note:
         case {"url": str(url), "dir_info": {**about}} if url.startswith("file:"):
             editable = {"editable": True} if about.get("editable") is True else {}
-            return {"directory": {"path": str(path_of(url)), **editable}}
+            return {"directory": {"path": str(path_of(url)), **editable, **within}}
         case {"url": str(url), "vcs_info": {"vcs": str(kind), "commit_id": str(commit)}}:
-            return {"vcs": {"type": kind, "url": without_user(url), "commit-id": commit}}
+            vcs = {"type": kind, "url": without_secrets(url), "commit-id": commit}
+            return {"vcs": {**vcs, **within}}
         case {"url": str(url), "archive_info": {"hashes": {"sha256": str(digest)}}}:
-            return _archive(without_user(url), digest)
+            return _archive(url, digest, within)
         case {"url": str(url), "archive_info": {"hash": str(found)}} if found[:7] == "sha256=":
-            return _archive(without_user(url), found[7:])  # of an older installer
+            return _archive(url, found[7:], within)  # of an older installer
         case {"url": str(url), "archive_info": {}} if url.startswith("file:"):
             try:  # uv notes no hash
-                return _archive(url, _sha256(path_of(url)))
+                return _archive(url, _sha256(path_of(url)), within)
             except OSError:
                 return {}
     return {}
 
 
-def _archive(url: str, digest: str) -> Source:
+def _archive(url: str, digest: str, within: Mapping[str, str]) -> Source:
     name = unquote(urlsplit(url).path.rpartition("/")[2])
-    place = {"path": str(path_of(url))} if url.startswith("file:") else {"url": url}
+    local = url.startswith("file:")
+    place = {"path": str(path_of(url))} if local else {"url": without_secrets(url)}
     if name.endswith(".whl"):
         return {"wheels": [{"name": name, **place, "hashes": {"sha256": digest}}]}
-    return {"archive": {**place, "hashes": {"sha256": digest}}}
+    return {"archive": {**place, "hashes": {"sha256": digest}, **within}}
 
 
 def in_folders(folders: Iterable[Path], wanted: Mapping[str, tuple[str, str]]) -> dict[str, Source]:
@@ -110,10 +124,23 @@ def path_of(url: str) -> Path:
     return Path(url2pathname(urlsplit(url).path))
 
 
-def without_user(url: str) -> str:
-    """Return a URL without the name and password in it."""
+def without_secrets(url: str) -> str:
+    """Return a URL without its fragment and what in it may be secret, for a file that is committed.
+
+    The name and the password before the host go, but for `git`, variables of the environment and
+    the name at a host of SSH. In place of each value of the query is `NOT_WRITTEN`.
+    """
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    user, at, host = parts.netloc.rpartition("@")
+    if not _PUBLIC_USER.fullmatch(user):
+        name = user.partition(":")[0]
+        is_public = name == "git" or parts.scheme.rpartition("+")[2] == "ssh"
+        user, at = (name, at) if is_public else ("", "")
+    query = "&".join(
+        f"{each.partition('=')[0]}={NOT_WRITTEN}" if "=" in each else NOT_WRITTEN
+        for each in (parts.query.split("&") if parts.query else ())
+    )
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{host}", query=query, fragment=""))
 
 
 def _sha256(file: Path) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..adapters.cards import Cards
-from ..adapters.discovery import CORE, Installed
+from ..adapters.discovery import CORE, Installed, canonical
 from ..errors import ConfigurationError
 from ..settings import Settings
 from . import digests, sources
@@ -22,7 +22,7 @@ class Taken:
     Args:
         lock: the lock.
         local: what the settings import from a module or a file.
-        missing: what profiles that are not chosen name, and is not installed.
+        missing: what a profile that is not chosen names, or options, and is not installed.
     """
 
     lock: Lock
@@ -52,7 +52,7 @@ def take(settings: Settings, *, profiles: bool = True) -> Taken:
                 for name, by in sorted(missing.items())
             )
         )
-    plugins = {called: e.package for called, e in sorted(found.entries.items())}
+    plugins = {called: canonical(e.package) for called, e in sorted(found.entries.items())}
     lock = Lock(
         here.version,
         {name: locked(one) for name, one in there.items()},
@@ -128,7 +128,7 @@ def _cards(entries: Iterable[Installed]) -> Mapping[str, str]:
     packages = {entry.package: entry for entry in entries}
     with Cards() as cards:
         return {
-            f"{name} {card.file}": card.digest
+            f"{canonical(name)} {card.file}": card.digest
             for name, entry in sorted(packages.items())
             for card in cards.of(name, entry.version, entry.folder)
         }
