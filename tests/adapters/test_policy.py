@@ -70,6 +70,18 @@ def test_no_command_imports_what_is_denied(
     assert "Traceback" not in outcome.err
 
 
+def test_a_check_with_suites_of_the_package_obeys_the_file_that_it_is_given(
+    tmp_path: Path, packages: Path, command: Crucible
+) -> None:
+    points = packages / "acme_plugins-1.0.dist-info" / "entry_points.txt"
+    suites = "[crucible.conformance]\nblob_store.acme = acme_plugins\n"
+    points.write_text(points.read_text() + suites)
+    (tmp_path / "other.toml").write_text('[plugins]\ndeny = ["acme-*"]\n')
+    outcome = command("check", "blob_store.acme", "other.toml")
+    assert (outcome.code, "plugins.deny of other.toml" in outcome.err) == (2, True), outcome
+    assert not (packages / "was_imported").exists()
+
+
 def test_without_the_table_the_package_would_be_imported(packages: Path, command: Crucible) -> None:
     command("workflows")
     assert (packages / "was_imported").exists()

@@ -47,9 +47,14 @@ def read(
         if "=" not in argument and Path(argument).suffix == ".toml":
             raise ConfigurationError(f"{argument!r}: one file, named before any setting")
     settings = load(file, profile=profile, arguments=arguments)
+    restrict(settings)
+    return settings
+
+
+def restrict(settings: Settings) -> None:
+    """Let what settings say about plugins hold in this process from now on."""
     found = policy.Policy.of(settings.values.get("plugins", {}), settings.source_of)
     policy.decide(lambda: found)
-    return settings
 
 
 def opened(settings: Settings) -> Kitchen:

@@ -19,7 +19,7 @@ from ..kitchen import Kitchen
 from ..messages.printable import printable_json
 from ..ports import PORTS
 from ..settings import Key, load
-from .arguments import PROFILE, opened
+from .arguments import PROFILE, opened, restrict
 from .card import show
 from .console import note, say
 from .styled import Text, console
@@ -110,6 +110,7 @@ def check(
         profile=profile,
         arguments=[f"{at}.use={subject.name}", *(f"{at}.{option}" for option in options)],
     )
+    restrict(settings)
     module = module_of(subject.entry) if subject.entry else None
     if variant is not None and module is None:
         raise ConfigurationError(
