@@ -55,6 +55,8 @@ def by_uv(arguments: Sequence[str]) -> bool:
     listed = subprocess.run(pip, check=True, stdout=subprocess.PIPE, text=True).stdout
     found = settings(listed)
     into = ["pip", "install", "--no-config", "--no-progress", "--python", sys.executable]
+    # As pip does, too: else the first import of a module has the warnings of its compilation.
+    into.append("--compile-bytecode")
     seconds = found.get("timeout") or found.get("default-timeout") or "60"
     done = subprocess.run(
         [uv, *into, *options_of_uv(found), *arguments],
