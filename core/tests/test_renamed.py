@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from crucible_kitchen import (
@@ -341,6 +341,90 @@ def test_a_run_from_before_the_new_name_goes_on() -> None:
     check_same("r", record, Config(rate=2.0), extended=False)
     with pytest.raises(ConfigurationError, match=r"workflow\.rate was 2\.0 and is 3\.0"):
         check_same("r", record, Config(rate=3.0), extended=False)
+
+
+def test_a_run_from_before_a_new_name_inside_a_table_goes_on_without_a_word() -> None:
+    class Adapting(Frozen):
+        size: Annotated[int, Renamed("rank")] = 1
+
+    class Config(WorkflowConfig):
+        lora: Adapting = Adapting()
+
+    state = SimpleNamespace(standing=Standing())
+    config = {"lora": {"rank": 2}}
+    recorded: dict[str, Any] = {"config": config, "status": "running", "state": state}
+    record = RunRecord.model_construct(**recorded)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_same("r", record, Config(lora=Adapting(size=2)), extended=False)
+        with pytest.raises(ConfigurationError, match=r"workflow\.lora was {'size': 2} and is"):
+            check_same("r", record, Config(lora=Adapting(size=3)), extended=False)
+
+
+class InFolder(Frozen):
+    kind: Literal["folder"] = "folder"
+    path: Annotated[str, Renamed("folder"), Renamed("place")]
+
+
+class InBucket(Frozen):
+    kind: Literal["bucket"] = "bucket"
+    folder: str
+
+
+class InDrawer(Frozen):
+    kind: Literal["drawer"] = "drawer"
+    name: Annotated[str, Renamed("place")]
+
+
+class Somewhere(AdapterOptions):
+    where: InFolder | InBucket | InDrawer | None = None
+    pair: tuple[InFolder, InBucket] | None = None
+    many: tuple[InFolder, ...] = ()
+
+
+def placed(tmp_path: Path, file: str) -> Any:
+    kitchen = of_layers(tmp_path, f"[adapters.blob_store]\n{file}\n", options=Somewhere)
+    said = warned(kitchen)
+    return kitchen.blob_store.options, [text.partition(";")[0] for text in said]
+
+
+@pytest.mark.parametrize(
+    ("where", "found", "said"),
+    [
+        ('{ kind = "bucket", folder = "x" }', InBucket(folder="x"), []),
+        ('{ folder = "x" }', InBucket(folder="x"), []),
+        (
+            '{ kind = "folder", folder = "x" }',
+            InFolder(path="x"),
+            ["adapters.blob_store.where.folder is now called 'path'"],
+        ),
+        (
+            '{ kind = "drawer", place = "x" }',
+            InDrawer(name="x"),
+            ["adapters.blob_store.where.place is now called 'name'"],
+        ),
+    ],
+)
+def test_of_a_union_the_member_that_fits_has_the_old_name(
+    tmp_path: Path, where: str, found: Any, said: list[str]
+) -> None:
+    options, warnings_ = placed(tmp_path, f"where = {where}")
+    assert (options.where, warnings_) == (found, said)
+
+
+def test_an_old_name_of_two_members_is_refused_where_both_fit(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"where\.place: 'place' may be the old name of 'name' or"
+    ):
+        placed(tmp_path, 'where = { place = "x" }')
+
+
+def test_each_item_of_a_tuple_has_the_names_of_its_own_kind(tmp_path: Path) -> None:
+    options, said = placed(tmp_path, 'pair = [{ folder = "x" }, { folder = "y" }]')
+    assert options.pair == (InFolder(path="x"), InBucket(folder="y"))
+    assert said == ["adapters.blob_store.pair.0.folder is now called 'path'"]
+    options, _ = placed(tmp_path, 'many = [{ folder = "x" }, { folder = "y" }]')
+    assert options.many == (InFolder(path="x"), InFolder(path="y"))
 
 
 NUMBERS = st.integers(0, 9)

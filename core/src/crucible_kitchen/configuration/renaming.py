@@ -7,9 +7,9 @@ layer of the settings wrote which name, so that the higher one wins, and is show
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import UnionType
-from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -29,10 +29,12 @@ class Renaming:
     Args:
         settings: their values and sources change in place, so that a name is warned of once.
         options_of: finds the options of adapters in options.
+        quiet: whether nobody is warned, where it is not a user who has written the names.
     """
 
-    def __init__(self, settings: Settings, options_of: OptionsOf) -> None:
+    def __init__(self, settings: Settings, options_of: OptionsOf, *, quiet: bool = False) -> None:
         self._settings = settings
+        self._quiet = quiet
         self._options_of = options_of
         self.mistakes: list[ConfigurationError] = []
         """Keys that one layer sets under both names."""
@@ -87,6 +89,8 @@ class Renaming:
                 )
                 return found
             move(self._settings, here, there, both.sources)
+        if self._quiet:
+            return found
         warnings.warn(
             f"{'.'.join(here)} is now called {new!r}; write {_written(there, source)} "
             f"(from {source})",
@@ -97,15 +101,22 @@ class Renaming:
 
     def _inside(self, annotation: Any, value: Any, at: Key) -> Any:
         """Return the value of a field with today's names in the tables that it holds."""
+        annotation = getattr(annotation, "__value__", annotation)  # of `type Name = ...`
         origin, arguments = get_origin(annotation), get_args(annotation)
         if origin is Annotated:
             return self._inside(arguments[0], value, at)
         if origin in (Union, UnionType):
-            for each in arguments:
+            for each in self._members(arguments, value, at):
                 value = self._inside(each, value, at)
             return value
         if type(value) in (list, tuple) and arguments:
-            items = [self._inside(arguments[0], v, (*at, str(i))) for i, v in enumerate(value)]
+            kinds = _kinds_of_items(origin, arguments, len(value))
+            items = [
+                self._inside(kind, each, (*at, str(place)))
+                for place, (kind, each) in enumerate(zip(kinds, value, strict=False))
+            ]
+            if len(items) < len(value):  # said where it is validated
+                return value
             return type(value)(items) if _differ(items, value) else value
         if not isinstance(value, Mapping):
             return value
@@ -116,6 +127,28 @@ class Renaming:
             return self.adapter(annotation, value, at)
         model = self._model(annotation, value)
         return value if model is None else self.table(model, value, at)
+
+    def _members(self, kinds: Iterable[Any], value: Any, at: Key) -> list[Any]:
+        """Return the members of a union whose names may be those of a value."""
+        kinds = [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds]
+        models = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if len(models) < 2 or not isinstance(value, Mapping):
+            return kinds
+        fit = [each for each in models if _may_be(each, value)]
+        today = [m for m in fit if value.keys() <= m.model_fields.keys()]
+        fit = today or [m for m in fit if value.keys() <= {*m.model_fields, *renames(m)}] or fit
+        for old in value:
+            new = {renames(each).get(old, old) for each in fit}
+            if len(new) > 1:
+                self.mistakes.append(
+                    ConfigurationError(
+                        f"{'.'.join((*at, old))}: {old!r} may be the old name of "
+                        f"{' or '.join(map(repr, sorted(new - {old})))} here; write today's name "
+                        f"(from {self._settings.source_of((*at, old))})"
+                    )
+                )
+                return []
+        return [kind for kind in kinds if kind not in models or kind in fit]
 
     def _model(self, annotation: Any, value: Mapping[str, Any]) -> type[BaseModel] | None:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -129,6 +162,22 @@ class Renaming:
         except CrucibleError:
             return None
         return found
+
+
+def _may_be(model: type[BaseModel], value: Mapping[str, Any]) -> bool:
+    """Say whether no field of a model that can only have some values has another one."""
+    return all(
+        value[name] in get_args(field.annotation)
+        for name, field in model.model_fields.items()
+        if name in value and get_origin(field.annotation) is Literal
+    )
+
+
+def _kinds_of_items(origin: Any, arguments: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    """Return what each item of a list or a tuple should be."""
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return arguments
+    return (arguments[0],) * count
 
 
 def _differ(some: Any, others: Any) -> bool:

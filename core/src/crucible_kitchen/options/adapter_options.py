@@ -46,7 +46,9 @@ class AdapterOptions(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _defaults_from_environment(cls, data: Any, info: ValidationInfo) -> Any:
-        data = with_new_names(cls, data)  # first, since a variable is no more than a default
+        data = with_new_names(
+            cls, data, info.context
+        )  # first, since a variable is no more than a default
         if not isinstance(data, Mapping):
             return data
         environ: Mapping[str, str] = (info.context or {}).get("environ", os.environ)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict, ValidationInfo, model_validator
 
 from ..masking.models import Masked
 from .renamed import with_new_names
@@ -39,5 +39,5 @@ class Frozen(Masked):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_new_names(cls, data: Any) -> Any:
-        return with_new_names(cls, data)
+    def _with_new_names(cls, data: Any, info: ValidationInfo) -> Any:
+        return with_new_names(cls, data, info.context)

@@ -54,13 +54,15 @@ def renames(model: type[BaseModel]) -> Mapping[str, str]:
     return MappingProxyType(found)
 
 
-def with_new_names(model: type[BaseModel], data: Any) -> Any:
+def with_new_names(model: type[BaseModel], data: Any, context: Mapping[str, Any] | None) -> Any:
     """Return what a model is made of, with today's names; warn of old ones.
 
-    A kitchen has done this before, and knows where each name was written. Here it is for code that
-    makes the model itself.
+    A kitchen has done this before, and knows where each name was written, and which member of a
+    union it means: `bind` in the context of the validation says so. Here it is for code that makes
+    the model itself.
     """
-    if not isinstance(data, Mapping) or not (known := renames(model)):
+    known = renames(model)
+    if not known or not isinstance(data, Mapping) or "bind" in (context or ()):
         return data
     found = dict(data)
     for old, new in known.items():

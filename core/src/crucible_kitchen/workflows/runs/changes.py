@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
-from ...errors import ConfigurationError
+from ...calls.port import Port
+from ...configuration.renaming import Renaming
+from ...errors import AdapterNotFound, ConfigurationError
 from ...masking.models import visible
 from ...messages.numbers import as_json
-from ...options.renamed import renames
+from ...settings import Settings
 from ..config import WorkflowConfig
 from .record import RunRecord
 
@@ -23,12 +25,17 @@ def plain(config: WorkflowConfig) -> dict[str, Any]:
 def _changed(previous: RunRecord, config: WorkflowConfig) -> dict[str, tuple[Any, Any]]:
     """Return the settings that change a result and have changed: before, and now."""
     now = plain(config)
-    # A version may have had fewer keys, and other names of them.
-    names = renames(type(config))
-    recorded = {names.get(name, name): value for name, value in previous.config.items()}
+    # A version may have had fewer keys, and other names of them, also inside tables.
+    renaming = Renaming(Settings(), _unknown, quiet=True)
+    recorded = renaming.table(type(config), previous.config, ("workflow",))
     before = {**plain(type(config).model_construct()), **recorded}
     pairs = {name: (before.get(name), now.get(name)) for name in {**before, **now}}
     return {k: v for k, v in pairs.items() if v[0] != v[1] and k not in config.may_change}
+
+
+def _unknown(port: type[Port], use: Any) -> NoReturn:
+    """Say that the options of an adapter are not looked into."""
+    raise AdapterNotFound(f"{use!r} is not looked for")
 
 
 def extends(previous: RunRecord, config: WorkflowConfig) -> bool:
