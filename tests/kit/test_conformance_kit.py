@@ -64,6 +64,13 @@ class TestTheGuard:
 
         assert suite(test_a_write_replaces=test)
 
+    @pytest.mark.parametrize("level", ["0.0", "0.9", "none", "1"])
+    def test_a_level_at_which_no_promise_counts_is_noticed(self, level: str) -> None:
+        with pytest.raises(
+            TypeError, match=r"TestMine\.level: (the oldest level is 1\.0|expected)"
+        ):
+            suite(level=level)
+
     def test_further_fixtures_and_tests_are_accepted(self) -> None:
         assert suite(test_mine=lambda self: None, blob_store=pytest.fixture(lambda self: None))
 
@@ -135,6 +142,36 @@ def test_an_expected_failure_runs_the_promise(run_pytest: Pytest) -> None:
     code, said = run_pytest(expecting, "-k", "test_a_write_replaces")
     assert code == 1
     assert "XPASS(strict)" in said
+
+
+def test_an_expected_failure_that_does_not_try_the_promise_is_no_pass(
+    run_pytest: Pytest, tmp_path: Path
+) -> None:
+    hiding = (
+        KIT
+        + """
+    @pytest.mark.xfail(reason="a bucket with versions")
+    def test_a_write_replaces(self, blob_store, folder):
+        '''The reason is told, and nothing is tried.'''
+"""
+    )
+    cards = ("-p", "crucible_kitchen.testing.plugin", "--report-cards", "cards")
+    code, said = run_pytest(hiding, "-k", "test_a_write_replaces", *cards)
+    assert (code, "1 xfailed" in said) == (0, True), said
+    card = ReportCard.from_json((tmp_path / "cards/blob_store.noop.json").read_text())
+    assert card.counts == {"xfailed": 1}
+
+
+def test_a_condition_that_does_not_hold_excuses_nobody_from_a_promise(run_pytest: Pytest) -> None:
+    source = (
+        KIT
+        + """
+    @pytest.mark.xfail(False, reason="a bucket with versions")
+    def test_a_write_replaces(self, blob_store, folder): pass
+"""
+    )
+    code, said = run_pytest(source, "-k", "test_a_write_replaces")
+    assert (code, "the promise was not tried" in said) == (1, True), said
 
 
 def test_an_adapter_that_is_not_given_is_asked_for(run_pytest: Pytest) -> None:
@@ -361,6 +398,7 @@ def test_a_card_is_markdown_on_request(plain_crucible: Crucible) -> None:
             ["blob_store.noop", "--level", "one"],
             "expected a level of the kit such as 1.0, got 'one'",
         ),
+        (["blob_store.noop", "--level", "0.0"], "--level: the oldest level is 1.0, not 0.0"),
         (["blob_store.explodes"], "the licence server is on fire"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,11 +93,12 @@ def check(
     os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"
     try:
         from ..testing.check import Subject, run
+        from ..testing.conformance import unfit_level
         from ..testing.shipped import module_of
     except ImportError as error:
         raise ConfigurationError(str(error)) from error
-    if level is not None and not re.fullmatch(r"\d+\.\d+", level):
-        raise ConfigurationError(f"--level: expected a level of the kit such as 1.0, got {level!r}")
+    if level is not None and (why := unfit_level(level)):
+        raise ConfigurationError(f"--level: {why}")
 
     subject = _named(name)
     file, options = None, list(arguments or [])

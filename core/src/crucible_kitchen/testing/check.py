@@ -21,7 +21,7 @@ from ..errors import ConfigurationError
 from ..kitchen import Kitchen
 from ..settings import Settings
 from . import suite_of
-from .conformance import LEVEL, Conformance
+from .conformance import LEVEL, Conformance, unfit_level
 from .plugin import Cards
 from .report import ReportCard
 from .shipped import chosen, suites_in
@@ -168,6 +168,8 @@ def run(
         ConfigurationError: as in `check`.
         AdapterLoadError: the package's own suites cannot be imported.
     """
+    if what.level is not None and (why := unfit_level(what.level)):
+        raise ConfigurationError(why)
     if what.level is not None and Version(what.level) > Version(LEVEL):
         raise ConfigurationError(f"there is no level {what.level} yet; the newest is {LEVEL}")
     global subject

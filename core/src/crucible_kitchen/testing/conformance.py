@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NoReturn, TypeAlias, TypeVar
 
@@ -108,9 +109,12 @@ class Conformance:
         super().__init_subclass__(**arguments)
         if "port" in vars(cls):
             cls.kind = cls.port.name
+        if why := unfit_level(cls.level):
+            raise TypeError(f"{cls.__qualname__}.level: {why}")
         if "kind" in vars(cls):
             cls._compose()
-        elif problems := list(_changed(cls)):
+            return
+        if problems := list(_changed(cls)):
             # Here, and not in a test, which could be removed like any other.
             raise TypeError(
                 f"{cls.__qualname__} changes the conformance suite of {cls.kind}: "
@@ -118,6 +122,10 @@ class Conformance:
                 + ". If the adapter breaks a promise, mark that test with "
                 '@pytest.mark.xfail(reason="...") and call super() in it.'
             )
+        for name, promise in cls.promises.items():
+            test = getattr(cls, name)
+            if test is not promise and not hasattr(test, "crucible_expected"):
+                setattr(cls, name, _expected(name, test))
 
     @classmethod
     def _compose(cls) -> None:
@@ -198,6 +206,8 @@ class Conformance:
         # Any factory will do, says its documentation.
         run_state_machine_as_test(machine, settings=settings)  # type: ignore[arg-type]
 
+    _kept: frozenset[str] = frozenset()
+    """Which promises were kept so far in a test, of which each has an instance of its own."""
     _passed: ClassVar[int] = 0
     _ran: ClassVar[set[str]] = set()
 
@@ -252,9 +262,39 @@ def _judged(test: Callable[..., None]) -> Callable[..., None]:
                 pytest.xfail(f"{WARNED}{level}, required from level {major}.0: {error}")
             raise
         type(self)._passed += 1
+        self._kept |= {test.__name__}
 
     assert test.__doc__, f"{test.__qualname__} does not say what is promised"
     return judged
+
+
+def _expected(name: str, test: Callable[..., None]) -> Callable[..., None]:
+    """Return a test in place of a promise, which passes only where the promise is kept.
+
+    Its body may leave the promise out, or catch its failure: then it is an expected failure, for
+    nothing is known that is better.
+    """
+
+    @functools.wraps(test)
+    def expected(self: Conformance, *given: Any, **fixtures: Any) -> None:
+        test(self, *given, **fixtures)
+        if name not in self._kept:
+            pytest.fail(f"the promise was not tried: {name} does not call super(), or hides it")
+
+    expected.crucible_expected = True  # type: ignore[attr-defined]
+    return expected
+
+
+def unfit_level(level: str) -> str:
+    """Say why an adapter cannot be held to a level; "" if it can, if perhaps not yet.
+
+    Below the first level of this major version no promise would count, so that whatever is broken
+    would only be warned of.
+    """
+    if not re.fullmatch(r"\d+\.\d+", level):
+        return f"expected a level of the kit such as 1.0, got {level!r}"
+    oldest = f"{Version(LEVEL).major}.0"
+    return f"the oldest level is {oldest}, not {level}" if Version(level) < Version(oldest) else ""
 
 
 EXCUSED = "excused, for the adapter is synthetic: "
