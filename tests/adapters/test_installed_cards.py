@@ -25,6 +25,11 @@ SOURCES = {
 }
 
 
+def outcomes(*found: str) -> dict[str, Any]:
+    """Return the verdicts of a card with these outcomes."""
+    return {"verdicts": [{"test": f"test_{n}", "outcome": each} for n, each in enumerate(found)]}
+
+
 class Site:
     """A folder in which the package acme 1.0 is installed, with cards."""
 
@@ -53,6 +58,7 @@ class Site:
             "version": "1.0",
             "core": __version__,
             "kit": kit.LEVEL,
+            "level": "1.0",
             "kit_digest": kit.digest(),
             "verdicts": [{"test": "test_it", "outcome": "passed"}],
             "not_run": [],
@@ -100,6 +106,12 @@ def test_an_adapter_as_its_card_describes_it_is_checked(site: Site) -> None:
         ({"core": "0.0.7"}, "other core", "checked with core 0.0.7"),
         ({"core": "0.0.7", "kit": "1.0"}, "older kit", "checked by older kit 1.0"),
         ({"not_run": ["test_other"]}, "partial", "checked in part"),
+        (outcomes("passed", *["warning"] * 24), "lower level", "checked to level 1.0"),
+        (outcomes("passed", "xfailed"), "known failures", "checked, 1 known failure"),
+        (outcomes("passed", *["xfailed"] * 30), "known failures", "checked, 30 known failures"),
+        (outcomes("passed", "xfailed", "warning"), "known failures", "level 1.0, 1 known failure"),
+        (outcomes("failed", "xfailed", "warning"), "failed", "failed 1 of 1 checks"),
+        ({"kit": "1.0", **outcomes("passed", "warning")}, "lower level", "checked to level 1.0"),
         ({"verdicts": []}, "partial", "checked in part"),
         ({"verdicts": [{"outcome": "failed"}]}, "failed", "failed 1 of 1 checks"),
         ({"version": "0.9"}, "changed", "changed since its check"),
@@ -201,6 +213,21 @@ def test_what_another_release_remembers_is_read_again(
     assert site.words() == "checked"
 
 
+def test_what_an_earlier_release_remembers_is_read_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may lack what makes a card worth less."""
+    monkeypatch.setattr(remembered, "SETTLED", 0.0)
+    site.add(**outcomes("passed", "xfailed"))
+    time.sleep(0.01)
+    assert site.words() == "checked, 1 known failure"
+    with Memory("cards") as memory:
+        paths, stamp, known = memory.recall(str(site.about))
+        earlier = {key: value for key, value in known[0].items() if key != "xfailed"}
+        memory.keep(str(site.about), [paths, stamp, [earlier]])
+    assert site.words() == "checked, 1 known failure"
+
+
 def test_a_card_that_comes_or_goes_is_noticed(site: Site) -> None:
     site.add()
     site.settle()
@@ -258,6 +285,8 @@ def test_what_is_no_card_is_a_problem(site: Site, text: bytes, problem: str) -> 
         ({"variant": "\x1b]0;title\x07"}, "'variant' is not a short text"),
         ({"core": "1" * 1000}, "'core' is not a short text"),
         ({"kit": "one"}, "the kit has no level 'one'"),
+        ({"level": None}, "'level' is not a short text"),
+        ({"level": "high"}, "the kit has no level 'high'"),
         ({"package": "other"}, "it is a card of the package 'other'"),
         ({"verdicts": None}, "it lacks verdicts, or the hashes of files"),
         ({"verdicts": ["passed"]}, "TypeError"),

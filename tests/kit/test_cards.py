@@ -365,6 +365,10 @@ def card(**fields: Any) -> ReportCard:
         ([card(), card(kit="1.4")], "level 1.4"),
         ([card(verdicts=(Verdict("a", "", "passed"), Verdict("b", "", "warning")))], "level 1.0"),
         ([card(), card(verdicts=(Verdict("test_it", "", "failed"),))], "1 failed"),
+        (
+            [card(verdicts=(Verdict("a", "", "passed"), Verdict("b", "", "xfailed")))] * 2,
+            "level 1.5, 2 known failures",
+        ),
         ([card(not_run=("test_other",))], "checked in part"),
     ],
 )

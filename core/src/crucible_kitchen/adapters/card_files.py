@@ -19,7 +19,7 @@ LARGEST = 1 << 20
 
 OUTCOMES = ("passed", "skipped", "excused", "xfailed", "warning", "failed")
 """What may become of a promise, see `testing.report.OUTCOMES`, which needs pytest."""
-_TEXTS = ("port", "adapter", "variant", "package", "version", "core", "kit", "kit_digest")
+_TEXTS = ("port", "adapter", "variant", "package", "version", "core", "kit", "level", "kit_digest")
 
 
 def recorded(record: str) -> Mapping[str, str]:
@@ -52,15 +52,17 @@ def parsed(data: bytes, package: str) -> tuple[dict[str, Any], Mapping[str, str]
     of = texts.pop("package")
     if canonical(of) != canonical(package):
         raise ValueError(f"it is a card of the package {of!r}")
-    if not re.fullmatch(r"\d{1,6}\.\d{1,6}", texts["kit"]):
-        raise ValueError(f"the kit has no level {texts['kit']!r}")
+    for name in ("kit", "level"):
+        if not re.fullmatch(r"\d{1,6}\.\d{1,6}", texts[name]):
+            raise ValueError(f"the kit has no level {texts[name]!r}")
     match card:
         case {"verdicts": [*verdicts], "not_run": [*not_run], "files": dict() as files} if files:
             found = Counter(str(each["outcome"]) for each in verdicts)
             if not found.keys() <= {*OUTCOMES}:
                 raise ValueError("it has an outcome that no test has")
             summary = ", ".join(f"{found[each]} {each}" for each in OUTCOMES if found[each])
-            counts = {"passed": found["passed"], "failed": found["failed"], "summary": summary}
+            counts = {each: found[each] for each in ("passed", "failed", "xfailed")}
+            counts["warnings"] = found["warning"]
             hashes = {
                 path: digest
                 for path, digest in files.items()
@@ -68,7 +70,8 @@ def parsed(data: bytes, package: str) -> tuple[dict[str, Any], Mapping[str, str]
             }
             if len(hashes) < len(files):
                 raise ValueError("its files are not those of a package")
-            return {**texts, **counts, "not_run": len(not_run)}, hashes
+            fields = {**texts, **counts, "summary": summary, "not_run": len(not_run)}
+            return fields, hashes
     raise ValueError("it lacks verdicts, or the hashes of files")
 
 

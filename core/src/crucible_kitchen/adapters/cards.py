@@ -29,11 +29,22 @@ from .metadata import Package, packages
 from .remembered import Memory, is_settled, stamp_of
 
 State: TypeAlias = Literal[
-    "checked", "older kit", "other kit", "other core", "changed", "partial", "failed", "unreadable"
+    "checked",
+    "lower level",
+    "known failures",
+    "older kit",
+    "other kit",
+    "other core",
+    "changed",
+    "partial",
+    "failed",
+    "unreadable",
 ]
 """What a card says about what is installed.
 
 - `checked`: these files passed, with this core and this kit.
+- `lower level`: they keep the promises of an older level alone, to which their author held them.
+- `known failures`: they break promises, for which their author gives reasons.
 - `older kit`, `other kit`: they passed an older level of the kit, or another kit of some kind.
 - `other core`: they passed with another version of the core.
 - `changed`: the files, or the package's version, are not those that were checked.
@@ -46,6 +57,8 @@ _WORST: Sequence[State] = (
     "failed",
     "changed",
     "partial",
+    "known failures",
+    "lower level",
     "older kit",
     "other kit",
     "other core",
@@ -65,9 +78,12 @@ class InstalledCard:
         variant: which of its backends was checked, if it has several.
         core: the version of the core that it was checked with.
         kit: the level of the kit.
+        level: the level that it was held to.
         kit_digest: the digest of the kit's sources.
         passed: how many promises are kept.
         failed: how many are broken.
+        warnings: how many are broken that are newer than the level.
+        xfailed: how many are broken for reasons that the author gives.
         summary: how many promises had each outcome, in words.
         not_run: how many were not tried.
         changed: how the installed package differs from what was checked; "" if it does not.
@@ -81,9 +97,12 @@ class InstalledCard:
     variant: str = ""
     core: str = ""
     kit: str = ""
+    level: str = ""
     kit_digest: str = ""
     passed: int = 0
     failed: int = 0
+    warnings: int = 0
+    xfailed: int = 0
     summary: str = ""
     not_run: int = 0
     changed: str = ""
@@ -100,6 +119,10 @@ class InstalledCard:
             return "failed"
         if self.not_run or not self.passed:
             return "partial"
+        if self.xfailed:
+            return "known failures"
+        if self.warnings:
+            return "lower level"
         if self.kit != kit.LEVEL:
             return "older kit" if _level(self.kit) < _level(kit.LEVEL) else "other kit"
         if self.core != __version__:
@@ -108,9 +131,12 @@ class InstalledCard:
 
     @property
     def words(self) -> str:
-        """The state as a user reads it, in at most 24 characters if numbers are short."""
+        """The state as a user reads it, in at most 28 characters if numbers are short."""
+        to = f"level {self.level}" if self.warnings else "checked"
         return {
             "checked": "checked",
+            "known failures": f"{to}, {self.xfailed} known failure{'s' * (self.xfailed != 1)}",
+            "lower level": f"checked to level {self.level}",
             "older kit": f"checked by older kit {self.kit}",
             "other kit": f"checked by other kit {self.kit}",
             "other core": f"checked with core {self.core}",
@@ -120,6 +146,8 @@ class InstalledCard:
             "unreadable": "its card is unreadable",
         }[self.state]
 
+
+_FIELDS = {field.name for field in dataclasses.fields(InstalledCard)}
 
 NOT_CHECKED = "not checked"
 """What is said of an adapter without a card."""
@@ -204,6 +232,8 @@ class Cards:
                     try:
                         cards = [InstalledCard(**fields) for fields in known]
                     except TypeError:  # another release of the core has kept other fields
+                        return None
+                    if any(fields.keys() != _FIELDS for fields in known):
                         return None
                     self._memory.keep(folder, entry)
                     return cards
