@@ -43,6 +43,9 @@ class CassetteOptions(AdapterOptions, Generic[PortT]):
     """Regular expressions of parts of texts in arguments that differ from run to run, so that a
     replay does not compare them. UUIDs and what is random in the ids of runs and in the labels of
     their checkpoints are known."""
+    ordered: bool = False
+    """Whether a replay takes calls in the order in which they were recorded alone, as a program
+    without threads makes them. Else a call outside a session is answered whenever it is made."""
     max_file_bytes: int = Field(default=64 << 20, ge=0)
     """Bytes of the files that one call returns or writes, beyond which a recording does not keep
     them; replayed, such a call is `Unsupported`."""
@@ -94,7 +97,8 @@ class CassetteOptions(AdapterOptions, Generic[PortT]):
         if mode is None or file is None:  # which is the mistake that is reported
             return None
         if mode == "replay" or (mode == "once" and file.exists()):
-            return bind({"use": Player(file, port.name, known.get("varying", ()))})
+            varying, ordered = known.get("varying", ()), known.get("ordered", False)
+            return bind({"use": Player(file, port.name, varying, ordered)})
         if inner is None:
             raise ValueError('name the adapter to record: inner = "<name>"')
         return bind(inner)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,20 +22,42 @@ class Digest:
 
     length: int = 0
     sha256: Any = field(default_factory=hashlib.sha256)
+    ended: bool = False
+    """Whether all of it was read."""
     raised: str | None = None
     """The type of the error that ended it early."""
+    lengths: Sequence[int] = ()
+    """Of beginnings that are wanted as well."""
+    beginnings: dict[int, str] = field(default_factory=dict)
+    """Their digests, as far as they were read."""
 
     def add(self, piece: Any) -> Any:
         """Take note of a piece, and return it. What is not bytes is the adapter's to refuse."""
         if isinstance(piece, bytes | bytearray | memoryview):
-            self.length += memoryview(piece).nbytes
-            self.sha256.update(piece)
+            view = memoryview(piece).cast("B")
+            for length in self.lengths:
+                if self.length < length <= self.length + view.nbytes:
+                    beginning = self.sha256.copy()
+                    beginning.update(view[: length - self.length])
+                    self.beginnings[length] = beginning.hexdigest()
+            self.length += view.nbytes
+            self.sha256.update(view)
         return piece
 
     def plain(self) -> Json:
         """Return it as JSON, as that of bytes in one piece."""
         about = digested(self.length, self.sha256.hexdigest())
-        return about if self.raised is None else {**about, "raised": self.raised}
+        if self.raised is not None:
+            return {**about, "raised": self.raised}
+        return about if self.ended else {**about, "left": True}
+
+    def beginning(self, length: int) -> Json:
+        """Return the first bytes as JSON, as those of what was left there."""
+        sha256 = self.beginnings.get(length, _EMPTY)
+        return {**digested(length, sha256), "left": True}
+
+
+_EMPTY = hashlib.sha256().hexdigest()
 
 
 class PiecesOnce(Iterator[bytes]):
@@ -48,6 +70,7 @@ class PiecesOnce(Iterator[bytes]):
         try:
             piece: bytes = self._digest.add(next(self._source))
         except StopIteration:
+            self._digest.ended = True
             raise
         except BaseException as error:
             self._digest.raised = type(error).__name__
@@ -62,7 +85,7 @@ class Pieces(Iterable[bytes]):
         self._source, self._digest = source, digest
 
     def __iter__(self) -> Iterator[bytes]:
-        self._digest.__init__()  # type: ignore[misc]
+        self._digest.__init__(lengths=self._digest.lengths)  # type: ignore[misc]
         return PiecesOnce(iter(self._source), self._digest)
 
 
@@ -84,6 +107,8 @@ class FileOfPieces(Iterator[bytes]):
         except BaseException as error:
             self._digest.raised = type(error).__name__
             raise
+        if not read or size is None or size < 0:
+            self._digest.ended = size != 0
         return read
 
 
@@ -103,11 +128,13 @@ class Arguments:
         plain: them as JSON.
         passed: those that the adapter gets in place of the caller's, so that they are noted as they
             are read.
+        hidden: the texts in which something was masked, as they were.
     """
 
     plain: dict[str, Json]
     passed: dict[str, Any]
-    _digests: dict[str, Digest]
+    hidden: list[str]
+    _digest: Digest
 
     @classmethod
     def of(
@@ -127,13 +154,19 @@ class Arguments:
             handles: numbers handles.
             masked: returns a text without secrets.
         """
-        plain, known = Plain(masked, briefly=True), signature(port, callback)
-        made = cls({}, {}, {})
+        made, known = cls({}, {}, [], Digest()), signature(port, callback)
+
+        def noting(text: str) -> str:
+            if (without := masked(text)) != text:
+                made.hidden.append(text)
+            return without
+
+        plain = Plain(noting, briefly=True)
         for name, value in given.items():
             if name in known.handles:
                 made.plain[name] = plain_handle(handles.find(value), value)
-            elif name == "data" and (read := _noted(value, digest := Digest())) is not None:
-                made.passed[name], made._digests[name] = read, digest
+            elif name == "data" and (read := _noted(value, made._digest)) is not None:
+                made.passed[name] = read
                 made.plain[name] = None
             elif isinstance(value, Path):
                 made.plain[name] = {"$files": digest_of(value)}
@@ -141,20 +174,35 @@ class Arguments:
                 made.plain[name] = plain(value)
         return made
 
-    def read_to_the_end(self) -> None:
-        """Read what the adapter would have read."""
-        for value in self.passed.values():
-            try:
-                for _ in value:
-                    pass
-            except Exception:  # noted, and the adapter's answer is on the cassette
-                continue
-
     def complete(self) -> dict[str, Json]:
         """Return the arguments as JSON, after the call."""
-        for name, digest in self._digests.items():
-            self.plain[name] = digest.plain()
-        return self.plain
+        return {**self.plain, **dict.fromkeys(self.passed, self._digest.plain())}
+
+    def beginnings(self, lengths: Sequence[int]) -> Iterator[dict[str, Json]]:
+        """Yield the arguments as if an adapter had left data in pieces after so many bytes, and
+        had not read the rest; last, the whole of them. Nothing is read before it is needed.
+
+        Args:
+            lengths: in ascending order.
+        """
+        for name, value in self.passed.items():
+            self._digest.lengths = lengths
+            pieces = iter(value)
+            for length in lengths:
+                while self._digest.length < length and self._reads(pieces):
+                    pass
+                if self._digest.length >= length:
+                    yield {**self.plain, name: self._digest.beginning(length)}
+            while self._reads(pieces):
+                pass
+        yield self.complete()
+
+    def _reads(self, pieces: Iterator[bytes]) -> bool:
+        try:
+            next(pieces)
+        except Exception:  # the end; or noted, and the adapter's answer is on the cassette
+            return False
+        return True
 
 
 def _noted(value: Any, digest: Digest) -> Any:

@@ -36,11 +36,14 @@ class Numbers:
         self._last = 0
         self._known: dict[Hashable, tuple[int, Any]] = {}
 
-    def of(self, thing: Any) -> int:
-        """Return the number of an object; a new one if it was not seen before."""
+    def of(self, thing: Any, like: int | None = None) -> int:
+        """Return the number of an object; if it was not seen before, a new one, or that of an
+        object that it is like.
+        """
         with self._lock:
             if (number := self.find(thing)) is None:
-                self._last = number = self._last + 1
+                if (number := like) is None:
+                    self._last = number = self._last + 1
                 key = _key(thing)
                 try:
                     weakref.finalize(thing, self._forget, key).atexit = False

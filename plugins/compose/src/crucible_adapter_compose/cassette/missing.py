@@ -72,6 +72,8 @@ def shown(value: Json) -> str:
         return _cut(f"{about['dtype']} of shape {tuple(about['shape'])}, {numbers}")
     if tag in ("$bytes", "$ints", "$text") and "sha256" in value:
         what = {"$bytes": "bytes", "$ints": "integers", "$text": "characters"}[tag]
+        if value.get("left"):
+            what += ", the rest not read"
         return f"{value[tag]:,} {what}, sha256 {value['sha256'][:12]}"
     if tag == "$handle":
         return f"handle {value[tag]}"
@@ -82,6 +84,28 @@ def shown(value: Json) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def ambiguous(file: str, name: str, calls: Sequence[int], *, secrets: bool) -> NotOnCassette:
+    """Return the error of a call that may be one of several on the cassette, answered otherwise.
+
+    Args:
+        file: the cassette.
+        name: the callback.
+        calls: the numbers of the calls.
+        secrets: whether they differ in their secrets, or in what varies from run to run.
+    """
+    *before, last = map(str, calls)
+    which = f"{file} has calls of {name} ({', '.join(before)} and {last}) that were answered "
+    if secrets:
+        return NotOnCassette(
+            f"{which}otherwise, and differ in their secrets alone, which are not on a cassette: "
+            "which one is meant is not known; keep secrets out of arguments, and record again"
+        )
+    return NotOnCassette(
+        f"{which}otherwise, and differ alone in what varies from run to run: which one is meant is "
+        "not known; name what varies yourself, and record again"
+    )
 
 
 def explained(

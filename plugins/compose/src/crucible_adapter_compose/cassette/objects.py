@@ -2,35 +2,51 @@
 
 A recording returns a stand-in for such an object, which notes what is asked of it; a replay
 returns one that answers from these notes. The same question has the same answer, however often and
-from whichever thread it is asked, so each is kept once.
+from whichever thread it is asked, so each is kept once; where an answer was another one, that is
+noted, and there is none in a replay.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import json
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
+
+from crucible_kitchen import CrucibleWarning, Unsupported
 
 from .failures import exception_of, plain_exception
 from .handles import Numbers, plain_handle
 from .lookup import Lookup
 from .missing import NotOnCassette
 from .tape import Tape
-from .values import Json, Plain, value_of
+from .values import Json, Plain, unrecordable, value_of
 
 ADAPTER = 0
 """The number of the adapter itself, whose attributes are its helpers."""
 _LARGE = frozenset({"backend_tokenizer"})
 """Attributes that stand-ins lack: megabytes, of which workflows only want a digest."""
+_QUESTION = ("object", "name", "arguments")
+_ANSWERS = frozenset({"returned", "raised"})
+"""One of which a line with an answer of a method has."""
+_SEEN = frozenset({"is", "method", "lacks"})
+"""The same of an attribute."""
 
 
 def _asked(args: tuple[Any, ...], kwargs: Mapping[str, Any], plain: Callable[[Any], Json]) -> Json:
     """Return the arguments of a question as JSON."""
     return [*map(plain, args), *([{"$named": plain(dict(kwargs))}] if kwargs else [])]
+
+
+def _key_of(line: Mapping[str, Any]) -> str:
+    if "arguments" in line:
+        return _key(line["object"], line["name"], line["arguments"])
+    return f"{line['object']}.{line['name']}"
 
 
 def _key(number: int, name: str, arguments: Json) -> str:
@@ -53,7 +69,10 @@ class AskedObjects:
     masked: Callable[[str], str]
     known: Callable[[str], str]
     _numbers: Numbers = field(default_factory=Numbers)
-    _noted: set[str] = field(default_factory=set)
+    _noted: dict[str, str | None] = field(default_factory=dict)
+    """The lines that were written, by question; None where a later answer differed."""
+    _returned: dict[str, int] = field(default_factory=dict)
+    """Numbers of objects by the question that they were the answer to."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def helper(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,21 +85,29 @@ class AskedObjects:
     ) -> Any:
         """Ask an object something, and note the answer."""
         arguments = _asked(args, kwargs, self._plain)
+        if (kind := unrecordable(arguments)) is not None:
+            warnings.warn(
+                f"the answer of {name} cannot be replayed: an argument is or holds a {kind}, which "
+                "a cassette cannot compare",
+                CrucibleWarning,
+                stacklevel=2,
+            )
+            return function(*args, **kwargs)
         line = {"object": number, "name": name, "arguments": arguments}
-        key = _key(number, name, arguments)
+        key = _key_of(line)
         try:
             answer = function(*args, **kwargs)
         except Exception as error:
             self._note(key, {**line, "raised": plain_exception(error, Plain(self.masked))})
             raise
-        plain, given = self._answer(answer)
+        plain, given = self._answer(key, answer)
         self._note(key, {**line, "returned": plain})
         return given
 
     def look(self, number: int, name: str, thing: Any) -> Any:
         """Look at an attribute of an object, and note it."""
         line: dict[str, Any] = {"object": number, "name": name}
-        key = f"{number}.{name}"
+        key = _key_of(line)
         try:
             value = getattr(thing, name)
         except AttributeError:
@@ -90,15 +117,17 @@ class AskedObjects:
         if inspect.isroutine(value) or isinstance(value, functools.partial):
             self._note(key, {**line, "method": True})
             return functools.partial(self.ask, number, name, value)
-        plain, given = self._answer(value)
+        plain, given = self._answer(key, value)
         self._note(key, {**line, "is": plain})
         return given
 
-    def _answer(self, answer: Any) -> tuple[Json, Any]:
+    def _answer(self, key: str, answer: Any) -> tuple[Json, Any]:
         plain = Plain(self.known)(answer)
         if not (isinstance(plain, dict) and "$unrecordable" in plain):
             return plain, answer
-        number = self._numbers.of(answer)
+        with self._lock:
+            number = self._numbers.of(answer, like=self._returned.get(key))
+            self._returned.setdefault(key, number)
         return {"$object": number}, _stand_in(self.tape.id)(self, number, answer)
 
     def _plain(self, value: Any) -> Json:
@@ -106,23 +135,41 @@ class AskedObjects:
         return plain_handle(number, value) if number else Plain(self.masked, briefly=True)(value)
 
     def _note(self, key: str, line: Mapping[str, Any]) -> None:
+        said = hashlib.sha256(json.dumps(line, sort_keys=True).encode()).hexdigest()
         with self._lock:
-            if key in self._noted:
+            if key not in self._noted:
+                self._noted[key] = said
+            elif self._noted[key] in (said, None):
                 return
-            self._noted.add(key)
-        self.tape.write(line)
+            else:
+                self._noted[key] = None
+                line = {name: line[name] for name in _QUESTION if name in line} | {"differs": True}
+            self.tape.write(line)
+
+
+def _cannot_set(name: str) -> NoReturn:
+    raise Unsupported(
+        f"what a helper returned cannot be changed on a cassette, and {name} was to be set; have "
+        "the adapter return it as it should be"
+    )
 
 
 class AskedObject:
     """Stands for an object while it is recorded."""
 
     def __init__(self, objects: AskedObjects, number: int, thing: Any) -> None:
-        self._objects, self._number, self._thing = objects, number, thing
+        vars(self).update(_objects=objects, _number=number, _thing=thing)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name in _LARGE:
             raise AttributeError(name)
         return self._objects.look(self._number, name, self._thing)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _cannot_set(name)
+
+    def __delattr__(self, name: str) -> None:
+        _cannot_set(name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._objects.ask(self._number, "__call__", self._thing, *args, **kwargs)
@@ -150,23 +197,38 @@ class AnsweringObjects:
     def __init__(self, cassette: str, file: str) -> None:
         self._cassette, self._file = cassette, file
         self._answers: Lookup[Mapping[str, Any]] = Lookup()
+        self._differ: set[str] = set()
         self.helpers: set[str] = set()
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Take note of a line of the cassette."""
+        """Take note of a line of the cassette.
+
+        Raises:
+            KeyError: it lacks something.
+        """
         if "helper" in line:
             self.helpers.add(str(line["helper"]))
-        elif "arguments" in line:
-            self._answers.add(_key(line["object"], line["name"], line["arguments"]), line)
-        else:
-            self._answers.add(f"{line['object']}.{line['name']}", line)
+            return
+        key = _key_of(line)
+        answers = _ANSWERS if "arguments" in line else _SEEN
+        if "differs" in line:
+            self._differ.add(key)
+        elif answers.isdisjoint(line):
+            raise KeyError(" or ".join(sorted(answers)))
+        if "raised" in line:
+            exception_of(line["raised"], value_of)
+        self._answers.add(key, line)
 
     def ask(
         self, number: int, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], plain: Any
     ) -> Any:
         """Return what an object answered, or raise what it raised."""
         arguments = _asked(args, kwargs, plain)
-        found = next(self._answers.find(_key(number, name, arguments)), None)
+        if (kind := unrecordable(arguments)) is not None:
+            raise Unsupported(
+                f"an argument of {name} is or holds a {kind}, which a cassette cannot compare"
+            )
+        found = self._found(_key(number, name, arguments), name)
         if found is None:
             shown = json.dumps(arguments, ensure_ascii=False)
             raise NotOnCassette(
@@ -179,7 +241,7 @@ class AnsweringObjects:
 
     def look(self, number: int, name: str, plain: Any) -> Any:
         """Return an attribute of an object."""
-        found = next(self._answers.find(f"{number}.{name}"), None)
+        found = self._found(f"{number}.{name}", name)
         if found is None:
             raise NotOnCassette(
                 f"{self._file} does not say whether what a helper returned has {name!r}; "
@@ -190,6 +252,21 @@ class AnsweringObjects:
         if "method" in found:
             return lambda *args, **kwargs: self.ask(number, name, args, kwargs, plain)
         return self._given(found["is"], plain)
+
+    def _found(self, key: str, name: str) -> Mapping[str, Any] | None:
+        found = [match.kept for match in self._answers.find(key)]
+        answers = [{k: v for k, v in line.items() if k != "arguments"} for line in found]
+        if any(each != answers[0] for each in answers):
+            raise NotOnCassette(
+                f"{self._file} has several answers of {name} to questions that differ in their "
+                "secrets alone, which are not on it"
+            )
+        if any(_key_of(line) in self._differ for line in found):
+            raise NotOnCassette(
+                f"{self._file} has no answer of {name} to this: it was not the same each time that "
+                "this was asked, or asked with another secret"
+            )
+        return found[0] if found else None
 
     def _given(self, answer: Json, plain: Any) -> Any:
         if isinstance(answer, dict) and "$object" in answer:
@@ -202,12 +279,18 @@ class AnsweringObject:
     """Stands for an object that was recorded."""
 
     def __init__(self, objects: AnsweringObjects, number: int, plain: Any) -> None:
-        self._objects, self._number, self._plain = objects, number, plain
+        vars(self).update(_objects=objects, _number=number, _plain=plain)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name in _LARGE:
             raise AttributeError(name)
         return self._objects.look(self._number, name, self._plain)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _cannot_set(name)
+
+    def __delattr__(self, name: str) -> None:
+        _cannot_set(name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._objects.ask(self._number, "__call__", args, kwargs, self._plain)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from crucible_kitchen import AdapterError, Call, Stream
+from crucible_kitchen import AdapterError, Call, CrucibleWarning, Stream
 
 from .arguments import Arguments
 from .contract import signature
@@ -15,8 +18,9 @@ from .failures import plain_error
 from .files import Files
 from .handles import Numbers, plain_handle
 from .objects import AskedObjects
+from .streams import RecordedStream
 from .tape import Tape
-from .values import Json, Plain
+from .values import Json, Plain, unrecordable
 
 
 class Recorder:
@@ -34,13 +38,17 @@ class Recorder:
         self._numbers = Numbers()
         self._lock = threading.Lock()
         self._last = 0
+        self._secrets: dict[str, dict[str, int]] = {}
+        self._streams: weakref.WeakSet[RecordedStream] = weakref.WeakSet()
         serves = [name for name in port.callbacks() if port.supports(name)]
         header = {"port": port.name, "adapter": port.adapter, "callbacks": serves}
         self._tape = Tape(file, header)
         self._objects = AskedObjects(self._tape, self._numbers, self._masked, self._known)
 
     def finish(self) -> None:
-        """Complete the cassette."""
+        """Complete the cassette. Streams that are still open are left there."""
+        for stream in [*self._streams]:
+            stream.leave()
         self._tape.finish()
 
     def helper(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,15 +60,23 @@ class Recorder:
         made = Arguments.of(call.port, call.name, call.arguments, self._numbers, self._masked)
         with self._lock:  # the order of calls is that in which they begin
             self._last = number = self._last + 1
-        line = {"call": number, "name": call.name}
+            line = {"call": number, "name": call.name, **self._told_apart(call.name, made)}
         try:
             result = call.on(self._port, **made.passed) if made.passed else call()
         except AdapterError as error:
             self._write(line, made, raised=self._error(error))
             raise
+        if (kind := unrecordable(made.plain)) is not None:
+            warnings.warn(
+                f"this call of {call.port}.{call.name} cannot be replayed: an argument is or holds "
+                f"a {kind}, which a cassette cannot compare",
+                CrucibleWarning,
+                stacklevel=2,
+            )
         if isinstance(result, Stream):
             self._write(line, made, streams=True)
-            return RecordedStream(result, number, self)
+            self._streams.add(stream := RecordedStream(result, number, self))
+            return stream
         if signature(call.port, call.name).returns_handle:
             answer = plain_handle(self._numbers.of(result), result)
         elif isinstance(result, Path):
@@ -69,6 +85,14 @@ class Recorder:
             answer = self.plain(result)
         self._write(line, made, returned=answer, **self._wrote(call.arguments))
         return result
+
+    def _told_apart(self, name: str, made: Arguments) -> dict[str, Json]:
+        """Number the calls that differ in their secrets alone. The first has none."""
+        if not made.hidden:
+            return {}
+        known = self._secrets.setdefault(json.dumps([name, made.plain]), {})
+        number = known.setdefault(json.dumps(made.hidden), len(known))
+        return {"secrets": number} if number else {}
 
     def _wrote(self, arguments: Mapping[str, Any]) -> dict[str, Json]:
         folder = arguments.get("folder")
@@ -95,48 +119,12 @@ class Recorder:
         """Record that a stream failed."""
         self.note(number, ended={"raised": self._error(error)})
 
+    def without_known(self, text: str) -> str:
+        """Return a text without the known secrets."""
+        return self._known(text)
+
     def _masked(self, text: str) -> str:
         return str(self._port.redacted(text))
 
     def _known(self, text: str) -> str:
         return str(self._port.redacted(text, known_only=True))
-
-
-class RecordedStream(Iterator[Any]):
-    """A stream whose items are recorded as they come.
-
-    Args:
-        stream: the stream.
-        number: of its call.
-        recorder: records them.
-    """
-
-    def __init__(self, stream: Stream[Any], number: int, recorder: Recorder) -> None:
-        self._stream, self._number, self._recorder = stream, number, recorder
-        self._open = True
-
-    def __next__(self) -> Any:
-        try:
-            item = next(self._stream)
-        except StopIteration:
-            self._end("exhausted")
-            raise
-        except AdapterError as error:
-            if self._open:
-                self._open = False
-                self._recorder.ended(self._number, error)
-            raise
-        self._recorder.note(self._number, item=self._recorder.plain(item))
-        return item
-
-    def close(self) -> None:
-        """Free what the stream holds."""
-        try:
-            self._stream.close()
-        finally:
-            self._end("left")
-
-    def _end(self, how: str) -> None:
-        if self._open:
-            self._open = False
-            self._recorder.note(self._number, ended=how)

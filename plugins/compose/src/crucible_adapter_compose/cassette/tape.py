@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -113,12 +114,19 @@ class Tape:
             self._out.close()
 
     def _reopen(self) -> None:
-        self.file.replace(self._part)
+        """Go on with a copy of the finished cassette, which stays until that is finished."""
+        if _stamp(self.file) != self._replaces:
+            raise InvalidInput(
+                f"{self.file} was removed, or recorded anew, after this recording was finished, "
+                "which cannot go on; bind the adapter again",
+                no_effect=False,
+            )
+        shutil.copyfile(self.file, self._part)
         self._out = self._part.open("r+b")
         _try_to_lock(self._out.fileno())
         self._out.seek(self._finished_at)
         self._out.truncate()
-        self._replaces, self._finished_at = None, -1
+        self._finished_at = -1
 
 
 def _json(line: Mapping[str, Any]) -> bytes:

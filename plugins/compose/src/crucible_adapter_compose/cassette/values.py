@@ -183,6 +183,17 @@ class Plain:
         return {"$array": {**about, "base64": base64.b64encode(content).decode()}}
 
 
+def unrecordable(plain: Json) -> str | None:
+    """Return the type of something in JSON that a cassette cannot hold; None if there is none."""
+    if isinstance(plain, dict):
+        if "$unrecordable" in plain:
+            return str(plain["$unrecordable"])
+        plain = [*plain.values()]
+    if isinstance(plain, list):
+        return next(filter(None, map(unrecordable, plain)), None)
+    return None
+
+
 def digested(length: int, sha256: str) -> Json:
     """Return what stands for bytes in arguments."""
     return {"$bytes": length, "sha256": sha256}
