@@ -443,6 +443,13 @@ def test_data_that_was_left_unread_is_left_so_in_a_replay_for_the_next_attempt(
     assert written(tapes.record(inner)) == written(tapes.replay()) == b"onetwo"
 
 
+def test_data_of_a_wrong_type_is_refused_in_a_replay_as_it_was(tapes: Tapes) -> None:
+    def refused(store: Any) -> list[str]:
+        return [outcome(store.write, "a", data) for data in ("text", 7, {"a": b""}, [1])]
+
+    assert refused(tapes.record()) == refused(tapes.replay())
+
+
 # --- objects ---
 
 

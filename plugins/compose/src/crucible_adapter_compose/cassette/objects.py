@@ -20,36 +20,32 @@ from typing import Any, NoReturn
 
 from crucible_kitchen import CrucibleWarning, Unsupported
 
-from .failures import exception_of, plain_exception
+from .failures import plain_exception
 from .handles import Numbers, plain_handle
-from .lookup import Lookup
-from .missing import NotOnCassette
 from .tape import Tape
-from .values import Json, Plain, unrecordable, value_of
+from .values import Json, Plain, unrecordable
 
 ADAPTER = 0
 """The number of the adapter itself, whose attributes are its helpers."""
-_LARGE = frozenset({"backend_tokenizer"})
+LARGE = frozenset({"backend_tokenizer"})
 """Attributes that stand-ins lack: megabytes, of which workflows only want a digest."""
 _QUESTION = ("object", "name", "arguments")
-_ANSWERS = frozenset({"returned", "raised"})
-"""One of which a line with an answer of a method has."""
-_SEEN = frozenset({"is", "method", "lacks"})
-"""The same of an attribute."""
 
 
-def _asked(args: tuple[Any, ...], kwargs: Mapping[str, Any], plain: Callable[[Any], Json]) -> Json:
+def asked(args: tuple[Any, ...], kwargs: Mapping[str, Any], plain: Callable[[Any], Json]) -> Json:
     """Return the arguments of a question as JSON."""
     return [*map(plain, args), *([{"$named": plain(dict(kwargs))}] if kwargs else [])]
 
 
-def _key_of(line: Mapping[str, Any]) -> str:
+def key_of(line: Mapping[str, Any]) -> str:
+    """Return what a line of the cassette is found by."""
     if "arguments" in line:
-        return _key(line["object"], line["name"], line["arguments"])
+        return key_for(line["object"], line["name"], line["arguments"])
     return f"{line['object']}.{line['name']}"
 
 
-def _key(number: int, name: str, arguments: Json) -> str:
+def key_for(number: int, name: str, arguments: Json) -> str:
+    """Return what the answer of an object is found by."""
     return json.dumps([number, name, arguments], sort_keys=True)
 
 
@@ -84,7 +80,7 @@ class AskedObjects:
         self, number: int, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Any:
         """Ask an object something, and note the answer."""
-        arguments = _asked(args, kwargs, self._plain)
+        arguments = asked(args, kwargs, self._plain)
         if (kind := unrecordable(arguments)) is not None:
             warnings.warn(
                 f"the answer of {name} cannot be replayed: an argument is or holds a {kind}, which "
@@ -94,7 +90,7 @@ class AskedObjects:
             )
             return function(*args, **kwargs)
         line = {"object": number, "name": name, "arguments": arguments}
-        key = _key_of(line)
+        key = key_of(line)
         try:
             answer = function(*args, **kwargs)
         except Exception as error:
@@ -107,7 +103,7 @@ class AskedObjects:
     def look(self, number: int, name: str, thing: Any) -> Any:
         """Look at an attribute of an object, and note it."""
         line: dict[str, Any] = {"object": number, "name": name}
-        key = _key_of(line)
+        key = key_of(line)
         try:
             value = getattr(thing, name)
         except AttributeError:
@@ -128,7 +124,7 @@ class AskedObjects:
         with self._lock:
             number = self._numbers.of(answer, like=self._returned.get(key))
             self._returned.setdefault(key, number)
-        return {"$object": number}, _stand_in(self.tape.id)(self, number, answer)
+        return {"$object": number}, stand_in(self.tape.id)(self, number, answer)
 
     def _plain(self, value: Any) -> Json:
         number = None if value is None or isinstance(value, str | int) else self.handles.find(value)
@@ -147,7 +143,8 @@ class AskedObjects:
             self.tape.write(line)
 
 
-def _cannot_set(name: str) -> NoReturn:
+def cannot_set(name: str) -> NoReturn:
+    """Refuse to change an object."""
     raise Unsupported(
         f"what a helper returned cannot be changed on a cassette, and {name} was to be set; have "
         "the adapter return it as it should be"
@@ -161,22 +158,22 @@ class AskedObject:
         vars(self).update(_objects=objects, _number=number, _thing=thing)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name in _LARGE:
+        if name.startswith("_") or name in LARGE:
             raise AttributeError(name)
         return self._objects.look(self._number, name, self._thing)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        _cannot_set(name)
+        cannot_set(name)
 
     def __delattr__(self, name: str) -> None:
-        _cannot_set(name)
+        cannot_set(name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._objects.ask(self._number, "__call__", self._thing, *args, **kwargs)
 
 
 @functools.lru_cache(maxsize=16)
-def _stand_in(recording: str, base: type[Any] = AskedObject) -> type[Any]:
+def stand_in(recording: str, base: type[Any] = AskedObject) -> type[Any]:
     """Return a class of this recording alone.
 
     Rows that were rendered are kept by a digest of their tokenizer, the name of its class included.
@@ -184,113 +181,3 @@ def _stand_in(recording: str, base: type[Any] = AskedObject) -> type[Any]:
     answers; a replay may.
     """
     return type(f"RecordedObject_{recording}", (base,), {"__module__": __name__})
-
-
-class AnsweringObjects:
-    """Answers what is asked of objects from what was noted.
-
-    Args:
-        cassette: the id of the recording.
-        file: where it is, for messages.
-    """
-
-    def __init__(self, cassette: str, file: str) -> None:
-        self._cassette, self._file = cassette, file
-        self._answers: Lookup[Mapping[str, Any]] = Lookup()
-        self._differ: set[str] = set()
-        self.helpers: set[str] = set()
-
-    def add(self, line: Mapping[str, Any]) -> None:
-        """Take note of a line of the cassette.
-
-        Raises:
-            KeyError: it lacks something.
-        """
-        if "helper" in line:
-            self.helpers.add(str(line["helper"]))
-            return
-        key = _key_of(line)
-        answers = _ANSWERS if "arguments" in line else _SEEN
-        if "differs" in line:
-            self._differ.add(key)
-        elif answers.isdisjoint(line):
-            raise KeyError(" or ".join(sorted(answers)))
-        if "raised" in line:
-            exception_of(line["raised"], value_of)
-        self._answers.add(key, line)
-
-    def ask(
-        self, number: int, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], plain: Any
-    ) -> Any:
-        """Return what an object answered, or raise what it raised."""
-        arguments = _asked(args, kwargs, plain)
-        if (kind := unrecordable(arguments)) is not None:
-            raise Unsupported(
-                f"an argument of {name} is or holds a {kind}, which a cassette cannot compare"
-            )
-        found = self._found(_key(number, name, arguments), name)
-        if found is None:
-            shown = json.dumps(arguments, ensure_ascii=False)
-            raise NotOnCassette(
-                f"{self._file} has no answer of {name} to {shown[:200]}"
-                f"{'...' if len(shown) > 200 else ''}; {NotOnCassette.ADVICE}"
-            )
-        if "raised" in found:
-            raise exception_of(found["raised"], value_of)
-        return self._given(found["returned"], plain)
-
-    def look(self, number: int, name: str, plain: Any) -> Any:
-        """Return an attribute of an object."""
-        found = self._found(f"{number}.{name}", name)
-        if found is None:
-            raise NotOnCassette(
-                f"{self._file} does not say whether what a helper returned has {name!r}; "
-                f"{NotOnCassette.ADVICE}"
-            )
-        if "lacks" in found:
-            raise AttributeError(name)
-        if "method" in found:
-            return lambda *args, **kwargs: self.ask(number, name, args, kwargs, plain)
-        return self._given(found["is"], plain)
-
-    def _found(self, key: str, name: str) -> Mapping[str, Any] | None:
-        found = [match.kept for match in self._answers.find(key)]
-        answers = [{k: v for k, v in line.items() if k != "arguments"} for line in found]
-        if any(each != answers[0] for each in answers):
-            raise NotOnCassette(
-                f"{self._file} has several answers of {name} to questions that differ in their "
-                "secrets alone, which are not on it"
-            )
-        if any(_key_of(line) in self._differ for line in found):
-            raise NotOnCassette(
-                f"{self._file} has no answer of {name} to this: it was not the same each time that "
-                "this was asked, or asked with another secret"
-            )
-        return found[0] if found else None
-
-    def _given(self, answer: Json, plain: Any) -> Any:
-        if isinstance(answer, dict) and "$object" in answer:
-            kind = _stand_in(self._cassette, AnsweringObject)
-            return kind(self, answer["$object"], plain)
-        return value_of(answer)
-
-
-class AnsweringObject:
-    """Stands for an object that was recorded."""
-
-    def __init__(self, objects: AnsweringObjects, number: int, plain: Any) -> None:
-        vars(self).update(_objects=objects, _number=number, _plain=plain)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name in _LARGE:
-            raise AttributeError(name)
-        return self._objects.look(self._number, name, self._plain)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        _cannot_set(name)
-
-    def __delattr__(self, name: str) -> None:
-        _cannot_set(name)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._objects.ask(self._number, "__call__", args, kwargs, self._plain)
