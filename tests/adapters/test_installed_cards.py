@@ -357,6 +357,46 @@ def test_the_files_of_a_package_are_those_of_its_topmost_real_package(
     assert files_of("no_such_module.at.all") == {}
 
 
+def test_the_files_of_an_installed_distribution_are_those_of_all_its_import_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ["acme_core/__init__.py", "acme_core/made_later.py", "space/blobs.py", "space/deep/a.py"]
+    about = tmp_path / "acme-1.0.dist-info"
+    about.mkdir()
+    for name in [*own, "space/of_another.py"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    rows = [name for name in own if "later" not in name]
+    rows += ["acme-1.0.dist-info/METADATA", "../../bin/acme", "space/__pycache__/blobs.pyc"]
+    (about / "RECORD").write_text("".join(f"{row},,\n" for row in rows))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert [*files_of("space.blobs", str(about))] == own
+    (about / "RECORD").write_text("_acme.pth,,\n")  # as of an editable install
+    assert [*files_of("space.blobs", str(about))] == ["space/blobs.py"]
+
+
+def test_a_second_import_package_that_was_not_checked_is_noticed(site: Site) -> None:
+    (site.about / "RECORD").write_text("".join(f"{name},,\n" for name in SOURCES))
+    site.add()
+    assert site.words() == "checked"
+    with (site.about / "RECORD").open("a") as file:
+        file.write("acme_core/__init__.py,,\n")
+    [card] = site.read()
+    assert (card.state, card.changed) == ("changed", "acme_core/__init__.py was not checked")
+
+
+def test_a_namespace_may_hold_files_of_other_distributions(site: Site) -> None:
+    (site.folder / "space/deep").mkdir(parents=True)
+    (site.folder / "space/blobs.py").write_text("")
+    (site.folder / "space/deep/__init__.py").write_text("")
+    names = ("space/blobs.py", "space/deep/__init__.py")
+    site.add(files={name: hash_of(site.folder / name) for name in names})
+    (site.folder / "space/of_another.py").write_text("")
+    assert site.words() == "checked"
+    (site.folder / "space/deep/new.py").write_text("")
+    assert site.words() == "changed since its check"
+
+
 # --- as the commands show it ---
 
 

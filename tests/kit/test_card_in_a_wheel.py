@@ -164,7 +164,16 @@ def no_card(package: Path) -> str:
     return "'port' is not a short text"
 
 
-@pytest.mark.parametrize("change", [changed_source, changed_version, no_card])
+def second_package(package: Path) -> str:
+    """What is checked is an editable install, say, of which a card knows one import package."""
+    (package / "src/acme_core").mkdir()
+    (package / "src/acme_core/__init__.py").write_text("")
+    old = 'packages = ["src/crucible_adapter_acme"'
+    replace(package / "pyproject.toml", old, f'{old}, "src/acme_core"')
+    return "acme_core/__init__.py was not there when it was checked"
+
+
+@pytest.mark.parametrize("change", [changed_source, changed_version, no_card, second_package])
 def test_a_card_that_does_not_fit_is_left_out_and_stops_no_build(
     package: Path, shown: Callable[..., str], change: Callable[[Path], str]
 ) -> None:

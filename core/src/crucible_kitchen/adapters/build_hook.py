@@ -57,17 +57,21 @@ class CardBuildHook(BuildHookInterface[Any]):
             raise ValueError(
                 f"it is of version {fields['version']}, this is {self.metadata.version}"
             )
-        built = dict(self._built({name.partition("/")[0] for name in hashes}))
+        built = dict(self._built())
         for name in sorted({*built, *hashes}):
-            if built.get(name) != hashes.get(name):
+            if name not in hashes:
+                raise ValueError(
+                    f"{name} was not there when it was checked; a wheel that holds more than one "
+                    "import package is installed first, and not as an editable one"
+                )
+            if built.get(name) != hashes[name]:
                 raise ValueError(f"{name} is not as it was when it was checked")
 
-    def _built(self, tops: set[str]) -> Iterator[tuple[str, str]]:
-        """Yield the path and the hash of each file of the wheel below these folders."""
+    def _built(self) -> Iterator[tuple[str, str]]:
+        """Yield the path and the hash of each file of the wheel."""
         for file in self.build_config.builder.recurse_included_files():
             name = file.distribution_path.replace("\\", "/")
-            parts = name.split("/")
-            if parts[0] in tops and not any(is_left_out(part) for part in parts):
+            if not any(is_left_out(part) for part in name.split("/")):
                 yield name, hash_of(file.path)
 
 

@@ -23,7 +23,7 @@ from ..messages.printable import printable
 from ..version import __version__
 from . import kit
 from .card_files import CARDS, LARGEST, parsed, recorded
-from .contents import difference, folders_of, hash_of_bytes
+from .contents import difference, folders_of, hash_of_bytes, recorded_files
 from .discovery import Installed, canonical
 from .metadata import Package, packages
 from .remembered import Memory, is_settled, stamp_of
@@ -287,6 +287,8 @@ def _read(
         if not any(os.path.lexists(f"{place}/{path}") for path in files):
             continue  # an editable install: what is imported is elsewhere, and changes
         changed = difference(place, files) or ""
+        if unknown := [each for each in recorded_files(f"{place}/{about}") if each not in files]:
+            changed = changed or f"{unknown[0]} was not checked"
         if fields.pop("version") != version:
             changed = changed or "the package has another version"
         yield InstalledCard(name, digest, changed=printable(changed), **fields)

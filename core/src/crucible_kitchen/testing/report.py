@@ -85,8 +85,9 @@ class ReportCard:
         not_run: the names of tests that were not run, or not with all of their parameters. A card
             that has some is partial: it says nothing about the whole.
         kit_digest: the digest of the kit's sources.
-        files: the hashes of the files of the adapter's import package, by their paths, as a wheel's
-            `RECORD` writes them; empty if it is not installed.
+        files: the hashes of the files of the adapter's distribution, by their paths, as a wheel's
+            `RECORD` writes them; of an editable install, of its import package. Empty if it is not
+            installed.
     """
 
     port: str

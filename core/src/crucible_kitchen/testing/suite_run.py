@@ -34,7 +34,7 @@ class About:
     version: str
 
     def files(self) -> Mapping[str, str]:
-        """Return the hashes of the files of its import package, as `ReportCard` has them."""
+        """Return the hashes of the files of its distribution, as `ReportCard` has them."""
         group = ENVIRONMENTS if self.kind == "environment" else ADAPTERS
         for entry in catalog(group).entries if self.package else ():
             if (entry.port or "environment", entry.name, entry.package) == (
@@ -43,7 +43,7 @@ class About:
                 self.package,
             ):
                 with contextlib.suppress(OSError):  # else it cannot be bound to them
-                    return files_of(entry.entry_point.module)
+                    return files_of(entry.entry_point.module, entry.folder)
         return {}
 
 
