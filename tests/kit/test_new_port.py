@@ -95,6 +95,31 @@ def test_the_current_folder_is_the_package(package: Path) -> None:
     assert (package / "src/crucible_adapter_my_store/hub_client.py").is_file()
 
 
+DOTTED = """[project]
+name = "acme"
+version = "1"
+entry-points."crucible.adapters" = {"blob_store.acme" = "acme.blob_store"}
+"""
+
+
+def test_entry_points_in_a_form_that_cannot_be_extended_are_refused_and_left_alone(
+    plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    package = tmp_path / "package"
+    (package / "src/acme").mkdir(parents=True)
+    (package / "pyproject.toml").write_text(DOTTED)
+    before = contents(package)
+    outcome = plain_crucible("new", "adapter", "--add", "metrics_store", "--folder", str(package))
+    assert outcome.code == 2, outcome
+    assert "pyproject.toml has its entry points in a form that --add cannot extend" in outcome.err
+    assert contents(package) == before
+    asked = outcome.err.partition("command:")[2]
+    points = {"crucible.adapters": {"blob_store.acme": "acme.blob_store"}}
+    assert tomllib.loads(asked)["project"]["entry-points"] == points
+    (package / "pyproject.toml").write_text(f'[project]\nname = "acme"\n{asked}')
+    add(plain_crucible, package, "--add", "metrics_store")
+
+
 def test_a_package_without_suites_of_its_own_gets_them(
     plain_crucible: Crucible, package: Path
 ) -> None:

@@ -7,6 +7,7 @@ gets the entry points and keeps its comments and layout.
 from __future__ import annotations
 
 import shutil
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +60,7 @@ def add_ports(folder: Path, ports: list[str], name: str | None) -> None:
         "package": package.module,
         "distribution": package.distribution,
     }
+    text = _registered(package, ports)
     with rendered("adapter", folder, **answers) as made:
         _move(made, package)
         own = {f"{port}.py" for port in ports} | {f"test_{port}.py" for port in ports}
@@ -70,7 +72,8 @@ def add_ports(folder: Path, ports: list[str], name: str | None) -> None:
             if path.name in own or (path in shared and not (folder / path).exists())
         ]
         kept = put(made, folder, wanted)
-        _register(package, ports)
+        # As bytes, so that line breaks stay as they are.
+        (folder / "pyproject.toml").write_bytes(text.encode())
     for path in kept:
         note(f"kept {path} as it was")
     written = [str(path) for path in wanted if folder / path not in kept]
@@ -163,20 +166,53 @@ def _move(made: Path, package: _Package) -> None:
         shutil.move(here, there)
 
 
-def _register(package: _Package, ports: list[str]) -> None:
-    import tomlkit
+def _registered(package: _Package, ports: list[str]) -> str:
+    """Return the `pyproject.toml` with the entry points of further ports.
 
-    groups = package.document["project"]["entry-points"]
-    if is_new := CONFORMANCE not in groups:
-        groups[CONFORMANCE] = tomlkit.table()
-    for port in ports:
-        key = f"{port}.{package.name}"
-        _append(groups[ADAPTERS], key, f"{package.module}.{port}")
-        _append(groups[CONFORMANCE], key, f"{package.module}.conformance.{port}")
-    if is_new:
-        groups[CONFORMANCE].add(tomlkit.nl())
-    file = package.folder / "pyproject.toml"
-    file.write_bytes(tomlkit.dumps(package.document).encode())  # line breaks stay as they are
+    Raises:
+        ConfigurationError: they cannot be put where build tools find them.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    wanted: dict[str, dict[str, str]] = {
+        ADAPTERS: {f"{port}.{package.name}": f"{package.module}.{port}" for port in ports},
+        CONFORMANCE: {
+            f"{port}.{package.name}": f"{package.module}.conformance.{port}" for port in ports
+        },
+    }
+    before = _points(tomlkit.dumps(package.document))
+    expected = {**before, **{group: {**before.get(group, {}), **wanted[group]} for group in wanted}}
+    try:
+        groups = package.document["project"]["entry-points"]
+        if is_new := CONFORMANCE not in groups:
+            groups[CONFORMANCE] = tomlkit.table()
+        for group, points in wanted.items():
+            for key, value in points.items():
+                _append(groups[group], key, value)
+        if is_new:
+            groups[CONFORMANCE].add(tomlkit.nl())
+        text = tomlkit.dumps(package.document)
+        fits = _points(text) == expected
+    except (TOMLKitError, tomllib.TOMLDecodeError, AttributeError, TypeError):
+        fits = False
+    if not fits:
+        lines = "".join(
+            f'\n\n    [project.entry-points."{group}"]'
+            + "".join(f'\n    "{key}" = "{value}"' for key, value in points.items())
+            for group, points in before.items()
+        )
+        raise ConfigurationError(
+            f"{package.folder / 'pyproject.toml'} has its entry points in a form that --add cannot "
+            f"extend; nothing was written. Write them like this, and repeat the command:{lines}"
+        )
+    return text
+
+
+def _points(text: str) -> dict[str, dict[str, str]]:
+    """Return the entry points of a `pyproject.toml` as build tools read them."""
+    found: dict[str, dict[str, str]] = tomllib.loads(text).get("project", {})["entry-points"]
+    return found
 
 
 def _append(table: Any, key: str, value: str) -> None:
