@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,49 @@ def test_a_check_refuses_options_of_writing(command: Crucible, option: tuple[str
     assert (outcome.code, "--check writes nothing: leave out" in outcome.err) == (2, True)
 
 
+def test_a_lock_of_any_name_is_run_checked_and_named_in_the_advice(
+    tmp_path: Path, command: Crucible
+) -> None:
+    assert command("lock", "-o", "pylock.mine.toml").code == 0
+    assert command("run", "--lock", "pylock.mine.toml", "--dry-run").code == 0
+    outcome = command("run", "--lock", "pylock.mine.toml", "adapters.hub_client=acme")
+    assert outcome.code == 2
+    assert "`crucible sync pylock.mine.toml` installs what is locked" in outcome.err
+    assert "with the same settings and -o pylock.mine.toml locks" in outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_lock_of_a_run_replaces_no_other_unasked(tmp_path: Path, command: Crucible) -> None:
+    command("lock")
+    before = (tmp_path / "pylock.toml").read_bytes()
+    assert command("run").code == 0
+    outcome = command("lock", "--from-run", "mine")
+    assert (outcome.code, "such as -o pylock.run.toml" in outcome.err) == (2, True), outcome
+    assert (tmp_path / "pylock.toml").read_bytes() == before
+    assert command("lock", "--from-run", "mine", "-o", "pylock.toml").code == 0
+
+
+def test_locking_again_keeps_where_distributions_come_from(
+    tmp_path: Path, packages: Path, command: Crucible
+) -> None:
+    digest = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"  # of nothing
+    record = packages / "acme-1.0.dist-info" / "RECORD"
+    record.write_text(f"acme.py,{digest},0\n")
+    offer(tmp_path / "w", "acme", "1.0", "")
+    with zipfile.ZipFile(tmp_path / "w" / "acme-1.0-py3-none-any.whl", "a") as wheel:
+        wheel.writestr("acme-1.0.dist-info/RECORD", f"acme.py,{digest},0\n")
+
+    def wheels(*arguments: str) -> list[Any]:
+        command("lock", "adapters.hub_client=acme", *arguments)
+        [acme] = [p for p in document(tmp_path)["packages"] if p["name"] == "acme"]
+        return list(acme.get("wheels", []))
+
+    assert [each["path"] for each in wheels("-f", "w")] == ["w/acme-1.0-py3-none-any.whl"]
+    assert [each["path"] for each in wheels()] == ["w/acme-1.0-py3-none-any.whl"]
+    record.write_text(f"acme.py,{digest},0\nmore.py,{digest},0\n")
+    assert wheels() == []
+
+
 def test_without_a_lock_a_locked_run_says_what_writes_one(command: Crucible) -> None:
     outcome = command("run", "--locked")
     assert outcome.code == 2
@@ -332,7 +376,10 @@ def test_a_dry_sync_shows_what_would_change_and_changes_nothing(
         ("wandb", "crucible-observer-wandb"),
         ("environment.trl", "crucible-environment-trl"),
         ("crucible-adapter-torch", "crucible-adapter-torch"),
-        ("somebody-elses-blobs", "somebody-elses-blobs"),
+        ("crucible-adapter-acme", "crucible-adapter-acme"),
+        ("compose", "crucible-adapter-compose"),
+        ("acme", "acme"),  # which is installed
+        ("hub_client.acme[s3]", "'acme[s3]'"),
         ("./a-1.0-py3-none-any.whl", "./a-1.0-py3-none-any.whl"),
     ],
 )
@@ -351,11 +398,98 @@ def test_a_misspelt_name_is_not_looked_for_in_an_index(command: Crucible) -> Non
     assert "$ " not in outcome.err
 
 
+@pytest.mark.parametrize("name", ["zebra", "hub_client.zebra", "zebra==1.0", "numpy"])
+def test_a_name_that_nobody_knows_is_not_looked_for_in_an_index(
+    command: Crucible, name: str
+) -> None:
+    outcome = command("install", name)
+    assert outcome.code == 2
+    assert "an index may have something else under that name" in outcome.err, outcome
+    assert "in full, such as crucible-adapter-" in outcome.err
+    assert "$ " not in outcome.err
+
+
+def offer(folder: Path, distribution: str, version: str, points: str) -> None:
+    folder.mkdir(exist_ok=True)
+    name = f"{distribution}-{version}"
+    with zipfile.ZipFile(folder / f"{name}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.dist-info/entry_points.txt", points)
+
+
+@pytest.mark.parametrize(
+    ("name", "distribution"),
+    [
+        ("zebra", "crucible-adapter-zebra==2.0"),
+        ("blob_store.zebra", "crucible-adapter-zebra==2.0"),
+        ("zebra<2", "crucible-adapter-zebra==1.0"),
+        ("zebra[s3]", "'crucible-adapter-zebra[s3]==2.0'"),
+        ("crucible-adapter-zebra", "crucible-adapter-zebra==2.0"),
+        ("observer.stripes", "zoo-plugins==3.0"),
+        ("zoo_plugins", "zoo-plugins==3.0"),
+    ],
+)
+def test_a_name_may_be_that_of_what_a_wheel_in_a_folder_provides(
+    tmp_path: Path, command: Crucible, name: str, distribution: str
+) -> None:
+    for version in ("1.0", "2.0"):
+        points = "[crucible.adapters]\nblob_store.zebra = zebra:it\n[console_scripts]\nx = x:x\n"
+        offer(tmp_path / "w", "crucible_adapter_zebra", version, points)
+    offer(tmp_path / "w", "zoo_plugins", "3.0", "[crucible.observers]\nstripes = zoo:it\n")
+    outcome = command("install", "--dry-run", "-f", "w", name)
+    assert outcome.code == 0, outcome
+    assert outcome.out.rstrip().endswith(f"/w {distribution}")
+
+
+def test_what_is_in_a_wheel_without_plugins_is_not_installed(
+    tmp_path: Path, command: Crucible
+) -> None:
+    offer(tmp_path / "w", "zebra", "1.0", "[console_scripts]\nx = x:x\n")
+    (tmp_path / "w" / "torn-1.0-py3-none-any.whl").write_bytes(b"PK")
+    assert command("install", "--dry-run", "-f", "w", "zebra").code == 2
+    assert "--find-links nowhere: No such file" in command("install", "-f", "nowhere", "x").err
+    offer(tmp_path / "w", "zebra", "2.0", "[crucible.observers]\nzebra = zebra:it\n")
+    outcome = command("install", "--dry-run", "-f", "w", "zebra>3")
+    assert "no wheel in the folders has such a version" in outcome.err
+
+
+def test_two_wheels_that_provide_one_name_are_an_error(tmp_path: Path, command: Crucible) -> None:
+    for name in ("zebra_one", "zebra_two"):
+        offer(tmp_path / "w", name, "1.0", "[crucible.adapters]\nblob_store.zebra = zebra:it\n")
+    outcome = command("install", "-f", "w", "zebra")
+    assert "several distributions provide 'zebra': zebra-one and zebra-two" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("name", "distribution"),
+    [
+        ("acme", "acme"),
+        ("hub_client.acme>=1", "'acme>=1'"),
+        ("fsspec[s3]", "'crucible-adapter-fsspec[s3]'"),
+        ("crucible-kitchen", "crucible-kitchen"),
+    ],
+)
+def test_what_is_upgraded_is_what_is_installed(
+    command: Crucible, name: str, distribution: str
+) -> None:
+    outcome = command("upgrade", "--dry-run", name)
+    assert outcome.out.rstrip().endswith(f" install --upgrade {distribution}"), outcome
+
+
+@pytest.mark.parametrize("name", ["zebra", "numpy", "blob_store.acme"])
+def test_what_is_not_installed_is_not_upgraded(command: Crucible, name: str) -> None:
+    outcome = command("upgrade", name)
+    assert (outcome.code, f"no plugin {name!r} is installed" in outcome.err) == (2, True)
+    assert "`crucible install` installs one" in outcome.err
+
+
 def test_uninstall_knows_what_is_installed(command: Crucible) -> None:
     outcome = command("uninstall", "--dry-run", "acme", "hub_client.acme")
     assert outcome.out.rstrip().endswith(" acme")
     assert "did you mean 'acme'?" in command("uninstall", "acne").err
     assert command("uninstall", "numpy").code == 2
+    assert "pip uninstall crucible-kitchen" in command("uninstall", "crucible_kitchen").err
+    compose = command("uninstall", "--dry-run", "compose").out
+    assert compose.rstrip().endswith(" crucible-adapter-compose")
 
 
 def test_installing_imports_no_plugin(packages: Path, command: Crucible) -> None:
@@ -366,6 +500,6 @@ def test_installing_imports_no_plugin(packages: Path, command: Crucible) -> None
 
 def test_the_exit_code_of_the_installer_is_passed_on(tmp_path: Path, command: Crucible) -> None:
     (tmp_path / "empty").mkdir()
-    outcome = command("install", "--no-index", "-f", "empty", "nobody-has-this-package-at-all")
+    outcome = command("install", "--no-index", "-f", "empty", "crucible-adapter-nobody-has")
     assert outcome.code == 1
     assert "$ " in outcome.err

@@ -21,7 +21,7 @@ from .lock import FIND_LINKS
 
 NAMES: Any = typer.Argument(
     metavar="NAME",
-    help="Adapters, environments and observers, such as fsspec or blob_store.fsspec; or "
+    help="Adapters, environments and observers, such as fsspec or blob_store.fsspec; or their "
     "distributions.",
     show_default=False,
 )
@@ -41,7 +41,7 @@ def install(
     that of pip or uv: PIP_INDEX_URL, UV_INDEX_URL and their files of settings apply.
     """
     options = _options(find_links, no_index)
-    _run("install", [*options, *meant.to_install(names)], dry_run)
+    _run("install", [*options, *meant.to_install(names, find_links or [])], dry_run)
 
 
 def upgrade(
@@ -55,7 +55,7 @@ def upgrade(
     If a release needs a newer core, the core is upgraded with it.
     """
     options = _options(find_links, no_index)
-    _run("install", ["--upgrade", *options, *meant.to_install(names)], dry_run)
+    _run("install", ["--upgrade", *options, *meant.to_upgrade(names)], dry_run)
 
 
 def uninstall(
@@ -89,8 +89,10 @@ def _run(subcommand: str, arguments: Sequence[str], dry_run: bool) -> None:
             say(f"{plugin} ({about})")
             if why := forbidden.get(plugin):
                 note(f"{plugin} may not be loaded: {why}")
-    for plugin in before.keys() - after.keys():
+    for plugin in sorted(before.keys() - after.keys()):
         say(f"{plugin} is gone")
+    if before == after:
+        note("no plugin was added, changed or removed")
 
 
 def _forbidden() -> dict[str, str]:

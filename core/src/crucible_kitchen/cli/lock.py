@@ -69,6 +69,11 @@ def lock(
         say(f"everything is as {file} says")
         return
     if from_run is not None:
+        if output is None and file.exists():
+            raise ConfigurationError(
+                f"{file} is there already: write the lock of the run to another file, such as "
+                "-o pylock.run.toml"
+            )
         found = _of_run(settings, from_run)
     else:
         taken = take(settings)
@@ -77,7 +82,7 @@ def lock(
             note(f"not locked: {each}")
         for each in taken.local:
             note(f"not locked: {each}, which is in no distribution")
-    found = _with_sources(found, find_links or [], index)
+    found = _with_sources(found, find_links or [], index, file)
     pylock.write(found, file)
     say(f"{file}: {len(found.packages)} distributions, {len(found.plugins)} plugins")
     _note_unknown(found)
@@ -105,7 +110,8 @@ def refuse_unlike(file: Path, settings: Settings, *, thorough: bool = False) -> 
         listed = "".join(f"\n  - {each}" for each in found)
         raise ConfigurationError(
             f"what is there is not what {file} says:{listed}\n"
-            "`crucible sync` installs what is locked, `crucible lock` locks what is installed"
+            f"`crucible sync{_named(file)}` installs what is locked; `crucible lock` with the same "
+            f"settings{_named(file, ' and -o')} locks what is chosen and installed"
         )
 
 
@@ -121,9 +127,24 @@ def _of_run(settings: Settings, run_id: str) -> Lock:
             raise ConfigurationError(f"the record of the run {run_id!r} {why}") from None
 
 
-def _with_sources(found: Lock, folders: list[Path], index: bool) -> Lock:
+def _named(file: Path, before: str = "") -> str:
+    """Return the argument that names a lock, where it is not the usual one."""
+    return "" if file.name == pylock.NAME else f"{before} {file}"
+
+
+def _with_sources(found: Lock, folders: list[Path], index: bool, file: Path) -> Lock:
+    """Return a lock with what the folders, the file so far, and the index know of its sources."""
     wanted = {n: (p.version, p.digest) for n, p in found.packages.items() if not p.editable}
     found = found.with_sources(sources.in_folders(folders, wanted))
+    if file.exists():
+        before = pylock.read(file).packages
+        found = found.with_sources(
+            {
+                name: before[name].source
+                for name in found.sourceless
+                if name in before and wanted[name][1] and before[name].digest == wanted[name][1]
+            }
+        )
     if index:
         installer = Installer.of(Environment.here())
         found = found.with_sources(origins.find(installer, found, found.sourceless))

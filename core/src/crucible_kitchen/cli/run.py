@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -54,6 +55,10 @@ def run(
         bool,
         typer.Option("--locked", help="Refuse to run where anything is not as pylock.toml has it."),
     ] = False,
+    lock: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The same, with FILE in place of pylock.toml."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --dry-run: print one JSON document.")
     ] = False,
@@ -76,10 +81,10 @@ def run(
         instead = partial(planned, as_json=as_json)
     given = [*(arguments or []), *([] if trace is None else [f"observe.jsonl={trace}"])]
     settings = read(given, profile, gather)
-    if locked:
+    if locked or lock is not None:
         from .lock import beside, refuse_unlike
 
-        refuse_unlike(beside(settings), settings)
+        refuse_unlike(lock or beside(settings), settings)
     ended: BaseException | None = None
     try:
         with opened(settings) as kitchen, Progress(kitchen, stderr=dry_run) as progress:
