@@ -76,12 +76,6 @@ def test_a_path_that_leaves_the_store_is_invalid(store: BlobStore, path: str) ->
             use()
 
 
-def test_one_blob_has_one_name(store: BlobStore) -> None:
-    store.write("a//b/./c", b"1")
-    assert store.read("a/b/c") == b"1"
-    assert store.list() == ["a/b/c"]
-
-
 def test_a_stream_comes_in_chunks_and_sees_one_version(store: BlobStore) -> None:
     store.write("blob", b"abcdefg")
     with store.stream("blob", chunk_size=3) as chunks:

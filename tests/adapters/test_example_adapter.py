@@ -40,8 +40,6 @@ def store(tmp_path: Path) -> Iterator[BlobStore]:
 
 
 class TestSqlite(BlobStoreConformance):
-    level = LEVEL
-
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Reopen:
         return lambda: bound("blob_store", sqlite_blob_store, file=tmp_path / "blobs.db")
@@ -50,6 +48,8 @@ class TestSqlite(BlobStoreConformance):
     def blob_store(self, reopen: Reopen) -> Iterator[BlobStore]:
         with reopen() as store:
             yield store
+
+    level = LEVEL
 
 
 def test_a_stream_goes_on_seeing_the_blob_that_it_began_with(store: BlobStore) -> None:

@@ -24,8 +24,6 @@ Reopen = Callable[[], AbstractContextManager[TrainingClient]]
 
 
 class TestPlatform(TrainingClientConformance):
-    level = LEVEL
-
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Reopen:
         return lambda: bound(
@@ -36,6 +34,8 @@ class TestPlatform(TrainingClientConformance):
     def training_client(self, reopen: Reopen) -> Iterator[TrainingClient]:
         with reopen() as client:
             yield client
+
+    level = LEVEL
 
     @pytest.fixture
     def vocab_size(self) -> int:

@@ -190,3 +190,83 @@ def test_a_name_alone_may_be_written_without_a_list() -> None:
     assert not list(mistakes("here", {"allow": "crucible-*, acme"}))
     policy = Policy.of({"allow": "crucible-*, acme"}, lambda key: "here")
     assert policy.allow == ("crucible-*", "acme")
+
+
+def test_a_pattern_that_names_nothing_is_shown_by_the_doctor_with_the_nearest_name(
+    tmp_path: Path, command: Crucible
+) -> None:
+    (tmp_path / "crucible.toml").write_text(
+        '[plugins]\ndeny = ["metrics_stor.jsonl", "acme-plugin", "blob_store.acme", "acme-*"]\n'
+    )
+    outcome = command("doctor")
+    lines = [" ".join(line.split()) for line in outcome.out.splitlines()]
+    said = "plugins warning plugins.deny of crucible.toml names"
+    assert [line for line in lines if line.startswith("plugins ")] == [
+        f"{said} 'metrics_stor.jsonl', which no installed plugin is called; "
+        "did you mean 'metrics_store.jsonl'?",
+        f"{said} 'acme-plugin', which no installed plugin is called; did you mean 'acme-plugins'?",
+    ]
+    assert lines[-1].endswith("2 warnings")
+
+
+@pytest.mark.parametrize("pattern", ["noop", "crucible-*", "supervised", "Crucible_Kitchen"])
+def test_a_pattern_that_names_a_plugin_is_no_news(pattern: str) -> None:
+    plugins = [
+        ("crucible-adapter-noop", "blob_store", "noop"),
+        ("crucible-kitchen", "", "supervised"),
+    ]
+    assert not [*Policy(allow=(pattern,), deny=(pattern,)).unmatched(plugins)]
+
+
+def test_the_doctor_obeys_the_file_that_it_is_given(
+    tmp_path: Path, packages: Path, command: Crucible
+) -> None:
+    (tmp_path / "other.toml").write_text('[plugins]\ndeny = ["acme-*"]\n')
+    assert "forbidden" in command("doctor", "other.toml").out
+    assert not (packages / "was_imported").exists()
+
+
+TYPO = """
+[plugins]
+alow = ["crucible-*"]
+[adapters]
+blob_store = "noop"
+[workflow]
+use = "supervised"
+[observe]
+acme = true
+"""
+
+
+@pytest.mark.parametrize("arguments", [("run",), ("config",), ("run", "--dry-run")])
+def test_of_a_typo_in_the_table_nothing_else_follows(
+    tmp_path: Path, packages: Path, command: Crucible, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "crucible.toml").write_text(TYPO)
+    outcome = command(*arguments)
+    assert outcome.code == 2
+    said = "error: crucible.toml: there is no 'plugins.alow'; did you mean 'allow'?\n"
+    assert outcome.err == said
+    assert not (packages / "was_imported").exists()
+
+
+def test_a_typo_in_the_table_is_one_problem_to_the_doctor(
+    tmp_path: Path, packages: Path, command: Crucible
+) -> None:
+    (tmp_path / "crucible.toml").write_text(TYPO)
+    lines = [" ".join(line.split()) for line in command("doctor").out.splitlines()]
+    assert lines[2:] == [
+        "plugins forbidden nothing is loaded until the table [plugins] is corrected",
+        "configuration FAIL crucible.toml: there is no 'plugins.alow'; did you mean 'allow'?",
+        "1 problem",
+    ]
+    assert not (packages / "was_imported").exists()
+
+
+def test_with_a_typo_in_the_table_settings_are_shown_without_values_that_may_be_secret(
+    tmp_path: Path, command: Crucible
+) -> None:
+    (tmp_path / "crucible.toml").write_text(TYPO.replace('"noop"', '{ use = "noop", key = "s3" }'))
+    said = command("config").out
+    assert 'use = "noop"' in said
+    assert "key = (not shown)" in said
