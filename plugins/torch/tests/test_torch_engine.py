@@ -11,6 +11,8 @@ import torch
 from crucible_adapter_torch.models.loading import load
 from crucible_adapter_torch.options import ModelOptions
 from crucible_adapter_torch.passes.batches import Piece, datum_pieces
+from crucible_adapter_torch.randomness import seeded
+from crucible_adapter_torch.sampling.generation import Answer
 from crucible_adapter_torch.training.engine import Engine
 from crucible_kitchen import (
     LOSS_FUNCTIONS,
@@ -20,6 +22,7 @@ from crucible_kitchen import (
     ForwardBackwardResult,
     InvalidInput,
     LoraConfig,
+    SamplingParams,
     SessionConfig,
 )
 from tiny_torch import MODELS, assert_equal_to_the_bit, datum
@@ -115,6 +118,23 @@ def test_dropout_is_a_function_of_the_seed_alone(datums: list[Datum]) -> None:
     losses = [forward_backward(engine_of("drops", seed), datums).loss for seed in (5, 5, -6)]
     assert losses[0] == losses[1] != losses[2]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+SEEDS_AROUND_64_BITS = (1, -1, 2**64 - 1, 2**64 + 1, 2**63, -(2**63), -(2**64) - 1)
+
+
+def test_no_two_seeds_are_one_modulo_64_bits(datums: list[Datum]) -> None:
+    engine, prompt = engine_of("drops"), np.array([1, 2])
+    start = copies(engine.weights)
+    weights, losses, answers = set(), set(), set()
+    for seed in SEEDS_AROUND_64_BITS:
+        with seeded(seed):
+            weights.add(float(torch.rand(())))
+        engine.restore(start, {}, {"seed": seed, "passes": 0})
+        losses.add(forward_backward(engine, datums).loss)
+        answer = Answer(engine.language, prompt, SamplingParams(1), seed)
+        answers.add(float(answer.random.random()))
+    assert [len(each) for each in (weights, losses, answers)] == [len(SEEDS_AROUND_64_BITS)] * 3
 
 
 def test_engines_side_by_side_drop_as_they_do_alone(datums: list[Datum]) -> None:

@@ -12,6 +12,7 @@ from crucible_kitchen import AdapterError, Completion, IntArray, InvalidInput, S
 from torch import Tensor
 
 from ..models.language_model import LanguageModel
+from ..randomness import in_64_bits
 from .choosing import sample
 from .detokenizer import Detokenizer
 from .reading import cacheable, reader, stage
@@ -50,9 +51,8 @@ class Answer:
             )
         self.prompt = prompt
         self.limit = min(params.max_tokens, room)
-        if seed is not None and seed < 0:
-            seed %= 2**64  # NumPy takes none below 0, and any above
-        self.random = np.random.default_rng(seed)
+        # NumPy takes none below 0, and any above.
+        self.random = np.random.default_rng(in_64_bits(seed) if seed and seed < 0 else seed)
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
         self.finish_reason: Literal["stop", "length"] | None = None

@@ -34,7 +34,7 @@ from ..parallel.alone import Alone
 from ..passes.batches import Piece, by_row, idle_piece
 from ..passes.scoring import Loss, add_gradient, target_logprobs
 from ..passes.unembedding import tail_of
-from ..randomness import seeded
+from ..randomness import in_64_bits, seeded
 from .losses import LOSSES
 from .optimizers import Optimizer, State
 
@@ -241,7 +241,7 @@ class Engine:
             yield
             return
         where = [self._parallel.rank] if self._parallel.rank else []  # other masks on each rank
-        mixed = np.random.SeedSequence([self._seed % 2**64, self._passes, *where])
+        mixed = np.random.SeedSequence([in_64_bits(self._seed), self._passes, *where])
         with seeded(int(mixed.generate_state(1, np.uint64)[0]), self.language.device):
             yield
 
