@@ -65,3 +65,38 @@ def test_a_misspelt_port_gets_the_nearest(plain_crucible: Crucible) -> None:
     outcome = plain_crucible("ports", "blobstore")
     assert outcome.code == 2
     assert outcome.err == "error: there is no port 'blobstore'; did you mean 'blob_store'?\n"
+
+
+def test_a_port_in_capitals_gets_the_real_one(plain_crucible: Crucible) -> None:
+    outcome = plain_crucible("ports", "BLOB_STORE")
+    assert outcome.err == "error: there is no port 'BLOB_STORE'; did you mean 'blob_store'?\n"
+
+
+def test_show_may_be_written_as_for_adapters(plain_crucible: Crucible) -> None:
+    shown = plain_crucible("ports", "show", "blob_store")
+    assert shown.code == 0
+    assert shown.out == plain_crucible("ports", "blob_store").out
+    assert plain_crucible("ports", "list").out == plain_crucible("ports").out
+
+
+@pytest.mark.parametrize("names", [("show",), ("blob_store", "completer")])
+def test_what_is_not_one_port_is_an_error_that_says_what_to_write(
+    plain_crucible: Crucible, names: tuple[str, ...]
+) -> None:
+    outcome = plain_crucible("ports", *names)
+    assert outcome.code == 2
+    assert "write `crucible ports blob_store`" in outcome.err
+
+
+def test_one_callback_can_be_printed(plain_crucible: Crucible) -> None:
+    said = plain_crucible("ports", "blob_store.read").out
+    assert said.startswith("blob_store.read, mandatory\n\nread(opts, path: str) -> bytes\n    ")
+    assert "exists(" not in said
+    about = json.loads(plain_crucible("ports", "blob_store.read", "--json").out)
+    assert (about["name"], about["returns"]) == ("read", "bytes")
+
+
+def test_a_misspelt_callback_gets_the_nearest(plain_crucible: Crucible) -> None:
+    outcome = plain_crucible("ports", "blob_store.raed")
+    said = "error: the port blob_store has no callback 'raed'; did you mean 'read'?\n"
+    assert (outcome.code, outcome.err) == (2, said)

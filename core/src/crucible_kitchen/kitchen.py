@@ -218,10 +218,13 @@ class Kitchen:
         Returns:
             `found` and all others: at `()` those that concern no adapter, at
             `("adapters", "<port>")` those of an adapter, at `("observe",)` those of that table.
+            While the table `[plugins]` has a mistake, only those at `()`: nothing may be loaded.
         """
         found = dict(found or {})
         if self.settings.mistakes:
             found[()] = ConfigurationError(*self.settings.mistakes)
+            if self.policy.broken:  # nothing can be tried
+                return {(): found[()]}
         for name in self.configured:
             if ("adapters", name) not in found:
                 try:

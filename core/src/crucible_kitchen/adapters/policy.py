@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -76,14 +76,32 @@ class Policy:
         """
         if self.broken:
             return "the table [plugins] has a mistake, and until it is corrected nothing may be"
-        names = [canonical_pattern(distribution), name.lower()]
-        if port:
-            names.append(f"{port}.{name}".lower())
+        names = _names(distribution, port, name)
         if found := _matching(self.deny, names):
             return f"plugins.deny of {self.deny_source} names {found!r}"
         if self.allow is None or names[0] == CORE or _matching(self.allow, names):
             return ""
         return f"plugins.allow of {self.allow_source} does not name {distribution} or {names[-1]}"
+
+    def unmatched(self, plugins: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+        """Yield a message for each pattern that names none of these plugins, nor the core.
+
+        Args:
+            plugins: the distribution, the port and the name of each, as for `refusal`.
+        """
+        known = [[CORE, CORE], *(_names(*plugin) for plugin in plugins)]
+        spelt = sorted({name for names in known for name in names})
+        for key, patterns, source in (
+            ("allow", self.allow or (), self.allow_source),
+            ("deny", self.deny, self.deny_source),
+        ):
+            for pattern in patterns:
+                if not any(_matching((pattern,), names) for names in known):
+                    hint = did_you_mean(pattern.lower(), spelt)
+                    yield (
+                        f"plugins.{key} of {source} names {pattern!r}, which no installed plugin "
+                        f"is called{hint}"
+                    )
 
 
 UNRESTRICTED = Policy()
@@ -123,6 +141,12 @@ def _patterns(value: Any) -> list[str]:
     if not isinstance(value, str):
         return [each.strip() for each in value]
     return [each.strip() for each in value.split(",")] if value else []
+
+
+def _names(distribution: str, port: str, name: str) -> list[str]:
+    """Return what patterns are compared with, the distribution's name first, the longest last."""
+    names = [canonical_pattern(distribution), name.lower()]
+    return [*names, f"{port}.{name}".lower()] if port else names
 
 
 def _matching(patterns: tuple[str, ...], names: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from ..messages.spelling import did_you_mean
 from ..ports import PORTS
 from . import stack
 from .arguments import ARGUMENTS, PROFILE, opened, read
-from .console import JSON, records, say, say_json, table
+from .console import JSON, fail, records, say, say_json, table
 from .fields import described_fields, doc_of, in_one_line, tried
 from .styled import Text, console
 
@@ -50,13 +50,36 @@ def show(
             f"only a port takes {given[0]!r}, as in `crucible adapters show blob_store "
             f"{given[0]}`; {name!r} is not one of {', '.join(PORTS)}"
         )
+    entries = _matching(name)
+    loaded = [_loaded(entry) for entry in entries]
+    failures = [each for each in loaded if isinstance(each, ConfigurationError)]
+    if len(entries) == 1 and failures:
+        raise failures[0]
+    found = [*zip(entries, loaded, strict=True)]
     if as_json:
-        say_json([_described(entry, entry.load()) for entry in _matching(name)])
-        return
+        say_json([_described(entry, adapter) for entry, adapter in found])
+    else:
+        _show_all([each for each in found if not isinstance(each[1], ConfigurationError)])
+    for failure in failures:
+        fail(str(failure))
+    if failures:
+        raise typer.Exit(2)
+
+
+def _loaded(entry: Installed) -> Any:
+    """Return an adapter, or why it cannot be had: those of other ports are shown all the same."""
+    try:
+        adapter = entry.load()
+        options_class(adapter, entry.name)
+    except ConfigurationError as error:
+        return error
+    return adapter
+
+
+def _show_all(found: Iterable[tuple[Installed, Any]]) -> None:
     shown: list[tuple[str | None, list[str]]] = []
     alike: list[str] = []
-    for entry in _matching(name):
-        adapter = entry.load()
+    for entry, adapter in found:
         about = (doc_of(adapter), [*options_class(adapter, entry.name).model_fields])
         if about in shown and "around" in _callbacks_of(adapter):  # it handles every callback alike
             alike.append(f"{entry.port}.{entry.name}")
@@ -90,14 +113,19 @@ CALLBACK = ("callback", "offered", "what it does")
 
 
 def _described(entry: Installed, adapter: Any) -> dict[str, Any]:
-    options = options_class(adapter, entry.name)
-    composes = "inner" in options.model_fields
-    return {
+    about = {
         "port": entry.port,
         "name": entry.name,
         "package": entry.package,
         "version": entry.version,
         "entry_point": entry.entry_point.value,
+    }
+    if isinstance(adapter, ConfigurationError):
+        return {**about, "problem": str(adapter)}
+    options = options_class(adapter, entry.name)
+    composes = "inner" in options.model_fields
+    return {
+        **about,
         "conformance": words_of(cards := Cards().of_adapter(entry)),
         "cards": [_fields(card) for card in cards],
         "description": doc_of(adapter),

@@ -19,9 +19,9 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def adapters(context: typer.Context) -> None:
+def adapters(context: typer.Context, as_json: Annotated[bool, JSON] = False) -> None:
     if context.invoked_subcommand is None:
-        list_(False)
+        list_(as_json)
 
 
 @app.command("list")
@@ -44,7 +44,11 @@ def list_(as_json: Annotated[bool, JSON] = False) -> None:
         from ..adapters.known_packages import packages_of
 
         known = dict.fromkeys(name for port in PORT_NAMES for name in packages_of(port).values())
-        note(f"no adapter is installed; pip install one of {', '.join(known)}")
+        short = [name.removeprefix("crucible-adapter-") for name in known]
+        note(
+            f"no adapter is installed; `crucible install {short[0]}` installs one, "
+            f"of {', '.join(short)}"
+        )
     else:
         table(headings, rows)
     if many := len(found.problems):

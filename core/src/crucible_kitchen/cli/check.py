@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ..adapters.discovery import ENVIRONMENTS, Installed, catalog
+from ..adapters.discovery import ADAPTERS, ENVIRONMENTS, Installed, catalog
 from ..calls.port import Port
 from ..configuration.chosen import OneEnvironment
 from ..errors import ConfigurationError, explain_os_errors
 from ..kitchen import Kitchen
 from ..messages.printable import printable_json
+from ..messages.spelling import did_you_mean, nearest
 from ..ports import PORTS
 from ..settings import Key, load
 from .arguments import PROFILE, opened, restrict
@@ -217,10 +218,17 @@ def _named(written: str) -> _Subject:
         return _Subject(None, name, ("workflow", "environment"), found)
     if name and kind in PORTS:
         return _Subject(PORTS[kind], name, ("adapters", kind), catalog().find(kind, name))
-    known = ", ".join(PORTS)
-    raise ConfigurationError(
-        f"expected <port>.<name> or environment.<name>, got {written!r}; the ports are {known}"
-    )
+    known = [
+        f"{each.port or 'environment'}.{each.name}"
+        for group in (ADAPTERS, ENVIRONMENTS)
+        for each in catalog(group).entries
+    ]
+    short = nearest(written, [each.partition(".")[2] for each in known])
+    meant = [each for each in dict.fromkeys(known) if each.partition(".")[2] == short]
+    hint = did_you_mean(written, known) or f"; the ports are {', '.join(PORTS)}"
+    if meant:
+        hint = f"; did you mean {' or '.join(map(repr, meant))}?"
+    raise ConfigurationError(f"expected <port>.<name> or environment.<name>, got {written!r}{hint}")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from ..errors import ConfigurationError
 from ..settings import Settings, gather
 from .arguments import ARGUMENTS, PROFILE, opened, read
 from .console import JSON, fail, note, say_json
-from .inspection import BoundAdapter, ChosenWorkflow, Observation, Part, Wrong, inspect
+from .inspection import BoundAdapter, ChosenWorkflow, Observation, Part, Untried, Wrong, inspect
 from .provenance import (
     SettingRow,
     hidden_rows,
@@ -54,7 +54,7 @@ def _rows(settings: Settings, part: Part) -> Iterator[SettingRow]:
     match part:
         case Wrong(at=()):
             pass
-        case Wrong(at=at):
+        case Wrong(at=at) | Untried(at=at):
             yield from hidden_rows(settings, at)
         case BoundAdapter(at=at, port=port):
             yield from rows_of_port(settings, at, port)

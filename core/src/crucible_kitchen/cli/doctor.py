@@ -6,6 +6,7 @@ It tries what a run needs before its first step: the adapters, and, if the workf
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 import warnings
@@ -16,6 +17,7 @@ import typer
 
 from ..adapters import policy
 from ..adapters.binding import options_class, problems
+from ..adapters.card_files import recorded
 from ..adapters.cards import Cards, InstalledCard
 from ..adapters.discovery import (
     ENVIRONMENTS,
@@ -26,6 +28,7 @@ from ..adapters.discovery import (
     Installed,
     catalog,
 )
+from ..adapters.known_packages import packages_of
 from ..calls.port import Port, ports_in
 from ..configuration import chosen
 from ..errors import ConfigurationError, CrucibleError, CrucibleWarning, described
@@ -66,16 +69,48 @@ def doctor(
     versions = {"crucible-kitchen": __version__, "Python": platform.python_version()}
     if not as_json:
         say(", ".join(f"{name} {version}" for name, version in versions.items()))
-    found = [*_packages(), *_configuration(arguments or [], profile)]
+    found = [*_everything(arguments or [], profile)]
     rows = [(what, _STATES.get(state, "FAIL"), detail) for what, state, detail in found]
     failed = sum(state not in _STATES for _, state, _ in found)
+    warned = sum(state == "warning" for _, state, _ in found)
     if as_json:
         checks = [[without_secrets(cell) for cell in row] for row in rows]
-        say_json({"versions": versions, "problems": failed, "checks": records(HEADINGS, checks)})
+        counts = {"problems": failed, "warnings": warned}
+        say_json({"versions": versions, **counts, "checks": records(HEADINGS, checks)})
     else:
         table(HEADINGS, rows)
-        say("everything is in order" if not failed else f"{failed} problem(s)")
+        counted = [_counted(failed, "problem"), _counted(warned, "warning")]
+        say(", ".join(filter(None, counted)) or "everything is in order")
     raise typer.Exit(1 if failed else 0)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' if number > 1 else ''}" if number else ""
+
+
+def _everything(arguments: list[str], profile: str | None) -> Iterator[CheckRow]:
+    """Try the packages, then what is configured, whose policy holds for the packages as well."""
+    try:
+        settings = read(arguments, profile, gather)
+    except CrucibleError as error:  # then nobody knows what may be loaded
+        yield "configuration", "problem", str(error)
+        return
+    found = policy.Policy.of(settings.values.get("plugins", {}), settings.source_of)
+    if found.broken:
+        yield "plugins", "forbidden", "nothing is loaded until the table [plugins] is corrected"
+    else:
+        yield from (("plugins", "warning", each) for each in found.unmatched(_plugins()))
+        yield from _packages()
+    yield from _configuration(settings)
+
+
+def _plugins() -> Iterator[tuple[str, str, str]]:
+    """Yield the package, the port and the name of what is installed, and of known adapters."""
+    for group in GROUPS:
+        yield from ((each.package, each.port, each.name) for each in catalog(group).entries)
+    for kind in (*PORTS, *KINDS.values()):
+        port = kind if kind in PORTS else ""
+        yield from ((package, port, name) for name, package in packages_of(kind).items())
 
 
 def _packages() -> Iterator[CheckRow]:
@@ -95,6 +130,12 @@ def _packages() -> Iterator[CheckRow]:
             yield what, wrong, wrong or said
             yield from _about_cards(what, found_cards)
             claimed.setdefault(what, []).append(entry)
+    folders = {e.folder: e.package for found in catalogs for e in found.entries if e.folder}
+    for folder, package in folders.items():
+        for path in recorded(f"{folder}/RECORD"):
+            if not os.path.lexists(f"{os.path.dirname(folder)}/{path}"):
+                name = os.path.basename(path)
+                yield f"{package} card", "warning", f"{name} was installed and is missing"
     for what, entries in claimed.items():
         if len({e.entry_point.value for e in entries}) > 1:
             both = " and ".join(e.package for e in entries)
@@ -143,12 +184,7 @@ def _check(entry: Installed) -> str:
         return f"it cannot be checked: {described(error)}"
 
 
-def _configuration(arguments: list[str], profile: str | None) -> Iterator[CheckRow]:
-    try:
-        settings = read(arguments, profile, gather)
-    except CrucibleError as error:
-        yield "configuration", "problem", str(error)
-        return
+def _configuration(settings: Settings) -> Iterator[CheckRow]:
     if not (settings.values or settings.mistakes):
         yield "configuration", "", "nothing is configured here"
         return

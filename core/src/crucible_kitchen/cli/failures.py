@@ -41,7 +41,13 @@ def explain(error: BaseException) -> int:
     if isinstance(error, Exception) and callable(usage):
         text = io.StringIO()
         usage(file=text)
-        note(text.getvalue().rstrip("\n"))
+        how, is_error, what = text.getvalue().rstrip("\n").rpartition("Error: ")
+        if not is_error:  # a help
+            note(what)
+        else:
+            if how:
+                note(how.rstrip("\n"))
+            fail((what[:1].lower() + what[1:]).rstrip("."))
         return int(getattr(error, "exit_code", 2))
     note("".join(traceback.format_exception(error)).rstrip("\n"))
     return 1

@@ -50,7 +50,14 @@ class Observation:
     config: Observe
 
 
-Part: TypeAlias = Wrong | BoundAdapter | ChosenWorkflow | Observation
+@dataclass(frozen=True, slots=True)
+class Untried:
+    """A part that cannot be tried while the table `[plugins]` has a mistake."""
+
+    at: Key
+
+
+Part: TypeAlias = Wrong | BoundAdapter | ChosenWorkflow | Observation | Untried
 
 
 def inspect(kitchen: Kitchen) -> Iterator[Part]:
@@ -58,6 +65,11 @@ def inspect(kitchen: Kitchen) -> Iterator[Part]:
     wrong = kitchen.mistakes()
     if () in wrong:
         yield Wrong((), wrong[()])
+    if kitchen.policy.broken:
+        yield from (Untried(("adapters", name)) for name in kitchen.configured)
+        tables = ("workflow", "observe")
+        yield from (Untried((name,)) for name in tables if name in kitchen.settings.values)
+        return
     for name in kitchen.configured:
         at = ("adapters", name)
         if at in wrong:

@@ -17,6 +17,7 @@ from ..observers.installed import options_class as options_of_observer
 from ..workflows import registry
 from .console import JSON, note, say, say_json, table
 from .fields import described_fields, doc_of, in_one_line
+from .later import Lists
 from .styled import Text, console
 
 FOR_CALLERS = ("Args:", "Attributes:", "Raises:", "Returns:", "Yields:")
@@ -41,7 +42,9 @@ def commands(group: str, settings: Callable[[Any], type[BaseModel] | None], sett
         setting: what one of these is called.
     """
     kind = KINDS[group]
-    app = typer.Typer(help=f"List the installed {kind}s, or show one.", rich_markup_mode=None)
+    app = typer.Typer(
+        help=f"List the installed {kind}s, or show one.", cls=Lists, rich_markup_mode=None
+    )
 
     @app.callback(invoke_without_command=True)
     def main(context: typer.Context, as_json: Annotated[bool, JSON] = False) -> None:

@@ -45,10 +45,25 @@ class Later(TyperCommand):
         return self.load().make_context(*about, **more)
 
 
+class Lists(TyperGroup):
+    """A group that lists what there is, and may have a command `show`, which people leave out."""
+
+    def resolve_command(self, context: Any, arguments: list[str]) -> Any:
+        try:
+            return super().resolve_command(context, arguments)
+        except Exception as error:
+            # Typer names the class of usage errors differently in some versions.
+            said = getattr(error, "message", None)
+            if "show" in self.commands and isinstance(said, str) and "Did you mean" not in said:
+                how = f"{context.command_path} show {arguments[0]}"
+                error.message = f"{said.rstrip('.')}; `{how}` shows one"  # type: ignore[attr-defined]
+            raise
+
+
 def group_of(commands: Mapping[str, tuple[str, str]]) -> type[TyperGroup]:
     """Return the class of a group that also has these commands: place and summary of each name."""
 
-    class Group(TyperGroup):
+    class Group(Lists):
         def __init__(self, **about: Any) -> None:
             super().__init__(**about)
             for name, (place, summary) in commands.items():

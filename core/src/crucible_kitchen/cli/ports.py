@@ -63,8 +63,14 @@ class Callback:
 
 
 def ports(
-    name: Annotated[
-        str | None, typer.Argument(help="The port whose contract to print.", show_default=False)
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PORT[.CALLBACK]]",
+            help="The port whose contract to print, or one of its callbacks, such as "
+            "blob_store.read.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
@@ -72,15 +78,41 @@ def ports(
 
     A contract has the callbacks that an adapter implements, with what each promises.
     """
-    if name is None:
-        _list(as_json)
-        return
-    if name not in PORTS:
-        hint = did_you_mean(name, PORTS) or f"; there are {', '.join(PORTS)}"
-        raise ConfigurationError(f"there is no port {name!r}{hint}")
-    port = PORTS[name]
+    match names or []:
+        case [] | ["list"]:
+            _list(as_json)
+        case [name] | ["show", name] if name != "show":
+            port, callback = _named(name)
+            _show(port, callback, as_json)
+        case [*others]:
+            raise ConfigurationError(
+                f"expected one port, got {' '.join(others)!r}; write `crucible ports blob_store`, "
+                "or `crucible ports blob_store.read` for one callback"
+            )
+
+
+def _named(name: str) -> tuple[type[Port], str]:
+    """Return a port, and the name of its callback, "" if none is named."""
+    port, dot, callback = name.partition(".")
+    if port not in PORTS:
+        hint = did_you_mean(port, PORTS) or f"; there are {', '.join(PORTS)}"
+        raise ConfigurationError(f"there is no port {port!r}{hint}")
+    known = PORTS[port].callbacks()
+    if dot and callback not in known:
+        hint = did_you_mean(callback, known) or f"; there are {', '.join(known)}"
+        raise ConfigurationError(f"the port {port} has no callback {callback!r}{hint}")
+    return PORTS[port], callback
+
+
+def _show(port: type[Port], callback: str, as_json: bool) -> None:
     callbacks = contract(port)
-    if as_json:
+    if callback:
+        [one] = [each for each in callbacks if each.name == callback]
+        if as_json:
+            say_json(asdict(one))
+        else:
+            say("\n".join(_alone(port, one, _width())))
+    elif as_json:
         say_json({**_about(port, callbacks), "callbacks": [asdict(each) for each in callbacks]})
     else:
         say("\n".join(_page(port, callbacks, _width())))
@@ -169,6 +201,12 @@ def _page(port: type[Port], callbacks: list[Callback], width: int) -> Iterator[s
         yield from _signature(each, width)
         yield from _paragraphs(each.promises, width, "    ")
     yield f"\nTo start from: crucible new adapter NAME --port {port.name}"
+
+
+def _alone(port: type[Port], callback: Callback, width: int) -> Iterator[str]:
+    yield f"{port.name}.{callback.name}, {callback.offered}\n"
+    yield from _signature(callback, width)
+    yield from _paragraphs(callback.promises, width, "    ")
 
 
 def _signature(callback: Callback, width: int) -> Iterator[str]:

@@ -87,9 +87,11 @@ def put(made: Path, target: Path, only: Collection[Path] | None = None) -> list[
         if (target / path).exists() and (target / path).read_bytes() != (made / path).read_bytes()
     ]
     if others and not sys.stdin.isatty():
+        where = "the current folder" if target == Path() else target
         raise ConfigurationError(
-            f"{target} has its own {', '.join(map(str, others))}; "
-            "choose another folder with --folder"
+            f"{where} has its own {', '.join(map(str, others))}; "
+            "choose another folder with --folder, or run this on a terminal, where it asks before "
+            "it replaces a file"
         )
     kept = [path for path in others if not _may_replace(target / path)]
     for path in files:

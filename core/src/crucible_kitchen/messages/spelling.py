@@ -11,8 +11,16 @@ LISTED = 10
 
 
 def nearest(name: Any, known: Iterable[Any]) -> str:
-    """Return the known name that is spelled most like this one; "" if none is close."""
-    return next(iter(difflib.get_close_matches(str(name), [*map(str, known)], 1)), "")
+    """Return the known name that is spelled most like this one; "" if none is close.
+
+    Whether letters are capitals matters only where it tells names apart.
+    """
+    names = [*map(str, known)]
+    if found := difflib.get_close_matches(str(name), names, 1):
+        return found[0]
+    folded = {each.casefold(): each for each in names}
+    close = difflib.get_close_matches(str(name).casefold(), [*folded], 1)
+    return folded[close[0]] if close else ""
 
 
 def did_you_mean(name: Any, known: Iterable[Any]) -> str:
