@@ -111,6 +111,21 @@ def test_a_replay_needs_nothing_that_the_recording_left_behind(
     assert rows("supervised", SUPERVISED, on_cassettes(tmp_path, inner, "replay")) == first == again
 
 
+def test_runs_with_new_ids_are_replayed_from_one_cassette(tmp_path: Path) -> None:
+    inner = {"training_client": NOOPS["training_client"]}
+    config = {**SUPERVISED, "run_id": None}
+    found = []
+    for mode in ("record", "replay", "replay"):
+        adapters = {**NOOPS, **on_cassettes(tmp_path, inner, mode)}
+        with Kitchen(adapters) as kitchen:
+            run_in(kitchen, "supervised", config)
+            [run] = kitchen.metrics_store.runs()
+            read = kitchen.metrics_store.read(run)
+        found.append((run, [(e.metric, e.step, e.value) for e in read if e.metric not in TIMED]))
+    assert len({run for run, _ in found}) == 3
+    assert found[0][1] == found[1][1] == found[2][1]
+
+
 def test_reinforcement_is_replayed_with_trainer_and_sampler_on_cassettes(tmp_path: Path) -> None:
     inner = {port: NOOPS[port] for port in ("training_client", "completer")}
     recorded = rows("reinforcement", REINFORCEMENT, on_cassettes(tmp_path, inner, "record"))
