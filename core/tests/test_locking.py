@@ -79,7 +79,11 @@ def environment(site: Path) -> Environment:
 
 
 def closed(site: Path, **roots: list[str] | None) -> list[str]:
-    found, missing = environment(site).closure(roots)
+    """Return what is required; None stands for the extras that are complete."""
+    here = environment(site)
+    found, missing = here.closure(
+        {n: here.extras_of(n) if extras is None else extras for n, extras in roots.items()}
+    )
     return [*found, *(f"-{name}" for name in missing)]
 
 
@@ -183,6 +187,45 @@ def test_a_file_that_was_changed_since_is_named(tmp_path: Path, contents: bool) 
     assert digests.altered(about, contents=contents) == "acme.py"
     (tmp_path / "acme.py").unlink()
     assert digests.altered(about, contents=contents) == "acme.py"
+
+
+def test_hashes_of_other_kinds_count_as_well(tmp_path: Path) -> None:
+    about = install(tmp_path, "acme", files={"acme.py": b"1"})
+    digest = base64.urlsafe_b64encode(hashlib.sha512(b"1").digest()).rstrip(b"=").decode()
+    (about / "RECORD").write_text(f"acme.py,sha512={digest},1\n")
+    before = digests.of_installed(about)
+    assert before
+    assert digests.altered(about, contents=True) == ""
+    (tmp_path / "acme.py").write_bytes(b"2")
+    assert digests.altered(about, contents=True) == "acme.py"
+    (about / "RECORD").write_text(f"acme.py,sha512={digest[::-1]},1\n")
+    assert digests.of_installed(about) != before
+
+
+@pytest.mark.parametrize(
+    ("path", "noticed"),
+    [
+        ("acme/evil.py", True),
+        ("acme/data/evil.py", True),
+        ("acme/store/__init__.py", True),
+        ("acme/notes.txt", False),
+        ("acme/__pycache__/x.cpython-311.pyc", False),
+        ("acme/cache/data.py", False),
+        ("space/other.py", False),
+        ("evil.py", False),
+    ],
+)
+def test_a_module_that_was_not_installed_is_named(tmp_path: Path, path: str, noticed: bool) -> None:
+    names = ("acme/__init__.py", "acme/store.py", "space/mine.py")
+    about = install(tmp_path, "acme", files=dict.fromkeys(names, b""))
+    (tmp_path / "acme" / "data").mkdir()
+    with open(about / "RECORD", "a") as record:
+        record.write(f"acme/data/words.txt,{hash_of(b'')}\n")
+    assert digests.added(about) == ""
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_bytes(b"")
+    expected = str(Path(path).parent) if path.endswith("__init__.py") else path
+    assert digests.added(about) == (expected if noticed else "")
 
 
 # --- where it came from ---
@@ -317,6 +360,7 @@ LOCK = Lock(
     {"acme": Locked("1.0", DIGEST), "numpy": Locked("2.0", DIGEST)},
     {"blob_store.acme": "acme"},
     {"acme blob_store.json": OTHER},
+    {"acme": ("s3",)},
 )
 
 
@@ -393,6 +437,7 @@ def test_a_lock_is_read_as_it_was_written(tmp_path: Path) -> None:
         },
         LOCK.plugins,
         LOCK.cards,
+        LOCK.extras,
     )
     pylock.write(lock, tmp_path / "pylock.toml")
     pylock.write(lock, tmp_path / "pylock.toml")
@@ -553,6 +598,8 @@ def test_the_record_of_a_run_holds_the_lock(tmp_path: Path) -> None:
         {**LOCK.record(), "packages": {"a": 1}},
         {**LOCK.record(), "packages": {"a\n-e .": "1.0"}},
         {**LOCK.record(), "packages": {"a": "new"}},
+        {**LOCK.record(), "extras": {"a": "s3"}},
+        {**LOCK.record(), "extras": {"a": [1]}},
         "text",
     ],
 )

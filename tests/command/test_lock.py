@@ -246,6 +246,35 @@ def test_a_locked_run_refuses_a_plugin_whose_files_were_changed(
     assert "acme was changed after it was installed: acme.py" in outcome.err
 
 
+def test_a_locked_run_refuses_a_module_that_was_not_installed(
+    packages: Path, command: Crucible
+) -> None:
+    (packages / "acme.py").unlink()
+    (packages / "acme").mkdir()
+    (packages / "acme" / "__init__.py").touch()
+    digest = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"  # of nothing
+    (packages / "acme-1.0.dist-info" / "RECORD").write_text(f"acme/__init__.py,{digest},0\n")
+    command("lock", "adapters.hub_client=acme")
+    (packages / "acme" / "evil.py").touch()
+    outcome = command("run", "--locked", "adapters.hub_client=acme")
+    assert "acme was not installed with acme/evil.py: remove that" in outcome.err
+
+
+def test_what_happens_to_complete_an_extra_later_differs_in_nothing(
+    tmp_path: Path, packages: Path, command: Crucible
+) -> None:
+    metadata = packages / "acme-1.0.dist-info" / "METADATA"
+    lines = metadata.read_text().rstrip("\n")
+    metadata.write_text(f"{lines}\nRequires-Dist: zebra; extra == 'dev'\n")
+    command("lock", "adapters.hub_client=acme")
+    assert document(tmp_path)["tool"]["crucible"]["extras"]["acme"] == []
+    add_package(packages, "zebra", "", "hub_client.zebra")
+    assert command("lock", "--check", "adapters.hub_client=acme").code == 0
+    command("lock", "adapters.hub_client=acme")
+    assert document(tmp_path)["tool"]["crucible"]["extras"]["acme"] == ["dev"]
+    assert "zebra" in names(tmp_path)
+
+
 def test_a_locked_run_refuses_another_report_card(
     tmp_path: Path, packages: Path, command: Crucible
 ) -> None:

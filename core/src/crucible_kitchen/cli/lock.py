@@ -154,6 +154,8 @@ def _with_sources(found: Lock, folders: list[Path], index: bool, file: Path) -> 
 def _note_unknown(found: Lock) -> None:
     if editable := [name for name, one in found.packages.items() if one.editable]:
         note(f"{_some(editable)} in editable form: the files may change, which no lock notices")
+    if blank := [n for n, one in found.packages.items() if not one.digest and not one.editable]:
+        note(f"the hashes of the files of {_some(blank)} are not known, so only versions count")
     if cut := found.cut:
         note(f"the query in the URL of {_some(cut)} may hold a secret, and is not written")
     if unknown := found.sourceless:

@@ -7,15 +7,21 @@ install has none: its files are elsewhere, and change.
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import os
+import re
 import zipfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from importlib.machinery import all_suffixes
+from pathlib import Path, PurePosixPath
 
-from ..adapters.contents import hash_of
 from ..errors import ConfigurationError
+from ..files import open_named
+
+_HASH = re.compile(",(?:sha256|sha384|sha512)=")
+"""What precedes the digest in a line of `RECORD`: hashes that the format of wheels allows."""
 
 OF_INSTALLERS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
 """Files of a `.dist-info` folder that are written when it is installed."""
@@ -42,23 +48,68 @@ def altered(folder: Path, *, contents: bool) -> str:
         contents: whether files are read; else their sizes are compared, which is some hundred times
             faster.
     """
-    try:
-        with open(folder / "RECORD", encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.reader(file) if len(row) == 3]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return ""
-    for path, digest, size in rows:
-        if not digest.startswith("sha256=") or path.startswith(("..", "/")) or _is_added(path):
+    for path, digest, size in _rows(folder):
+        if not _HASH.match(f",{digest}") or path.startswith(("..", "/")) or _is_added(path):
             continue
-        file_ = folder.parent / path
+        file = folder.parent / path
         try:
-            if contents and hash_of(file_) != digest:
+            if contents and _hash_of(file, digest.partition("=")[0]) != digest:
                 return path
-            if size.isdecimal() and os.stat(file_).st_size != int(size):
+            if size.isdecimal() and os.stat(file).st_size != int(size):
                 return path
         except OSError:
             return path
     return ""
+
+
+def added(folder: Path) -> str:
+    """Return the path of a module in the import packages that was not installed; "" if none is.
+
+    Args:
+        folder: the `.dist-info` folder of the distribution.
+    """
+    paths = {path for path, _, _ in _rows(folder) if not path.startswith(("..", "/"))}
+    packages = {os.path.dirname(p) for p in paths if os.path.basename(p).startswith("__init__.")}
+    folders = {str(each) for path in paths for each in PurePosixPath(path).parents}
+    for inside in sorted(folders):
+        if packages.isdisjoint([inside, *map(str, PurePosixPath(inside).parents)]):
+            continue  # a namespace, in which others have modules as well
+        for entry in sorted(_entries(folder.parent / inside), key=lambda entry: entry.name):
+            path = f"{inside}/{entry.name}"
+            if path not in paths and path not in folders and _is_importable(entry):
+                return path
+    return ""
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError:
+        return []
+
+
+def _is_importable(entry: os.DirEntry[str]) -> bool:
+    if entry.is_dir():
+        return any(each.name.startswith("__init__.") for each in _entries(Path(entry.path)))
+    return entry.name.endswith(tuple(all_suffixes()))
+
+
+def _rows(folder: Path) -> list[list[str]]:
+    """Return the path, hash and size of each file in the `RECORD`; none if it cannot be read."""
+    try:
+        with open(folder / "RECORD", encoding="utf-8", newline="") as file:
+            return [row for row in csv.reader(file) if len(row) == 3]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _hash_of(file: Path, algorithm: str) -> str:
+    found = hashlib.new(algorithm)
+    with open_named(file) as opened:
+        while piece := opened.read(1 << 20):
+            found.update(piece)
+    return f"{algorithm}={base64.urlsafe_b64encode(found.digest()).rstrip(b'=').decode()}"
 
 
 def of_wheel(wheel: Path) -> str:
@@ -84,9 +135,10 @@ def _digest(lines: Iterable[str]) -> str:
 def _lasting(lines: Iterable[str]) -> Iterator[str]:
     """Yield the lines of files that are the same wherever the distribution is installed."""
     for line in lines:
-        if ",sha256=" not in line or line.startswith(("../", "..\\", "/", '"../')):
+        hashes = list(_HASH.finditer(line))
+        if not hashes or line.startswith(("../", "..\\", "/", '"../')):
             continue
-        path = line.rpartition(",sha256=")[0]
+        path = line[: hashes[-1].start()]
         if not path.partition("/")[0].endswith(".data") and not _is_added(path):
             yield line
 

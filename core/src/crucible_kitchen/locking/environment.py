@@ -105,14 +105,21 @@ class Environment:
                 return Distribution(canonicalize_name(name), number, Path(folder), requires)
         return None
 
+    def extras_of(self, name: str) -> tuple[str, ...]:
+        """Return the extras of a distribution of which all is installed that they need.
+
+        No installer writes down which were asked for.
+        """
+        one = self.find(name)
+        return () if one is None else tuple(self._complete(one, {}))
+
     def closure(
-        self, roots: Mapping[str, Iterable[str] | None]
+        self, roots: Mapping[str, Iterable[str]]
     ) -> tuple[dict[str, Distribution], dict[str, str]]:
         """Return distributions and all that they require, and what of that is missing.
 
         Args:
-            roots: names, each with the extras that count; None for every extra of which all that
-                it requires is installed, since none is written down.
+            roots: names, each with the extras that count.
 
         Returns:
             The distributions by name, sorted; and for each name that is not installed the name
@@ -122,14 +129,14 @@ class Environment:
 
     def _closure(
         self,
-        roots: Mapping[str, Iterable[str] | None],
+        roots: Mapping[str, Iterable[str]],
         known: dict[str, Distribution | None],
     ) -> tuple[dict[str, Distribution], dict[str, str]]:
         """Do as `closure`; `known` has what was looked for already."""
         found: dict[str, Distribution] = {}
         missing: dict[str, str] = {}
         done: set[tuple[str, str]] = set()
-        todo: list[tuple[str, Iterable[str] | None, str]] = [
+        todo: list[tuple[str, Iterable[str], str]] = [
             (canonicalize_name(name), extras, "") for name, extras in roots.items()
         ]
         while todo:
@@ -141,8 +148,7 @@ class Environment:
                 missing.setdefault(name, by)
                 continue
             found[name] = one
-            wanted = self._complete(one, known) if extras is None else extras
-            for extra in ("", *wanted):
+            for extra in ("", *extras):
                 if (name, extra) not in done:
                     done.add((name, extra))
                     todo += [(canonicalize_name(r.name), r.extras, name) for r in _of(one, extra)]

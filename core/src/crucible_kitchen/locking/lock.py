@@ -53,12 +53,14 @@ class Lock:
         plugins: the distribution of each plugin, by what the plugin is called.
         cards: the digest of each report card that the plugins' distributions bring along, by
             `<distribution> <file>`.
+        extras: the extras that count of each distribution of a plugin, by its name.
     """
 
     python: str
     packages: Mapping[str, Locked]
     plugins: Mapping[str, str] = field(default_factory=dict)
     cards: Mapping[str, str] = field(default_factory=dict)
+    extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def with_sources(self, sources: Mapping[str, Source]) -> Self:
         """Return it with other sources for some of its distributions."""
@@ -85,6 +87,7 @@ class Lock:
             "packages": {n: f"{p.version} {p.digest}".rstrip() for n, p in self.packages.items()},
             "plugins": dict(self.plugins),
             "cards": dict(self.cards),
+            "extras": {name: list(extras) for name, extras in self.extras.items()},
         }
 
     @classmethod
@@ -108,7 +111,7 @@ class Lock:
             if not is_normalized_name(name):
                 raise ValueError(f"{name!r} is not the name of a distribution")
             locked[name] = Locked(version, digest)
-        return cls(python, locked, plugins, cards)
+        return cls(python, locked, plugins, cards, extras_of(data.get("extras", {})))
 
 
 def texts(table: Mapping[Any, Any]) -> dict[str, str]:
@@ -120,6 +123,18 @@ def texts(table: Mapping[Any, Any]) -> dict[str, str]:
     if not all(isinstance(each, str) for pair in table.items() for each in pair):
         raise ValueError("it has something else than texts")
     return dict(table)
+
+
+def extras_of(table: Any) -> dict[str, tuple[str, ...]]:
+    """Return a table of lists of texts.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(table, Mapping) or not all(isinstance(e, list) for e in table.values()):
+        raise ValueError("its extras are not lists")
+    texts({each: each for extras in table.values() for each in extras} | dict.fromkeys(table, ""))
+    return {name: tuple(extras) for name, extras in table.items()}
 
 
 def differences(lock: Lock, now: Lock) -> Iterator[str]:

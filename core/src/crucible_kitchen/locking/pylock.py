@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import tomli_w
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName, default_environment
@@ -29,7 +29,7 @@ from packaging.version import Version
 
 from ..errors import ConfigurationError
 from ..files import open_named
-from .lock import Lock, Locked, texts
+from .lock import Lock, Locked, extras_of, texts
 from .sources import Source
 
 NAME = "pylock.toml"
@@ -37,6 +37,7 @@ CREATOR = "crucible-kitchen"
 LARGEST = 1 << 24
 """Bytes of a `pylock.toml`; anything larger is something else."""
 _SOURCES = ("vcs", "directory", "archive", "sdist", "wheels")
+_Own: TypeAlias = tuple[str, Mapping[str, str], Mapping[str, str], Mapping[str, tuple[str, ...]]]
 _UNKNOWN = "\0"
 """The path of a distribution of which it is not known where it comes from: no folder has it."""
 
@@ -90,6 +91,7 @@ def _text(lock: Lock, folder: Path) -> str:
                 "python": lock.python,
                 "plugins": dict(lock.plugins),
                 "cards": dict(lock.cards),
+                "extras": {name: list(extras) for name, extras in lock.extras.items()},
             }
         },
     }
@@ -124,10 +126,11 @@ def read(file: Path, python: str = "") -> Lock:
     except (PylockSelectError, UndefinedComparison, UndefinedEnvironmentName) as error:
         raise ConfigurationError(f"{file} is not for this environment: {error}") from None
     try:
-        locked_python, plugins, cards = _own(about) if about else ("", {}, {})
+        own = _own(about) if about else ("", {}, {}, {})
     except (TypeError, KeyError, AttributeError, ValueError):
         raise ConfigurationError(f"{file} is not a lock: [tool.crucible] is damaged") from None
-    return Lock(locked_python, dict(sorted(packages.items())), plugins, cards)
+    locked_python, plugins, cards, extras = own
+    return Lock(locked_python, dict(sorted(packages.items())), plugins, cards, extras)
 
 
 def _with_a_source(entry: Any) -> Any:
@@ -166,8 +169,9 @@ def _selected(checked: Pylock, python: str, own: bool) -> Iterator[Package]:
         yield checked.packages[places[id(package)]]
 
 
-def _own(about: Mapping[str, Any]) -> tuple[str, Mapping[str, str], Mapping[str, str]]:
-    return str(about["python"]), texts(about["plugins"]), texts(about["cards"])
+def _own(about: Mapping[str, Any]) -> _Own:
+    extras = extras_of(about.get("extras", {}))
+    return str(about["python"]), texts(about["plugins"]), texts(about["cards"]), extras
 
 
 def _packages(selected: Iterator[Package], folder: Path) -> Iterator[tuple[str, Locked]]:

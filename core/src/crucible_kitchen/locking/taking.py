@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from ..adapters.cards import Cards
 from ..adapters.discovery import CORE, Installed, canonical
@@ -30,21 +31,28 @@ class Taken:
     missing: tuple[str, ...] = ()
 
 
-def take(settings: Settings, *, profiles: bool = True) -> Taken:
+def take(
+    settings: Settings,
+    *,
+    profiles: bool = True,
+    extras: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> Taken:
     """Return the lock of what the settings name, as it is installed where this process runs.
 
     Args:
         settings: merged settings.
         profiles: whether those of profiles count that are not chosen.
+        extras: those that count of distributions of plugins; of others, those of which all is
+            installed.
 
     Raises:
         ConfigurationError: a plugin, or what one requires, is not installed.
     """
     found = named(settings, profiles=profiles)
-    roots: dict[str, list[str] | None] = {e.package: None for e in found.entries.values()}
-    roots[CORE] = ["otel"] if found.otel else []
     here = Environment.here()
-    there, missing = here.closure(roots)
+    names = sorted({canonical(e.package) for e in found.entries.values()} - {CORE})
+    counting = {name: extras[name] if name in extras else here.extras_of(name) for name in names}
+    there, missing = here.closure({**counting, CORE: ["otel"] if found.otel else []})
     if missing:
         raise ConfigurationError(
             *(
@@ -58,6 +66,7 @@ def take(settings: Settings, *, profiles: bool = True) -> Taken:
         {name: locked(one) for name, one in there.items()},
         plugins,
         _cards(found.entries.values()),
+        counting,
     )
     return Taken(lock, tuple(found.local), tuple(found.missing))
 
@@ -81,13 +90,18 @@ def unlike(lock: Lock, settings: Settings, *, thorough: bool = False) -> list[st
     ]
     mistakes: tuple[str, ...] = ()
     try:
-        taken = take(settings, profiles=False).lock
+        taken = take(settings, profiles=False, extras=lock.extras).lock
     except ConfigurationError as error:
         mistakes = error.mistakes
         now = there
     else:
         now = replace(taken, packages={**there.packages, **taken.packages})
-    return [*differences(lock, now), *altered] or [*mistakes]
+    added = [
+        f"{name} was not installed with {path}: remove that"
+        for name in lock.packages
+        if name in {CORE, *lock.plugins.values()} and (path := _added(name, lock, here))
+    ]
+    return [*differences(lock, now), *altered, *added] or [*mistakes]
 
 
 def _altered(lock: Lock, environment: Environment, *, thorough: bool) -> Iterator[tuple[str, str]]:
@@ -99,6 +113,12 @@ def _altered(lock: Lock, environment: Environment, *, thorough: bool) -> Iterato
             continue
         if path := digests.altered(there.folder, contents=thorough or name in ours):
             yield name, path
+
+
+def _added(name: str, lock: Lock, environment: Environment) -> str:
+    there = environment.find(name)
+    editable = lock.packages[name].editable
+    return "" if there is None or editable else digests.added(there.folder)
 
 
 def installed(lock: Lock, environment: Environment) -> Lock:
