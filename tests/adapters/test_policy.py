@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
-from commands import Crucible, add_package, path_with
+from commands import Crucible, add_package, clean_environ, path_with
 from crucible_kitchen import Kitchen
 from crucible_kitchen.adapters.policy import Policy, enforced, mistakes
 from crucible_kitchen.errors import AdapterForbidden
@@ -270,3 +273,41 @@ def test_with_a_typo_in_the_table_settings_are_shown_without_values_that_may_be_
     said = command("config").out
     assert 'use = "noop"' in said
     assert "key = (not shown)" in said
+
+
+def test_the_list_of_adapters_says_which_are_forbidden(
+    tmp_path: Path, packages: Path, command: Crucible
+) -> None:
+    (tmp_path / "crucible.toml").write_text('[plugins]\ndeny = ["acme-*"]\n')
+    said = [" ".join(line.split()) for line in command("adapters").out.splitlines()]
+    assert "blob_store acme acme_plugins 1.0 forbidden by [plugins]" in said
+    assert sum("forbidden" in line for line in said) == 1
+    listed = json.loads(command("adapters", "--json").out)
+    reasons = {each["name"]: each["forbidden"] for each in listed if each["port"] == "blob_store"}
+    assert reasons["acme"] == "plugins.deny of crucible.toml names 'acme-*'"
+    assert reasons["noop"] is None
+    assert not (packages / "was_imported").exists()
+
+
+@pytest.mark.parametrize("name", ["CRUCIBLE_PLUGINS__DENY", "crucible_plugins__deny"])
+def test_a_variable_forbids_in_the_list_of_adapters_as_well(command: Crucible, name: str) -> None:
+    assert "forbidden by [plugins]" in command("adapters", **{name: "acme-*"}).out
+
+
+def test_the_list_of_adapters_is_there_where_settings_cannot_be_read(
+    tmp_path: Path, command: Crucible
+) -> None:
+    (tmp_path / "crucible.toml").write_text("[plugins\n")
+    outcome = command("adapters")
+    assert outcome.code == 0
+    assert "acme_plugins" in outcome.out
+    assert "warning: what [plugins] forbids is not known: crucible.toml" in outcome.err
+
+
+def test_settings_without_the_table_cost_the_list_of_adapters_no_import(tmp_path: Path) -> None:
+    (tmp_path / "crucible.toml").write_text('[adapters]\nblob_store = "noop"\n')
+    code = (
+        "import sys; from crucible_kitchen.cli.app import invoke; invoke(['adapters']); "
+        "sys.exit('crucible_kitchen.settings' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=clean_environ(), check=True)

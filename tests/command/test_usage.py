@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,11 @@ from pathlib import Path
 import pytest
 from commands import Crucible, add_package, path_with
 from crucible_kitchen.adapters.contents import hash_of
+from crucible_kitchen.adapters.discovery import Catalog
+from crucible_kitchen.cli import adapters
+from crucible_kitchen.cli.app import COMMANDS
+
+README = Path(__file__).parents[2] / "README.md"
 
 STORE = """
 from crucible_kitchen import hookimpl
@@ -129,3 +135,25 @@ def test_a_card_that_was_installed_and_is_missing_is_a_warning_of_the_doctor(
     outcome = command("doctor")
     assert said in " ".join(outcome.out.split())
     assert outcome.out.splitlines()[-1].endswith("1 warning")
+
+
+def test_where_no_adapter_is_installed_the_command_that_installs_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(adapters, "catalog", lambda: Catalog((), ()))
+    adapters.list_(False)
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "no adapter is installed; `crucible install torch` installs one, of torch, "
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_readme_names_every_command(name: str) -> None:
+    rows = [
+        line for line in README.read_text("utf-8").splitlines() if line.startswith("| `crucible ")
+    ]
+    named = {
+        word for row in rows for word in re.findall(r"`(?:crucible )?([a-z]+)", row.split("|")[1])
+    }
+    assert name in named

@@ -263,6 +263,31 @@ def test_an_existing_file_is_left_alone_without_a_terminal(
     assert [(p.name, p.read_text()) for p in folder.iterdir()] == [("README.md", "mine")]
 
 
+def test_the_current_folder_is_called_that_where_its_files_would_be_replaced(
+    plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("mine")
+    outcome = plain_crucible("new", "adapter", "acme", "--port", "blob_store", "--folder", ".")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: the current folder has its own pyproject.toml; choose ")
+    assert "run this on a terminal, where it asks before it replaces a file" in outcome.err
+
+
+@pytest.mark.parametrize("kind", ["adapter", "workflow", "environment"])
+def test_an_author_is_written_as_people_write_names(
+    plain_crucible: Crucible, tmp_path: Path, kind: str
+) -> None:
+    more = ["--port", "blob_store"] if kind == "adapter" else []
+    author = "Ünal Ü. O'Neil & Søn <u@example.org>"
+    outcome = plain_crucible("new", kind, "acme", *more, "--folder", "new", "--author", author)
+    assert outcome.code == 0, outcome
+    text = (tmp_path / "new" / "pyproject.toml").read_text("utf-8")
+    assert "O'Neil & Søn" in text
+    assert tomllib.loads(text)["project"]["authors"] == [
+        {"name": "Ünal Ü. O'Neil & Søn", "email": "u@example.org"}
+    ]
+
+
 def test_it_goes_next_to_files_of_other_names(plain_crucible: Crucible, tmp_path: Path) -> None:
     folder = tmp_path / "crucible-adapter-acme"
     (folder / ".git").mkdir(parents=True)

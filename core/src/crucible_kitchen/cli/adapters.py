@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..adapters import policy
 from ..adapters.cards import Cards, words_of
-from ..adapters.discovery import PORT_NAMES, catalog
+from ..adapters.discovery import PORT_NAMES, Installed, catalog
+from ..errors import CrucibleError
 from .console import JSON, note, records, say_json, table
 from .later import group_of
 
@@ -29,7 +34,7 @@ def list_(as_json: Annotated[bool, JSON] = False) -> None:
     """List the installed adapters, without importing any.
 
     The last column says what the report card that the package brings along holds for: these files,
-    this core and this kit, or others.
+    this core and this kit, or others; or that the table [plugins] forbids the adapter.
     """
     found = catalog()
     headings = ("port", "name", "package", "version", "conformance")
@@ -38,8 +43,10 @@ def list_(as_json: Annotated[bool, JSON] = False) -> None:
             (e.port, e.name, e.package, e.version, words_of(cards.of_adapter(e)))
             for e in found.entries
         ]
+    forbidden = _forbidden(found.entries)
     if as_json:
-        say_json(records(headings, rows))
+        listed = zip(records(headings, rows), forbidden, strict=True)
+        say_json([{**record, "forbidden": why or None} for record, why in listed])
     elif not rows:
         from ..adapters.known_packages import packages_of
 
@@ -50,6 +57,37 @@ def list_(as_json: Annotated[bool, JSON] = False) -> None:
             f"of {', '.join(short)}"
         )
     else:
-        table(headings, rows)
+        said = zip(rows, forbidden, strict=True)
+        table(headings, [(*r[:-1], "forbidden by [plugins]") if why else r for r, why in said])
     if many := len(found.problems):
         note(f"{many} package(s) have malformed metadata; `crucible doctor` says which")
+
+
+def _forbidden(entries: Sequence[Installed]) -> list[str]:
+    """Return of each adapter what forbids it; "" if nothing does.
+
+    Reading settings imports much that the list does not need, so it is left where none of them
+    can have the table.
+    """
+    if _may_have_policy():
+        try:
+            return [policy.refusal(e.package, e.port, e.name) for e in entries]
+        except CrucibleError as error:
+            note(f"warning: what [plugins] forbids is not known: {error}")
+    return [""] * len(entries)
+
+
+def _may_have_policy() -> bool:
+    if any(name.upper().startswith("CRUCIBLE_PLUGINS") for name in os.environ):
+        return True
+    files = [file for file in ("crucible.toml", "pyproject.toml") if os.path.lexists(file)]
+    if chosen := os.environ.get("CRUCIBLE_CONFIG"):
+        files.append(chosen)
+    for file in files:
+        try:
+            # A pipe can be read only once, which is for the settings.
+            if not os.path.isfile(file) or b"plugins" in Path(file).read_bytes():
+                return True
+        except (OSError, ValueError):
+            return True  # said where the settings are read
+    return False
