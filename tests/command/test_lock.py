@@ -393,6 +393,18 @@ def test_a_dry_sync_shows_what_would_change_and_changes_nothing(
     assert "not in the lock, and kept: acme" in outcome.err
 
 
+def test_a_sync_that_fails_has_said_what_it_asked_for(tmp_path: Path, command: Crucible) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "pylock.toml").write_text(
+        'lock-version = "1.0"\ncreated-by = "crucible-kitchen"\n'
+        '[[packages]]\nname = "crucible-adapter-zebra"\nversion = "1.0"\n'
+    )
+    outcome = command("sync", "--no-index", "-f", "empty")
+    assert outcome.code == 1
+    assert "\n    crucible-adapter-zebra==1.0\n$ " in outcome.err, outcome
+    assert "`crucible sync --dry-run` says what is still missing" in outcome.err
+
+
 # --- install ---
 
 

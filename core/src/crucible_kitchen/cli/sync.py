@@ -19,6 +19,9 @@ from ..locking.taking import as_is
 from .console import fail, note, say, table
 from .lock import FIND_LINKS
 
+LISTED = 10
+"""Requirements that are shown at most."""
+
 
 def sync(
     file: Annotated[Path, typer.Argument(metavar="[FILE]", help="A pylock.toml.")] = Path(
@@ -86,13 +89,20 @@ def _install(installer: Installer, lines: Sequence[str], options: Sequence[str])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "requirements.txt"
         file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        # The file is gone when someone reads the command.
+        asked = [line.partition(" --hash=")[0] for line in lines[:LISTED]]
+        more = [f"and {len(lines) - LISTED:,} more"] if len(lines) > LISTED else []
+        note("\n    ".join(["in requirements.txt, hashes left out here:", *asked, *more]))
         _run(installer, installer.line("install", "--no-deps", *options, "-r", str(file)))
 
 
 def _run(installer: Installer, line: Sequence[str]) -> None:
     note(f"$ {shown(line)}")
     if code := installer.run(line):
-        fail(f"{installer.name} failed; what it had installed before stays")
+        fail(
+            f"{installer.name} failed, perhaps after a part was installed: `crucible sync "
+            "--dry-run` says what is still missing"
+        )
         raise typer.Exit(code)
 
 
