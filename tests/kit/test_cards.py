@@ -185,6 +185,55 @@ def test_two_suites_of_other_variants_have_cards_of_their_own(cards: Cards) -> N
     assert sorted(found) == ["blob_store.noop.json", "blob_store.noop.s3,-by-path.json"]
 
 
+MIXED = SUITE.replace("@pytest.fixture", '@pytest.fixture(params=["noop", "fsspec"])').replace(
+    """def blob_store(self):
+        with bound("blob_store", "noop", latency_scale=0) as store:""",
+    """def blob_store(self, request, tmp_path):
+        options = {"noop": {"latency_scale": 0}, "fsspec": {"url": str(tmp_path)}}
+        with bound("blob_store", request.param, **options[request.param]) as store:""",
+)
+
+
+def test_a_suite_that_is_run_on_two_adapters_is_an_error(cards: Cards) -> None:
+    code, said, found = cards(MIXED, "-k", FEW)
+    assert code == 1, said
+    assert "test_it.py::TestNoop was run on fsspec and noop, so it has no card" in said
+    assert found == {}
+
+
+def test_a_folder_of_cards_that_cannot_be_one_is_named_before_any_test(
+    cards: Cards, tmp_path: Path
+) -> None:
+    (tmp_path / "cards").write_text("")
+    code, said, _ = cards(SUITE, "-k", FEW)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert "--report-cards: cards cannot be a folder: File exists" in said
+    assert "INTERNALERROR" not in said
+    assert "passed" not in said
+
+
+FAILING = """
+class TestFailing(TestNoop):
+    variant = "failing"
+
+    @pytest.fixture
+    def blob_store(self, tmp_path):
+        options = {"token": "correct horse"}
+        with bound("blob_store", "fsspec", url=str(tmp_path), storage_options=options) as store:
+            yield store
+            raise RuntimeError("password=hunter2xyz, and correct horse")
+"""
+
+
+def test_a_card_shows_no_secret_of_what_was_tested(cards: Cards) -> None:
+    _, _, found = cards(SUITE + FAILING, "-k", "TestFailing and test_a_folder_is_no_blob")
+    card = found["blob_store.fsspec.failing.json"]
+    assert card["counts"]["failed"]
+    assert "RuntimeError" in str(card)
+    assert "hunter2" not in str(card)
+    assert "correct horse" not in str(card)
+
+
 def test_a_card_has_the_hashes_of_what_was_tested_as_record_writes_them(cards: Cards) -> None:
     _, _, found = cards(SUITE, "-k", FEW)
     [card] = found.values()
@@ -236,7 +285,7 @@ class OnAcme(BlobStoreConformance):
 
     @pytest.fixture
     def blob_store(self):
-        with bound("blob_store", "noop", latency_scale=0) as store:
+        with bound("blob_store", "acme", latency_scale=0) as store:
             yield store
 
     @pytest.mark.xfail(reason="a bucket with versions")
@@ -300,6 +349,18 @@ def test_check_runs_it_on_the_adapter_that_options_describe(
     assert outcome.code == 1
     assert "failure_rate is 1.0" in outcome.out
     assert "xfailed  a write replaces" in outcome.out
+
+
+def test_a_suite_of_a_package_that_binds_another_adapter_is_an_error(
+    installed: Callable[..., Crucible], tmp_path: Path
+) -> None:
+    run = installed({"acme_suites": SHIPPED.replace('"acme"', '"noop"')}, POINTS)
+    outcome = run("check", "blob_store.acme", "--card", "cards")
+    assert outcome.code == 2, outcome
+    assert outcome.out == ""
+    assert "the suites in 'acme_suites' were run on blob_store.noop (crucible-" in outcome.err
+    assert "and say nothing about blob_store.acme" in outcome.err
+    assert not (tmp_path / "cards").exists()
 
 
 VARIANTS = SHIPPED + '    variant = "disk"\n' + SHIPPED.replace("OnAcme", "OnS3")

@@ -126,6 +126,7 @@ def check(
         module=module,
         variant=variant,
         configured=module is None or bool({*table} - {"use"}),
+        name=subject.entry.name if subject.entry else "",
     )
     with opened(settings) as kitchen:
         if what.configured:

@@ -40,6 +40,7 @@ class Subject:
         variant: which of those.
         configured: whether it is checked as the settings have it; otherwise as the fixtures of the
             package's suites make it.
+        name: the name of what is checked, to which those suites are held; "" holds them to none.
     """
 
     settings: Settings
@@ -49,6 +50,7 @@ class Subject:
     module: str | None = None
     variant: str | None = None
     configured: bool = True
+    name: str = ""
 
     def suites(self) -> Mapping[str, type[Conformance]]:
         """Return the suites with their fixtures, each under the name of its class."""
@@ -207,7 +209,22 @@ def run(
         raise broken[0]
     if not (found := cards.cards()):
         raise ConfigurationError(f"pytest ended before any test was run, with {code!r}")
+    if problems := [*cards.mixed(), *_of_others(what, found)]:
+        raise ConfigurationError(*problems)
     return found
+
+
+def _of_others(what: Subject, cards: Sequence[ReportCard]) -> Iterator[str]:
+    """Yield which cards are of something else than what is checked."""
+    for card in cards if what.name and not what.configured else ():
+        # A suite none of whose tests got so far is named like its class. An environment may be
+        # made of its class, which has no name.
+        is_known = bool(card.package) or (what.port is not None and card.counts["passed"] > 0)
+        if is_known and card.adapter.rpartition("/")[2] != what.name:
+            yield (
+                f"the suites in {what.module!r} were run on {card.title}, and say nothing about "
+                f"{card.port}.{what.name}"
+            )
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ pytest-xdist runs it in several processes. Two suites that would write one file 
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 from ..adapters.discovery import Installed, catalog
 from ..calls.port import Port
+from ..masking.secrets import Secrets
 from .conformance import EXCUSED, WARNED, Conformance
 from .report import ReportCard, Verdict
 from .suite_run import About, SuiteRun
@@ -38,8 +40,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    folder = config.getoption("--report-cards")
+    folder: Path | None = config.getoption("--report-cards")
     if folder is not None:
+        try:  # now, and not after all tests were run
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise pytest.UsageError(
+                f"--report-cards: {folder} cannot be a folder: {error.strerror}"
+            ) from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise pytest.UsageError(f"--report-cards: nothing can be written to {folder}")
         config.pluginmanager.register(Cards(folder))
 
 
@@ -127,27 +137,40 @@ class Cards:
         """Return the card of each suite of which a test was run."""
         return [run.card() for run in self._runs.values() if run.verdicts]
 
+    def mixed(self) -> list[str]:
+        """Return why suites have no card of one adapter; see `SuiteRun.mixed`."""
+        return [run.mixed for run in self._runs.values() if run.mixed]
+
     def _run(self, suite: str) -> SuiteRun:
         return self._runs.setdefault(suite, SuiteRun(suite))
 
     def _written(self, folder: Path) -> bool:
-        """Write the cards; return whether each has a file of its own."""
+        """Write the cards; return whether each has a file of its own, and is written."""
         files: dict[str, list[SuiteRun]] = {}
         for run in self._runs.values():
             if run.verdicts:
                 files.setdefault(run.card().file_name, []).append(run)
+        written = True
         for name, runs in files.items():
-            if len(runs) == 1:
-                card = runs[0].card()
-                self._lines.append(f"{card.write(folder)}: {card.summary}")
-                continue
-            (folder / name).unlink(missing_ok=True)  # of an earlier session: neither is it
-            suites = " and ".join(run.suite for run in runs)
-            self._lines.append(
-                f"ERROR: {suites} have one card, {name}, which was not written: name what differs "
-                f'between them in the class attribute `variant`, such as variant = "S3"'
-            )
-        return all(len(runs) == 1 for runs in files.values())
+            path, why = folder / name, runs[0].mixed
+            if len(runs) > 1:
+                suites = " and ".join(run.suite for run in runs)
+                why = (
+                    f"{suites} have one card, {name}, which was not written: name what differs "
+                    'between them in the class attribute `variant`, such as variant = "S3"'
+                )
+            try:
+                if why:
+                    path.unlink(missing_ok=True)  # of an earlier session: it is neither's
+                else:
+                    card = runs[0].card()
+                    self._lines.append(f"{card.write(folder)}: {card.summary}")
+            except OSError as error:
+                why = f"{path} cannot be written: {error.strerror}"
+            if why:
+                self._lines.append(f"ERROR: {why}")
+                written = False
+        return written
 
 
 def _named(suite: type[Conformance], fixtures: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -169,24 +192,34 @@ def _named(suite: type[Conformance], fixtures: Mapping[str, Any]) -> tuple[str, 
 
 def installed_as(port: Port) -> Installed | None:
     """Return the entry point of a bound adapter, if it is installed. Imports nothing."""
+    same = []
     for entry in catalog().entries:
         found: Any = sys.modules.get(entry.entry_point.module)
         for name in filter(None, (entry.entry_point.attr or "").split(".")):
             found = getattr(found, name, None)
         if entry.port == port.name and found is port.module:
-            return entry
-    return None
+            same.append(entry)
+    # Of two names of one module, that by which it was bound.
+    named = (e for e in same if port.adapter in (e.name, f"{e.package}/{e.name}"))
+    return next(named, same[0] if same else None)
 
 
 def _verdict(suite: type[Conformance], item: pytest.Function, report: Any) -> Verdict:
+    mask = _mask(suite, item.funcargs)
     return Verdict(
         test=item.originalname,
         promise=_text_of(suite.promises.get(item.originalname)),
         outcome=_outcome(report),
-        reason=_reason(report),
+        reason=mask(_reason(report)),
         seconds=report.duration,
-        traceback=report.longreprtext if report.outcome == "failed" else "",
+        traceback=mask(report.longreprtext) if report.outcome == "failed" else "",
     )
+
+
+def _mask(suite: type[Conformance], fixtures: Mapping[str, Any]) -> Callable[[str], str]:
+    """Return what masks the secrets of what a test was run on, and evident ones in any case."""
+    port = fixtures.get(suite.kind) or getattr(fixtures.get("elsewhere"), "port", None)
+    return port.redacted if isinstance(port, Port) else Secrets().masked
 
 
 def _text_of(promise: Any) -> str:

@@ -62,6 +62,8 @@ class SuiteRun:
         """The names of the tests that it should have."""
         self.verdicts: dict[str, list[Verdict]] = {}
         """What became of each, by node id."""
+        self.names: set[str] = set()
+        """The names of what its tests were run on: of one thing, or it has no card."""
         self._about: About | None = None
         self._files: Mapping[str, str] = {}
 
@@ -76,7 +78,19 @@ class SuiteRun:
             self._about = about
             # Now, while they are what is being tested.
             self._files = about.files()
+        if about.name:
+            self.names.add(about.name)
         self.verdicts.setdefault(item, []).append(verdict)
+
+    @property
+    def mixed(self) -> str:
+        """Why it has no card of one adapter; "" if it has."""
+        if len(self.names) < 2:
+            return ""
+        return (
+            f"{self.suite} was run on {' and '.join(sorted(self.names))}, so it has no card of "
+            "one adapter: give each a class of its own"
+        )
 
     def card(self) -> ReportCard:
         """Return the card. Its order is that of the suite, in whatever order tests were run."""
