@@ -170,10 +170,21 @@ def test_a_name_that_was_recorded_stands_for_itself_and_another_for_none(
     assert [replayed.read(two), replayed.read(one)] == [b"two", b"one"]
 
 
-def test_a_date_is_not_taken_for_another_one(tapes: Tapes) -> None:
-    tapes.record().write("logs/20240101/x", b"one")
-    with pytest.raises(NotOnCassette, match='path is "logs/20240101/x", and not "logs/20251231/x"'):
-        tapes.replay().write("logs/20251231/x", b"one")
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("logs/20240101/x", "logs/20251231/x"),
+        ("runs/00000001/x", "runs/00000002/x"),
+        ("0cc175b9c0f1b6a831c399e269772661", "92eb5ffee6ae2fec3ad71c777531578f"),
+    ],
+    ids=["dates", "steps", "digests"],
+)
+def test_what_only_looks_random_is_not_taken_for_another_one(
+    one: str, other: str, tapes: Tapes
+) -> None:
+    tapes.record().write(one, b"one")
+    with pytest.raises(NotOnCassette, match=f'path is "{one}", and not "{other}"'):
+        tapes.replay().write(other, b"one")
 
 
 def test_what_varies_stands_for_one_recorded_text_from_then_on(tapes: Tapes) -> None:
@@ -319,6 +330,17 @@ def test_questions_that_differ_in_their_secrets_alone_may_have_the_same_answer(
     assert asked(tapes.record(), "a" * 9, "b" * 9) == asked(tapes.replay(), "none", "none")
 
 
+def test_answers_that_change_are_refused_where_the_secret_may_be_another(tapes: Tapes) -> None:
+    store = tapes.record()
+    for key in ("a" * 9, "b" * 9):
+        path = f"https://me:{key}@host/x"
+        before = store.exists(path)
+        store.write(path, b"1")
+        assert (before, store.exists(path)) == (False, True)
+    with pytest.raises(NotOnCassette, match=AMBIGUOUS):
+        tapes.replay().exists("https://me:none@host/x")
+
+
 def test_the_same_secret_is_asked_about_in_order(tapes: Tapes) -> None:
     def asked(store: Any, key: str) -> list[bool]:
         path = f"https://me:{key}@host/x"
@@ -441,6 +463,14 @@ def test_data_that_was_left_unread_is_left_so_in_a_replay_for_the_next_attempt(
     inner = Store()
     inner.down = True
     assert written(tapes.record(inner)) == written(tapes.replay()) == b"onetwo"
+
+
+def test_other_data_do_not_get_the_answer_of_data_that_were_left_unread(tapes: Tapes) -> None:
+    store = tapes.record()
+    store.write("a", iter([b"one"]))
+    assert outcome(store.write, "a", iter([b"two"])) == "AlreadyExists: there"
+    with pytest.raises(NotOnCassette, match=r"3 bytes, sha256 \w+, and not 5 bytes"):
+        tapes.replay().write("a", iter([b"other"]))
 
 
 def test_data_of_a_wrong_type_is_refused_in_a_replay_as_it_was(tapes: Tapes) -> None:

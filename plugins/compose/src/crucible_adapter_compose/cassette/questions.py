@@ -117,36 +117,23 @@ class Questions:
         Raises:
             NotOnCassette: none does, or it is not known which.
         """
-        asked = []
+        arguments: dict[str, Json] = {}
         for arguments in made.beginnings(self._beginnings.get(name, ())):
-            asked.append(arguments)
             if (found := self._take(name, arguments)) is not None:
                 return found
-        *beginnings, whole = asked
-        for arguments in beginnings:
-            if (found := self._take(name, arguments, follows=False)) is not None:
-                return found
-        if name == "close_session" and "$handle" in whole["session"]:
+        if name == "close_session" and "$handle" in arguments["session"]:
             return _CLOSED  # a program that ends early closes early
         with self._lock:
-            raise self._missing(name, whole)
+            raise self._missing(name, arguments)
 
-    def _take(
-        self, name: str, arguments: dict[str, Json], *, follows: bool = True
-    ) -> Interaction | None:
-        """Return the next answer to a question; None if there is none.
-
-        Args:
-            name: the callback.
-            arguments: its arguments.
-            follows: not before earlier calls that differ in their data alone.
-        """
+    def _take(self, name: str, arguments: dict[str, Json]) -> Interaction | None:
+        """Return the next answer to a question; None if there is none."""
         with self._lock:
             found = self._chosen(name, self._answers.find(self._place(name, arguments)))
             if found is None:
                 return None
             left = found.kept.left
-            if follows and not all(each.taken for each in left[0].follows):
+            if not all(each.taken for each in left[0].follows):
                 return None
             if self._ordered:
                 self._check_order(left[0])
