@@ -312,6 +312,7 @@ def test_what_an_installer_noted_is_the_source(
     [
         ("https://ann:sesame@host/a.git", "https://host/a.git"),
         ("https://sesame@host/a.git", "https://host/a.git"),
+        ("https://git:sesame@host/a.git", "https://git@host/a.git"),
         ("https://${USER}:${TOKEN}@host/a.git", "https://${USER}:${TOKEN}@host/a.git"),
         ("ssh://git@host/a.git", "ssh://git@host/a.git"),
         ("ssh://ann:sesame@host/a.git", "ssh://ann@host/a.git"),
