@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from crucible_kitchen import ConfigurationError
 from crucible_kitchen.extent import DEEPEST
-from crucible_kitchen.settings import Layer, gather, in_code, load, merge
+from crucible_kitchen.settings import SETTABLE, Layer, gather, in_code, load, merge
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -494,6 +494,15 @@ def test_every_mistake_in_every_layer_is_named_at_once(tmp_path: Path) -> None:
         "in code: there is no 'adapters.completr'",
     ]
     assert str(caught.value).count("\n  - ") == 7
+
+
+def test_an_unknown_setting_is_answered_with_every_table_that_can_be_set() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(arguments=["xyzzy=3"], environ={})
+    assert "did you mean workflow.xyzzy? Settings begin with adapters., workflow., " in str(
+        caught.value
+    )
+    assert all(f"{table}." in str(caught.value) for table in SETTABLE)
 
 
 def test_a_misspelt_key_is_read_as_the_nearest_known_key(tmp_path: Path) -> None:

@@ -85,6 +85,28 @@ def test_a_check_with_suites_of_the_package_obeys_the_file_that_it_is_given(
     assert not (packages / "was_imported").exists()
 
 
+@pytest.mark.parametrize("table", ['deny = ["acme-*"]', 'allow = ["crucible-*"]'])
+@pytest.mark.parametrize("record", ["acme_plugins.py,,", "acme.pth,,"], ids=["wheel", "editable"])
+@pytest.mark.parametrize("setting", ["use=acme_plugins:it", "environment=acme_plugins:it"])
+def test_a_module_of_a_forbidden_distribution_is_not_imported_by_its_path(
+    tmp_path: Path, packages: Path, command: Crucible, table: str, record: str, setting: str
+) -> None:
+    (packages / "acme_plugins-1.0.dist-info/RECORD").write_text(f"{record}\n")
+    (tmp_path / "crucible.toml").write_text(f'[plugins]\n{table}\n[workflow]\nuse = "evaluate"\n')
+    outcome = command("run", f"workflow.{setting}")
+    assert (outcome.code, "of acme_plugins, may not be loaded" in outcome.err) == (2, True), outcome
+    assert not (packages / "was_imported").exists()
+
+
+def test_a_module_in_the_current_folder_is_no_plugin(
+    tmp_path: Path, packages: Path, command: Crucible
+) -> None:
+    (tmp_path / "crucible.toml").write_text('[plugins]\nallow = ["crucible-*"]\n')
+    (tmp_path / "acme_plugins.py").write_text("raise SystemError('mine was imported')")
+    assert "mine was imported" in command("run", "workflow.use=acme_plugins:it").err
+    assert not (packages / "was_imported").exists()
+
+
 def test_without_the_table_the_package_would_be_imported(packages: Path, command: Crucible) -> None:
     command("workflows")
     assert (packages / "was_imported").exists()
@@ -145,6 +167,10 @@ def test_every_layer_can_forbid(
         ('denny = ["acme"]', "there is no 'plugins.denny'; did you mean 'deny'?"),
         ("deny = 5", "plugins.deny must be a list of names"),
         ('allow = [""]', "plugins.allow has an empty name"),
+        (
+            'deny = ["other[s3]"]',
+            "plugins.deny names 'other[s3]'; write the name of a distribution",
+        ),
     ],
 )
 def test_until_a_mistake_in_the_table_is_corrected_nothing_is_loaded(

@@ -11,9 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import AdapterLoadError, AdapterNotFound, described
+from ..errors import AdapterForbidden, AdapterLoadError, AdapterNotFound, described
 from ..messages.spelling import nearest
+from . import policy
 from .discovery import KINDS, catalog
+from .origins import distributions_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,16 @@ def imported(path: str, kind: str) -> Any:
 
     Raises:
         AdapterNotFound: the module has no such name.
-        AdapterLoadError: the module cannot be imported.
+        AdapterLoadError: the module cannot be imported, or comes with a distribution that
+            `[plugins]` forbids.
     """
     place, _, name = path.rpartition(":")
+    if not place.endswith(".py") and policy.is_in_force():
+        for distribution in sorted(distributions_of(place, os.getcwd())):
+            if why := policy.refusal(distribution, "", path):
+                raise AdapterForbidden(
+                    f"the {kind} {path}, of {distribution}, may not be loaded: {why}"
+                )
     try:
         names = vars(_module(place))
     except KeyboardInterrupt:

@@ -130,6 +130,11 @@ def mistakes(place: str, table: Mapping[str, Any]) -> Iterator[str]:
             )
         elif not all(_patterns(value)):
             yield f"{place}: plugins.{key} has an empty name"
+        elif odd := next((each for each in _patterns(value) if {*"[]"} & {*each}), ""):
+            yield (
+                f"{place}: plugins.{key} names {odd!r}; write the name of a distribution without "
+                "its extras. Of patterns there are * and ?"
+            )
 
 
 def canonical_pattern(pattern: str) -> str:
@@ -185,6 +190,14 @@ def enforced(policy: Policy) -> Iterator[None]:
         yield
     finally:
         _of_kitchens.reset(before)
+
+
+def is_in_force() -> bool:
+    """Say whether anything is forbidden now."""
+    return any(
+        each.broken or each.deny or each.allow is not None
+        for each in (*_of_kitchens.get(), _of_the_process())
+    )
 
 
 def refusal(distribution: str, port: str, name: str) -> str:

@@ -143,7 +143,8 @@ def _known_path(assignment: Assignment, mistakes: list[str]) -> Key:
     if first not in SETTABLE:
         whole = ".".join(path)
         hint = did_you_mean(first, SETTABLE) or (
-            f"; did you mean workflow.{whole}? Settings begin with adapters., workflow. or observe."
+            f"; did you mean workflow.{whole}? Settings begin with "
+            f"{'., '.join(SETTABLE[:-1])}. or {SETTABLE[-1]}."
         )
         mistakes.append(f"{source}: there is no setting {whole!r}{hint}")
         first = nearest(first, SETTABLE)
