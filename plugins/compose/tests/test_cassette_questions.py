@@ -372,6 +372,53 @@ def test_answers_of_helpers_that_differ_by_secret_are_refused(tapes: Tapes) -> N
             replayed(each)
 
 
+@pytest.mark.parametrize("size", [10, 3000])
+def test_a_long_text_with_a_secret_is_found_by_who_has_another(size: int, tapes: Tapes) -> None:
+    def asked(store: Any, key: str) -> list[Any]:
+        text = f"{'a' * size} api_key={key} {'b' * size}"
+        return [store.exists(text), store.exists("c" * size), len(store.helper("decode")(text))]
+
+    recorded = asked(tapes.record(), "sk-aaaaaaaaaaaaaaaaaaa")
+    tapes.close()
+    assert "api_key=**********" in tapes.file.read_text()
+    assert asked(tapes.replay(), "none-of-them-is-it-so-") == recorded
+
+
+def test_many_masks_in_a_question_take_no_time(tapes: Tapes) -> None:
+    noop = {"use": "noop", "latency_scale": 0}
+    params = SamplingParams(4, seed=0)
+    log = "a line with api_key=sk-{} and more\\n"
+    tapes.record(noop, "completer").complete(prompt(log.format("a" * 9) * 30), params)
+    with pytest.raises(NotOnCassette):
+        tapes.replay("completer").complete(prompt(log.format("b" * 9) * 60 + "!"), params)
+
+
+def test_a_cassette_stays_where_it_was_named_when_the_working_directory_changes(
+    tapes: Tapes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tapes.file = Path("mine.jsonl")
+    store = tapes.record()
+    store.exists("a")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    tapes.close()
+    assert (tmp_path / "mine.jsonl").exists()
+
+
+def test_what_comes_after_the_end_of_a_recording_leaves_the_cassette_whole(tapes: Tapes) -> None:
+    store = tapes.record()
+    store.write("a", b"abcdef")
+    spoken = store.helper("spoken")()
+    with store.stream("a", 2) as stream:
+        next(stream)
+        tapes.close()
+        content = tapes.file.read_bytes()
+    spoken.padded("late")
+    assert tapes.file.read_bytes() == content
+    tapes.replay().write("a", b"abcdef")
+
+
 # --- what cannot be compared ---
 
 

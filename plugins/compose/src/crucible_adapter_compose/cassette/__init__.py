@@ -83,7 +83,7 @@ class CassetteOptions(AdapterOptions, Generic[PortT]):
         mode = info.data.get("mode")
         if mode == "replay" or (mode == "once" and file.exists()):
             whole(file, cls.port().name)
-        return file
+        return file.absolute()  # the working directory may be another one when it is written
 
     @field_validator("inner", mode="wrap")
     @classmethod

@@ -144,6 +144,7 @@ class Arguments:
         given: Mapping[str, Any],
         handles: Numbering,
         masked: Callable[[str], str],
+        texts: bool = False,
     ) -> Arguments:
         """Look at the arguments of a call, before it is made.
 
@@ -153,6 +154,8 @@ class Arguments:
             given: the arguments by name.
             handles: numbers handles.
             masked: returns a text without secrets.
+            texts: write long texts as they are, in place of their digests. So are all those of a
+                call in which something was masked.
         """
         made, known = cls({}, {}, [], Digest()), signature(port, callback)
 
@@ -161,7 +164,7 @@ class Arguments:
                 made.hidden.append(text)
             return without
 
-        plain = Plain(noting, briefly=True)
+        plain = Plain(noting, briefly=True, texts=texts)
         for name, value in given.items():
             if name in known.handles:
                 made.plain[name] = plain_handle(handles.find(value), value)
@@ -172,6 +175,8 @@ class Arguments:
                 made.plain[name] = {"$files": digest_of(value)}
             else:
                 made.plain[name] = plain(value)
+        if made.hidden and not texts:
+            return cls.of(port, callback, given, handles, masked, texts=True)
         return made
 
     def complete(self) -> dict[str, Json]:

@@ -145,7 +145,10 @@ class Lookup(Generic[T]):
         if MASK not in text:
             return _Shape(text, varying, None)
         parts = (re.escape(part).replace(re.escape(_GAP), f"({_GAP})") for part in text.split(MASK))
-        return _Shape(text, varying, re.compile(_HIDDEN.join(parts), re.DOTALL))
+        first, *between, last = parts
+        # Atomic, since the first place of a part is as good as any; else it takes exponential time.
+        pattern = "".join([first, *(f"(?>{_HIDDEN}{part})" for part in between), _HIDDEN, last])
+        return _Shape(text, varying, re.compile(pattern, re.DOTALL))
 
     def _without_varying(self, text: str) -> tuple[str, tuple[str, ...]]:
         values: list[str] = []

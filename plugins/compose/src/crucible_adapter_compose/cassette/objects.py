@@ -23,7 +23,7 @@ from crucible_kitchen import CrucibleWarning, Unsupported
 from .failures import plain_exception
 from .handles import Numbers, plain_handle
 from .tape import Tape
-from .values import Json, Plain, unrecordable
+from .values import MASK, Json, Plain, unrecordable
 
 ADAPTER = 0
 """The number of the adapter itself, whose attributes are its helpers."""
@@ -81,6 +81,8 @@ class AskedObjects:
     ) -> Any:
         """Ask an object something, and note the answer."""
         arguments = asked(args, kwargs, self._plain)
+        if MASK in json.dumps(arguments):  # then long texts are not digests
+            arguments = asked(args, kwargs, functools.partial(self._plain, texts=True))
         if (kind := unrecordable(arguments)) is not None:
             warnings.warn(
                 f"the answer of {name} cannot be replayed: an argument is or holds a {kind}, which "
@@ -126,9 +128,10 @@ class AskedObjects:
             self._returned.setdefault(key, number)
         return {"$object": number}, stand_in(self.tape.id)(self, number, answer)
 
-    def _plain(self, value: Any) -> Json:
+    def _plain(self, value: Any, texts: bool = False) -> Json:
         number = None if value is None or isinstance(value, str | int) else self.handles.find(value)
-        return plain_handle(number, value) if number else Plain(self.masked, briefly=True)(value)
+        plain = Plain(self.masked, briefly=True, texts=texts)
+        return plain_handle(number, value) if number else plain(value)
 
     def _note(self, key: str, line: Mapping[str, Any]) -> None:
         said = hashlib.sha256(json.dumps(line, sort_keys=True).encode()).hexdigest()
