@@ -320,6 +320,13 @@ def test_a_variable_forbids_in_the_list_of_adapters_as_well(command: Crucible, n
     assert "forbidden by [plugins]" in command("adapters", **{name: "acme-*"}).out
 
 
+def test_the_table_in_a_pyproject_file_forbids_in_the_list_of_adapters_as_well(
+    tmp_path: Path, command: Crucible
+) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.crucible.plugins]\ndeny = ["acme-*"]\n')
+    assert "forbidden by [plugins]" in command("adapters").out
+
+
 def test_the_list_of_adapters_is_there_where_settings_cannot_be_read(
     tmp_path: Path, command: Crucible
 ) -> None:
@@ -330,8 +337,17 @@ def test_the_list_of_adapters_is_there_where_settings_cannot_be_read(
     assert "warning: what [plugins] forbids is not known: crucible.toml" in outcome.err
 
 
-def test_settings_without_the_table_cost_the_list_of_adapters_no_import(tmp_path: Path) -> None:
-    (tmp_path / "crucible.toml").write_text('[adapters]\nblob_store = "noop"\n')
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("crucible.toml", '[adapters]\nblob_store = "noop"\n'),
+        ("pyproject.toml", '[tool.mypy]\nplugins = ["pydantic.mypy"]\n'),
+    ],
+)
+def test_settings_without_the_table_cost_the_list_of_adapters_no_import(
+    tmp_path: Path, file: str, text: str
+) -> None:
+    (tmp_path / file).write_text(text)
     code = (
         "import sys; from crucible_kitchen.cli.app import invoke; invoke(['adapters']); "
         "sys.exit('crucible_kitchen.settings' in sys.modules)"

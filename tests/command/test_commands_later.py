@@ -63,7 +63,7 @@ def test_a_misspelt_command_names_the_nearest_one() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "No such command 'adaptrs'" in done.stderr
+    assert "error: no such command 'adaptrs'" in done.stderr
     assert "'adapters'" in done.stderr
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,9 @@ from ..adapters.discovery import PORT_NAMES, Installed, catalog
 from ..errors import CrucibleError
 from .console import JSON, note, records, say_json, table
 from .later import group_of
+
+FILES = ("crucible.toml", "pyproject.toml")
+"""Where settings are in the current folder. A file that `$CRUCIBLE_CONFIG` names overrides both."""
 
 SHOW = {"show": ("adapter:show", "Show what an adapter is, its options and its callbacks.")}
 
@@ -80,14 +84,18 @@ def _forbidden(entries: Sequence[Installed]) -> list[str]:
 def _may_have_policy() -> bool:
     if any(name.upper().startswith("CRUCIBLE_PLUGINS") for name in os.environ):
         return True
-    files = [file for file in ("crucible.toml", "pyproject.toml") if os.path.lexists(file)]
-    if chosen := os.environ.get("CRUCIBLE_CONFIG"):
-        files.append(chosen)
-    for file in files:
-        try:
-            # A pipe can be read only once, which is for the settings.
-            if not os.path.isfile(file) or b"plugins" in Path(file).read_bytes():
-                return True
-        except (OSError, ValueError):
-            return True  # said where the settings are read
-    return False
+    chosen = os.environ.get("CRUCIBLE_CONFIG")
+    try:
+        if chosen:  # perhaps a pipe, which can be read only once
+            return not os.path.isfile(chosen) or _mentions_plugins(chosen)
+        return any(map(_mentions_plugins, filter(os.path.exists, FILES)))
+    except (OSError, ValueError):
+        return True  # what is wrong is said where the settings are read
+
+
+def _mentions_plugins(file: str) -> bool:
+    text = Path(file).read_text(encoding="utf-8")
+    if "plugins" not in text:
+        return False
+    # The settings of other tools in a pyproject.toml mention plugins of their own.
+    return file != "pyproject.toml" or "crucible" in tomllib.loads(text).get("tool", {})
