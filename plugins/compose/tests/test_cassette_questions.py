@@ -384,6 +384,17 @@ def test_a_long_text_with_a_secret_is_found_by_who_has_another(size: int, tapes:
     assert asked(tapes.replay(), "none-of-them-is-it-so-") == recorded
 
 
+def test_a_long_text_next_to_one_with_a_secret_is_compared_as_well(tapes: Tapes) -> None:
+    params = SamplingParams(4, seed=0)
+
+    def asked(completer: Any, key: str) -> str:
+        long = [*prompt("a" * 3000), *prompt("b" * 3000 + f" api_key={key}")]
+        return str(completer.complete(long, params).text)
+
+    recorded = asked(tapes.record({"use": "noop", "latency_scale": 0}, "completer"), "sk-aaaaaaaaa")
+    assert asked(tapes.replay("completer"), "another-one") == recorded
+
+
 def test_many_masks_in_a_question_take_no_time(tapes: Tapes) -> None:
     noop = {"use": "noop", "latency_scale": 0}
     params = SamplingParams(4, seed=0)
