@@ -106,6 +106,7 @@ def test_a_replay_needs_nothing_that_the_recording_left_behind(
 ) -> None:
     inner = {"training_client": NOOPS["training_client"]}
     first = rows("supervised", SUPERVISED, on_cassettes(tmp_path, inner, "record"))
+    (tmp_path / "training_client.jsonl").unlink()
     again = rows("supervised", SUPERVISED, on_cassettes(tmp_path, inner, "record"))
     monkeypatch.setenv("CRUCIBLE_CACHE", str(tmp_path / "another machine's"))
     assert rows("supervised", SUPERVISED, on_cassettes(tmp_path, inner, "replay")) == first == again
@@ -147,7 +148,9 @@ def test_a_run_with_other_settings_is_told_which_argument_differs(tmp_path: Path
     inner = {"training_client": NOOPS["training_client"]}
     rows("supervised", SUPERVISED, on_cassettes(tmp_path, inner, "record"))
     other = {**SUPERVISED, "learning_rate": 2e-2}
-    with pytest.raises(Exception, match=r"learning_rate is .*, and not .*record again"):
+    with pytest.raises(
+        Exception, match=r"learning_rate is .*, and not .*; if that is meant, delete"
+    ):
         rows("supervised", other, on_cassettes(tmp_path, inner, "replay"))
 
 

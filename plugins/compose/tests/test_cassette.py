@@ -381,6 +381,40 @@ def test_the_nearest_call_and_the_first_difference_are_named(tapes: Tapes) -> No
     assert raised.value.no_effect
 
 
+@pytest.mark.parametrize(
+    ("place", "recorded", "given", "said"),
+    [
+        (37, 0.0, 1.0, "weights[37] is 0.0, and not 1.0; "),
+        (37, 0.0, -0.0, "weights[37] is 0.0, and not -0.0; "),
+        (70, 0.0, 1.0, "weights is float32 of shape (99,), sha256 "),  # a digest has no elements
+    ],
+)
+def test_the_first_element_in_which_arrays_differ_is_named(
+    place: int, recorded: float, given: float, said: str, tapes: Tapes
+) -> None:
+    def weighted(weight: float) -> list[Datum]:
+        [datum] = datums(*range(40 if place < 40 else 100))
+        weights = np.zeros(len(datum.loss_fn_inputs["weights"]), np.float32)
+        weights[place] = weight
+        return [Datum(datum.model_input, {**datum.loss_fn_inputs, "weights": weights})]
+
+    client = tapes.record("training_client")
+    client.forward_backward(client.start_session(SessionConfig("any")), weighted(recorded))
+    replayed = tapes.replay("training_client")
+    session = replayed.start_session(SessionConfig("any"))
+    with pytest.raises(NotOnCassette) as raised:
+        replayed.forward_backward(session, weighted(given))
+    assert f"where datums[0].loss_fn_inputs.{said}" in str(raised.value)
+    one, _, other = str(raised.value).partition(" is ")[2].partition(", and not ")
+    assert one != other.partition(";")[0]
+
+
+def test_where_long_texts_begin_to_differ_is_said_and_not_shown(tapes: Tapes) -> None:
+    tapes.record("blob_store").write("a" * 80 + "bcd", b"1")
+    with pytest.raises(NotOnCassette, match=r'path is "a+\.\.\., and differs after character 81;'):
+        tapes.replay("blob_store").write("a" * 80 + "xyz", b"1")
+
+
 def test_a_call_is_answered_as_often_as_it_was_recorded(tapes: Tapes) -> None:
     store = tapes.record("blob_store")
     store.write("a", b"1")
@@ -625,16 +659,72 @@ def test_nothing_is_written_before_the_first_call(tapes: Tapes) -> None:
     assert not tapes.file.exists()
 
 
-def test_the_last_of_two_recordings_that_overlap_stays_and_says_so(tapes: Tapes) -> None:
+def test_of_two_recordings_that_overlap_both_stay_and_the_last_says_so(tapes: Tapes) -> None:
     one, two = tapes.record("blob_store"), tapes.record("blob_store")
     one.write("a", b"1")
     two.write("b", b"2")
     one.close()
-    with pytest.warns(CrucibleWarning, match="was recorded by another process meanwhile"):
+    with pytest.warns(CrucibleWarning, match="was recorded by another process meanwhile") as said:
         two.close()
+    two.write("c", b"3")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tapes.replay("blob_store").write("b", b"2")
+        tapes.replay("blob_store").write("a", b"1")
+    [kept] = tapes.file.parent.glob("cassette.jsonl.*")
+    assert f"this recording is {kept.name}, next to it" in str(said[0].message)
+    replayed = tapes.replay("blob_store", file=kept)
+    replayed.write("b", b"2")
+    replayed.write("c", b"3")
+
+
+def test_a_cassette_is_not_recorded_over(tapes: Tapes) -> None:
+    early = tapes.record("blob_store")  # before there is one
+    tapes.record("blob_store").write("a", b"1")
+    tapes.close()
+    with pytest.raises(InvalidInput, match="a recording replaces no cassette") as at_a_call:
+        early.write("b", b"2")
+    assert at_a_call.value.no_effect
+    kept = tapes.file.read_bytes()
+    with pytest.raises(ConfigurationError) as raised:
+        tapes.record("blob_store")
+    assert str(raised.value).startswith("adapters.blob_store.file: ")
+    assert (
+        "cassette.jsonl exists, and a recording replaces no cassette; delete it to record it "
+        'again, or set mode = "once" to replay what exists' in str(raised.value)
+    )
+    assert tapes.file.read_bytes() == kept
+    tapes.file.unlink()
+    tapes.record("blob_store").write("b", b"2")
+    tapes.replay("blob_store").write("b", b"2")
+
+
+@pytest.mark.parametrize("mode", ["record", "once"])
+def test_two_ports_that_record_to_one_file_are_a_mistake_that_names_both(
+    mode: str, tapes: Tapes
+) -> None:
+    def kitchen(completer: Path) -> Kitchen:
+        def table(port: str, file: Path) -> dict[str, Any]:
+            return {"use": getattr(cassettes, port), "file": file, "mode": mode, "inner": NOOP}
+
+        adapters = {
+            "training_client": table("training_client", tapes.file),
+            "completer": table("completer", completer),
+        }
+        return Kitchen(adapters)
+
+    wrong = kitchen(tapes.file)
+    with wrong, pytest.raises(ConfigurationError) as raised:
+        assert wrong.training_client.adapter == wrong.completer.adapter
+    assert str(raised.value).startswith("adapters.completer: ")
+    assert "completer and training_client would both record to " in str(raised.value)
+    with kitchen(tapes.file.with_name("other.jsonl")) as right:
+        right.training_client.start_session(SessionConfig("any"))
+        right.completer.complete([1], SamplingParams(1, seed=0))
+
+
+def test_a_closed_adapter_records_to_its_file_no_more(tapes: Tapes) -> None:
+    tapes.record("blob_store").close()
+    tapes.record("completer").complete([1], SamplingParams(1, seed=0))
 
 
 def test_a_place_that_cannot_be_written_is_said_at_the_first_call(tmp_path: Path) -> None:
@@ -648,7 +738,10 @@ def test_a_place_that_cannot_be_written_is_said_at_the_first_call(tmp_path: Path
     ("options", "said"),
     [
         ({"mode": "none"}, "what VCR.py calls 'none' is 'replay' here"),
-        ({"mode": "new_episodes"}, "what VCR.py calls 'new_episodes' is 'record' here"),
+        (
+            {"mode": "new_episodes"},
+            "what VCR.py calls 'new_episodes' is 'record' here, after the older",
+        ),
         ({"mode": "recrod"}, "Input should be 'replay', 'record' or 'once'"),
         ({"varying": ["("]}, "is not a regular expression"),
         ({"varying": ["x*"]}, "matches the empty text"),

@@ -630,6 +630,7 @@ def test_a_recording_that_was_replaced_does_not_go_on(tmp_path: Path) -> None:
     file = tmp_path / "cassette.jsonl"
     one = tape(file, "one")
     one.finish()
+    file.unlink()
     tape(file, "two" * 200).finish()
     two = file.read_bytes()
     with pytest.raises(InvalidInput, match="was removed, or recorded anew"):

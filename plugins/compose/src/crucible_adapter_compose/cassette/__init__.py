@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import weakref
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, Generic, Literal
 
 from crucible_kitchen import (
+    PORTS,
     AdapterOptions,
     BlobStore,
     Call,
@@ -20,22 +23,31 @@ from crucible_kitchen import (
     resource,
 )
 from crucible_kitchen import helper as helper_
-from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
+from pydantic import (
+    Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from ..wrapper import PortT, Wrapper
 from .player import Player
 from .recorder import Recorder
-from .tape import whole
+from .tape import taken, whole
 
 FOREIGN = {"none": "replay", "all": "record", "rewrite": "record", "new_episodes": "record"}
 """What VCR.py calls these modes."""
+
+_RECORDED: MutableMapping[tuple[Path, str], CassetteOptions[Any]] = weakref.WeakValueDictionary()
+"""Who records, by file and port."""
 
 
 class CassetteOptions(AdapterOptions, Generic[PortT]):
     mode: Literal["replay", "record", "once"] = "replay"
     """`replay` answers from the cassette, and never calls `inner`, which need not be installed.
-    `record` calls `inner`, and replaces the cassette. `once` replays a cassette that exists, and
-    records one that does not."""
+    `record` calls `inner`, and is refused where the cassette exists: delete it to record it again.
+    `once` replays a cassette that exists, and records one that does not."""
     file: LocalPath
     """The cassette, a file of JSON lines. Files that calls return are in `<file>.files` next to
     it."""
@@ -62,7 +74,8 @@ class CassetteOptions(AdapterOptions, Generic[PortT]):
     @classmethod
     def _named_as_here(cls, mode: Any) -> Any:
         if (ours := FOREIGN.get(mode) if isinstance(mode, str) else None) is not None:
-            raise ValueError(f"what VCR.py calls {mode!r} is {ours!r} here")
+            first = ", after the older cassette was deleted" if ours == "record" else ""
+            raise ValueError(f"what VCR.py calls {mode!r} is {ours!r} here{first}")
         return mode
 
     @field_validator("varying")
@@ -79,8 +92,10 @@ class CassetteOptions(AdapterOptions, Generic[PortT]):
 
     @field_validator("file")
     @classmethod
-    def _can_be_replayed(cls, file: Path, info: ValidationInfo) -> Path:
+    def _fits_the_mode(cls, file: Path, info: ValidationInfo) -> Path:
         mode = info.data.get("mode")
+        if mode == "record" and file.exists():
+            raise ValueError(taken(file))
         if mode == "replay" or (mode == "once" and file.exists()):
             whole(file, cls.port().name)
         return file.absolute()  # the working directory may be another one when it is written
@@ -102,6 +117,20 @@ class CassetteOptions(AdapterOptions, Generic[PortT]):
         if inner is None:
             raise ValueError('name the adapter to record: inner = "<name>"')
         return bind(inner)
+
+    @model_validator(mode="after")
+    def _records_alone(self) -> CassetteOptions[PortT]:
+        if self.replays:
+            return self
+        name = self.port().name
+        for port in PORTS:
+            if port != name and (self.file, port) in _RECORDED:
+                raise ValueError(
+                    f"{name} and {port} would both record to {self.file}; give each a file of its "
+                    "own"
+                )
+        _RECORDED[self.file, name] = self
+        return self
 
     @property
     def replays(self) -> bool:
@@ -137,6 +166,7 @@ class Cassette(Wrapper):
     def close(self, opts: CassetteOptions[Any]) -> None:
         if (recorder := _recorder.peek(opts)) is not None:
             recorder.finish()
+        _RECORDED.pop((opts.file, opts.port().name), None)
 
 
 training_client = Cassette("cassette", CassetteOptions[TrainingClient])

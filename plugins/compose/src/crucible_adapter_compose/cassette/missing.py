@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
 from typing import ClassVar
 
+import numpy as np
 from crucible_kitchen import AdapterError
 
 from .values import Json
@@ -24,7 +25,9 @@ class NotOnCassette(AdapterError):
     """A call that a replay cannot answer. No repetition helps."""
 
     no_effect = True
-    ADVICE: ClassVar[str] = 'record again with mode = "record" if that is meant'
+    ADVICE: ClassVar[str] = (
+        'if that is meant, delete the cassette and record again with mode = "record"'
+    )
 
 
 def differences(
@@ -143,9 +146,27 @@ def explained(
             f"{file} has this call of {name}, but after other calls (it is call {number}); the "
             f"order of calls has changed: {advice}"
         )
-    place, recorded_value, given_value = differ[0]
+    place, *both = differ[0]
     more = f" (and {len(differ) - 1} more differences)" if len(differ) > 1 else ""
     return NotOnCassette(
-        f"{file} does not have this call of {name}. The nearest is call {number}, where {place} is "
-        f"{shown(recorded_value)}, and not {shown(given_value)}{more}; {advice}"
+        f"{file} does not have this call of {name}. The nearest is call {number}, where "
+        f"{_contrast(place, *both)}{more}; {advice}"
     )
+
+
+def _contrast(place: str, recorded: Json, given: Json) -> str:
+    """Say how two values differ, of which the same may be shown."""
+    one, other = shown(recorded), shown(given)
+    if one != other:
+        return f"{place} is {one}, and not {other}"
+    if _tag(recorded) == "$array":  # of the same type and shape, and not digests
+        pairs = zip(recorded["$array"]["numbers"], given["$array"]["numbers"], strict=True)
+        at, (first, second) = next(
+            (at, pair) for at, pair in enumerate(pairs) if repr(pair[0]) != repr(pair[1])
+        )
+        index = ", ".join(map(str, np.unravel_index(at, recorded["$array"]["shape"])))
+        return f"{place}[{index}] is {first}, and not {second}"
+    texts = [json.dumps(value, ensure_ascii=False) for value in (recorded, given)]
+    # Not what is there: a part of a secret would not be known as one.
+    alike = next(at for at, (a, b) in enumerate(zip_longest(*texts)) if a != b)
+    return f"{place} is {one}, and differs after character {alike}"

@@ -11,8 +11,10 @@
     {"end": {"lines": 7, "sha256": "..."}}
 
 A recording is written to `<file>.<random>.part` and takes the file's name when it is complete, so
-that a kill leaves the older cassette, if there is one, and a part without an end. A part is locked
-as long as it is written to; the next recording removes those that no process writes any more.
+that a kill leaves a part without an end, and no cassette. A part is locked as long as it is written
+to; the next recording removes those that no process writes any more. A cassette is never replaced:
+where one is there, nothing is recorded, and a recording that finds one at its end is kept as
+`<file>.<random>`.
 """
 
 from __future__ import annotations
@@ -57,9 +59,11 @@ class Tape:
         self._process = os.getpid()
         with explain_os_errors(f"cannot record to {file}", no_effect=True):
             self._replaces = _stamp(file)
+            if self._replaces is not None:
+                raise InvalidInput(taken(file))
             file.parent.mkdir(parents=True, exist_ok=True)
             _sweep(file)
-            self._part = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
+            self._part = _next_to(file, ".part")
             self._out: BinaryIO = self._part.open("xb")
             _try_to_lock(self._out.fileno())
         self._sha256, self._lines, self._finished_at = hashlib.sha256(), 0, -1
@@ -86,7 +90,9 @@ class Tape:
             self._lines += 1
 
     def finish(self) -> None:
-        """Give the cassette its name. Finishing twice is fine."""
+        """Give the cassette its name, or one next to it if another has it by now. Finishing twice
+        is fine.
+        """
         if os.getpid() != self._process:
             return
         with self._lock, explain_os_errors(f"cannot record to {self.file}"):
@@ -98,12 +104,15 @@ class Tape:
             self._out.flush()
             os.fsync(self._out.fileno())
             self._out.close()
-            other = _stamp(self.file) != self._replaces
+            meant = self.file
+            if _stamp(meant) != self._replaces:
+                self.file = _next_to(meant)
             self._part.replace(self.file)
             self._replaces = _stamp(self.file)
-        if other:
+        if self.file != meant:
             warnings.warn(
-                f"{self.file} was recorded by another process meanwhile; that one is replaced",
+                f"{meant} was recorded by another process meanwhile, and stays; this recording is "
+                f"{self.file.name}, next to it",
                 CrucibleWarning,
                 stacklevel=2,
             )
@@ -135,6 +144,18 @@ def _json(line: Mapping[str, Any]) -> bytes:
         return f"{text}\n".encode()
     except UnicodeEncodeError:  # half of a surrogate pair
         return f"{json.dumps(line, allow_nan=False)}\n".encode()
+
+
+def taken(file: Path) -> str:
+    """Return what is said of a recording onto a cassette that exists."""
+    return (
+        f"{file} exists, and a recording replaces no cassette; delete it to record it again, "
+        'or set mode = "once" to replay what exists'
+    )
+
+
+def _next_to(file: Path, suffix: str = "") -> Path:
+    return file.with_name(f"{file.name}.{secrets.token_hex(4)}{suffix}")
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:
@@ -205,14 +226,15 @@ def whole(file: Path, port: str) -> list[bytes]:
     if header.get("cassette") != VERSION:
         raise ValueError(
             f"{file} is a cassette of version {header.get('cassette')}, and this package reads "
-            f"version {VERSION}; record it again, or install the version that recorded it"
+            f"version {VERSION}; install the version that recorded it, or delete it and {_AGAIN}"
         )
     if header.get("port") != port:
         raise ValueError(f"{file} is a cassette of a {header.get('port')}, not of a {port}")
     end = _line(file, len(lines), lines[-1]).get("end") if not rest else None
     if not isinstance(end, dict):
         raise ValueError(
-            f"{file} is unfinished: its recording was killed, or its end is missing; {_AGAIN}"
+            f"{file} is unfinished: its recording was killed, or its end is missing; delete it, "
+            f"and {_AGAIN}"
         )
     recorded = b"".join(each + b"\n" for each in lines[:-1])
     digest = end.get("sha256")  # without one, it may be edited
@@ -221,7 +243,8 @@ def whole(file: Path, port: str) -> list[bytes]:
     ):
         raise ValueError(
             f"{file} is damaged, or was changed since it was recorded: its lines are not "
-            f"those that its end counts; restore it, or {_AGAIN}"
+            f"those that its end counts; restore it, or delete it and "
+            f"{_AGAIN}"
         )
     return lines[:-1]
 
