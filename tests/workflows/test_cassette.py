@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from crucible_kitchen import Completion, Kitchen
@@ -15,6 +16,9 @@ from crucible_kitchen.environments import Step
 from crucible_kitchen.workflows import run_in
 
 import kitchen_noop
+
+if TYPE_CHECKING:  # the module is imported without the tests' support as well
+    from commands import Crucible
 
 cassette = pytest.importorskip("crucible_adapter_compose.cassette")
 
@@ -152,6 +156,79 @@ def test_a_run_with_other_settings_is_told_which_argument_differs(tmp_path: Path
         Exception, match=r"learning_rate is .*, and not .*; if that is meant, delete"
     ):
         rows("supervised", other, on_cassettes(tmp_path, inner, "replay"))
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "adapters" / "composition.md"
+AROUND = """
+[adapters]
+dataset_store = { use = "noop", latency_scale = 0 }
+blob_store = { use = "fsspec", url = "runs" }
+metrics_store = { use = "jsonl", path = "metrics" }
+[workflow]
+use = "supervised"
+model = "any"
+dataset = "rows"
+max_steps = 2
+test_size = 4
+"""
+
+
+@pytest.fixture
+def guide(tmp_path: Path) -> list[list[str]]:
+    """The commands of the guide, in a folder with its configuration, around a noop."""
+    _, _, section = GUIDE.read_text().partition("## Record and replay\n")
+    [table] = re.findall(r"```toml\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)
+    table = table.replace(
+        '{ use = "torch", device = "cuda" }', '{ use = "noop", latency_scale = 0 }'
+    )
+    assert "noop" in table
+    (tmp_path / "crucible.toml").write_text(table + AROUND)
+    shown = re.findall(r"^\$ crucible (.*)$", section.partition("\n## ")[0], re.MULTILINE)
+    return [line.split() for line in shown]
+
+
+def test_the_commands_of_the_guide_record_a_run_and_replay_it(
+    guide: list[list[str]], plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    recording, replay = guide
+    assert plain_crucible(*recording).code == 0
+    config = tmp_path / "crucible.toml"
+    config.write_text(config.read_text().replace('"noop", latency_scale = 0 }', '"gone" }', 1))
+    done = plain_crucible(*replay)
+    assert done.code == 0, done.err
+    found = [json.loads(line) for f in tmp_path.glob("metrics/**/*.jsonl") for line in _lines(f)]
+    runs: dict[str, list[Any]] = {}
+    for row in found:
+        if row["metric"] not in TIMED:
+            runs.setdefault(row["run_id"], []).append((row["metric"], row["step"], row["value"]))
+    first, second = runs.values()
+    assert first == second
+
+
+def _lines(file: Path) -> list[str]:
+    return [line for line in file.read_text().splitlines() if line]
+
+
+def test_no_command_that_would_record_replaces_a_cassette(
+    guide: list[list[str]], plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    recording, _ = guide
+    assert plain_crucible(*recording).code == 0
+    [file] = tmp_path.glob("tests/cassettes/*")
+    kept = file.read_bytes()
+    for command in (
+        ["run"],
+        ["run", "--dry-run"],
+        ["doctor"],
+        ["clean", "--dry-run"],
+        ["export", "none", "--to", "there"],
+        ["runs", "delete", "none", "-y"],
+    ):
+        done = plain_crucible(*command, *recording[1:])
+        assert done.code != 0, command
+        assert "a recording replaces no cassette" in " ".join((done.out + done.err).split())
+        assert [*file.parent.iterdir()] == [file]
+        assert file.read_bytes() == kept
 
 
 REPLAY = """
