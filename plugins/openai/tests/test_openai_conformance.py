@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 from crucible_kitchen import AdapterError, Completer, SamplingParams
-from crucible_kitchen.testing import LEVEL, CompleterConformance, bound
+from crucible_kitchen.testing import LEVEL, CompleterConformance, Elsewhere, bound
 from inference_stub import Exchange, Stub
 
 Connect = Callable[..., Completer]
+
+ONE_GENERATOR = "the server draws for all requests in flight from one generator"
+MADE_UP = "the server makes words up: a noop's, in any number and at any temperature"
 
 
 class TestTransformersServe(CompleterConformance):
@@ -30,13 +33,23 @@ class TestTransformersServe(CompleterConformance):
     def reopen(self, served: dict[str, Any], connect: Connect) -> object:
         return lambda: nullcontext(connect(**served, max_concurrency=1))
 
-    @pytest.mark.xfail(reason="the server draws for all threads from one generator", strict=False)
+    @pytest.mark.xfail(reason=ONE_GENERATOR)
     def test_a_seed_counts_under_threads(
         self, completer: Completer, asked: Any, sampling: SamplingParams
     ) -> None:
         super().test_a_seed_counts_under_threads(
             completer=completer, asked=asked, sampling=sampling
         )
+        pytest.xfail(ONE_GENERATOR)  # kept by chance
+
+    @pytest.mark.xfail(reason=ONE_GENERATOR)
+    def test_another_process_completes_a_batch_alike(
+        self, completer: Completer, asked: Any, sampling: SamplingParams, elsewhere: Elsewhere
+    ) -> None:
+        super().test_another_process_completes_a_batch_alike(
+            completer=completer, asked=asked, sampling=sampling, elsewhere=elsewhere
+        )
+        pytest.xfail(ONE_GENERATOR)  # kept by chance
 
 
 VOCABULARY = 2**21
@@ -175,16 +188,18 @@ class TestVllmsProtocol(CompleterConformance):
             completer=completer, ids=ids, greedy=greedy
         )
 
-    @pytest.mark.xfail(reason="the words of the server are a noop's, in any number", strict=False)
+    @pytest.mark.xfail(reason=MADE_UP)
     def test_top_k_and_top_p_bound_what_is_sampled(
         self, completer: Completer, asked: Any, sampling: SamplingParams
     ) -> None:
         super().test_top_k_and_top_p_bound_what_is_sampled(
             completer=completer, asked=asked, sampling=sampling
         )
+        pytest.xfail(MADE_UP)  # kept by chance
 
-    @pytest.mark.xfail(reason="the server makes words up, at any temperature", strict=False)
+    @pytest.mark.xfail(reason=MADE_UP)
     def test_the_temperature_counts(
         self, completer: Completer, asked: Any, greedy: SamplingParams
     ) -> None:
         super().test_the_temperature_counts(completer=completer, asked=asked, greedy=greedy)
+        pytest.xfail(MADE_UP)  # kept by chance
