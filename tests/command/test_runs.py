@@ -266,7 +266,7 @@ def test_a_metric_that_is_misspelt_is_answered_with_the_nearest(runs: Crucible) 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["show"], "Missing argument"),
+        (["show"], "missing argument"),
         (["show", "a", "c"], "one run, not 2"),
         (["plot", "adapters.blob_store=noop"], "name a run"),
         (["plot", "a", "--to", "a.pdf"], "ends in .html or .png"),

@@ -191,8 +191,8 @@ SAYS: dict[str, tuple[list[str], int, str]] = {
     "a metric": (["run", "workflow.use=mine.py:named"], 1, f"step 1: {SHOWN} 1\n"),
     "an observer": (["run", "workflow.use=mine.py:named"], 1, f"(RuntimeError: {SHOWN})"),
     "rows": (["run", "--show-rows=1", "workflow.use=mine.py:rows"], 0, f"user\n⟦{SHOWN}{MARKUP}⟧"),
-    "a command": ([HOSTILE], 2, f"No such command '{SHOWN[:35]}"),
-    "an option": (["run", f"--{HOSTILE}"], 2, f"No such option: --{SHOWN[:4]}"),
+    "a command": ([HOSTILE], 2, f"no such command '{SHOWN[:35]}"),
+    "an option": (["run", f"--{HOSTILE}"], 2, f"no such option: --{SHOWN[:4]}"),
     "a port": (["check", f"{HOSTILE}.x"], 2, SHOWN[:4]),
 }
 

@@ -385,7 +385,8 @@ def test_a_card_is_markdown_on_request(plain_crucible: Crucible) -> None:
         (["blob_store.nop"], "did you mean 'noop'?"),
         (
             ["blobstore.noop"],
-            "expected <port>.<name> or environment.<name>, got 'blobstore.noop'; the ports are",
+            "expected <port>.<name> or environment.<name>, got 'blobstore.noop'; "
+            "did you mean 'blob_store.noop'?",
         ),
         (["noop"], "expected <port>.<name> or environment.<name>, got 'noop'"),
         (["blob_store.noop", "latency_scal=0"], "did you mean 'latency_scale'?"),
