@@ -174,3 +174,18 @@ def test_the_norm_is_found_by_its_names(name: str) -> None:
     assert result.grad_norm == 2.0
     assert result.metrics == {"loss": 3.0, name: 2.0}
     assert passes.step_result(SimpleNamespace(metrics=None)).grad_norm is None
+
+
+def test_a_batch_is_what_its_datums_were_when_it_was_made() -> None:
+    tokens = np.arange(1, 4)
+    inputs: dict[str, Any] = {
+        "target_tokens": np.arange(2, 5),
+        "weights": np.ones(3, np.float32),
+    }
+    made = Batch.of([Datum(ModelInput.from_ints(tokens), inputs)], "cross_entropy", {})
+    for array in (tokens, *inputs.values()):
+        array[:] = 0
+    [datum], _, _ = made.sent()
+    assert datum.model_input.to_ints() == [1, 2, 3]
+    assert datum.loss_fn_inputs["target_tokens"].tolist() == [2, 3, 4]
+    assert made.weighed[0]["weights"].tolist() == [1.0, 1.0, 1.0]

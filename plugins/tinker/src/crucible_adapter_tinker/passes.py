@@ -35,14 +35,14 @@ class Batch:
     """A batch that was checked.
 
     Args:
-        inputs: of the model, for each datum.
+        inputs: of the model, for each datum, as the SDK has them.
         targets: int64 `(N,)` for each datum.
         weighed: the inputs of the loss by name, float32 `(N,)`, for each datum.
         loss_fn: name of the loss.
         config: of the loss, complete.
     """
 
-    inputs: Sequence[ModelInput]
+    inputs: Sequence[Any]
     targets: Sequence[Array]
     weighed: Sequence[Mapping[str, FloatArray]]
     loss_fn: str
@@ -60,7 +60,8 @@ class Batch:
             targets.append(np.array(inputs["target_tokens"], np.int64))
             ones = np.ones(len(targets[-1]), np.float32)
             weighed.append({name: np.array(inputs.get(name, ones), np.float32) for name in names})
-        return cls([datum.model_input for datum in datums], targets, weighed, loss_fn, config)
+        model_inputs = [_model_input(datum.model_input) for datum in datums]
+        return cls(model_inputs, targets, weighed, loss_fn, config)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -126,7 +127,7 @@ class Batch:
 
         return [
             types.Datum(
-                model_input=_model_input(given),
+                model_input=given,
                 loss_fn_inputs={
                     "target_tokens": _tensor(targets, "int64"),
                     **{name: _tensor(values, "float32") for name, values in each.items()},
