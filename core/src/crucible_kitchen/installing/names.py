@@ -7,9 +7,8 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
 
-from ..adapters.discovery import CORE, GROUPS, KINDS, PORT_NAMES, catalog
+from ..adapters.discovery import CORE, GROUPS, KINDS, PORT_NAMES, canonical, catalog
 from ..adapters.known_packages import packages_of
 from ..errors import ConfigurationError
 from ..messages.spelling import did_you_mean, listed, nearest
@@ -49,10 +48,10 @@ def _requirement(
         requirement.name = _only(name, found)
         return str(requirement)
     distributions = {each for found in known.values() for each in found}
-    canonical = canonicalize_name(requirement.name)
-    if canonical in distributions | {CORE}:
+    wanted = canonical(requirement.name)
+    if wanted in distributions | {CORE}:
         return name
-    fitting = [each for each in offers if {requirement.name, canonical} & _names_of(each)]
+    fitting = [each for each in offers if {requirement.name, wanted} & _names_of(each)]
     if fitting:
         requirement.name = _only(name, {each.distribution for each in fitting})
         newest = max(requirement.specifier.filter(each.version for each in fitting), default=None)
@@ -61,11 +60,11 @@ def _requirement(
         # This one: an index may have a newer one of the same name that is something else.
         requirement.specifier = SpecifierSet(f"=={newest}")
         return str(requirement)
-    if found := there.get(requirement.name) or there.get(canonical):
+    if found := there.get(requirement.name) or there.get(wanted):
         requirement.name = _only(name, found)
         return str(requirement)
-    kind, _, rest = canonical.removeprefix("crucible-").partition("-")
-    if canonical.startswith("crucible-") and rest:
+    kind, _, rest = wanted.removeprefix("crucible-").partition("-")
+    if wanted.startswith("crucible-") and rest:
         its = {d for d in distributions if d.startswith(f"crucible-{kind}-")}
         near = nearest(rest, [d.removeprefix(f"crucible-{kind}-") for d in its])
         if not near:
@@ -81,7 +80,7 @@ def _requirement(
         )
     raise ConfigurationError(
         f"no adapter is named {requirement.name!r}, and an index may have something else under "
-        f"that name. Write a distribution in full, such as crucible-adapter-{_last(canonical)}; if "
+        f"that name. Write a distribution in full, such as crucible-adapter-{_last(wanted)}; if "
         f"it is called {requirement.name!r}, pip install {requirement.name}"
     )
 
@@ -99,7 +98,7 @@ def _hint(name: str, known: Iterable[str]) -> str:
 def _last(name: str) -> str:
     """Return what an adapter may be called that is written as `acme`, or as `blob_store.acme`."""
     for port in (*PORT_NAMES, "environment", "observer"):
-        name = name.removeprefix(f"{canonicalize_name(port)}-")
+        name = name.removeprefix(f"{canonical(port)}-")
     return name
 
 
@@ -136,7 +135,7 @@ def installed(names: Iterable[str]) -> list[str]:
     """
     there = _installed()
     for name in names:
-        if _canonical(name) == CORE:
+        if canonical(name) == CORE:
             raise ConfigurationError(
                 f"{CORE} is the core, on which all plugins depend: pip uninstall {CORE}"
             )
@@ -151,18 +150,18 @@ def _installed() -> dict[str, set[str]]:
         for entry in found.entries:
             if entry.package != CORE:
                 kind = entry.port or KINDS[group]
-                own = _canonical(entry.package)
+                own = canonical(entry.package)
                 for name in (entry.name, f"{kind}.{entry.name}", own):
                     there.setdefault(name, set()).add(entry.package)
         for problem in found.problems:  # its metadata is damaged
-            there.setdefault(_canonical(problem.package), set()).add(problem.package)
+            there.setdefault(canonical(problem.package), set()).add(problem.package)
     for own in [name for name in there if name.startswith("crucible-")]:
         there.setdefault(_short(own), there[own])
     return there
 
 
 def _found(name: str, there: Mapping[str, set[str]], advice: str = "") -> str:
-    if distributions := there.get(name) or there.get(_canonical(name)):
+    if distributions := there.get(name) or there.get(canonical(name)):
         return _only(name, distributions)
     hint = _hint(name, there) or f"; there is {listed(name, sorted(there)) or 'none'}"
     raise ConfigurationError(f"no plugin {name!r} is installed{hint}{advice}".replace("?;", "?"))
@@ -197,10 +196,6 @@ def _only(name: str, distributions: set[str]) -> str:
         return next(iter(distributions))
     several = listed(name, sorted(distributions), " and ")
     raise ConfigurationError(f"several distributions provide {name!r}: {several}; name one of them")
-
-
-def _canonical(name: str) -> str:
-    return canonicalize_name(name)
 
 
 def _known() -> dict[str, set[str]]:

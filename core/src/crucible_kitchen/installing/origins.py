@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import tomllib
@@ -15,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from ..errors import ConfigurationError
 from ..locking.lock import Lock
-from ..locking.sources import Source, path_of, without_secrets
+from ..locking.sources import Source, path_of, sha256, without_secrets
 from .installer import Installer
 
 
@@ -83,8 +82,7 @@ def _file(url: str, digest: str | None) -> Source | None:
     """Return the source of one file; None if its hash is not known."""
     place = _named(url)
     if digest is None and "path" in place:
-        with open(place["path"], "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256(Path(place["path"]))
     if digest is None:
         return None
     one = {**place, "hashes": {"sha256": digest}}

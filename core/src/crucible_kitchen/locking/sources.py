@@ -56,7 +56,7 @@ def noted(one: Distribution) -> Source:
             return _archive(url, found[7:], within)  # of an older installer
         case {"url": str(url), "archive_info": {}} if url.startswith("file:"):
             try:  # uv notes no hash
-                return _archive(url, _sha256(path_of(url)), within)
+                return _archive(url, sha256(path_of(url)), within)
             except OSError:
                 return {}
     return {}
@@ -104,7 +104,7 @@ def in_folders(folders: Iterable[Path], wanted: Mapping[str, tuple[str, str]]) -
                         {
                             "name": file.name,
                             "path": str(file.resolve()),
-                            "hashes": {"sha256": _sha256(file)},
+                            "hashes": {"sha256": sha256(file)},
                         }
                     ]
                 }
@@ -143,6 +143,7 @@ def without_secrets(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}{at}{host}", query=query, fragment=""))
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
     with open(file, "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
