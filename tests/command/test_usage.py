@@ -71,7 +71,7 @@ def test_the_list_of_adapters_is_data_without_the_word_list(plain_crucible: Cruc
         ("fsspc", "'blob_store.fsspec'"),
         ("blobstore.fsspec", "'blob_store.fsspec'"),
         ("arithmetic", "'environment.arithmetic'"),
-        ("torch", "'completer.torch' or 'training_client.torch'"),
+        ("tee", "'blob_store.tee' or 'metrics_store.tee'"),
     ],
 )
 def test_what_is_to_be_checked_is_suggested_with_its_port(

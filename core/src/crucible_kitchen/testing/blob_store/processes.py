@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -82,8 +83,7 @@ class Processes(BlobStoreFixtures):
             {f"{folder}/{n % 4}/{process} {n}": f"{process} {n}".encode() for n in range(24)}
             for process in range(3)
         ]
-        others = zip(elsewhere.processes(2), mine[1:], strict=True)
-        writing = [store.submit(_write, blobs) for store, blobs in others]
+        writing = elsewhere.submit_together(_write, [(blobs,) for blobs in mine[1:]])
         _write(blob_store, mine[0])
         for each in writing:
             each.result()
@@ -107,10 +107,9 @@ class Processes(BlobStoreFixtures):
         path = f"{folder}/blob"
         contents = [bytes([process]) * (200_000 + process) for process in range(2)]
         blob_store.write(path, contents[0])
-        writing = [
-            store.submit(_write_again_and_again, path, content)
-            for store, content in zip(elsewhere.processes(2), contents, strict=True)
-        ]
+        writing = elsewhere.submit_together(
+            _write_again_and_again, [(path, content) for content in contents]
+        )
         while not all(each.done() for each in writing):
             assert blob_store.read(path) in contents, "a reader sees parts of two contents"
         for each in writing:
@@ -179,7 +178,8 @@ def _write(store: BlobStore, blobs: Mapping[str, bytes]) -> None:
 
 
 def _write_again_and_again(store: BlobStore, path: str, content: bytes) -> None:
-    for _ in range(12):
+    for number in range(16):
+        time.sleep(number * content[0] % 7 / 1000)  # else processes may go on in step
         store.write(path, iter([content[:90_000], content[90_000:]]))
         store.read(path)
 

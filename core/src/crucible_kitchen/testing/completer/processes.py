@@ -61,7 +61,7 @@ class Processes(CompleterFixtures):
         with offered("a seed"):
             mine = completions(completer.complete_batch(variants(asked, 3), params))
         batch = variants(asked, 3), _located(params)
-        both = [each.submit(_batch, *batch) for each in elsewhere.processes(2)]
+        both = elsewhere.submit_together(_batch, [batch, batch])
         for theirs in (each.result() for each in both):
             for found, expected in zip(theirs, mine, strict=True):
                 same(found, expected, self.tolerance)

@@ -125,7 +125,7 @@ class Processes(DatasetStoreFixtures):
         behind.
         """
         where = absolute(dataset_id), split, streaming
-        both = [each.submit(_rows, *where) for each in elsewhere.processes(2)]
+        both = elsewhere.submit_together(_rows, [where, where])
         try:
             one, other = (each.result() for each in both)
         except Unsupported as error:

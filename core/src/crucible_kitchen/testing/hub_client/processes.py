@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +58,16 @@ class Processes(HubClientFixtures):
         Usually broken by a temporary file of one name, by a lock that is not waited for, and by a
         file that is found while another process still writes it.
         """
-        processes = elsewhere.processes(2)
-        fetching = [
-            *(each.submit(_snapshot, repo_id, where) for each in processes),
-            *(each.submit(_download, repo_id, names, where) for each in processes),
-        ]
-        assert _snapshot(hub_client, repo_id, where) == contents
-        snapshots, downloads = fetching[:2], fetching[2:]
-        assert [each.result() for each in snapshots] == [contents] * 2
-        assert [each.result()[1] for each in downloads] == [contents] * 2
+        both = elsewhere.submit_together(_snapshot_and_download, [(repo_id, names, where)] * 2)
+        with ThreadPoolExecutor() as pool:
+            mine = []
+            for _ in range(4):  # one after the other has begun, and before it ends
+                mine.append(pool.submit(_snapshot, hub_client, repo_id, where))
+                time.sleep(0.02)
+            assert [each.result() for each in mine] == [contents] * 4
+        for downloads, snapshot in (each.result() for each in both):
+            assert downloads == contents
+            assert snapshot == contents
 
     @since("1.5")
     @unless_synthetic
@@ -142,6 +145,14 @@ def _download(
 ) -> tuple[list[str], dict[str, bytes]]:
     listed = [*client.list_files(repo_id, **where)]
     return listed, {name: client.download(repo_id, name, **where).read_bytes() for name in names}
+
+
+def _snapshot_and_download(
+    client: HubClient, repo_id: str, names: Sequence[str], where: Mapping[str, str]
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    with ThreadPoolExecutor() as pool:
+        snapshot = pool.submit(_snapshot, client, repo_id, where)
+        return _download(client, repo_id, names, where)[1], snapshot.result()
 
 
 def _snapshot(client: HubClient, repo_id: str, where: Mapping[str, str]) -> dict[str, bytes]:

@@ -93,21 +93,19 @@ class Processes(MetricsStoreFixtures):
         Usually broken by a lock that is not waited for, a number of the next row that each process
         counts for itself, or a file that each rewrites as a whole.
         """
-        processes = elsewhere.processes(2)
-        recording = [
-            each.submit(_record_with_others, run_id, f"process {number}")
-            for number, each in enumerate(processes, 1)
-        ]
-        _record_with_others(metrics_store, run_id, "process 0")
-        for each in recording:
-            each.result()
+        for steps in (range(5), range(5, EACH)):  # who goes on has not read what others add
+            others = [(run_id, f"process {number}", steps) for number in (1, 2)]
+            recording = elsewhere.submit_together(_record_with_others, others)
+            _record_with_others(metrics_store, run_id, "process 0", steps)
+            for each in recording:
+                each.result()
         found = rows(metrics_store, run_id)
         for number in range(3):
             mine = [row for row in found if row[0] == f"process {number}"]
             assert mine == [(f"process {number}", f"{float(s)}", s) for s in range(EACH)]
         assert sorted(row[2] or 0 for row in found if row[0] == "all") == [*range(EACH)]
         assert len([row for row in found if row[0] == "note"]) == 3 * EACH
-        assert [each.run(rows, run_id) for each in processes] == [found, found]
+        assert [each.run(rows, run_id) for each in elsewhere.processes(2)] == [found, found]
 
     @since("1.5")
     @unless_synthetic
@@ -121,10 +119,7 @@ class Processes(MetricsStoreFixtures):
         an order that follows `hash`.
         """
         runs = [[f"{run_id}-{process}-{number}" for number in range(6)] for process in range(3)]
-        recording = [
-            store.submit(_record_runs, mine)
-            for store, mine in zip(elsewhere.processes(2), runs[1:], strict=True)
-        ]
+        recording = elsewhere.submit_together(_record_runs, [(mine,) for mine in runs[1:]])
         _record_runs(metrics_store, runs[0])
         for each in recording:
             each.result()
@@ -230,8 +225,10 @@ def _record_together(store: MetricsStore, run_id: str, names: Sequence[str]) -> 
     store.flush(run_id)
 
 
-def _record_with_others(store: MetricsStore, run_id: str, metric: str) -> None:
-    for step in range(EACH):
+def _record_with_others(
+    store: MetricsStore, run_id: str, metric: str, steps: Sequence[int]
+) -> None:
+    for step in steps:
         store.record(run_id, metric, float(step), step)
         store.record(run_id, "all", float(step), step)
         store.record(run_id, "note", float(step))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,6 +149,29 @@ class Elsewhere:
             each.run(_nothing)
         return processes
 
+    def submit_together(
+        self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
+    ) -> list[Future[Any]]:
+        """Submit one call to each of as many processes as there are tuples of arguments. They wait
+        until all of them can begin; this returns at the moment when they do.
+
+        Args:
+            function: a function of a module, as for `run`.
+            arguments: what each process calls it with, after the adapter.
+
+        Returns:
+            The future of each.
+        """
+        with tempfile.TemporaryDirectory() as name:
+            start = Path(name)
+            futures = [
+                each.submit(_wait_and_call, start, function, mine)
+                for each, mine in zip(self.processes(len(arguments)), arguments, strict=True)
+            ]
+            while len([*start.iterdir()]) < len(futures) and not any(f.done() for f in futures):
+                time.sleep(0.001)
+        return futures
+
     def close(self) -> None:
         """Leave the processes to other tests."""
         for other in self._others:
@@ -190,6 +216,16 @@ def _open(name: str, adapter: bytes, folder: str) -> None:
 
 def _call(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     return function(_open_ports[name], *arguments)
+
+
+def _wait_and_call(
+    port: Port, start: Path, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> Any:
+    """Say in a folder that this process is ready, and begin when the folder is deleted."""
+    (start / str(os.getpid())).touch()
+    while start.exists():
+        time.sleep(0.0005)
+    return function(port, *arguments)
 
 
 def _nothing(port: Port) -> None:

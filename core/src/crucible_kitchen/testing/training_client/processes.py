@@ -80,8 +80,7 @@ class Processes(TrainingClientFixtures):
         Usually broken by a number that is found by counting what is there, and by a temporary
         folder of one name.
         """
-        [other] = elsewhere.processes(1)
-        there = other.submit(_train_and_save, Plan.of(bench), 2, 3)
+        [there] = elsewhere.submit_together(_train_and_save, [(Plan.of(bench), 2, 3)])
         here = _train_and_save(bench.client, Plan.of(bench), 1, 3)
         theirs = there.result()
         bench.references += [reference for reference, _ in (*here, *theirs)]
