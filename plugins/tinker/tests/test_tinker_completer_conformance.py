@@ -25,12 +25,12 @@ class TestCompleter(CompleterConformance):
 
     @pytest.fixture
     def reopen(self, skyrl: SkyrlServer) -> Callable[[], AbstractContextManager[Completer]]:
-        # Compiled are shapes: one for all prompts of at most 32 tokens.
+        # Compiled are shapes: one for all prompts of at most 32 tokens, another for twice as many.
         return lambda: bound(
             "completer",
             tinker_completer,
             base_url=skyrl.base_url,
-            context_length=31,
+            context_length=63,
             max_concurrency=self.max_in_flight,
         )
 

@@ -73,3 +73,10 @@ class TestTrainingClient(TrainingClientConformance):
         self, bench: Any, run: str
     ) -> None:
         super().test_cleaning_removes_what_its_prefix_names_and_is_not_kept(bench, run)
+
+    @pytest.mark.xfail(
+        reason="SkyRL 0.3 has no route to delete a checkpoint: one that is deleted is forgotten in "
+        "that process, and there for others",
+    )
+    def test_processes_list_checkpoints_in_one_order(self, bench: Any, elsewhere: Any) -> None:
+        super().test_processes_list_checkpoints_in_one_order(bench, elsewhere)
