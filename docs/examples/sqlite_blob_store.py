@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -39,12 +40,24 @@ class Database:
             opts.file, timeout=opts.timeout, isolation_level=None, check_same_thread=False
         )
         self._lock = threading.Lock()
-        self.run("PRAGMA journal_mode = WAL")  # readers and a writer do not wait
+        self.share(opts.timeout)
         self.run("CREATE TABLE IF NOT EXISTS blobs (path TEXT PRIMARY KEY, data BLOB)")
 
     def run(self, statement: str, *values: str | bytes) -> list[Any]:
         with self._lock:
             return self._connection.execute(statement, values).fetchall()
+
+    def share(self, timeout: float) -> None:
+        """Let readers and a writer not wait for each other."""
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                self.run("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:  # alone of all, this does not wait by itself
+                if time.monotonic() > until:
+                    raise
+            time.sleep(0.01)
 
     def store(self, path: str, file: BinaryIO, size: int) -> None:
         """Store a blob of `size` bytes, piece by piece, in one transaction."""
