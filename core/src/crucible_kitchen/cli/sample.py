@@ -124,8 +124,7 @@ def _without_weights(name: str, record: RunRecord) -> str:
 
 def _note_of_made_up(kitchen: Kitchen) -> None:
     """Warn of a completer that is not a model, such as a noop."""
-    with contextlib.suppress(Unsupported):
-        kitchen.completer.helper("synthetic")
+    if synthetic(kitchen.completer):
         note(f"the completer {kitchen.completer.adapter!r} makes its answers up, for rehearsals")
 
 

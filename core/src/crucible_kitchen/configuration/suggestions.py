@@ -1,16 +1,17 @@
 """What to write and what to install for a port without an adapter.
 
 An installed adapter is recognized by what it is, so it is imported: one that implements `around`
-wraps others and serves nothing alone; one with the helper `synthetic` makes its results up.
+wraps others and serves nothing alone; one whose helper `synthetic` says why makes its results up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..adapters.binding import marked
+from ..adapters.binding import marked, options_class
 from ..adapters.discovery import Catalog, Installed
 from ..adapters.known_packages import by_preference, packages_of
+from ..calls.synthetic import declared
 from ..messages.spelling import shortened
 
 
@@ -41,9 +42,13 @@ def wraps(entry: Installed) -> bool:
 
 
 def is_synthetic(entry: Installed) -> bool:
-    """Say whether an adapter declares its results to be made up; False if it cannot be imported."""
+    """Say whether an adapter makes its results up, with the defaults of its options.
+
+    It is imported; False if it cannot be, if its options cannot be left out, or if it fails.
+    """
     try:
-        return bool(getattr(entry.load().synthetic, "crucible_helper", False))
+        adapter = entry.load()
+        return bool(declared(adapter, options_class(adapter, entry.name)()))
     except KeyboardInterrupt:
         raise
     except BaseException:

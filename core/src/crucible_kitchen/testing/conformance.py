@@ -52,7 +52,7 @@ def since(level: str) -> Callable[[Test], Test]:
 def unless_synthetic(test: Test) -> Test:
     """Mark a test from which adapters that make their results up are excused.
 
-    Such an adapter declares a helper, whose answer every report card repeats:
+    Such an adapter declares a helper, whose answer every report card repeats; "" excuses nothing:
 
         @helper
         def synthetic(opts: Options) -> str:
@@ -299,15 +299,6 @@ def unfit_level(level: str) -> str:
 
 EXCUSED = "excused, for the adapter is synthetic: "
 WARNED = "a warning: promised since level "
-
-
-def synthetic(port: Port) -> str | None:
-    """Return why an adapter's results are not real, None if it declares nothing."""
-    try:
-        reason = port.helper("synthetic")
-    except Unsupported:
-        return None
-    return str(reason())
 
 
 def _changed(cls: type[Conformance]) -> Iterator[str]:

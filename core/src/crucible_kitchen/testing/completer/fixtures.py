@@ -12,7 +12,7 @@ import pytest
 from ...errors import Unsupported
 from ...ports import Completer, TrainingClient
 from ...types import SamplingParams
-from ..conformance import Conformance, synthetic
+from ..conformance import Conformance
 
 
 class CompleterFixtures(Conformance):

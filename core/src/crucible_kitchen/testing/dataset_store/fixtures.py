@@ -14,7 +14,7 @@ import pytest
 
 from ...errors import AdapterError, NotFound, Unsupported
 from ...ports import DatasetStore
-from ..conformance import Conformance, synthetic
+from ..conformance import Conformance
 from ..refusal import refuses
 from .rows import read, row, rows_given, texts
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import pytest
 
 from ...ports import HubClient
-from ..conformance import Conformance, synthetic
+from ..conformance import Conformance
 
 GoOffline: TypeAlias = Callable[[], contextlib.AbstractContextManager[HubClient | None]]
 
@@ -81,7 +81,7 @@ class HubClientFixtures(Conformance):
         """Whether the kit may damage files that the adapter returned, to see it find out. By
         default only where the adapter is synthetic, for a cache may be one that others use.
         """
-        return synthetic(hub_client) is not None
+        return bool(synthetic(hub_client))
 
     @pytest.fixture
     def uploads(self, upload_repo_id: str | None, repo_type: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import pytest
 
 from ...errors import InvalidInput, Unsupported
 from ...ports import MetricsStore
-from ..conformance import Reopen, since, synthetic
+from ..conformance import Reopen, since
 from ..refusal import refuses
 from .fixtures import MetricsStoreFixtures
 from .rows import Row, rows
