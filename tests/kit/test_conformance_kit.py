@@ -203,6 +203,22 @@ def test_a_suite_in_memory_is_excused_from_promises_of_other_processes_alone(
     assert "a warning: promised since level 1.5" in said
 
 
+def test_an_adapter_that_says_its_results_are_real_is_excused_from_nothing(
+    run_pytest: Pytest,
+) -> None:
+    real = """
+import crucible_kitchen, kitchen_noop.blob_store
+kitchen_noop.blob_store.synthetic = crucible_kitchen.helper(lambda opts: "")
+"""
+    asked = ("-k", "started_later")
+    code, said = run_pytest(KIT, *asked)
+    assert code == 0
+    assert "excused" in said
+    code, said = run_pytest(KIT + real, *asked)
+    assert "excused" not in said
+    assert "a warning: promised since level" in said
+
+
 def test_another_process_is_ended_with_its_class(run_pytest: Pytest, tmp_path: Path) -> None:
     recording = (
         KIT.replace('"noop", latency_scale=0', f'"fsspec", url="{tmp_path}/blobs"')

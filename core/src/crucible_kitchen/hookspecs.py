@@ -90,9 +90,10 @@ def helper(function: F) -> F:
     between an adapter and its users. Workflows ask training clients for `get_tokenizer(opts,
     session)`, and dry runs for `memory_needed(opts, config, rows)`, where `rows`, if it is not 0,
     is how many of `config.max_length` tokens are in a batch; commands ask completers for
-    `get_tokenizer(opts, model)`, and hub clients for `commit_url(opts, repo_id, commit)`. A kitchen
-    calls `observe(opts, event)` with every event while the adapter is bound: so a metrics store
-    shows a run's settings, and how it ended.
+    `get_tokenizer(opts, model)`, and hub clients for `commit_url(opts, repo_id, commit)`. An
+    adapter that makes its results up returns why from `synthetic(opts)`, "" where they are real. A
+    kitchen calls `observe(opts, event)` with every event while the adapter is bound: so a metrics
+    store shows a run's settings, and how it ended.
     """
     function.crucible_helper = True  # type: ignore[attr-defined]
     return function

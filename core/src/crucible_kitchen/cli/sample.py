@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import ConfigurationError, NotFound, Unsupported
+from ..calls.synthetic import synthetic
+from ..errors import ConfigurationError, NotFound
 from ..history import stored
 from ..kitchen import Kitchen
 from ..messages.spelling import nearest

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from ..adapters.binding import marked, options_class
 from ..adapters.discovery import Catalog, Installed
 from ..adapters.known_packages import by_preference, packages_of
-from ..calls.synthetic import declared
+from ..calls.synthetic import declares, reason
 from ..messages.spelling import shortened
 
 
@@ -44,11 +44,17 @@ def wraps(entry: Installed) -> bool:
 def is_synthetic(entry: Installed) -> bool:
     """Say whether an adapter makes its results up, with the defaults of its options.
 
-    It is imported; False if it cannot be, if its options cannot be left out, or if it fails.
+    It is imported; False if it cannot be, or fails. Where options cannot be left out, it counts
+    that it has the helper.
     """
     try:
         adapter = entry.load()
-        return bool(declared(adapter, options_class(adapter, entry.name)()))
+        if not declares(adapter):
+            return False
+        options = options_class(adapter, entry.name)
+        if any(field.is_required() for field in options.model_fields.values()):
+            return True
+        return bool(reason(adapter, options()))
     except KeyboardInterrupt:
         raise
     except BaseException:

@@ -16,7 +16,7 @@ from packaging.version import Version
 
 from ..adapters.kit import LEVEL as LEVEL  # public here
 from ..calls.port import Port
-from ..errors import Unsupported
+from ..calls.synthetic import synthetic
 from ..kitchen import Kitchen
 from ..ports import PORTS
 from .processes import Elsewhere, Interpreters

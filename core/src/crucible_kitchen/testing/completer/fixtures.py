@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from ...calls.synthetic import synthetic
 from ...errors import Unsupported
 from ...ports import Completer, TrainingClient
 from ...types import SamplingParams

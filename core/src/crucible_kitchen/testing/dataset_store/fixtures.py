@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ...calls.synthetic import synthetic
 from ...errors import AdapterError, NotFound, Unsupported
 from ...ports import DatasetStore
 from ..conformance import Conformance

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import pytest
 
+from ...calls.synthetic import synthetic
 from ...ports import HubClient
 from ..conformance import Conformance
 

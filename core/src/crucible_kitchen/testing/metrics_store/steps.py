@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ...calls.synthetic import synthetic
 from ...errors import InvalidInput, Unsupported
 from ...ports import MetricsStore
 from ..conformance import Reopen, since
