@@ -104,6 +104,52 @@ def test_a_failed_session_is_restored_for_any_algorithm(kitchen: Kitchen) -> Non
     assert rows(kitchen, "failed") == rows(kitchen, "whole")
 
 
+def starting(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[Event]:
+    """Have the first starts of a session fail; return the restarts, as they come."""
+    start, left, restarts = kitchen.training_client.start_session, list(errors), list[Event]()
+
+    def failing(config: Any) -> Any:
+        if left:
+            raise left.pop(0)
+        return start(config)
+
+    def observer(event: Event) -> None:
+        if event.name == "workflow.restart":
+            restarts.append(event)
+
+    monkeypatch.setattr(kitchen.training_client, "start_session", failing)
+    kitchen.observe(observer)
+    return restarts
+
+
+def test_a_first_start_that_fails_is_repeated_as_a_restart(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count(kitchen, run_id="whole")
+    restarts = starting(kitchen, monkeypatch, Unavailable("a worker died"), Unavailable("again"))
+    count(kitchen, run_id="failed", max_restarts=2)
+    assert [(e.attributes["restart"], e.attributes["step"]) for e in restarts] == [(1, 0), (2, 0)]
+    assert rows(kitchen, "failed") == rows(kitchen, "whole")
+
+
+def test_starts_beyond_the_restarts_fail_the_run(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting(kitchen, monkeypatch, Unavailable("a worker died"), Unavailable("again"))
+    with pytest.raises(Unavailable, match="again") as caught:
+        count(kitchen, max_restarts=1)
+    assert caught.value.__notes__ == ["restarts are used up (workflow.max_restarts=1)"]
+
+
+def test_a_first_start_that_would_fail_again_is_not_repeated(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restarts = starting(kitchen, monkeypatch, NotFound("no model of this name"))
+    with pytest.raises(NotFound, match="no model of this name"):
+        count(kitchen, max_restarts=3)
+    assert restarts == []
+
+
 def test_what_an_algorithm_depends_on_may_not_change(kitchen: Kitchen) -> None:
     class Digested(Counting):
         digest = "a"

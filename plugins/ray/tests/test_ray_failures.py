@@ -6,6 +6,8 @@ import dataclasses
 import os
 import random
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -248,6 +250,39 @@ def trained(kitchen: Kitchen, run_id: str) -> dict[str, Any]:
     }
     result = run_in(kitchen, "supervised", config)
     return tensors(kitchen, result.checkpoint)
+
+
+def kill_a_new_worker(known: set[int]) -> None:
+    """Kill a worker as soon as it is there: it is then about to import PyTorch."""
+    while not (new := set(ray_processes.ranks()) - known):
+        time.sleep(0.02)
+    os.kill(min(new), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_while_the_session_starts_is_a_restart(
+    kitchen: Kitchen, tmp_path: Path
+) -> None:
+    options = {"models": {"tiny": TINY}, "workers": 2, "checkpoint_dir": str(tmp_path)}
+    adapters = {
+        "training_client": {"use": "ray", "device": "cpu", **options},
+        "dataset_store": {"use": RowsInMemory({"train": rows()})},
+        "metrics_store": {"use": kitchen_noop.metrics_store},
+        "blob_store": {"use": kitchen_noop.blob_store},
+    }
+    killer = threading.Thread(target=kill_a_new_worker, args=[set(ray_processes.ranks())])
+    restarts: list[WorkflowRestart] = []
+
+    def note(event: Event) -> None:
+        if isinstance(restart := typed(event), WorkflowRestart):
+            restarts.append(restart)
+
+    with Kitchen(adapters) as another:
+        another.observe(note)
+        killer.start()
+        assert trained(another, "killed-at-the-start")
+    killer.join()
+    [restart] = restarts
+    assert (restart.callback, restart.step, restart.error) == ("start_session", 0, "Unavailable")
 
 
 @pytest.mark.slow

@@ -146,7 +146,7 @@ class WorkflowFinishing(TypedEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowRestart(TypedEvent):
-    """A session failed and was restored from a checkpoint.
+    """A session failed and is restored from a checkpoint, or could not be started and is again.
 
     Args:
         workflow: the workflow's name.

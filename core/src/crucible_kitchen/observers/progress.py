@@ -119,7 +119,7 @@ class RunProgress:
         resumed = (
             f"restored the session from its checkpoint; resuming after step {restart.step}"
             if restart.step
-            else "started another session, from the beginning"
+            else "starting another session, from the beginning"
         )
         failed = f"{restart.callback} failed ({restart.error})"
         self._line(f"{failed}; {resumed} (restart {restart.restart})")

@@ -143,7 +143,8 @@ class RunConfig(WorkflowConfig):
     keep_checkpoints: int = Field(default=1, ge=1)
     """How many checkpoints to keep."""
     max_restarts: int = Field(default=0, ge=0)
-    """How often to restore a failed session from the last checkpoint; what fails then counts."""
+    """How often to restore a failed session from the last checkpoint, or to start it again; what
+    fails then counts."""
     submit_ahead: int = Field(default=1, ge=0)
     """Steps to submit before the oldest one is awaited, so that the backend is never idle."""
 

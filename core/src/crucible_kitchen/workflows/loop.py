@@ -90,7 +90,7 @@ class _Loop(Generic[T]):
 
     def complete(self) -> None:
         """Train from the last checkpoint to the end."""
-        self._session = self._start_session()
+        self._session = self._first_session()
         try:
             self._prepare()
             while True:
@@ -110,6 +110,16 @@ class _Loop(Generic[T]):
             self._abandon(sys.exception())
             with contextlib.suppress(AdapterError):
                 self._client.close_session(self._session)
+
+    def _first_session(self) -> Any:
+        """Start the session; again where that may help, as one more restart."""
+        while True:
+            try:
+                return self._start_session()
+            except AdapterError as error:
+                if not error.retryable:
+                    raise
+                self._count_restart(error)
 
     def _start_session(self) -> Any:
         try:
@@ -236,7 +246,6 @@ class _Loop(Generic[T]):
         """Restore a failed session from the last checkpoint, or raise. What fails meanwhile is one
         more failure.
         """
-        config = self._config
         self._submitted = None
         with contextlib.suppress(AdapterError):
             self._checkpoints.settle()
@@ -245,9 +254,18 @@ class _Loop(Generic[T]):
         # A call without effect that is not worth repeating is wrong in itself.
         if error.no_effect and not (error.retryable or isinstance(error, SessionFailed)):
             raise error
-        if self._restarts >= config.max_restarts:
-            if config.max_restarts:
-                error.add_note(f"restarts are used up (workflow.max_restarts={self._restarts})")
+        self._count_restart(error)
+        try:
+            self._restore()
+        except AdapterError as another:
+            self._restart(another)
+
+    def _count_restart(self, error: AdapterError) -> None:
+        """Report that the session is restored after a failure; raise it if no restart is left."""
+        allowed = self._config.max_restarts
+        if self._restarts >= allowed:
+            if allowed:
+                error.add_note(f"restarts are used up (workflow.max_restarts={allowed})")
             raise error
         self._restarts += 1
         self._emit(
@@ -260,10 +278,6 @@ class _Loop(Generic[T]):
                 error=type(error).__name__,
             )
         )
-        try:
-            self._restore()
-        except AdapterError as another:
-            self._restart(another)
 
     def _restore(self) -> None:
         if self._run.checkpoint is not None:
