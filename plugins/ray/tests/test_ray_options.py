@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import COMMAND
 from crucible_adapter_ray import cluster
 from crucible_adapter_ray.options import ClusterOptions, TrainingClientOptions
 from crucible_adapter_torch.options import TrainingClientOptions as TorchOptions
 from crucible_kitchen import CrucibleWarning, InvalidInput
 from crucible_kitchen.testing import bound
+from loopback_hub import LoopbackHub, environment
 from pydantic import ValidationError
 
 
@@ -117,6 +120,66 @@ def test_what_ray_prints_of_its_processes_is_logged(
         worker.print_to_stdstream({"pid": "raylet", "lines": ["A worker died."]}, False)
     assert caplog.messages == ["raylet: A worker died."]
     assert capsys.readouterr() == ("", "")
+
+
+UNKNOWN_MODEL = """
+import sys
+from crucible_kitchen import AdapterError, Kitchen, SessionConfig
+
+with Kitchen({"training_client": {"use": "ray", "checkpoint_dir": sys.argv[1]}}) as kitchen:
+    try:
+        kitchen.training_client.start_session(SessionConfig("small"))
+    except AdapterError as error:
+        print(type(error).__name__, error.reason)
+assert not {"ray", "torch", "transformers"} & sys.modules.keys()
+"""
+OF_TORCH = """
+[adapters]
+training_client = { use = "torch", models.small = { model_type = "llama", hidden_size = 16 } }
+dataset_store = "noop"
+blob_store = "noop"
+metrics_store = "noop"
+[workflow]
+use = "supervised"
+model = "small"
+dataset = "rows"
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """A hub without a model, which processes that are started ask."""
+    with LoopbackHub() as hub:
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        for name, value in environment(hub, tmp_path).items():
+            monkeypatch.setenv(name, value)
+        yield hub
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_name_of_no_model_is_refused_before_ray_is_imported(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", UNKNOWN_MODEL, str(tmp_path)]
+    done = subprocess.run(program, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("NotFound no model 'small'")
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_model_of_an_adapter_that_ray_replaced_is_explained(
+    tmp_path: Path, hub: LoopbackHub, away: bool
+) -> None:
+    (tmp_path / "crucible.toml").write_text(OF_TORCH)
+    if away:
+        hub.close()
+    command = [*COMMAND, "run", "adapters.training_client=ray"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    error, *notes = done.stderr.splitlines()[-2:]
+    assert "the hub cannot be reached" in error if away else "no model 'small'" in error
+    assert notes == [
+        "adapters.training_client.models.small is set for 'torch' (crucible.toml), which 'ray' "
+        "(argument adapters.training_client=) replaced together with its options: set it for "
+        "'ray', too, or write use = \"ray\" there"
+    ]
 
 
 def test_the_adapters_are_listed_without_importing_ray_or_torch() -> None:

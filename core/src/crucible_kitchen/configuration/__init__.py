@@ -8,5 +8,6 @@
 | `validation` | a table becomes a model |
 | `wording` | what pydantic finds wrong, in words that say what to do |
 | `mistakes` | errors of ours on their way through pydantic |
+| `replaced` | options that went with an adapter that was replaced |
 | `suggestions` | what to write for a port without an adapter |
 """

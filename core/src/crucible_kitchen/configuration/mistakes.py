@@ -28,6 +28,7 @@ from ..errors import (
 )
 from ..masking.secrets import Secrets
 from ..settings import Key, Settings
+from .replaced import without_option
 
 _KINDS = {
     kind.__name__: kind for kind in (AdapterForbidden, AdapterNotFound, AdapterLoadError, BindError)
@@ -73,7 +74,10 @@ def explained(
         message = secrets.masked(problem["msg"])
         if part := context.get("part"):
             message += f", on the command line {'.'.join(key)}.{part}"
-        if problem["type"] != "missing":  # a missing value has no source
+        if problem["type"] == "missing":  # a missing value has no source
+            lost = without_option(settings, key)
+            message += f"; {lost}" if lost else ""
+        else:
             message += f" (from {context.get('source') or settings.source_of(key)})"
         kind = _KINDS.get(problem["type"], ConfigurationError)
         found.append(kind(f"{'.'.join(key)}: {message}"))

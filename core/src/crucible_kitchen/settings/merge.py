@@ -45,6 +45,25 @@ class Source(str):
         return made
 
 
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """An adapter that a higher layer replaced by another; its options do not apply.
+
+    Args:
+        use: the adapter.
+        options: its options.
+        source: where it was chosen.
+        by: what replaced it.
+        by_source: where that was chosen.
+    """
+
+    use: str
+    options: Mapping[str, Any] = field(repr=False)  # they may hold secrets
+    source: str
+    by: str
+    by_source: str
+
+
 @dataclass(slots=True)
 class Settings:
     """The merged values, and the source of each leaf."""
@@ -55,6 +74,8 @@ class Settings:
     profile: str | None = None
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     """The tables of the file's profiles, by name, chosen or not."""
+    replaced: dict[Key, Replaced] = field(default_factory=dict)
+    """What the adapter at a key replaced last, where that had options."""
     mistakes: tuple[str, ...] = ()
     """What is wrong so far. If there are any, the values serve only to find more."""
 
@@ -156,11 +177,22 @@ def _table_below(
         below[name] = {"use": old}
         settings.sources[(*key, "use")] = settings.sources.pop(key, source)
     elif not isinstance(old, dict) or _names_another(above, old):
+        if isinstance(old, dict) and len(old) > 1:
+            _note(settings, source, old, above, key)
         if old is not None:
             _forget(settings, key)
         below[name] = {}
     table: dict[str, Any] = below[name]
     return table
+
+
+def _note(
+    settings: Settings, source: Source, old: Mapping[str, Any], above: Mapping[str, Any], key: Key
+) -> None:
+    """Note which adapter a layer replaces, and its options."""
+    options = {name: value for name, value in old.items() if name != "use"}
+    chosen = settings.source_of((*key, "use"))
+    settings.replaced[key] = Replaced(str(old["use"]), options, chosen, str(above["use"]), source)
 
 
 def _names_another(above: Mapping[str, Any], below: Mapping[str, Any]) -> bool:

@@ -39,6 +39,7 @@ def _sessions(opts: Options) -> OpenSessions:
 
 @hookimpl
 def start_session(opts: Options, config: SessionConfig) -> Session:
+    torch_client.look_for_model(opts, config)  # before Ray is started for nothing
     return _sessions(opts).start(config)
 
 

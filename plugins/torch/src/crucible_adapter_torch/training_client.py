@@ -196,6 +196,18 @@ def memory_needed(opts: Options, config: SessionConfig, rows: int = 0) -> Mappin
     return budget.outlook(opts, config, rows)
 
 
+def look_for_model(opts: Options, config: SessionConfig) -> None:
+    """Raise if a session's model has a plain name, and there is none; for packages that start
+    processes to load it. PyTorch is not imported.
+
+    Raises:
+        NotFound, Unauthorized, Unavailable: see `start_session`.
+    """
+    from .models import presence
+
+    presence.look_for(opts, config.model, config.revision)
+
+
 if TYPE_CHECKING:
     from crucible_kitchen.hookspecs import TrainingClientOptionalSpec, TrainingClientSpec
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,8 +11,6 @@ from typing import Any
 
 import torch
 from crucible_kitchen import InvalidInput, NotFound, Unsupported, expand_home
-from huggingface_hub import errors as hub_errors
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import CONFIG_NAME, cached_file, extract_commit_hash
 
@@ -23,6 +20,7 @@ from . import causality, frozen, layers, weights
 from .decoders import decoder_of
 from .failures import is_unreachable, model_called, translated
 from .language_model import LanguageModel
+from .presence import reach
 from .quiet import quiet
 from .random_models import configured, make_model, make_tokenizer
 from .tokenizer import HuggingFaceTokenizer
@@ -110,7 +108,7 @@ def configuration(opts: ModelOptions, name: str, revision: str | None = None) ->
     name = _with_home(name)
     _check_name(name)
     with quiet(), translated(name, revision, opts.models):
-        _reach(name, revision)
+        reach(name, revision)
         described = _find_file(name, weights.ADAPTER_CONFIG, revision)
         if described is None or weights.is_whole(name, revision):
             return decoder_of(AutoConfig.from_pretrained(name, **_source(opts, revision)), name)
@@ -156,7 +154,7 @@ def _load(
 ) -> _Loaded:
     """Load a model of a folder or the hub; if `exact`, an adapter is merged in float32."""
     with translated(name, revision, opts.models):
-        _reach(name, revision)
+        reach(name, revision)
         # All files come from one commit, even if the branch moves meanwhile.
         described = _find_file(name, weights.ADAPTER_CONFIG, revision)
         commit = extract_commit_hash(described, None)
@@ -203,17 +201,6 @@ def _find_file(name: str, file: str, revision: str | None) -> str | None:
         name, file, revision=revision, _raise_exceptions_for_missing_entries=False
     )
     return found
-
-
-def _reach(name: str, revision: str | None) -> None:
-    """Raise at once if the hub cannot be reached and the cache has nothing.
-
-    The library itself would ask again for 23 s, which is for the caller to decide; see `retry`.
-    """
-    if Path(name).is_dir() or try_to_load_from_cache(name, CONFIG_NAME, revision=revision):
-        return
-    with contextlib.suppress(hub_errors.HfHubHTTPError):  # an answer; later calls interpret it
-        get_hf_file_metadata(hf_hub_url(name, CONFIG_NAME, revision=revision))
 
 
 def _tokenizer(name: str, config: Any, source: Mapping[str, Any]) -> HuggingFaceTokenizer | None:
