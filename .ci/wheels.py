@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crucible_kitchen.adapters import kit
-from crucible_kitchen.adapters.cards import Cards, InstalledCard
+from crucible_kitchen.adapters.cards import Cards
 from crucible_kitchen.adapters.discovery import ADAPTERS, ENVIRONMENTS
+from crucible_kitchen.adapters.installed_card import InstalledCard
 from crucible_kitchen.testing.report import ReportCard
 from crucible_kitchen.version import __version__
 

@@ -14,8 +14,9 @@ import pytest
 from commands import Crucible
 from crucible_kitchen import __version__
 from crucible_kitchen.adapters import cards, kit, remembered
-from crucible_kitchen.adapters.cards import Cards, InstalledCard, cards_of, words_of
+from crucible_kitchen.adapters.cards import Cards, cards_of
 from crucible_kitchen.adapters.contents import files_of, hash_of, hash_of_bytes
+from crucible_kitchen.adapters.installed_card import InstalledCard, words_of
 from crucible_kitchen.adapters.remembered import Memory
 
 SOURCES = {

@@ -5,7 +5,8 @@
 | `discovery` | what is installed, from package metadata alone |
 | `metadata` | what the metadata of each package says |
 | `contents` | the files of a package, and their hashes |
-| `cards` | what the report cards in installed packages say |
+| `cards` | the report cards in installed packages are read |
+| `installed_card` | one of them, and what it says |
 | `card_files` | the files in which they are |
 | `build_hook` | how they get into a wheel |
 | `kit` | the level and the digest of the conformance kit |

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from ..adapters.binding import marked, options_class
-from ..adapters.cards import Cards, InstalledCard, words_of
+from ..adapters.cards import Cards
 from ..adapters.discovery import Installed, catalog
+from ..adapters.installed_card import InstalledCard, words_of
 from ..calls.port import Port
 from ..errors import AdapterNotFound, ConfigurationError
 from ..messages.spelling import did_you_mean

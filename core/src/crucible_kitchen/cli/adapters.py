@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from ..adapters import policy
-from ..adapters.cards import Cards, words_of
+from ..adapters.cards import Cards
 from ..adapters.discovery import PORT_NAMES, Installed, catalog
+from ..adapters.installed_card import words_of
 from ..errors import CrucibleError
 from .console import JSON, note, records, say_json, table
 from .later import group_of

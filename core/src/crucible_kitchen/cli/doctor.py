@@ -6,35 +6,21 @@ It tries what a run needs before its first step: the adapters, and, if the workf
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Collection, Iterator
+from typing import Annotated
 
 import typer
 
 from ..adapters import policy
-from ..adapters.binding import options_class, problems
-from ..adapters.card_files import recorded
-from ..adapters.cards import Cards, InstalledCard
-from ..adapters.discovery import (
-    ENVIRONMENTS,
-    GROUPS,
-    KINDS,
-    OBSERVERS,
-    WORKFLOWS,
-    Installed,
-    catalog,
-)
+from ..adapters.discovery import GROUPS, KINDS, catalog
 from ..adapters.known_packages import packages_of
 from ..calls.port import Port, ports_in
-from ..configuration import chosen
-from ..errors import ConfigurationError, CrucibleError, CrucibleWarning, described
+from ..errors import ConfigurationError, CrucibleError, CrucibleWarning
 from ..kitchen import Kitchen
 from ..observers.config import reach
-from ..observers.installed import options_class as options_of_observer
 from ..ports import PORTS
 from ..settings import Key, Settings, gather
 from ..version import __version__
@@ -42,19 +28,11 @@ from ..workflows import registry
 from .arguments import ARGUMENTS, PROFILE, opened, read
 from .console import JSON, records, say, say_json, table, without_secrets
 from .inspection import BoundAdapter, ChosenWorkflow, Observation, Wrong, inspect
-
-CheckRow: TypeAlias = tuple[str, str, str]
-"""What was tried, its state, and details. A state that is not in `_STATES` is a problem."""
+from .package_checks import CheckRow, packages
 
 HEADINGS = ("what", "state", "detail")
 _STATES = {"": "ok", "warning": "warning", "forbidden": "forbidden"}
-
-PLUGINS: Mapping[str, Callable[[Any], Any]] = {
-    WORKFLOWS: registry.config_class,
-    ENVIRONMENTS: chosen.options_class,
-    OBSERVERS: lambda made: options_of_observer(made, "it"),
-}
-"""For each group without ports, what raises where an entry is not one of it."""
+"""The states that are not problems, as they are shown."""
 
 
 def doctor(
@@ -100,7 +78,7 @@ def _everything(arguments: list[str], profile: str | None) -> Iterator[CheckRow]
         yield "plugins", "forbidden", "nothing is loaded until the table [plugins] is corrected"
     else:
         yield from (("plugins", "warning", each) for each in found.unmatched(_plugins()))
-        yield from _packages()
+        yield from packages()
     yield from _configuration(settings)
 
 
@@ -111,77 +89,6 @@ def _plugins() -> Iterator[tuple[str, str, str]]:
     for kind in (*PORTS, *KINDS.values()):
         port = kind if kind in PORTS else ""
         yield from ((package, port, name) for name, package in packages_of(kind).items())
-
-
-def _packages() -> Iterator[CheckRow]:
-    catalogs = [catalog(group) for group in GROUPS]
-    for problem in dict.fromkeys(problem for found in catalogs for problem in found.problems):
-        yield problem.package, "problem", problem.message
-    claimed: dict[str, list[Installed]] = {}
-    with Cards() as cards:
-        for entry in (entry for found in catalogs for entry in found.entries):
-            what = _what(entry)
-            if why := policy.refusal(entry.package, entry.port, entry.name):
-                yield what, "forbidden", why
-                continue
-            wrong = _check(entry)
-            found_cards = cards.of_adapter(entry) if _may_have_cards(entry) else ()
-            said = ", ".join([f"{entry.package} {entry.version}", *_words(found_cards)])
-            yield what, wrong, wrong or said
-            yield from _about_cards(what, found_cards)
-            claimed.setdefault(what, []).append(entry)
-    folders = {e.folder: e.package for found in catalogs for e in found.entries if e.folder}
-    for folder, package in folders.items():
-        for path in recorded(f"{folder}/RECORD"):
-            if not os.path.lexists(f"{os.path.dirname(folder)}/{path}"):
-                name = os.path.basename(path)
-                yield f"{package} card", "warning", f"{name} was installed and is missing"
-    for what, entries in claimed.items():
-        if len({e.entry_point.value for e in entries}) > 1:
-            both = " and ".join(e.package for e in entries)
-            yield what, "problem", f"{both} both provide it; choose with package/name"
-
-
-def _may_have_cards(entry: Installed) -> bool:
-    return bool(entry.port) or entry.entry_point.group == ENVIRONMENTS
-
-
-def _words(cards: Sequence[InstalledCard]) -> Sequence[str]:
-    """Return what the cards say; nothing where there is none, which is nothing to be put right."""
-    return list(dict.fromkeys(card.words for card in cards))
-
-
-def _about_cards(what: str, cards: Sequence[InstalledCard]) -> Iterator[CheckRow]:
-    for card in cards:
-        if card.state == "unreadable":
-            yield f"{what} card", "problem", f"{card.file}: {card.problem}"
-        elif card.state in ("changed", "failed"):
-            on = f" on {card.variant}" if card.variant else ""
-            yield f"{what} card", "warning", f"{card.words}{on}: {card.changed or card.summary}"
-
-
-def _what(entry: Installed) -> str:
-    if entry.port:
-        return f"{entry.port}.{entry.name}"
-    return f"{KINDS[entry.entry_point.group]} {entry.name}"
-
-
-def _check(entry: Installed) -> str:
-    """Return what is wrong with what a package offers; "" if nothing is."""
-    try:
-        loaded = entry.load()
-        if not entry.port:
-            PLUGINS[entry.entry_point.group](loaded)
-            return ""
-        options = options_class(loaded, entry.name)
-        composes = "inner" in options.model_fields
-        return "; ".join(problems(PORTS[entry.port], loaded, composes=composes))
-    except CrucibleError as error:
-        return str(error)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # such as a property of an object that raises
-        return f"it cannot be checked: {described(error)}"
 
 
 def _configuration(settings: Settings) -> Iterator[CheckRow]:
