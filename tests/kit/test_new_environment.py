@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,14 +63,35 @@ def test_it_type_checks_and_lints_as_generated(package: Path) -> None:
     python(package, "-m", "mypy", "--cache-dir", os.devnull, MYPYPATH=str(ROOT / "core/src"))
 
 
-def test_once_installed_it_is_checked_by_its_name(site: Path, tmp_path: Path) -> None:
-    said = python(
-        tmp_path,
-        *(*COMMAND[1:], "check", "environment.maze-2d", "highest=20"),
-        PYTHONPATH=str(site),
-    )
+@pytest.mark.parametrize("options", [[], ["highest=30"]])
+def test_once_installed_it_is_checked_by_the_suite_that_it_brings(
+    site: Path, tmp_path: Path, options: list[str]
+) -> None:
+    check = [*COMMAND[1:], "check", "environment.maze-2d", *options]
+    said = python(tmp_path, *check, "--card", "cards", PYTHONPATH=str(site))
     assert said.startswith("environment.maze-2d (crucible-environment-maze-2d 0.1.0)")
-    assert re.fullmatch(r"\d+ passed", said.splitlines()[-1])  # and nothing else
+    assert re.search(r"^\d+ passed$", said, re.MULTILINE)  # and nothing else
+    [card] = (tmp_path / "cards").iterdir()
+    assert card.name == "environment.maze-2d.json"
+
+
+def test_a_suite_that_is_broken_shows(site: Path, tmp_path: Path) -> None:
+    """So that it is the package's own that is run, not the bare suite."""
+    package = "crucible_environment_maze_2d"
+    broken = tmp_path / "site"
+    shutil.copytree(site, broken)
+    suite = broken / package / "conformance.py"
+    suite.write_text(suite.read_text("utf-8").replace("EnvironmentConformance", "Missing"), "utf-8")
+    done = subprocess.run(
+        [*COMMAND, "check", "environment.maze-2d"],
+        cwd=tmp_path,
+        env=clean_environ(PYTHONPATH=str(broken)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"the conformance suites in '{package}.conformance' cannot be imported" in done.stderr
 
 
 def test_the_template_has_nothing_left_of_another(package: Path) -> None:
