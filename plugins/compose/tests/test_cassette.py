@@ -780,7 +780,7 @@ class Leaks:
 
 
 def test_no_secret_is_on_a_cassette(tapes: Tapes) -> None:
-    from crucible_adapter_compose.cassette.values import MASK
+    from crucible_adapter_compose.cassette.masks import MASK
 
     store = tapes.record("blob_store", {"use": Leaks(), "inner": NOOP})
     store.write(f"u/{CANARY}", f"is {CANARY}".encode())

@@ -13,7 +13,8 @@ import crucible_adapter_compose.cassette as cassettes
 import numpy as np
 import pytest
 from crucible_adapter_compose.cassette.missing import NotOnCassette
-from crucible_adapter_compose.cassette.tape import Tape, whole
+from crucible_adapter_compose.cassette.reading import whole
+from crucible_adapter_compose.cassette.tape import Tape
 from crucible_kitchen import (
     PORTS,
     AdapterError,

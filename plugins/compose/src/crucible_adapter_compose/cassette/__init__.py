@@ -33,8 +33,9 @@ from pydantic import (
 
 from ..wrapper import PortT, Wrapper
 from .player import Player
+from .reading import whole
 from .recorder import Recorder
-from .tape import taken, whole
+from .tape import taken
 
 FOREIGN = {"none": "replay", "all": "record", "rewrite": "record", "new_episodes": "record"}
 """What VCR.py calls these modes."""

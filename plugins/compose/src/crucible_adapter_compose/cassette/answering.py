@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from crucible_kitchen import Unsupported
 
 from .failures import exception_of
 from .lookup import Lookup
+from .masks import has_masks
 from .missing import NotOnCassette
 from .objects import LARGE, asked, cannot_set, key_for, key_of, stand_in
 from .values import Json, unrecordable, value_of
@@ -19,6 +21,18 @@ _ANSWERS = frozenset({"returned", "raised"})
 """One of which a line with an answer of a method has."""
 _SEEN = frozenset({"is", "method", "lacks"})
 """The same of an attribute."""
+
+
+@dataclass(slots=True)
+class _Noted:
+    """An answer, and whether another one was given to the same question."""
+
+    line: Mapping[str, Any]
+    differs: bool = False
+
+    def says(self) -> Json:
+        """Return the answer as JSON."""
+        return {name: self.line[name] for name in (*_ANSWERS, *_SEEN) if name in self.line}
 
 
 class AnsweringObjects:
@@ -31,8 +45,7 @@ class AnsweringObjects:
 
     def __init__(self, cassette: str, file: str) -> None:
         self._cassette, self._file = cassette, file
-        self._answers: Lookup[Mapping[str, Any]] = Lookup()
-        self._differ: set[str] = set()
+        self._answers: Lookup[_Noted] = Lookup()
         self.helpers: set[str] = set()
 
     def add(self, line: Mapping[str, Any]) -> None:
@@ -44,29 +57,29 @@ class AnsweringObjects:
         if "helper" in line:
             self.helpers.add(str(line["helper"]))
             return
-        key = key_of(line)
+        name, arguments = key_of(line)
         answers = _ANSWERS if "arguments" in line else _SEEN
-        if "differs" in line:
-            self._differ.add(key)
-        elif answers.isdisjoint(line):
+        if "differs" not in line and answers.isdisjoint(line):
             raise KeyError(" or ".join(sorted(answers)))
         if "raised" in line:
             exception_of(line["raised"], value_of)
-        self._answers.add(key, line)
+        masked = has_masks(line, arguments)
+        noted = self._answers.add(name, arguments, _Noted(line), masked=masked)
+        noted.differs |= "differs" in line
 
     def ask(
         self, number: int, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], plain: Any
     ) -> Any:
         """Return what an object answered, or raise what it raised."""
         arguments = asked(args, kwargs, plain)
-        if (kind := unrecordable(arguments)) is not None:
+        found = self._found(*key_for(number, name, arguments))
+        if found is None and (kind := unrecordable(arguments)) is not None:  # no line has any
             raise Unsupported(
                 f"an argument of {name} is or holds a {kind}, which a cassette cannot compare"
             )
-        found = self._found(key_for(number, name, arguments), name)
         if found is None:  # where something was masked, long texts are written
             whole = asked(args, kwargs, functools.partial(plain, texts=True))
-            found = self._found(key_for(number, name, whole), name)
+            found = self._found(*key_for(number, name, whole))
         if found is None:
             shown = json.dumps(arguments, ensure_ascii=False)
             raise NotOnCassette(
@@ -79,7 +92,7 @@ class AnsweringObjects:
 
     def look(self, number: int, name: str, plain: Any) -> Any:
         """Return an attribute of an object."""
-        found = self._found(f"{number}.{name}", name)
+        found = self._found(f"{number}.{name}")
         if found is None:
             raise NotOnCassette(
                 f"{self._file} does not say whether what a helper returned has {name!r}; "
@@ -91,26 +104,29 @@ class AnsweringObjects:
             return lambda *args, **kwargs: self.ask(number, name, args, kwargs, plain)
         return self._given(found["is"], plain)
 
-    def _found(self, key: str, name: str) -> Mapping[str, Any] | None:
-        found = [match.kept for match in self._answers.find(key)]
-        answers = [{k: v for k, v in line.items() if k != "arguments"} for line in found]
-        if any(each != answers[0] for each in answers):
+    def _found(self, name: str, arguments: str = "") -> Mapping[str, Any] | None:
+        found = [match.kept for match in self._answers.find(name, arguments)]
+        if len(found) > 1 and any(each.says() != found[0].says() for each in found):
             raise NotOnCassette(
-                f"{self._file} has several answers of {name} to questions that differ in their "
-                "secrets alone, which are not on it"
+                f"{self._file} has several answers of {_method(name)} to questions that differ in "
+                "their secrets alone, which are not on it"
             )
-        if any(key_of(line) in self._differ for line in found):
+        if any(each.differs for each in found):
             raise NotOnCassette(
-                f"{self._file} has no answer of {name} to this: it was not the same each time that "
-                "this was asked, or asked with another secret"
+                f"{self._file} has no answer of {_method(name)} to this: it was not the same each "
+                "time that this was asked, or asked with another secret"
             )
-        return found[0] if found else None
+        return found[0].line if found else None
 
     def _given(self, answer: Json, plain: Any) -> Any:
         if isinstance(answer, dict) and "$object" in answer:
             kind = stand_in(self._cassette, AnsweringObject)
             return kind(self, answer["$object"], plain)
         return value_of(answer)
+
+
+def _method(name: str) -> str:
+    return name.partition(".")[2]
 
 
 class AnsweringObject:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from .contract import signature
 from .files import digest_of
 from .handles import plain_handle
+from .masks import Masking
 from .values import Json, Plain, digested
 
 _PIECE = 1 << 20
@@ -128,12 +129,12 @@ class Arguments:
         plain: them as JSON.
         passed: those that the adapter gets in place of the caller's, so that they are noted as they
             are read.
-        hidden: the texts in which something was masked, as they were.
+        masking: what was hidden in texts.
     """
 
     plain: dict[str, Json]
     passed: dict[str, Any]
-    hidden: list[str]
+    masking: Masking
     _digest: Digest
 
     @classmethod
@@ -157,14 +158,8 @@ class Arguments:
             texts: write long texts as they are, in place of their digests. So are all those of a
                 call in which something was masked.
         """
-        made, known = cls({}, {}, [], Digest()), signature(port, callback)
-
-        def noting(text: str) -> str:
-            if (without := masked(text)) != text:
-                made.hidden.append(text)
-            return without
-
-        plain = Plain(noting, briefly=True, texts=texts)
+        made, known = cls({}, {}, Masking(masked), Digest()), signature(port, callback)
+        plain = Plain(made.masking, briefly=True, texts=texts)
         for name, value in given.items():
             if name in known.handles:
                 made.plain[name] = plain_handle(handles.find(value), value)
@@ -175,7 +170,7 @@ class Arguments:
                 made.plain[name] = {"$files": digest_of(value)}
             else:
                 made.plain[name] = plain(value)
-        if made.hidden and not texts:
+        if made.masking.hidden and not texts:
             return cls.of(port, callback, given, handles, masked, texts=True)
         return made
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from crucible_kitchen import (
@@ -49,8 +49,19 @@ def plain_error(error: AdapterError, plain: Callable[[Any], Any]) -> dict[str, A
     if (after := getattr(error, "retry_after", None)) is not None:
         about["retry_after"] = after
     if details := getattr(error, "details", None):
-        about["details"] = plain(details)
+        about["details"] = _without_unrecordable(plain(details))
     return about | {name: getattr(error, name) for name in _WHERE if getattr(error, name)}
+
+
+def _without_unrecordable(plain: Any) -> Any:
+    """Return JSON that says in a text what a cassette cannot hold: the error is more than that."""
+    if isinstance(plain, list):
+        return [*map(_without_unrecordable, plain)]
+    if not isinstance(plain, dict):
+        return plain
+    if "$unrecordable" in plain:
+        return f"{plain['$unrecordable']}, which a cassette cannot hold"
+    return {name: _without_unrecordable(inside) for name, inside in plain.items()}
 
 
 def error_of(about: Mapping[str, Any], value_of: Callable[[Any], Any]) -> AdapterError:
@@ -69,11 +80,22 @@ def error_of(about: Mapping[str, Any], value_of: Callable[[Any], Any]) -> Adapte
     return error
 
 
+def _made(kind: type[Exception], arguments: Sequence[Any]) -> list[Exception]:
+    try:
+        return [kind(*arguments)]
+    except (TypeError, ValueError):  # a UnicodeDecodeError takes five, and no text
+        return []
+
+
 def plain_exception(error: Exception, plain: Callable[[Any], Any]) -> dict[str, Any]:
     """Return what a helper raised, of whatever class, as JSON."""
     if isinstance(error, AdapterError):
         return {"$error": plain_error(error, plain)}
-    return {"class": type(error).__name__, "text": plain(str(error))}
+    given = error.args
+    if isinstance(error, OSError) and error.filename is not None:
+        given = (error.errno, error.strerror, error.filename)
+    arguments = _without_unrecordable(plain([*given]))
+    return {"class": type(error).__name__, "text": plain(str(error)), "arguments": arguments}
 
 
 def exception_of(about: Mapping[str, Any], value_of: Callable[[Any], Any]) -> Exception:
@@ -83,8 +105,7 @@ def exception_of(about: Mapping[str, Any], value_of: Callable[[Any], Any]) -> Ex
     name, text = str(about["class"]), value_of(about["text"])
     kind = getattr(builtins, name, None)
     if isinstance(kind, type) and issubclass(kind, Exception):
-        try:
-            return kind(text)
-        except TypeError:  # a UnicodeDecodeError takes five arguments
-            pass
+        made = [*_made(kind, value_of(about.get("arguments", [text]))), *_made(kind, [text])]
+        if made:
+            return next((each for each in made if str(each) == text), made[-1])
     return RecordedError(f"{name}: {text}")

@@ -1,4 +1,4 @@
-"""Finds what was recorded by the text of a question.
+"""Finds what was recorded by a question: the name of what is asked, and the arguments in JSON.
 
 The text as it was recorded comes first. Where it is not on the cassette, two kinds of parts may
 differ: a mask, which hides a secret, stands for any text of one value, since a replay need not have
@@ -8,21 +8,20 @@ text, and for that one in all questions from then on. What is on the cassette st
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from .values import MASK
+from .masks import MASK
+from .varying import GAP, Varying
 
 T = TypeVar("T")
 
-_GAP = "\0"
-"""In place of what varies. JSON has no such character."""
 _HIDDEN = r'(?:[^"\\]|\\.)*?'
 """What a mask stands for: a part of one text in JSON, and never what is around it."""
-_NOTHING = re.compile(r"(?!)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,14 @@ class Match(Generic[T]):
     kept: T
     masked: bool
     aliases: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Recorded(Generic[T]):
+    """What is kept for a text: one thing, or several that differ in their secrets."""
+
+    masked: bool
+    kept: dict[int, T] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,106 +65,114 @@ class _Shape:
         if (found := self.pattern.fullmatch(text)) is None:
             return None
         gaps = (found.start(group) for group in range(1, self.pattern.groups + 1))
-        return [values[text.count(_GAP, 0, gap)] for gap in gaps]
+        return [values[text.count(GAP, 0, gap)] for gap in gaps]
 
 
 class Lookup(Generic[T]):
-    """What is kept for texts.
+    """What is kept for questions.
 
     Args:
-        varying: finds what differs from run to run.
+        varying: finds what differs from run to run; None if nothing does.
         others: returns further texts of the cassette, such as those of answers.
     """
 
     def __init__(
-        self,
-        varying: re.Pattern[str] = _NOTHING,
-        others: Callable[[], Iterable[str]] = tuple,
+        self, varying: Varying | None = None, others: Callable[[], Iterable[str]] = tuple
     ) -> None:
         self._varying = varying
         self._others = others
-        self._kept: dict[str, dict[int, T]] = {}
-        self._on_cassette: set[str] = set()
+        self._kept: dict[str, dict[str, _Recorded[T]]] = defaultdict(dict)
         self._recorded_as: dict[str, str] = {}
-        self._shapes: dict[str, list[tuple[str, _Shape]]] | None = None  # when it is needed
-        self._masked: list[tuple[str, _Shape]] = []
+        self._shapes: dict[str, dict[str, list[tuple[str, _Shape]]]] = {}  # when they are needed
+        self._is_on_cassette = functools.cache(self._look_for)
 
-    def add(self, text: str, kept: T, secrets: int = 0) -> T:
-        """Keep something for a text; return it, or what is kept for the text already.
+    def add(self, name: str, text: str, kept: T, secrets: int = 0, masked: bool = False) -> T:
+        """Keep something for a question; return it, or what is kept for the question already.
 
         Args:
-            text: a question, as it was recorded.
+            name: what is asked; it is compared as it is.
+            text: the arguments, as they were recorded.
             kept: what is kept.
             secrets: tells questions apart that differ in their secrets alone.
+            masked: whether the text holds masks.
         """
-        self._shapes = None
-        return self._kept.setdefault(text, {}).setdefault(secrets, kept)
+        recorded = self._kept[name].setdefault(text, _Recorded(masked))
+        recorded.masked |= masked
+        self._shapes.pop(name, None)
+        return recorded.kept.setdefault(secrets, kept)
 
-    def find(self, text: str) -> list[Match[T]]:
-        """Return what is kept for a text: for that as it is; if there is none, for all that it may
-        stand for.
+    def find(self, name: str, text: str) -> list[Match[T]]:
+        """Return what is kept for a question: for that as it is; if there is none, for all that it
+        may stand for.
         """
-        if (found := self._kept.get(text)) is not None:
-            return [Match(kept, MASK in text) for kept in found.values()]
+        if (of_name := self._kept.get(name)) is None:
+            return []
+        if (recorded := of_name.get(text)) is not None:
+            return [Match(kept, recorded.masked) for kept in recorded.kept.values()]
         return [
-            Match(kept, MASK in recorded, aliases)
-            for recorded, aliases in self._like(text)
-            for kept in self._kept[recorded].values()
+            Match(kept, of_name[like].masked, aliases)
+            for like, aliases in self._like(name, text)
+            for kept in of_name[like].kept.values()
         ]
 
     def settle(self, match: Match[T]) -> None:
         """From now on, what varies stands for what it stood for in this match."""
         self._recorded_as.update(match.aliases)
 
-    def same(self, recorded: str, given: str) -> bool:
-        """Return whether a text may stand for a recorded one."""
+    def same(self, recorded: str, given: str, masked: bool) -> bool:
+        """Return whether a text may stand for a recorded one, which may hold masks."""
         if recorded == given:
             return True
-        return self._aliases(self._shape(recorded), *self._without_varying(given)) is not None
+        return self._aliases(self._shape(recorded, masked), *self._split(given)) is not None
 
     def __iter__(self) -> Iterator[T]:
-        return (kept for each in self._kept.values() for kept in each.values())
+        for of_name in self._kept.values():
+            for recorded in of_name.values():
+                yield from recorded.kept.values()
 
-    def _like(self, text: str) -> Iterator[tuple[str, dict[str, str]]]:
-        without, values = self._without_varying(text)
-        if self._shapes is None:
-            self._shapes = self._all_shapes()
-        for recorded, shape in (*self._shapes.get(without, ()), *self._masked):
-            if (aliases := self._aliases(shape, without, values)) is not None:
-                yield recorded, aliases
+    def _like(self, name: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
+        if (shapes := self._shapes.get(name)) is None:
+            shapes = self._shapes[name] = self._shapes_of(name)
+        if shapes:
+            without, values = self._split(text)
+            for recorded, shape in (*shapes.get(without, ()), *shapes.get(MASK, ())):
+                if (aliases := self._aliases(shape, without, values)) is not None:
+                    yield recorded, aliases
 
-    def _all_shapes(self) -> dict[str, list[tuple[str, _Shape]]]:
+    def _shapes_of(self, name: str) -> dict[str, list[tuple[str, _Shape]]]:
+        """Return the questions that others may stand for, by their text without what varies; at
+        `MASK` those with one.
+        """
         shapes: dict[str, list[tuple[str, _Shape]]] = defaultdict(list)
-        self._masked.clear()
-        for recorded in self._kept:
-            shape = self._shape(recorded)
-            self._on_cassette.update(shape.varying)
-            if shape.pattern is not None:
-                self._masked.append((recorded, shape))
-            elif shape.varying:
-                shapes[shape.text].append((recorded, shape))
-        for text in self._others():
-            self._on_cassette.update(found[0] for found in self._varying.finditer(text))
+        for recorded, about in self._kept[name].items():
+            if about.masked or self._varying is not None:
+                shape = self._shape(recorded, about.masked)
+                if shape.pattern is not None or shape.varying:
+                    at = shape.text if shape.pattern is None else MASK
+                    shapes[at].append((recorded, shape))
         return shapes
 
-    def _shape(self, recorded: str) -> _Shape:
-        text, varying = self._without_varying(recorded)
-        if MASK not in text:
+    def _look_for(self, value: str) -> bool:
+        """Return whether the cassette has a value where something varies."""
+        texts = (text for of_name in self._kept.values() for text in of_name)
+        varying = self._varying
+        return varying is not None and (
+            any(varying.is_in(value, text) for text in texts)
+            or any(varying.is_in(value, text) for text in self._others())
+        )
+
+    def _split(self, text: str) -> tuple[str, tuple[str, ...]]:
+        return (text, ()) if self._varying is None else self._varying.split(text)
+
+    def _shape(self, recorded: str, masked: bool) -> _Shape:
+        text, varying = self._split(recorded)
+        if not masked or MASK not in text:
             return _Shape(text, varying, None)
-        parts = (re.escape(part).replace(re.escape(_GAP), f"({_GAP})") for part in text.split(MASK))
+        parts = (re.escape(part).replace(re.escape(GAP), f"({GAP})") for part in text.split(MASK))
         first, *between, last = parts
         # Atomic, since the first place of a part is as good as any; else it takes exponential time.
         pattern = "".join([first, *(f"(?>{_HIDDEN}{part})" for part in between), _HIDDEN, last])
         return _Shape(text, varying, re.compile(pattern, re.DOTALL))
-
-    def _without_varying(self, text: str) -> tuple[str, tuple[str, ...]]:
-        values: list[str] = []
-
-        def gap(found: re.Match[str]) -> str:
-            values.append(found[0])
-            return _GAP
-
-        return self._varying.sub(gap, text), tuple(values)
 
     def _aliases(self, shape: _Shape, text: str, values: Sequence[str]) -> dict[str, str] | None:
         """Return what would be new if a text stood for that of a shape; None if it cannot."""
@@ -167,7 +182,7 @@ class Lookup(Generic[T]):
         for recorded, each in zip(shape.varying, given, strict=True):
             if recorded == each:
                 continue
-            if each in self._on_cassette:
+            if self._is_on_cassette(each):
                 return None
             if (before := known.get(each, new.get(each))) is None:
                 if recorded in new.values() or recorded in known.values():

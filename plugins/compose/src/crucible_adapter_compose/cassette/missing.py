@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
@@ -16,7 +17,7 @@ _LONGEST = 60
 """Characters of a value that a message repeats."""
 _COUNTED = 50
 """Differences of two calls that are counted."""
-_LEAVES = ("$array", "$scalar", "$bytes", "$ints", "$text")
+_LEAVES = ("$array", "$scalar", "$bytes", "$ints", "$text", "$files")
 """Values that are shown as a whole."""
 _NOTHING = object()
 
@@ -117,7 +118,7 @@ def explained(
     given: Mapping[str, Json],
     left: Sequence[tuple[int, Mapping[str, Json]]],
     asked: int,
-    same: Callable[[Json, Json], bool],
+    same: Callable[[int, Json, Json], bool],
 ) -> NotOnCassette:
     """Return the error of a call that is not on the cassette.
 
@@ -128,7 +129,7 @@ def explained(
         left: the calls of this callback that were not asked for yet: the line's number of the call,
             and its arguments.
         asked: how often the callback was asked for and answered.
-        same: whether two values are as good as equal.
+        same: whether a value of the call with this number, and another one, are as good as equal.
     """
     advice = NotOnCassette.ADVICE
     if not left and not asked:
@@ -138,7 +139,8 @@ def explained(
         return NotOnCassette(f"{file} has {calls} of {name}, all asked for before; {advice}")
     found: list[tuple[int, int, list[tuple[str, Json, Json]]]] = []
     for number, recorded in left:
-        differ = [*islice(differences(dict(recorded), dict(given), same), _COUNTED)]
+        alike = functools.partial(same, number)
+        differ = [*islice(differences(dict(recorded), dict(given), alike), _COUNTED)]
         found.append((len({place.partition(".")[0] for place, *_ in differ}), number, differ))
     _, number, differ = min(found, key=lambda each: (len(each[2]), each[0], each[1]))
     if not differ:

@@ -16,20 +16,26 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from crucible_kitchen import CrucibleWarning, Unsupported
 
 from .failures import plain_exception
 from .handles import Numbers, plain_handle
+from .masks import Masking
 from .tape import Tape
-from .values import MASK, Json, Plain, unrecordable
+from .values import Json, Plain, unrecordable
 
 ADAPTER = 0
 """The number of the adapter itself, whose attributes are its helpers."""
 LARGE = frozenset({"backend_tokenizer"})
 """Attributes that stand-ins lack: megabytes, of which workflows only want a digest."""
-_QUESTION = ("object", "name", "arguments")
+_QUESTION = ("object", "name", "arguments", "literal")
+
+_text = json.JSONEncoder(sort_keys=True).encode
+
+Key: TypeAlias = tuple[str, str]
+"""What is asked of which object, and the arguments in JSON: none of an attribute."""
 
 
 def asked(args: tuple[Any, ...], kwargs: Mapping[str, Any], plain: Callable[[Any], Json]) -> Json:
@@ -37,16 +43,16 @@ def asked(args: tuple[Any, ...], kwargs: Mapping[str, Any], plain: Callable[[Any
     return [*map(plain, args), *([{"$named": plain(dict(kwargs))}] if kwargs else [])]
 
 
-def key_of(line: Mapping[str, Any]) -> str:
+def key_of(line: Mapping[str, Any]) -> Key:
     """Return what a line of the cassette is found by."""
     if "arguments" in line:
         return key_for(line["object"], line["name"], line["arguments"])
-    return f"{line['object']}.{line['name']}"
+    return f"{line['object']}.{line['name']}", ""
 
 
-def key_for(number: int, name: str, arguments: Json) -> str:
+def key_for(number: int, name: str, arguments: Json) -> Key:
     """Return what the answer of an object is found by."""
-    return json.dumps([number, name, arguments], sort_keys=True)
+    return f"{number}.{name}", _text(arguments)
 
 
 @dataclass(slots=True)
@@ -65,24 +71,25 @@ class AskedObjects:
     masked: Callable[[str], str]
     known: Callable[[str], str]
     _numbers: Numbers = field(default_factory=Numbers)
-    _noted: dict[str, str | None] = field(default_factory=dict)
+    _noted: dict[Key, str | None] = field(default_factory=dict)
     """The lines that were written, by question; None where a later answer differed."""
-    _returned: dict[str, int] = field(default_factory=dict)
+    _returned: dict[Key, int] = field(default_factory=dict)
     """Numbers of objects by the question that they were the answer to."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def helper(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a helper whose answers are noted."""
-        self._note(f"helper {name}", {"helper": name})
+        self._note((f"helper {name}", ""), {"helper": name})
         return functools.partial(self.ask, ADAPTER, name, function)
 
     def ask(
         self, number: int, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Any:
         """Ask an object something, and note the answer."""
-        arguments = asked(args, kwargs, self._plain)
-        if MASK in json.dumps(arguments):  # then long texts are not digests
-            arguments = asked(args, kwargs, functools.partial(self._plain, texts=True))
+        masking = Masking(self.masked)
+        arguments = asked(args, kwargs, functools.partial(self._plain, masking))
+        if masking.hidden:  # then long texts are not digests
+            arguments = asked(args, kwargs, functools.partial(self._plain, masking, texts=True))
         if (kind := unrecordable(arguments)) is not None:
             warnings.warn(
                 f"the answer of {name} cannot be replayed: an argument is or holds a {kind}, which "
@@ -91,7 +98,7 @@ class AskedObjects:
                 stacklevel=2,
             )
             return function(*args, **kwargs)
-        line = {"object": number, "name": name, "arguments": arguments}
+        line = {"object": number, "name": name, "arguments": arguments, **masking.about()}
         key = key_of(line)
         try:
             answer = function(*args, **kwargs)
@@ -119,7 +126,7 @@ class AskedObjects:
         self._note(key, {**line, "is": plain})
         return given
 
-    def _answer(self, key: str, answer: Any) -> tuple[Json, Any]:
+    def _answer(self, key: Key, answer: Any) -> tuple[Json, Any]:
         plain = Plain(self.known)(answer)
         if not (isinstance(plain, dict) and "$unrecordable" in plain):
             return plain, answer
@@ -128,12 +135,12 @@ class AskedObjects:
             self._returned.setdefault(key, number)
         return {"$object": number}, stand_in(self.tape.id)(self, number, answer)
 
-    def _plain(self, value: Any, texts: bool = False) -> Json:
+    def _plain(self, masking: Masking, value: Any, texts: bool = False) -> Json:
         number = None if value is None or isinstance(value, str | int) else self.handles.find(value)
-        plain = Plain(self.masked, briefly=True, texts=texts)
+        plain = Plain(masking, briefly=True, texts=texts)
         return plain_handle(number, value) if number else plain(value)
 
-    def _note(self, key: str, line: Mapping[str, Any]) -> None:
+    def _note(self, key: Key, line: Mapping[str, Any]) -> None:
         said = hashlib.sha256(json.dumps(line, sort_keys=True).encode()).hexdigest()
         with self._lock:
             if key not in self._noted:

@@ -19,7 +19,7 @@ from .interactions import ReplayedStream, interactions_of
 from .missing import NotOnCassette
 from .objects import ADAPTER
 from .questions import Questions
-from .tape import lines_of
+from .reading import lines_of
 from .values import Json, Plain, unrecordable, value_of
 
 _OF_BACKENDS: Mapping[str, Any] = {"clean": (), "close": None, "ping": None}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,19 +12,10 @@ from .arguments import Arguments
 from .contract import signature
 from .interactions import Interaction
 from .lookup import Lookup, Match
+from .masks import has_masks
 from .missing import NotOnCassette, ambiguous, explained
 from .values import Json
-
-VARYING = (
-    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",  # a UUID
-    # The same without dashes, of a version that is random; of digests, few look like it.
-    r"(?<![0-9a-z])[0-9a-f]{12}[47][0-9a-f]{3}[89ab][0-9a-f]{15}(?![0-9a-z])",
-    r"\d{8}-\d{6}-[0-9a-f]{6}",  # the id of a run that was given none
-    # In the labels of a run's checkpoints; the number of a step, and a date, are not random.
-    r"(?:(?<=/)|(?<=%2F))(?!0000\d{4}|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01]))"
-    r"[0-9a-f]{8}(?=/|%2F)",
-)
-"""Parts of texts that differ from run to run by their nature."""
+from .varying import Varying
 
 
 @dataclass(slots=True)
@@ -36,6 +26,7 @@ class Answers:
     left: deque[Interaction] = field(default_factory=deque)
 
 
+_text = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 _CLOSED = Interaction(0, "close_session", {}, {"returned": None})
 
 
@@ -63,8 +54,7 @@ class Questions:
         self._lock = threading.Lock()
         self._changes: dict[Json, int] = defaultdict(int)
         self._asked: dict[str, int] = defaultdict(int)
-        expression = re.compile("|".join(f"(?:{each})" for each in (*VARYING, *varying)))
-        self._answers: Lookup[Answers] = Lookup(expression, self._texts_of_answers)
+        self._answers: Lookup[Answers] = Lookup(Varying(varying), self._texts_of_answers)
         self._beginnings: dict[str, list[int]] = {}
         """Bytes after which data in pieces was left unread, by callback, in ascending order."""
         self._queue(calls)
@@ -75,11 +65,12 @@ class Questions:
     def _queue(self, calls: Sequence[Interaction]) -> None:
         rests: dict[str, list[Interaction]] = defaultdict(list)
         for each in calls:
-            place = self._place(each.name, each.arguments)
+            when, text = self._place(each.name, each.arguments)
             self._passed(each.name, each.arguments)
-            if not _can_be_replayed(each, place):
+            if not _can_be_replayed(each, text):
                 continue
-            answers = self._answers.add(place, Answers(), each.outcome.get("secrets", 0))
+            secrets, masked = each.outcome.get("secrets", 0), has_masks(each.outcome, text)
+            answers = self._answers.add(when, text, Answers(), secrets, masked)
             answers.all.append(each)
             if isinstance(data := each.arguments.get("data"), dict):
                 earlier = rests[_text([each.name, {**each.arguments, "data": None}])]
@@ -99,12 +90,14 @@ class Questions:
             for each in found.all:
                 yield _text(each.says())
 
-    def _place(self, name: str, arguments: Mapping[str, Json]) -> str:
-        """Return what a call is found by: of a session also by how often it has changed so far."""
+    def _place(self, name: str, arguments: Mapping[str, Json]) -> tuple[str, str]:
+        """Return what a call is found by: its name, of a session also how often it has changed so
+        far, and its arguments.
+        """
         when = 0
         if "session" in signature(self._port, name).handles:
             when = self._changes[json.dumps(arguments["session"])]
-        return _text([name, when, _compared(name, arguments)])
+        return f"{name} {when}", _text(_compared(name, arguments))
 
     def _passed(self, name: str, arguments: Mapping[str, Json]) -> None:
         """Take note of a call after which the session's answers may be others."""
@@ -129,7 +122,7 @@ class Questions:
     def _take(self, name: str, arguments: dict[str, Json]) -> Interaction | None:
         """Return the next answer to a question; None if there is none."""
         with self._lock:
-            found = self._chosen(name, self._answers.find(self._place(name, arguments)))
+            found = self._chosen(name, self._answers.find(*self._place(name, arguments)))
             if found is None:
                 return None
             left = found.kept.left
@@ -188,15 +181,18 @@ class Questions:
             given,
             left,
             self._asked[name],
-            lambda one, other: one is other or self._same(one, other),
+            self._same,
         )
 
-    def _same(self, one: Json, other: Json) -> bool:
+    def _same(self, number: int, one: Json, other: Json) -> bool:
+        if one is other:
+            return True
         try:
             recorded, given = _text(one), _text(other)
         except TypeError:  # nothing, on one side
             return False
-        return self._answers.same(recorded, given)
+        masked = has_masks(self._calls[number].outcome, recorded)
+        return self._answers.same(recorded, given, masked)
 
 
 def _compared(name: str, arguments: Mapping[str, Json]) -> dict[str, Json]:
@@ -206,15 +202,11 @@ def _compared(name: str, arguments: Mapping[str, Json]) -> dict[str, Json]:
     return {each: value for each, value in arguments.items() if each != "timeout"}
 
 
-def _text(value: Json) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
-def _can_be_replayed(each: Interaction, place: str) -> bool:
+def _can_be_replayed(each: Interaction, text: str) -> bool:
     """Say whether a question is known: not one with what JSON cannot hold, nor with a handle of
     another adapter, which only an error is the answer to whatever it is.
     """
-    if '"$unrecordable": ' in place:  # a quote within a text has a backslash before it
+    if '"$unrecordable": ' in text:  # a quote within a text has a backslash before it
         return False
     foreign = any(isinstance(x, dict) and "$foreign" in x for x in each.arguments.values())
     return "raised" in each.outcome or not foreign

@@ -88,10 +88,10 @@ class Recorder:
 
     def _told_apart(self, name: str, made: Arguments) -> dict[str, Json]:
         """Number the calls that differ in their secrets alone. The first has none."""
-        if not made.hidden:
-            return {}
+        if not (hidden := made.masking.hidden):
+            return made.masking.about()
         known = self._secrets.setdefault(json.dumps([name, made.plain]), {})
-        number = known.setdefault(json.dumps(made.hidden), len(known))
+        number = known.setdefault(json.dumps(hidden), len(known))
         return {"secrets": number} if number else {}
 
     def _wrote(self, arguments: Mapping[str, Any]) -> dict[str, Json]:

@@ -1,4 +1,4 @@
-"""The file of a cassette: JSON lines, of which the last one says that it is complete.
+"""The file of a cassette, recorded: JSON lines, of which the last one says that it is complete.
 
     {"cassette": 1, "id": "...", "port": "completer", "adapter": "openai", "callbacks": [...]}
     {"call": 1, "name": "complete", "arguments": {...}, "returned": {...}}
@@ -9,6 +9,8 @@
     {"object": 0, "name": "get_tokenizer", "arguments": [...], "returned": {"$object": 1}}
     {"object": 1, "name": "eos_token_id", "is": 2}
     {"end": {"lines": 7, "sha256": "..."}}
+
+A line whose arguments hold what looks like a mask, and hides nothing, has `"literal": true`.
 
 A recording is written to `<file>.<random>.part` and takes the file's name when it is complete, so
 that a kill leaves a part without an end, and no cassette. A part is locked as long as it is written
@@ -27,13 +29,11 @@ import secrets
 import shutil
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from crucible_kitchen import CrucibleWarning, InvalidInput, explain_os_errors
-
-from .values import Unreadable
 
 try:
     import fcntl
@@ -193,86 +193,3 @@ def parts_of(file: Path) -> list[Path]:
         return []
     found = (each for each in file.parent.iterdir() if each.name.startswith(f"{file.name}."))
     return sorted(each for each in found if each.suffix == ".part")
-
-
-def lines_of(file: Path, port: str) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a complete cassette, the first of which is its header.
-
-    Raises:
-        ValueError: as `whole` does; or a line is damaged.
-    """
-    for number, line in enumerate(whole(file, port), 1):
-        yield _line(file, number, line)
-
-
-def whole(file: Path, port: str) -> list[bytes]:
-    """Return the lines of a complete cassette but for its end.
-
-    Args:
-        file: the cassette.
-        port: what it must be of.
-
-    Raises:
-        ValueError: there is none, it is unfinished, damaged, of another version or another port.
-    """
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        raise ValueError(_missing(file)) from None
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
-    *lines, rest = content.split(b"\n")
-    header = _header(file, lines[0] if lines else rest)
-    if header.get("cassette") != VERSION:
-        raise ValueError(
-            f"{file} is a cassette of version {header.get('cassette')}, and this package reads "
-            f"version {VERSION}; install the version that recorded it, or delete it and {_AGAIN}"
-        )
-    if header.get("port") != port:
-        raise ValueError(f"{file} is a cassette of a {header.get('port')}, not of a {port}")
-    end = _line(file, len(lines), lines[-1]).get("end") if not rest else None
-    if not isinstance(end, dict):
-        raise ValueError(
-            f"{file} is unfinished: its recording was killed, or its end is missing; delete it, "
-            f"and {_AGAIN}"
-        )
-    recorded = b"".join(each + b"\n" for each in lines[:-1])
-    digest = end.get("sha256")  # without one, it may be edited
-    if end.get("lines") != len(lines) - 1 or (
-        digest is not None and digest != hashlib.sha256(recorded).hexdigest()
-    ):
-        raise ValueError(
-            f"{file} is damaged, or was changed since it was recorded: its lines are not "
-            f"those that its end counts; restore it, or delete it and "
-            f"{_AGAIN}"
-        )
-    return lines[:-1]
-
-
-_AGAIN = 'record it again with mode = "record"'
-
-
-def _missing(file: Path) -> str:
-    if parts := parts_of(file):
-        return f"{file} does not exist, and the recording {parts[-1].name} is unfinished; {_AGAIN}"
-    return f'{file} does not exist; record it with mode = "record" or "once"'
-
-
-def _header(file: Path, line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or "cassette" not in found:
-        raise ValueError(f"{file} is not a cassette: its first line says nothing of one")
-    return found
-
-
-def _line(file: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(f"{file} is damaged in line {number}: {error}") from None
-    if not isinstance(found, dict):
-        raise Unreadable(f"{file} is damaged in line {number}: it is not a table")
-    return found

@@ -10,13 +10,10 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime
-import decimal
 import hashlib
 import json
 import math
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -39,16 +36,15 @@ from crucible_kitchen import (
     Usage,
 )
 
+from .arrays import SHORT, array_of, plain_array
 from .failures import error_of, plain_error
+from .texts import is_text, plain_text, text_of
 
 Json: TypeAlias = Any
 """What `json` can write: None, booleans, numbers, texts, lists and tables."""
 
-MASK = "**********"
-"""What stands for a secret."""
-SHORT = 64
-"""Numbers of an array that are written as numbers; a longer one is base64, or in arguments a
-digest."""
+_LARGE = 1 << 2000
+"""Python reads no integer of more than 4300 digits."""
 SHORT_TEXT = 2000
 """Characters of a text in arguments that are written; a longer one is a digest."""
 
@@ -61,19 +57,6 @@ RECORDS: Mapping[str, type[Any]] = {
     )
 }
 """The values that travel through ports, by the names of their classes."""
-
-_BY_TEXT: Mapping[str, tuple[type[Any], Callable[[Any], str], Callable[[str], Any]]] = {
-    "$datetime": (
-        datetime.datetime,
-        datetime.datetime.isoformat,
-        datetime.datetime.fromisoformat,
-    ),
-    "$date": (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
-    "$time": (datetime.time, datetime.time.isoformat, datetime.time.fromisoformat),
-    "$decimal": (decimal.Decimal, str, decimal.Decimal),
-    "$uuid": (uuid.UUID, str, uuid.UUID),
-    "$path": (Path, str, Path),
-}
 
 
 class Unreadable(ValueError):
@@ -97,18 +80,22 @@ class Plain:
     def __call__(self, value: Any) -> Json:
         """Return a value as JSON; of what a cassette cannot hold, only its type."""
         kind = type(value)
-        if value is None or kind in (bool, int):
+        if value is None or kind is bool:
             return value
+        if kind is int:
+            return value if -_LARGE < value < _LARGE else {"$int": hex(value)}
         if kind is str:
             return self._text(value)
         if kind is float:
             return value if math.isfinite(value) else {"$float": repr(value)}
         if kind in (list, tuple):
             return self._sequence(value) if kind is list else {"$tuple": self._sequence(value)}
-        if isinstance(value, np.ndarray):
-            return self._array(value)
-        if isinstance(value, np.generic):
-            return self._scalar(value)
+        if isinstance(value, np.ndarray | np.generic):
+            tag = "$array" if isinstance(value, np.ndarray) else "$scalar"
+            array = value if isinstance(value, np.ndarray) else np.asarray(value)
+            if (about := plain_array(array, self.briefly)) is None:
+                return {"$unrecordable": f"{kind.__name__} of {array.dtype}"}
+            return {tag: about}
         if isinstance(value, bytes | bytearray | memoryview):
             return self._bytes(bytes(value))
         return self._other(value)
@@ -124,15 +111,18 @@ class Plain:
             return {"$range": [value.start, value.stop, value.step]}
         if isinstance(value, datetime.timedelta):
             return {"$timedelta": [value.days, value.seconds, value.microseconds]}
-        for tag, (of, text, _) in _BY_TEXT.items():
-            if isinstance(value, of):  # a datetime is a date as well, and comes first
-                return {tag: self.masked(text(value))}
+        if (written := plain_text(value, self.masked)) is not None:
+            return written
         if isinstance(value, Mapping):
             return self._mapping(value)
         if isinstance(value, str):
             return self._text(str.__str__(value))
-        if isinstance(value, int | float):  # an enumeration, say
-            return self(value + 0)
+        if isinstance(value, int):  # an enumeration, say
+            return self(int(value))
+        if isinstance(value, float):
+            return self(float(value))
+        if isinstance(value, tuple):
+            return self((*value,))
         if isinstance(value, Sequence):
             return self._sequence([*value])
         return {"$unrecordable": f"{kind.__module__}.{kind.__qualname__}"}
@@ -165,26 +155,10 @@ class Plain:
     def _mapping(self, value: Mapping[Any, Any]) -> Json:
         items = [*value.items()]
         if all(type(name) is str and not name.startswith("$") for name, _ in items):
-            return {self.masked(name): self(item) for name, item in items}
+            plain = {self.masked(name): self(item) for name, item in items}
+            if len(plain) == len(items):  # without their secrets two names may be the same
+                return plain
         return {"$dict": [[self(name), self(item)] for name, item in items]}
-
-    def _scalar(self, value: np.generic) -> Json:
-        array = np.asarray(value)
-        if not _is_numeric(array):
-            return {"$unrecordable": f"numpy.{type(value).__name__}"}
-        return {"$scalar": self._array(array)["$array"]}
-
-    def _array(self, array: np.ndarray[Any, Any]) -> Json:
-        if not _is_numeric(array):
-            return {"$unrecordable": f"an array of {array.dtype}"}
-        about: dict[str, Any] = {"dtype": array.dtype.name, "shape": [*array.shape]}
-        whole = array.dtype.kind in "iub" or bool(np.isfinite(array).all())
-        if array.size <= SHORT and whole and array.dtype.kind != "c":
-            return {"$array": {**about, "numbers": array.ravel().tolist()}}
-        content = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).tobytes()
-        if self.briefly:
-            return {"$array": {**about, "sha256": hashlib.sha256(content).hexdigest()}}
-        return {"$array": {**about, "base64": base64.b64encode(content).decode()}}
 
 
 def unrecordable(plain: Json) -> str | None:
@@ -192,20 +166,16 @@ def unrecordable(plain: Json) -> str | None:
     if isinstance(plain, dict):
         if "$unrecordable" in plain:
             return str(plain["$unrecordable"])
-        plain = [*plain.values()]
-    if isinstance(plain, list):
-        return next(filter(None, map(unrecordable, plain)), None)
-    return None
+        plain = () if "$array" in plain else plain.values()
+    elif not isinstance(plain, list):
+        return None
+    inside = (unrecordable(each) for each in plain if type(each) in (dict, list))
+    return next(filter(None, inside), None)
 
 
 def digested(length: int, sha256: str) -> Json:
     """Return what stands for bytes in arguments."""
     return {"$bytes": length, "sha256": sha256}
-
-
-def _is_numeric(array: np.ndarray[Any, Any]) -> bool:
-    # By name: what another package adds, as ml_dtypes does bfloat16, has kind V or is unknown here.
-    return array.dtype.kind in "biufc" and array.dtype.itemsize <= 16
 
 
 def value_of(plain: Json) -> Any:
@@ -239,30 +209,22 @@ def _tagged(tag: str, inside: Any) -> Any:
         return {value_of(name): value_of(item) for name, item in inside}
     if tag == "$bytes":
         return inside["text"].encode() if isinstance(inside, dict) else base64.b64decode(inside)
+    if tag == "$int":
+        return int(inside, 16)
     if tag == "$array":
-        return _array_of(inside)
+        return array_of(inside)
     if tag == "$scalar":
-        return _array_of(inside)[()]
+        return array_of(inside)[()]
     if tag == "$range":
         return range(*inside)
     if tag == "$timedelta":
         return datetime.timedelta(*inside)
     if tag == "$error":
         return error_of(inside, value_of)
-    if tag in _BY_TEXT:
-        return _BY_TEXT[tag][2](inside)
+    if is_text(tag):
+        return text_of(tag, inside)
     if (kind := RECORDS.get(tag[1:])) is not None:
         return kind(**{name: value_of(item) for name, item in inside.items()})
     if tag == "$unrecordable":
         raise Unsupported(f"the answer holds a {inside}, which a cassette cannot hold")
     raise Unreadable(f"{tag} is not known")
-
-
-def _array_of(about: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    dtype = np.dtype(about["dtype"])
-    if dtype.kind not in "biufc":
-        raise Unreadable(f"an array of {dtype}")
-    if "numbers" in about:
-        return np.array(about["numbers"], dtype).reshape(about["shape"])
-    content = base64.b64decode(about["base64"])
-    return np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype).reshape(about["shape"])
