@@ -199,7 +199,7 @@ except discovery.AdapterLoadError as error:
 def test_one_package_with_malformed_metadata_hides_no_other(crucible: Crucible) -> None:
     outcome = crucible("adapters")
     assert "crucible-adapter-acme" in outcome.out
-    assert "have malformed metadata; `crucible doctor` says which" in outcome.err
+    assert "the metadata of 2 packages is malformed; `crucible doctor` says which" in outcome.err
 
 
 def test_showing_an_adapter_gives_options_defaults_meaning_and_callbacks(
@@ -391,7 +391,7 @@ def test_a_package_whose_metadata_cannot_be_read_is_a_problem_and_hides_no_other
     assert of(found, "whole") == ["blob_store.whole (whole 1.0)"]
     about = {problem.package: problem.message for problem in found.problems}
     assert said in about["broken-one"]
-    with pytest.raises(AdapterNotFound, match=r"passed over; `crucible doctor` says why"):
+    with pytest.raises(AdapterNotFound, match=r"passed over 1 package; `crucible doctor` says why"):
         found.find("blob_store", "broken")
 
 

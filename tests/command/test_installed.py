@@ -72,7 +72,7 @@ def test_packages_with_malformed_metadata_hide_no_other(crucible: Crucible) -> N
     outcome = crucible("workflows")
     assert outcome.code == 0
     assert "\nsupervised " in outcome.out
-    assert "have malformed metadata; `crucible doctor` says which" in outcome.err
+    assert " is malformed; `crucible doctor` says which" in outcome.err
 
 
 def test_a_workflow_is_shown_with_its_settings(plain_crucible: Crucible, tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ class TestMistakes:
         result = crucible("trace", "t.jsonl")
         assert result.code == 0
         assert "1.00 s in all, 1 call, 0 errors; it goes on, or was killed" in result.out
-        assert "1 line(s) of t.jsonl are torn or not events, and were left out" in result.err
+        assert "left out 1 line of t.jsonl: torn, or not an event" in result.err
 
     @pytest.mark.parametrize(
         ("trace", "why"),

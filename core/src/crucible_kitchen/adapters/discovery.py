@@ -17,6 +17,7 @@ from typing import Any
 import importlib_metadata as metadata
 
 from ..errors import AdapterForbidden, AdapterLoadError, AdapterNotFound, described
+from ..messages.counts import counted
 from ..messages.spelling import did_you_mean, listed, nearest
 from . import policy
 from .fitting import CORE as CORE
@@ -139,9 +140,8 @@ class Catalog:
             lines.append(f"the adapter of that name serves {', '.join(dict.fromkeys(others))}")
         lines.append(f"installed: {listed(name, names) or 'none'}")
         if self.problems:
-            lines.append(
-                f"{len(self.problems)} package(s) were passed over; `crucible doctor` says why"
-            )
+            passed_over = counted(len(self.problems), "package")
+            lines.append(f"passed over {passed_over}; `crucible doctor` says why")
         raise AdapterNotFound("; ".join(lines).replace("?;", "?"))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from ..messages.counts import counted
 from ..version import __version__
 from . import kit
 
@@ -116,7 +117,7 @@ class InstalledCard:
         to = f"level {self.level}" if self.warnings else "checked"
         return {
             "checked": "checked",
-            "known failures": f"{to}, {self.xfailed} known failure{'s' * (self.xfailed != 1)}",
+            "known failures": f"{to}, {counted(self.xfailed, 'known failure')}",
             "lower level": f"checked to level {self.level}",
             "older kit": f"checked by older kit {self.kit}",
             "other kit": f"checked by other kit {self.kit}",

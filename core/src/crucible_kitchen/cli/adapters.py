@@ -16,6 +16,7 @@ from ..adapters.discovery import PORT_NAMES, Installed, catalog
 from ..adapters.installed_card import words_of
 from ..errors import CrucibleError
 from .console import JSON, note, records, say_json, table
+from .failures import note_malformed
 from .later import group_of
 
 FILES = ("crucible.toml", "pyproject.toml")
@@ -64,8 +65,7 @@ def list_(as_json: Annotated[bool, JSON] = False) -> None:
     else:
         said = zip(rows, forbidden, strict=True)
         table(headings, [(*r[:-1], "forbidden by [plugins]") if why else r for r, why in said])
-    if many := len(found.problems):
-        note(f"{many} package(s) have malformed metadata; `crucible doctor` says which")
+    note_malformed(found)
 
 
 def _forbidden(entries: Sequence[Installed]) -> list[str]:

@@ -20,6 +20,7 @@ from ..adapters.known_packages import packages_of
 from ..calls.port import Port, ports_in
 from ..errors import ConfigurationError, CrucibleError, CrucibleWarning
 from ..kitchen import Kitchen
+from ..messages.counts import counted
 from ..observers.config import reach
 from ..ports import PORTS
 from ..settings import Key, Settings, gather
@@ -53,17 +54,14 @@ def doctor(
     warned = sum(state == "warning" for _, state, _ in found)
     if as_json:
         checks = [[without_secrets(cell) for cell in row] for row in rows]
-        counts = {"problems": failed, "warnings": warned}
-        say_json({"versions": versions, **counts, "checks": records(HEADINGS, checks)})
+        totals = {"problems": failed, "warnings": warned}
+        say_json({"versions": versions, **totals, "checks": records(HEADINGS, checks)})
     else:
         table(HEADINGS, rows)
-        counted = [_counted(failed, "problem"), _counted(warned, "warning")]
-        say(", ".join(filter(None, counted)) or "everything is in order")
+        found_wrong = {"problem": failed, "warning": warned}
+        counts = ", ".join(counted(n, what) for what, n in found_wrong.items() if n)
+        say(counts or "everything is in order")
     raise typer.Exit(1 if failed else 0)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' if number > 1 else ''}" if number else ""
 
 
 def _everything(arguments: list[str], profile: str | None) -> Iterator[CheckRow]:

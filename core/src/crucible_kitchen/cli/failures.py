@@ -7,8 +7,9 @@ import traceback
 
 import typer
 
-from ..adapters.discovery import catalog
+from ..adapters.discovery import Catalog, catalog
 from ..errors import ConfigurationError, CrucibleError, described
+from ..messages.counts import counted
 from .console import fail, note
 
 
@@ -23,10 +24,7 @@ def explain(error: BaseException) -> int:
             for more in getattr(error, "__notes__", ()):
                 note(more)
             # A library that reads entry points fails if those of any package are malformed.
-            if found := catalog().problems:
-                note(
-                    f"{len(found)} package(s) have malformed metadata; `crucible doctor` says which"
-                )
+            note_malformed(catalog())
             return 2 if isinstance(error, ConfigurationError) else 1
         case typer.Exit():
             return error.exit_code
@@ -51,6 +49,13 @@ def explain(error: BaseException) -> int:
         return int(getattr(error, "exit_code", 2))
     note("".join(traceback.format_exception(error)).rstrip("\n"))
     return 1
+
+
+def note_malformed(found: Catalog) -> None:
+    """Note how many packages were passed over, if any were."""
+    if many := len(found.problems):
+        packages = counted(many, "package")
+        note(f"the metadata of {packages} is malformed; `crucible doctor` says which")
 
 
 def _where(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from ..errors import CrucibleError
 from ..observers.installed import options_class as options_of_observer
 from ..workflows import registry
 from .console import JSON, note, say, say_json, table
+from .failures import note_malformed
 from .fields import described_fields, doc_of, in_one_line
 from .later import Lists
 from .styled import Text, console
@@ -87,8 +88,7 @@ def _list(group: str, as_json: bool) -> None:
         table(headings, [(r.name, r.package, r.version, r.problem or r.description) for r in rows])
     else:
         note(f"no {KINDS[group]} is installed")
-    if many := len(found.problems):
-        note(f"{many} package(s) have malformed metadata; `crucible doctor` says which")
+    note_malformed(found)
 
 
 def _row(entry: Any) -> _Row:

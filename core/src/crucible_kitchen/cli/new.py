@@ -56,7 +56,8 @@ def adapter(
     """Write a package that serves ports and passes their conformance suites.
 
     With --add, write what a port needs into a package that exists: its module, its suite, its
-    entry points. An existing file that differs is replaced only after asking.
+    entry points. A file that is there and differs is replaced only if you say so when asked;
+    where there is no terminal to ask on, nothing is written.
     """
     if add:
         if port or author:
@@ -80,7 +81,8 @@ def workflow(
 ) -> None:
     """Write a package with a workflow: an algorithm of three methods, and its tests on noops.
 
-    An existing file that differs is replaced only after asking.
+    A file that is there and differs is replaced only if you say so when asked; where there is no
+    terminal to ask on, nothing is written.
     """
     _check_name(name)
     if keyword.iskeyword(name) or name == "train":
@@ -98,7 +100,8 @@ def environment(
 ) -> None:
     """Write a package with an environment that passes its conformance suite.
 
-    An existing file that differs is replaced only after asking.
+    A file that is there and differs is replaced only if you say so when asked; where there is no
+    terminal to ask on, nothing is written.
     """
     _check_name(name)
     _write("environment", name, folder, author)

@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 from ..errors import ConfigurationError
+from ..messages.counts import counted
 from ..messages.durations import duration
 from ..messages.spelling import listed, shortened
 from ..ports import PORTS
@@ -51,7 +52,7 @@ def trace(
         _print_parts(result)
         _print_rows(result)
     if unreadable:
-        note(f"{unreadable} line(s) of {file} are torn or not events, and were left out")
+        note(f"left out {counted(unreadable, 'line')} of {file}: torn, or not an event")
 
 
 # --- reading ---
@@ -113,8 +114,8 @@ def _head(
 
 def _print_parts(result: Profile) -> None:
     out = console()
-    words = [(f"{duration(result.elapsed)} in all, {_count(result.calls, 'call')}", "")]
-    words += [(f", {_count(result.errors, 'error')}", "bold red" if result.errors else "")]
+    words = [(f"{duration(result.elapsed)} in all, {counted(result.calls, 'call')}", "")]
+    words += [(f", {counted(result.errors, 'error')}", "bold red" if result.errors else "")]
     if result.ended == "unfinished":
         words += [("; it goes on, or was killed", "yellow")]
     elif result.ended is not None:
@@ -130,17 +131,13 @@ def _print_parts(result: Profile) -> None:
         out.print(Text.assemble(_part(what, seconds, result), (bar and f"  {bar}", colour)))
     out.print()
     for phase in result.phases:
-        out.print(Text(f"{_part(phase.name, phase.total, result)}  {_count(phase.count, 'time')}"))
+        out.print(Text(f"{_part(phase.name, phase.total, result)}  {counted(phase.count, 'time')}"))
     if result.phases:
         out.print()
 
 
 def _part(what: str, seconds: float, result: Profile) -> str:
     return f"  {what:<31}  {duration(seconds):>8}  {_share(seconds, result):>6.1%}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 HEADINGS = ("calls", "errors", "total", "share", "p50", "p95")

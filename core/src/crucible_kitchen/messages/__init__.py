@@ -1,1 +1,1 @@
-"""What messages and files are made of: spelling, durations, numbers, and foreign text."""
+"""What messages and files are made of: spelling, counts, durations, numbers, and foreign text."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from ..messages.counts import counted
 from .report import ReportCard
 
 _HEIGHT, _PADDING = 20, 6
@@ -39,7 +40,7 @@ def badge(cards: Sequence[ReportCard]) -> str:
     elif not all(card.ok for card in cards):
         message, color = "checked in part", _YELLOW
     elif known := sum(card.counts["xfailed"] for card in cards):
-        message = f"level {level}, {known} known failure{'s' * (known != 1)}"
+        message = f"level {level}, {counted(known, 'known failure')}"
         color = _YELLOW
     else:
         message, color = f"level {level}", _GREEN
