@@ -415,6 +415,24 @@ def test_an_adapter_that_cannot_be_bound_is_not_tried_twice_for_one_error() -> N
 def test_an_error_of_many_mistakes_pickles() -> None:
     error = pickle.loads(pickle.dumps(AdapterNotFound("one\nmore", "two")))
     assert str(error) == "2 mistakes in the configuration:\n  - one\n    more\n  - two"
+
+
+def test_of_many_mistakes_a_message_lists_the_first_and_counts_the_others() -> None:
+    error = ConfigurationError(*(f"mistake {number}" for number in range(10_000)))
+    first, *listed = str(error).splitlines()
+    assert first == "10,000 mistakes in the configuration:"
+    assert listed == [*(f"  - mistake {n}" for n in range(20)), "  - and 9,980 more"]
+    assert len(error.mistakes) == 10_000
+    assert "more" not in str(ConfigurationError(*error.mistakes[:20]))
+
+
+def test_misspelt_keys_of_a_file_are_listed_up_to_a_limit(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text("\n".join(f"[misspelt{number}]" for number in range(100)))
+    with pytest.raises(ConfigurationError) as caught:
+        Kitchen.load(file, environ={})
+    assert len(str(caught.value).splitlines()) == 22
+    assert str(caught.value).endswith("and 80 more")
     assert isinstance(error, AdapterNotFound)
 
 

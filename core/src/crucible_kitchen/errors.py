@@ -15,7 +15,7 @@ import errno
 import re
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -67,8 +67,11 @@ class ConfigurationError(CrucibleError):
     """Settings are wrong. The message names each key, where it came from and what to do.
 
     Args:
-        mistakes: a text for each; the message lists them one below the other.
+        mistakes: a text for each; the message lists them one below the other, the first `LISTED`.
     """
+
+    LISTED = 20
+    """Mistakes that a message lists at most; the others are counted."""
 
     def __init__(self, *mistakes: str) -> None:
         super().__init__(*mistakes)
@@ -77,8 +80,13 @@ class ConfigurationError(CrucibleError):
     def __str__(self) -> str:
         if len(self.mistakes) < 2:
             return "".join(self.mistakes)
-        listed = (textwrap.indent(mistake, "    ").strip() for mistake in self.mistakes)
-        return "\n  - ".join([f"{len(self.mistakes)} mistakes in the configuration:", *listed])
+        listed = (textwrap.indent(mistake, "    ").strip() for mistake in self.listed())
+        return "\n  - ".join([f"{len(self.mistakes):,} mistakes in the configuration:", *listed])
+
+    def listed(self) -> Sequence[str]:
+        """Return the first mistakes, and how many more there are."""
+        more = len(self.mistakes) - self.LISTED
+        return [*self.mistakes[: self.LISTED], *([f"and {more:,} more"] if more > 0 else [])]
 
     @classmethod
     def of(cls, errors: Iterable[ConfigurationError]) -> ConfigurationError:

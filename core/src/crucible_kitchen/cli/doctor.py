@@ -99,7 +99,7 @@ def _configuration(settings: Settings) -> Iterator[CheckRow]:
         for part in parts:
             match part:
                 case Wrong(at=(), error=mistakes):
-                    yield from (("configuration", "problem", each) for each in mistakes.mistakes)
+                    yield from (("configuration", "problem", each) for each in mistakes.listed())
                 case Wrong(at=at, error=mistake):
                     yield ".".join(at), "problem", str(mistake)
                 case BoundAdapter(at=at, port=port):
