@@ -415,6 +415,7 @@ def test_an_adapter_that_cannot_be_bound_is_not_tried_twice_for_one_error() -> N
 def test_an_error_of_many_mistakes_pickles() -> None:
     error = pickle.loads(pickle.dumps(AdapterNotFound("one\nmore", "two")))
     assert str(error) == "2 mistakes in the configuration:\n  - one\n    more\n  - two"
+    assert isinstance(error, AdapterNotFound)
 
 
 def test_of_many_mistakes_a_message_lists_the_first_and_counts_the_others() -> None:
@@ -433,7 +434,6 @@ def test_misspelt_keys_of_a_file_are_listed_up_to_a_limit(tmp_path: Path) -> Non
         Kitchen.load(file, environ={})
     assert len(str(caught.value).splitlines()) == 22
     assert str(caught.value).endswith("and 80 more")
-    assert isinstance(error, AdapterNotFound)
 
 
 def test_what_a_misspelt_key_hides_is_named_under_the_key_as_written() -> None:
