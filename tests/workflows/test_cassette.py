@@ -209,6 +209,20 @@ def _lines(file: Path) -> list[str]:
     return [line for line in file.read_text().splitlines() if line]
 
 
+def test_a_recorded_run_and_its_replay_can_be_deleted_in_a_replay(
+    guide: list[list[str]], plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    recording, replay = guide
+    assert plain_crucible(*recording).code == plain_crucible(*replay).code == 0
+    ids = [file.parent.name for file in tmp_path.glob("runs/**/run.json")]
+    assert len(ids) == 2
+    for run_id in ids:
+        done = plain_crucible("runs", "delete", run_id, "-y")
+        assert done.code == 0, done.err
+        assert "a replay deletes no checkpoints" in " ".join(done.err.split())
+    assert [*tmp_path.glob("runs/**/run.json")] == []
+
+
 def test_no_command_that_would_record_replaces_a_cassette(
     guide: list[list[str]], plain_crucible: Crucible, tmp_path: Path
 ) -> None:

@@ -499,6 +499,22 @@ def test_calls_of_threads_are_replayed_whoever_is_first(tapes: Tapes) -> None:
     assert ask(tapes.replay("completer"), [*range(11, -1, -1)]) == recorded
 
 
+def test_a_replay_has_no_checkpoints_to_list_or_to_delete_but_those_of_the_recording(
+    tapes: Tapes,
+) -> None:
+    client = tapes.record("training_client")
+    reference = client.save_checkpoint(client.start_session(SessionConfig("any")), "run/1")
+    assert client.list_checkpoints("run/") == [reference]
+    replayed = tapes.replay("training_client")
+    assert replayed.list_checkpoints("run/") == [reference]
+    assert [*replayed.list_checkpoints("another/")] == []
+    with pytest.warns(CrucibleWarning, match="a replay deletes no checkpoints: those of"):
+        replayed.delete_checkpoint(reference)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # said once is enough
+        replayed.delete_checkpoint(f"{reference}/2")
+
+
 def test_a_result_that_was_not_there_yet_is_there_in_a_replay(tapes: Tapes) -> None:
     client = tapes.record("training_client", {"use": "noop", "latency_scale": 50})
     session = client.start_session(SessionConfig("any"))
@@ -720,6 +736,46 @@ def test_two_ports_that_record_to_one_file_are_a_mistake_that_names_both(
     with kitchen(tapes.file.with_name("other.jsonl")) as right:
         right.training_client.start_session(SessionConfig("any"))
         right.completer.complete([1], SamplingParams(1, seed=0))
+
+
+@pytest.mark.parametrize("mode", ["record", "once"])
+@pytest.mark.parametrize("wrapper", ["fallback", "tee"])
+def test_two_cassettes_of_one_port_that_record_to_one_file_are_a_mistake(
+    wrapper: str, mode: str, tapes: Tapes
+) -> None:
+    def kitchen(second: Path) -> Kitchen:
+        table = {"use": cassettes.blob_store, "mode": mode, "inner": NOOP}
+        inner = [{**table, "file": file} for file in (tapes.file, second)]
+        return Kitchen({"blob_store": {"use": wrapper, "inner": inner}})
+
+    folder = tapes.file.parent / "same"  # a second name of it
+    folder.symlink_to(tapes.file.parent)
+    for file in (tapes.file, folder / tapes.file.name):
+        with kitchen(file) as wrong, pytest.raises(ConfigurationError) as raised:
+            wrong.blob_store  # noqa: B018
+        assert str(raised.value).startswith("adapters.blob_store.inner: two cassettes would both")
+        assert f"record to {tapes.file}; give each a file of its own" in str(raised.value)
+    with kitchen(tapes.file.with_name("other.jsonl")) as right:
+        right.blob_store.write("a", b"1")
+    assert tapes.file.exists()
+
+
+def test_a_cassette_around_another_one_records_to_another_file(tapes: Tapes) -> None:
+    inner = {"use": cassettes.blob_store, "mode": "record", "file": tapes.file, "inner": NOOP}
+    with pytest.raises(ConfigurationError, match="two cassettes would both record to"):
+        tapes.record("blob_store", {"use": "retry", "inner": inner})
+
+
+def test_two_cassettes_may_replay_one_file_and_each_has_all_of_its_calls(tapes: Tapes) -> None:
+    tapes.record("blob_store").write("a", b"1")
+    tapes.close()
+    table = {"use": cassettes.blob_store, "file": tapes.file}
+    with (
+        Kitchen({"blob_store": {"use": "tee", "inner": [table, table]}}) as kitchen,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("error")  # the second one is reported by a warning
+        kitchen.blob_store.write("a", b"1")
 
 
 def test_a_closed_adapter_records_to_its_file_no_more(tapes: Tapes) -> None:

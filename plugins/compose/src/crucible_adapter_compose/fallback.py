@@ -21,9 +21,10 @@ from crucible_kitchen import (
     Unavailable,
     hookimpl,
 )
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .batches import ask_again, places
+from .recordings import check_apart
 from .wrapper import PortT, Wrapper
 
 UNREACHABLE = (Unavailable, AdapterTimeout, RateLimited)
@@ -41,6 +42,12 @@ READ_CALLBACKS: Mapping[str, frozenset[str]] = {
 class FallbackOptions(AdapterOptions, Generic[PortT]):
     inner: list[PortT] = Field(min_length=1)
     """The adapters, in the order in which they are asked."""
+
+    @field_validator("inner")
+    @classmethod
+    def _recorded_apart(cls, inner: list[PortT]) -> list[PortT]:
+        check_apart(inner)
+        return inner
 
 
 class Fallback(Wrapper):

@@ -20,8 +20,9 @@ from crucible_kitchen import (
     hookimpl,
     resource,
 )
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from .recordings import check_apart
 from .wrapper import PortT, Wrapper
 
 READ_CALLBACKS: Mapping[str, frozenset[str]] = {
@@ -43,6 +44,12 @@ _PIECE = 1 << 20
 class TeeOptions(AdapterOptions, Generic[PortT]):
     inner: list[PortT] = Field(min_length=1)
     """The stores. All are written to, the first is read."""
+
+    @field_validator("inner")
+    @classmethod
+    def _recorded_apart(cls, inner: list[PortT]) -> list[PortT]:
+        check_apart(inner)
+        return inner
 
 
 class Tee(Wrapper):

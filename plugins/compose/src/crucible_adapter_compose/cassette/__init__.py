@@ -31,6 +31,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..recordings import check_apart
 from ..wrapper import PortT, Wrapper
 from .player import Player
 from .reading import whole
@@ -123,20 +124,26 @@ class CassetteOptions(AdapterOptions, Generic[PortT]):
     def _records_alone(self) -> CassetteOptions[PortT]:
         if self.replays:
             return self
-        name = self.port().name
+        check_apart([self.inner], self.file)
+        name, file = self.port().name, self.file.resolve()
         for port in PORTS:
-            if port != name and (self.file, port) in _RECORDED:
+            if port != name and (file, port) in _RECORDED:
                 raise ValueError(
                     f"{name} and {port} would both record to {self.file}; give each a file of its "
                     "own"
                 )
-        _RECORDED[self.file, name] = self
+        _RECORDED[file, name] = self
         return self
 
     @property
     def replays(self) -> bool:
         """Whether the cassette answers."""
         return isinstance(self.inner.module, Player)
+
+    @property
+    def records_to(self) -> Path | None:
+        """The file in which it is recorded; None in a replay."""
+        return None if self.replays else self.file
 
 
 @resource
@@ -167,7 +174,7 @@ class Cassette(Wrapper):
     def close(self, opts: CassetteOptions[Any]) -> None:
         if (recorder := _recorder.peek(opts)) is not None:
             recorder.finish()
-        _RECORDED.pop((opts.file, opts.port().name), None)
+        _RECORDED.pop((opts.file.resolve(), opts.port().name), None)
 
 
 training_client = Cassette("cassette", CassetteOptions[TrainingClient])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crucible_kitchen import PORTS, Unsupported, helper, hookimpl
+from crucible_kitchen import PORTS, CrucibleWarning, Unsupported, helper, hookimpl
 
 from .answering import AnsweringObjects
 from .arguments import Arguments
@@ -15,7 +16,7 @@ from .contract import signature
 from .failures import error_of
 from .files import Files
 from .handles import RecordedHandle
-from .interactions import ReplayedStream, interactions_of
+from .interactions import Interaction, ReplayedStream, interactions_of
 from .missing import NotOnCassette
 from .objects import ADAPTER
 from .questions import Questions
@@ -24,6 +25,8 @@ from .values import Json, Plain, unrecordable, value_of
 
 _OF_BACKENDS: Mapping[str, Any] = {"clean": (), "close": None, "ping": None}
 """Answers of callbacks that are about a backend: there is nothing to remove, and to reach."""
+_OF_CHECKPOINTS: Mapping[str, Any] = {"list_checkpoints": (), "delete_checkpoint": None}
+"""The same of those whose answers are recorded, where one was not: so runs can be deleted."""
 
 
 class Player:
@@ -46,6 +49,7 @@ class Player:
         self.__name__ = f"recorded {header.get('adapter')}"
         self._file, self._port, self._id = file, port, str(header.get("id"))
         self._files = Files.of(file, 0)
+        self._warned = False
         self._objects = AnsweringObjects(self._id, str(file))
         names, calls = interactions_of(file, port, [header, *lines], self._objects)
         self._questions = Questions(str(file), port, calls, varying, ordered)
@@ -71,13 +75,13 @@ class Player:
         if (kind := unrecordable(made.plain)) is not None:
             raise Unsupported(f"an argument is or holds a {kind}, which a cassette cannot compare")
         try:
-            found = self._questions.answer(name, made)
+            found = self._found(name, given, made)
         except NotOnCassette:
-            # Where something was masked, long texts are written, in which it may be.
-            whole = Arguments.of(self._port, name, given, self, str, texts=True)
-            if whole.passed or whole.plain == made.plain:
+            if name not in _OF_CHECKPOINTS:
                 raise
-            found = self._questions.answer(name, whole)
+            if name == "delete_checkpoint":
+                self._warn_of_checkpoints()
+            return _OF_CHECKPOINTS[name]
         outcome = found.outcome
         if "raised" in outcome:
             raise error_of(outcome["raised"], value_of)
@@ -91,6 +95,26 @@ class Player:
         if isinstance(returned, dict) and "$files" in returned:
             return self._files.path_of(returned)
         return value_of(returned)
+
+    def _found(self, name: str, given: Mapping[str, Any], made: Arguments) -> Interaction:
+        try:
+            return self._questions.answer(name, made)
+        except NotOnCassette:
+            # Where something was masked, long texts are written, in which it may be.
+            whole = Arguments.of(self._port, name, given, self, str, texts=True)
+            if whole.passed or whole.plain == made.plain:
+                raise
+            return self._questions.answer(name, whole)
+
+    def _warn_of_checkpoints(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"a replay deletes no checkpoints: those of the recording {self._file} stay where "
+                "they were saved",
+                CrucibleWarning,
+                stacklevel=2,
+            )
 
     def _callback(self, name: str) -> Any:
         spec = inspect.signature(PORTS[self._port].callbacks()[name]).parameters
