@@ -13,8 +13,6 @@ from crucible_adapter_ray.training import files
 from crucible_adapter_ray.training.checkpoints import InStore, checkpoints_of
 from crucible_kitchen import BlobStore, Kitchen, NotFound, Unavailable
 
-import kitchen_noop
-
 REFERENCE = "run-1-01795966579559566145-d679e075"
 LATER = "run-2-01795966579559566146-00000000"
 
@@ -64,8 +62,9 @@ class Machine:
 
 
 @pytest.fixture
-def store() -> Iterator[BlobStore]:
-    with Kitchen({"blob_store": {"use": kitchen_noop.blob_store, "latency_scale": 0}}) as kitchen:
+def store(tmp_path: Path) -> Iterator[BlobStore]:
+    pytest.importorskip("crucible_adapter_fsspec")
+    with Kitchen({"blob_store": {"use": "fsspec", "url": str(tmp_path / "store")}}) as kitchen:
         yield kitchen.blob_store
 
 
@@ -125,12 +124,13 @@ def test_half_a_checkpoint_is_none(checkpoints: InStore, machine: Machine) -> No
         checkpoints.fetch(machine, REFERENCE)
 
 
-@pytest.mark.parametrize("reference", ["", "unknown", "../x", "a/b", "."])
+@pytest.mark.parametrize("reference", ["", "unknown", "../x", "a/b", ".", "é\0"])
 def test_an_unknown_reference_is_not_found(
     checkpoints: InStore, machine: Machine, reference: str
 ) -> None:
     with pytest.raises(NotFound, match="no checkpoint"):
         checkpoints.fetch(machine, reference)
+    checkpoints.delete(reference)  # there is nothing to delete, which is fine
 
 
 def test_they_are_listed_by_label_oldest_first(checkpoints: InStore, machine: Machine) -> None:

@@ -28,9 +28,11 @@ pytestmark = [
 ]
 
 DRIVER = """
-import json, sys, time
+import json, signal, sys, time
 import numpy as np
 from crucible_kitchen import Datum, Kitchen, ModelInput, SessionConfig, Unavailable
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in the foreground
 
 datum = Datum(
     ModelInput.from_ints(range(1, 9)),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import crucible_adapter_torch.training_client as torch_client
-from crucible_kitchen import AdapterError, BlobStore, NotFound
+from crucible_kitchen import AdapterError, BlobStore, InvalidInput, NotFound
 
 from ..options import TrainingClientOptions
 
@@ -94,7 +94,7 @@ class InStore(InFolder):
                 nodes.forget(reference)
 
     def fetch(self, nodes: Nodes, reference: str) -> str:
-        if posixpath.basename(reference) != reference or not self._store.exists(reference + INDEX):
+        if not self._has(reference):
             raise NotFound(f"no checkpoint {reference!r} in {self._store!r}")
         names = json.loads(self._store.read(reference + INDEX))["files"]
         fetched = f"{reference}-{uuid.uuid4().hex[:8]}"  # another session may fetch it, too
@@ -126,8 +126,16 @@ class InStore(InFolder):
         return sorted(found, key=lambda reference: reference.rsplit("-", 2)[1:])
 
     def delete(self, reference: str) -> None:
-        if self._store.exists(reference + INDEX):
+        if self._has(reference):
             self._remove(reference)
+
+    def _has(self, reference: str) -> bool:
+        if posixpath.basename(reference) != reference:
+            return False
+        try:
+            return self._store.exists(reference + INDEX)
+        except InvalidInput:  # the store has no blob of such a name
+            return False
 
     def _remove(self, reference: str) -> None:
         self._store.delete(reference + INDEX)
