@@ -173,17 +173,20 @@ test_size = 4
 """
 
 
+def _section() -> str:
+    return GUIDE.read_text().partition("## Record and replay\n")[2].partition("\n## ")[0]
+
+
 @pytest.fixture
 def guide(tmp_path: Path) -> list[list[str]]:
     """The commands of the guide, in a folder with its configuration, around a noop."""
-    _, _, section = GUIDE.read_text().partition("## Record and replay\n")
-    [table] = re.findall(r"```toml\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)
+    [table] = re.findall(r"```toml\n(.*?)```", _section(), re.DOTALL)
     table = table.replace(
         '{ use = "torch", device = "cuda" }', '{ use = "noop", latency_scale = 0 }'
     )
     assert "noop" in table
     (tmp_path / "crucible.toml").write_text(table + AROUND)
-    shown = re.findall(r"^\$ crucible (.*)$", section.partition("\n## ")[0], re.MULTILINE)
+    shown = re.findall(r"^\$ crucible (.*)$", _section(), re.MULTILINE)
     return [line.split() for line in shown]
 
 
@@ -207,6 +210,26 @@ def test_the_commands_of_the_guide_record_a_run_and_replay_it(
 
 def _lines(file: Path) -> list[str]:
     return [line for line in file.read_text().splitlines() if line]
+
+
+def test_the_test_of_the_guide_passes_as_written(
+    guide: list[list[str]],
+    plain_crucible: Crucible,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recording, _ = guide
+    assert plain_crucible(*recording).code == 0
+    config = tmp_path / "crucible.toml"
+    config.write_text(config.read_text().replace('"noop", latency_scale = 0 }', '"gone" }', 1))
+    [source] = re.findall(r"```python\n(.*?)```", _section(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(source, names)
+    monkeypatch.chdir(tmp_path)
+    runs = [*tmp_path.glob("runs/**/run.json")]
+    names["test_the_model_learns"](tmp_path / "of the test")
+    assert [*tmp_path.glob("runs/**/run.json")] == runs
+    assert len([*tmp_path.glob("of the test/**/run.json")]) == 1
 
 
 def test_a_recorded_run_and_its_replay_can_be_deleted_in_a_replay(

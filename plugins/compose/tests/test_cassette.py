@@ -855,28 +855,43 @@ def test_no_secret_is_on_a_cassette(tapes: Tapes) -> None:
     assert CANARY.encode() not in replayed.read("a")
 
 
-def test_files_that_hold_a_secret_are_not_kept(tapes: Tapes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("config.json", f'{{"key": "{CANARY}"}}', "one of them holds a secret"),
+        (f"{CANARY}.json", "{}", "the name of one holds a secret"),
+    ],
+)
+def test_files_that_hold_a_secret_are_not_kept(
+    name: str, content: str, said: str, tapes: Tapes, tmp_path: Path
+) -> None:
     class Hub:
         class Options(AdapterOptions):
             token: str = CANARY
 
         @hookimpl
         def download(self, repo_id: str, filename: str) -> Path:
-            path = tmp_path / "config.json"
-            path.write_text(f'{{"key": "{CANARY}"}}')
-            return path
+            return tmp_path / "files" / name
 
         @hookimpl
         def snapshot(self, repo_id: str) -> Path:
-            return tmp_path
+            return tmp_path / "files"
 
         @hookimpl
         def list_files(self, repo_id: str) -> list[str]:
             return []
 
-    tapes.record("hub_client", Hub()).download("a/b", "config.json")
-    with pytest.raises(Unsupported, match="one of them holds a secret"):
-        tapes.replay("hub_client").download("a/b", "config.json")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / name).write_text(content)
+    hub = tapes.record("hub_client", Hub())
+    hub.download("a/b", "config.json")
+    hub.snapshot("a/b")
+    replayed = tapes.replay("hub_client")
+    with pytest.raises(Unsupported, match=said):
+        replayed.download("a/b", "config.json")
+    with pytest.raises(Unsupported, match=said):
+        replayed.snapshot("a/b")
+    assert CANARY not in tapes.file.read_text()
     assert not Path(f"{tapes.file}.files").exists()
 
 

@@ -69,18 +69,21 @@ class Files:
 
         Args:
             path: the file or folder.
-            masked: returns a text without secrets; files that hold one are not kept.
+            masked: returns a text without secrets; files that hold one, or are named by one, are
+                not kept.
         """
         with explain_os_errors(f"cannot keep the files of {path} in {self.folder}"):
             found = _files_in(path)
             size = sum(file.stat().st_size for file in found.values())
             name = path.name if path.is_file() else ""
-            about: dict[str, Json] = {"name": name, "files": len(found), "bytes": size}
+            about: dict[str, Json] = {"name": masked(name), "files": len(found), "bytes": size}
             if size > self.largest:
                 why = f"they have {size:,} bytes, more than its option max_file_bytes"
                 return {"$files": {**about, "not_kept": why}}
             if any(_holds_secret(file, masked) for file in found.values()):
                 return {"$files": {**about, "not_kept": "one of them holds a secret"}}
+            if any(masked(each) != each for each in (name, *found)):
+                return {"$files": {**about, "not_kept": "the name of one holds a secret"}}
             digest = digest_of(path)
             kept = self._kept(str(digest), name)
             if not kept.exists():

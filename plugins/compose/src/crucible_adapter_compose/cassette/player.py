@@ -23,6 +23,7 @@ from .questions import Questions
 from .reading import lines_of
 from .values import Json, Plain, unrecordable, value_of
 
+_PLAIN = {texts: Plain(str, briefly=True, texts=texts) for texts in (False, True)}
 _OF_BACKENDS: Mapping[str, Any] = {"clean": (), "close": None, "ping": None}
 """Answers of callbacks that are about a backend: there is nothing to remove, and to reach."""
 _OF_CHECKPOINTS: Mapping[str, Any] = {"list_checkpoints": (), "delete_checkpoint": None}
@@ -140,4 +141,4 @@ class Player:
         number = self.find(value)
         if number is not None:
             return {"$handle": number}
-        return Plain(str, briefly=True, texts=texts)(value)
+        return _PLAIN[texts](value)

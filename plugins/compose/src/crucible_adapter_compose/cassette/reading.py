@@ -86,7 +86,7 @@ def _header(file: Path, line: bytes) -> dict[str, Any]:
 
 def _line(file: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = json.loads(line.decode())
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"{file} is damaged in line {number}: {error}") from None
     if not isinstance(found, dict):
