@@ -294,9 +294,9 @@ class LoopbackHub:
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, code: str | None, message: str) -> None:
+    def __init__(self, status: int, code: str | None, message: str, **headers: str) -> None:
         super().__init__(message)
-        self.answer = Answer(status, code, {"X-Error-Message": message})
+        self.answer = Answer(status, code, {"X-Error-Message": message, **headers})
 
 
 class _Server(ThreadingHTTPServer):
@@ -499,7 +499,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(403, "GatedRepo", "Access to this repository is restricted")
         content = files.get(unquote(name))
         if content is None:
-            raise _Refused(404, "EntryNotFound", "Entry not found")
+            said = {"X-Repo-Commit": commit}  # by which clients remember that there is none
+            raise _Refused(404, "EntryNotFound", "Entry not found", **said)
         headers = {"X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         if name.endswith(LFS):
             sha256 = hashlib.sha256(content).hexdigest()

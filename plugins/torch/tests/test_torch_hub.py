@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from crucible_kitchen import (
     Unauthorized,
     Unavailable,
 )
+from huggingface_hub.utils import _http
 from loopback_hub import Answer, Cut, Fault, LoopbackHub, redirect
 from safetensors.torch import load_file, save_file
 
@@ -141,6 +143,55 @@ def test_a_hub_that_is_away_does_not_matter_for_what_is_in_the_cache(
     client.start_session(SessionConfig(REPO))
     hub.close()
     client.start_session(SessionConfig(REPO))
+
+
+def weights_of(client: TrainingClient, completer: Completer, **config: Any) -> Any:
+    session = client.start_session(SessionConfig(REPO, **config))
+    return completer.score(PROMPT, client.save_weights_for_sampler(session, "loaded"))
+
+
+@pytest.mark.parametrize("away", [None, Answer(503), Answer(429)], ids=["closed", "503", "429"])
+def test_a_cached_model_is_loaded_without_waiting_where_the_hub_does_not_serve(
+    client: TrainingClient,
+    completer: Completer,
+    hub: LoopbackHub,
+    folders: list[Path],
+    away: Fault | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub.commit(REPO, folders[0])
+    expected = weights_of(client, completer)
+    if away is None:
+        hub.close()
+    else:
+        hub.fail(away, path="/")
+    waits: list[float] = []
+    monkeypatch.setattr(_http.time, "sleep", waits.append)
+    np.testing.assert_array_equal(weights_of(client, completer), expected)
+    assert waits == []  # the library waits 23 s for each file that the model does not have
+
+
+def test_one_file_is_asked_for_to_find_out_that_a_branch_has_not_moved(
+    client: TrainingClient, hub: LoopbackHub, folders: list[Path]
+) -> None:
+    commit = hub.commit(REPO, folders[0])
+    client.start_session(SessionConfig(REPO))
+    for revision, asked in ((None, [f"/{REPO}/resolve/main/config.json"]), (commit, [])):
+        hub.requests.clear()
+        client.start_session(SessionConfig(REPO, revision=revision))
+        assert [each.path for each in hub.requests if "/resolve/" in each.path] == asked
+
+
+def test_a_branch_that_has_moved_is_noticed_and_remembered(
+    client: TrainingClient, completer: Completer, hub: LoopbackHub, folders: list[Path]
+) -> None:
+    hub.commit(REPO, folders[0])
+    first = weights_of(client, completer)
+    hub.commit(REPO, folders[1])
+    moved = weights_of(client, completer)
+    assert not np.array_equal(moved, first)
+    hub.close()
+    np.testing.assert_array_equal(weights_of(client, completer), moved)
 
 
 def test_an_adapter_of_a_hub_is_merged_into_its_base_model(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from . import causality, frozen, layers, weights
 from .decoders import decoder_of
 from .failures import is_unreachable, model_called, translated
 from .language_model import LanguageModel
-from .presence import reach
+from .presence import ADAPTER_CONFIG, Place, place_of
 from .quiet import quiet
 from .random_models import configured, make_model, make_tokenizer
 from .tokenizer import HuggingFaceTokenizer
@@ -108,11 +107,11 @@ def configuration(opts: ModelOptions, name: str, revision: str | None = None) ->
     name = _with_home(name)
     _check_name(name)
     with quiet(), translated(name, revision, opts.models):
-        reach(name, revision)
-        described = _find_file(name, weights.ADAPTER_CONFIG, revision)
-        if described is None or weights.is_whole(name, revision):
-            return decoder_of(AutoConfig.from_pretrained(name, **_source(opts, revision)), name)
-        adapter = weights.read_adapter(name, revision)
+        at = place_of(name, revision)
+        described = _find_file(name, ADAPTER_CONFIG, at)
+        if described is None or weights.is_whole(name, at):
+            return decoder_of(AutoConfig.from_pretrained(name, **_source(opts, at)), name)
+        adapter = weights.read_adapter(name, at)
     return configuration(opts, adapter.base, adapter.base_revision)
 
 
@@ -128,7 +127,7 @@ def fingerprint(opts: ModelOptions, name: str) -> str | None:
         )
         content = json.dumps(written, sort_keys=True).encode()
     else:
-        files = (Path(name, file) for file in (CONFIG_NAME, weights.ADAPTER_CONFIG))
+        files = (Path(name, file) for file in (CONFIG_NAME, ADAPTER_CONFIG))
         if (file := next(filter(Path.is_file, files), None)) is None:
             return None
         content = file.read_bytes()
@@ -154,25 +153,27 @@ def _load(
 ) -> _Loaded:
     """Load a model of a folder or the hub; if `exact`, an adapter is merged in float32."""
     with translated(name, revision, opts.models):
-        reach(name, revision)
+        at = place_of(name, revision)
         # All files come from one commit, even if the branch moves meanwhile.
-        described = _find_file(name, weights.ADAPTER_CONFIG, revision)
+        described = _find_file(name, ADAPTER_CONFIG, at)
         commit = extract_commit_hash(described, None)
-        if described is None or weights.is_whole(name, commit or revision):
-            commit = extract_commit_hash(cached_file(name, CONFIG_NAME, revision=revision), None)
+        at["revision"] = commit or at["revision"]
+        if described is None or weights.is_whole(name, at):
+            commit = extract_commit_hash(cached_file(name, CONFIG_NAME, **at), None)
+            at["revision"] = commit or at["revision"]
             if described is not None:
                 raise InvalidInput(
                     f"{model_called(name, revision)} holds a whole model and an adapter "
-                    f"({weights.ADAPTER_CONFIG}): remove one of them, or name a folder that holds "
+                    f"({ADAPTER_CONFIG}): remove one of them, or name a folder that holds "
                     "one"
                 )
-            source = _source(opts, commit or revision)
+            source = _source(opts, at)
             config = decoder_of(AutoConfig.from_pretrained(name, **source), name)
-            tokenizer = _tokenizer(name, config, source)
+            tokenizer = _tokenizer(name, config, opts, at)
             origin = str(Path(name).absolute()) if Path(name).is_dir() else name, commit
             model = weights.load(name, config, dtype, source)
             return _Loaded(model, tokenizer, commit, origin=origin)
-        adapter = weights.read_adapter(name, commit or revision)
+        adapter = weights.read_adapter(name, at)
     if exact and not keep_adapter:
         dtype = torch.float32
     try:
@@ -180,40 +181,38 @@ def _load(
     except NotFound as error:
         raise NotFound(
             f"{model_called(name, revision)} is an adapter of the model {adapter.base!r} "
-            f"(base_model_name_or_path in its {weights.ADAPTER_CONFIG}), which is not there: "
+            f"(base_model_name_or_path in its {ADAPTER_CONFIG}), which is not there: "
             f"{error.reason}"
         ) from error
     with translated(name, revision, opts.models):
-        source = _source(opts, commit or revision)
-        tokenizer = _tokenizer(name, base.model.config, source) or base.tokenizer
+        tokenizer = _tokenizer(name, base.model.config, opts, at) or base.tokenizer
         if keep_adapter:
             return _Loaded(base.model, tokenizer, commit, adapter, base.origin)
         return _Loaded(weights.merged(base.model, adapter), tokenizer, commit)
 
 
-def _source(opts: ModelOptions, revision: str | None) -> dict[str, Any]:
-    return {"revision": revision, "trust_remote_code": opts.trust_remote_code}
+def _source(opts: ModelOptions, at: Place) -> dict[str, Any]:
+    return {**at, "trust_remote_code": opts.trust_remote_code}
 
 
-def _find_file(name: str, file: str, revision: str | None) -> str | None:
+def _find_file(name: str, file: str, at: Place) -> str | None:
     """Return the path of one of the model's files; None if it has no such file."""
-    found: str | None = cached_file(
-        name, file, revision=revision, _raise_exceptions_for_missing_entries=False
-    )
+    found: str | None = cached_file(name, file, **at, _raise_exceptions_for_missing_entries=False)
     return found
 
 
-def _tokenizer(name: str, config: Any, source: Mapping[str, Any]) -> HuggingFaceTokenizer | None:
+def _tokenizer(
+    name: str, config: Any, opts: ModelOptions, at: Place
+) -> HuggingFaceTokenizer | None:
     """Return the tokenizer, or None if the model has no files of one.
 
     Where files are missing, Transformers makes some tokenizers empty, without a word.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, config=config, **source)
+        tokenizer = AutoTokenizer.from_pretrained(name, config=config, **_source(opts, at))
     except (OSError, ValueError) as error:
-        if is_unreachable(error) or any(
-            _find_file(name, file, source["revision"]) for file in TOKENIZER_FILES
-        ):
+        unknown = is_unreachable(error) and not at["local_files_only"]
+        if unknown or any(_find_file(name, file, at) for file in TOKENIZER_FILES):
             raise
         return None
     special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}

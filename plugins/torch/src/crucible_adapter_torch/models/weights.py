@@ -20,9 +20,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
+from .presence import ADAPTER_CONFIG, Place
 from .quiet import quiet
 
-ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 HARMLESS = re.compile(
@@ -48,7 +48,7 @@ def load(name: str, config: Any, dtype: torch.dtype, source: Mapping[str, Any]) 
         name: a folder, or a repository of the hub.
         config: its configuration.
         dtype: the precision of the weights, whatever it is on disk.
-        source: `revision` and `trust_remote_code`.
+        source: its `Place`, and `trust_remote_code`.
 
     Raises:
         InvalidInput: the weights are not those of the configuration, or cannot be read.
@@ -129,15 +129,15 @@ class Adapter:
     tensors: Mapping[str, Tensor]
 
 
-def is_whole(name: str, revision: str | None) -> bool:
+def is_whole(name: str, at: Place) -> bool:
     """Whether a folder or repository has the weights of a whole model."""
     return any(
-        cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+        cached_file(name, file, **at, _raise_exceptions_for_missing_entries=False)
         for file in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
     )
 
 
-def read_adapter(name: str, revision: str | None) -> Adapter:
+def read_adapter(name: str, at: Place) -> Adapter:
     """Read an adapter.
 
     Raises:
@@ -145,11 +145,9 @@ def read_adapter(name: str, revision: str | None) -> Adapter:
         NotFound: it has no weights in safetensors.
     """
     settings = json.loads(
-        Path(str(cached_file(name, ADAPTER_CONFIG, revision=revision))).read_text(encoding="utf-8")
+        Path(str(cached_file(name, ADAPTER_CONFIG, **at))).read_text(encoding="utf-8")
     )
-    file = cached_file(
-        name, ADAPTER_WEIGHTS, revision=revision, _raise_exceptions_for_missing_entries=False
-    )
+    file = cached_file(name, ADAPTER_WEIGHTS, **at, _raise_exceptions_for_missing_entries=False)
     if file is None:
         raise NotFound(f"adapter {name!r} has no {ADAPTER_WEIGHTS}; a pickle is not read")
     base = settings.get("base_model_name_or_path")
