@@ -6,7 +6,6 @@ import functools
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from crucible_kitchen import Unsupported
@@ -15,25 +14,13 @@ from .failures import exception_of
 from .lookup import Lookup
 from .masks import has_masks
 from .missing import NotOnCassette
-from .objects import LARGE, asked, cannot_set, key_for, key_of, stand_in
+from .objects import LARGE, Key, asked, cannot_set, key_for, key_of, stand_in
 from .values import Json, unrecordable, value_of
 
 _ANSWERS = frozenset({"returned", "raised"})
 """One of which a line with an answer of a method has."""
 _SEEN = frozenset({"is", "method", "lacks"})
 """The same of an attribute."""
-
-
-@dataclass(slots=True)
-class _Noted:
-    """An answer, and whether another one was given to the same question."""
-
-    line: Mapping[str, Any]
-    differs: bool = False
-
-    def says(self) -> Json:
-        """Return the answer as JSON."""
-        return {name: self.line[name] for name in (*_ANSWERS, *_SEEN) if name in self.line}
 
 
 class AnsweringObjects:
@@ -46,7 +33,10 @@ class AnsweringObjects:
 
     def __init__(self, cassette: str, file: str) -> None:
         self._cassette, self._file = cassette, file
-        self._answers: Lookup[_Noted] = Lookup()
+        self._answers: dict[Key, Mapping[str, Any]] = {}
+        self._masked: Lookup[Key] = Lookup()
+        """The questions that hold a mask, which others may stand for."""
+        self._differ: set[Key] = set()
         self.helpers: set[str] = set()
 
     def add(self, line: Mapping[str, Any]) -> None:
@@ -58,15 +48,19 @@ class AnsweringObjects:
         if "helper" in line:
             self.helpers.add(str(line["helper"]))
             return
-        name, arguments = key_of(line)
+        key = key_of(line)
         answers = _ANSWERS if "arguments" in line else _SEEN
         if "differs" not in line and answers.isdisjoint(line):
             raise KeyError(" or ".join(sorted(answers)))
         if "raised" in line:
             exception_of(line["raised"], value_of)
-        masked = has_masks(line, arguments)
-        noted = self._answers.add(name, arguments, _Noted(line), masked=masked)
-        noted.differs |= "differs" in line
+        if "differs" in line:
+            self._differ.add(key)
+        # Without the arguments: thousands of lists would be looked through for garbage.
+        answer = {name: line[name] for name in (*_ANSWERS, *_SEEN) if name in line}
+        self._answers.setdefault(key, answer)
+        if has_masks(line, key[1]):
+            self._masked.add(*key, key, masked=True)
 
     def ask(
         self, number: int, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], plain: Any
@@ -106,20 +100,20 @@ class AnsweringObjects:
         return self._given(found["is"], plain)
 
     def _found(self, name: str, arguments: str = "") -> Mapping[str, Any] | None:
-        found = [match.kept for match in self._answers.find(name, arguments)]
-        if len(found) == 1 and not found[0].differs:
-            return found[0].line
-        if any(each.says() != found[0].says() for each in found):
+        key = name, arguments
+        keys = [key] if key in self._answers else [m.kept for m in self._masked.find(*key)]
+        found = [self._answers[each] for each in keys]
+        if any(each != found[0] for each in found):
             raise NotOnCassette(
                 f"{self._file} has several answers of {_method(name)} to questions that differ in "
                 "their secrets alone, which are not on it"
             )
-        if any(each.differs for each in found):
+        if not self._differ.isdisjoint(keys):
             raise NotOnCassette(
                 f"{self._file} has no answer of {_method(name)} to this: it was not the same each "
                 "time that this was asked, or asked with another secret"
             )
-        return found[0].line if found else None
+        return found[0] if found else None
 
     def _given(self, answer: Json, plain: Any) -> Any:
         if isinstance(answer, dict) and "$object" in answer:

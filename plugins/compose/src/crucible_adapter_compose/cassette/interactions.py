@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ _OUTCOMES = ("returned", "raised", "streams")
 
 
 def interactions_of(
-    file: Path, port: str, lines: Sequence[Mapping[str, Any]], objects: AnsweringObjects
+    file: Path, port: str, lines: Iterable[Mapping[str, Any]], objects: AnsweringObjects
 ) -> tuple[list[str], list[Interaction]]:
     """Return the callbacks that the recorded adapter had, and its calls in their order.
 
@@ -68,6 +68,8 @@ def interactions_of(
                 _load(port, line, calls)
             else:
                 objects.add(line)
+    except Unreadable:
+        raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise Unreadable(
             f"{file} is damaged in line {at}: it lacks, or has in a wrong form, {error}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,14 @@ class Player:
     def __init__(
         self, file: Path, port: str, varying: Sequence[str] = (), ordered: bool = False
     ) -> None:
-        header, *lines = lines_of(file, port)
+        lines = lines_of(file, port)
+        header = next(lines)
         self.__name__ = f"recorded {header.get('adapter')}"
         self._file, self._port, self._id = file, port, str(header.get("id"))
         self._files = Files.of(file, 0)
         self._warned = False
         self._objects = AnsweringObjects(self._id, str(file))
-        names, calls = interactions_of(file, port, [header, *lines], self._objects)
+        names, calls = interactions_of(file, port, chain([header], lines), self._objects)
         self._questions = Questions(str(file), port, calls, varying, ordered)
         for name in names:
             setattr(self, name, self._callback(name))
