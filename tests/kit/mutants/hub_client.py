@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from crucible_kitchen import (
     AdapterOptions,
@@ -24,14 +24,70 @@ from . import Mutant
 Patterns = Sequence[str] | None
 
 
+class At(NamedTuple):
+    """A revision of a repository."""
+
+    repo_id: str
+    repo_type: str
+    revision: str
+
+
+def fetched(hub: HubClient, at: At, filename: str) -> Path:
+    return hub.download(at.repo_id, filename, at.repo_type, at.revision)
+
+
 class Options(AdapterOptions):
     inner: HubClient
 
 
 class Delegate:
-    """Base of the mutants: an adapter that leaves everything to `inner`."""
+    """Base of the mutants: an adapter that leaves everything to `inner`.
+
+    Those that change a download, a snapshot or an upload override `get`, `take` or `put`.
+    """
 
     Options = Options
+
+    @hookimpl
+    def download(
+        self, opts: Any, repo_id: str, filename: str, repo_type: str, revision: str
+    ) -> Path:
+        return self.get(opts.inner, At(repo_id, repo_type, revision), filename)
+
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
+        return fetched(hub, at, filename)
+
+    @hookimpl
+    def snapshot(
+        self,
+        opts: Any,
+        repo_id: str,
+        repo_type: str,
+        revision: str,
+        allow_patterns: Patterns,
+        ignore_patterns: Patterns,
+    ) -> Path:
+        at = At(repo_id, repo_type, revision)
+        return self.take(opts.inner, at, allow_patterns, ignore_patterns)
+
+    def take(self, hub: HubClient, at: At, allow: Patterns, ignore: Patterns) -> Path:
+        return hub.snapshot(*at, allow, ignore)
+
+    @hookimpl
+    def upload(
+        self,
+        opts: Any,
+        repo_id: str,
+        source: Path,
+        path_in_repo: str,
+        repo_type: str,
+        revision: str,
+        message: str | None,
+    ) -> str:
+        return self.put(opts.inner, repo_id, source, path_in_repo, repo_type, revision, message)
+
+    def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
+        return hub.upload(repo_id, source, path, *rest)
 
 
 class OwnFolder(Delegate):
@@ -72,64 +128,46 @@ class ListsFoldersToo(Delegate):
 
 
 class TruncatesAFile(OwnFolder):
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
-        content = opts.inner.download(repo_id, filename, repo_type, revision).read_bytes()
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
+        content = fetched(hub, at, filename).read_bytes()
         path = self.folder() / PurePosixPath(filename).name
         path.write_bytes(content[:-1])
         return path
 
 
 class ReadsFilesAsText(OwnFolder):
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
-        content = opts.inner.download(repo_id, filename, repo_type, revision).read_bytes()
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
+        content = fetched(hub, at, filename).read_bytes()
         path = self.folder() / PurePosixPath(filename).name
         path.write_bytes(content.replace(b"\r\n", b"\n"))
         return path
 
 
 class ReturnsARelativePath(Delegate):
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
-        return Path(os.path.relpath(opts.inner.download(repo_id, filename, repo_type, revision)))
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
+        return Path(os.path.relpath(fetched(hub, at, filename)))
 
 
 class FollowsDots(Delegate):
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
-        path = opts.inner.snapshot(repo_id, repo_type, revision) / filename
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
+        path = hub.snapshot(*at) / filename
         if not path.is_file():
-            raise NotFound(f"no file {filename!r} in {repo_id!r} at {revision!r}")
+            raise NotFound(f"no file {filename!r} in {at.repo_id!r} at {at.revision!r}")
         return path
 
 
 class IgnoresTheRevision(Delegate):
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
-        opts.inner.list_files(repo_id, repo_type, revision)  # it must be there
-        return opts.inner.download(repo_id, filename, repo_type, "main")
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
+        hub.list_files(*at)  # it must be there
+        return fetched(hub, at._replace(revision="main"), filename)
 
 
 class FallsBackToTheDefaultBranch(Delegate):
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
         try:
-            return opts.inner.download(repo_id, filename, repo_type, revision)
+            return fetched(hub, at, filename)
         except NotFound:
-            return opts.inner.download(repo_id, filename, repo_type, "main")
+            return fetched(hub, at._replace(revision="main"), filename)
 
 
 class HasOneFolderForAllRevisions(OwnFolder):
@@ -137,13 +175,10 @@ class HasOneFolderForAllRevisions(OwnFolder):
         super().__init__()
         self.one = self.folder()
 
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
-        path = self.one / repo_type / repo_id / filename
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
+        path = self.one / at.repo_type / at.repo_id / filename
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(opts.inner.download(repo_id, filename, repo_type, revision), path)
+        shutil.copyfile(fetched(hub, at, filename), path)
         return path
 
 
@@ -151,14 +186,11 @@ class TrustsTheCache(Delegate):
     def __init__(self) -> None:
         self.cached: dict[Any, Path] = {}
 
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
-        commit = tuple(opts.inner.list_files(repo_id, repo_type, revision))
-        key = (id(opts), repo_id, filename, repo_type, revision, commit)
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
+        commit = tuple(hub.list_files(*at))
+        key = (id(hub), at, filename, commit)
         if key not in self.cached or not self.cached[key].is_file():
-            self.cached[key] = opts.inner.download(repo_id, filename, repo_type, revision)
+            self.cached[key] = fetched(hub, at, filename)
         return self.cached[key]
 
 
@@ -167,29 +199,23 @@ class ComparesSizesAlone(TrustsTheCache):
         super().__init__()
         self.sizes: dict[Path, int] = {}
 
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
-        path = super().download(opts, repo_id, filename, repo_type, revision)
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
+        path = super().get(hub, at, filename)
         right = self.sizes.setdefault(path, path.stat().st_size)
         if path.stat().st_size == right:
             return path
-        return opts.inner.download(repo_id, filename, repo_type, revision)
+        return fetched(hub, at, filename)
 
 
 class CannotBeSharedByThreads(Delegate):
     def __init__(self) -> None:
         self.busy = threading.Lock()
 
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
         if not self.busy.acquire(blocking=False):
             raise Unavailable("the lock of this file is held")
         try:
-            return opts.inner.download(repo_id, filename, repo_type, revision)
+            return fetched(hub, at, filename)
         finally:
             self.busy.release()
 
@@ -198,180 +224,86 @@ class CannotBeSharedByThreads(Delegate):
 
 
 class ReturnsAPartOfASnapshot(Delegate):
-    @hookimpl
-    def snapshot(
-        self,
-        opts: Options,
-        repo_id: str,
-        repo_type: str,
-        revision: str,
-        allow_patterns: Patterns,
-        ignore_patterns: Patterns,
-    ) -> Path:
-        if allow_patterns is None and ignore_patterns is None:
-            allow_patterns = opts.inner.list_files(repo_id, repo_type, revision)[1:]
-        return opts.inner.snapshot(repo_id, repo_type, revision, allow_patterns, ignore_patterns)
+    def take(self, hub: HubClient, at: At, allow: Patterns, ignore: Patterns) -> Path:
+        if allow is None and ignore is None:
+            allow = hub.list_files(*at)[1:]
+        return hub.snapshot(*at, allow, ignore)
 
 
 class TakesOneFileForTheSnapshot(Delegate):
     def __init__(self) -> None:
         self.begun: set[Any] = set()
 
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
-        self.begun.add((id(opts), repo_id, repo_type, revision))
-        return opts.inner.download(repo_id, filename, repo_type, revision)
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
+        self.begun.add((id(hub), *at))
+        return fetched(hub, at, filename)
 
-    @hookimpl
-    def snapshot(
-        self,
-        opts: Options,
-        repo_id: str,
-        repo_type: str,
-        revision: str,
-        allow_patterns: Patterns,
-        ignore_patterns: Patterns,
-    ) -> Path:
-        if (id(opts), repo_id, repo_type, revision) in self.begun:
-            allow_patterns = []  # the folder is there, so it must be whole
-        return opts.inner.snapshot(repo_id, repo_type, revision, allow_patterns, ignore_patterns)
+    def take(self, hub: HubClient, at: At, allow: Patterns, ignore: Patterns) -> Path:
+        if (id(hub), *at) in self.begun:
+            allow = []  # the folder is there, so it must be whole
+        return hub.snapshot(*at, allow, ignore)
 
 
 class LeavesItsOwnFileInASnapshot(Delegate):
-    @hookimpl
-    def snapshot(
-        self,
-        opts: Options,
-        repo_id: str,
-        repo_type: str,
-        revision: str,
-        allow_patterns: Patterns,
-        ignore_patterns: Patterns,
-    ) -> Path:
-        folder = opts.inner.snapshot(repo_id, repo_type, revision, allow_patterns, ignore_patterns)
+    def take(self, hub: HubClient, at: At, allow: Patterns, ignore: Patterns) -> Path:
+        folder = hub.snapshot(*at, allow, ignore)
         (folder / ".complete").touch()
         return folder
 
 
 class DropsAllowPatterns(Delegate):
-    @hookimpl
-    def snapshot(
-        self,
-        opts: Options,
-        repo_id: str,
-        repo_type: str,
-        revision: str,
-        allow_patterns: Patterns,
-        ignore_patterns: Patterns,
-    ) -> Path:
-        return opts.inner.snapshot(repo_id, repo_type, revision, None, ignore_patterns)
+    def take(self, hub: HubClient, at: At, allow: Patterns, ignore: Patterns) -> Path:
+        return hub.snapshot(*at, None, ignore)
 
 
 class DropsIgnorePatterns(Delegate):
-    @hookimpl
-    def snapshot(
-        self,
-        opts: Options,
-        repo_id: str,
-        repo_type: str,
-        revision: str,
-        allow_patterns: Patterns,
-        ignore_patterns: Patterns,
-    ) -> Path:
-        return opts.inner.snapshot(repo_id, repo_type, revision, allow_patterns, None)
+    def take(self, hub: HubClient, at: At, allow: Patterns, ignore: Patterns) -> Path:
+        return hub.snapshot(*at, allow, None)
 
 
 class TakesNoPatternsForAll(Delegate):
-    @hookimpl
-    def snapshot(
-        self,
-        opts: Options,
-        repo_id: str,
-        repo_type: str,
-        revision: str,
-        allow_patterns: Patterns,
-        ignore_patterns: Patterns,
-    ) -> Path:
-        return opts.inner.snapshot(
-            repo_id, repo_type, revision, allow_patterns or None, ignore_patterns
-        )
+    def take(self, hub: HubClient, at: At, allow: Patterns, ignore: Patterns) -> Path:
+        return hub.snapshot(*at, allow or None, ignore)
 
 
 class MatchesTheLastPartOfAPath(Delegate):
-    @hookimpl
-    def snapshot(
-        self,
-        opts: Options,
-        repo_id: str,
-        repo_type: str,
-        revision: str,
-        allow_patterns: Patterns,
-        ignore_patterns: Patterns,
-    ) -> Path:
-        wider = allow_patterns and [*allow_patterns, *(f"*/{each}" for each in allow_patterns)]
-        narrower = ignore_patterns and [p for p in ignore_patterns if "/" not in p]
-        return opts.inner.snapshot(
-            repo_id, repo_type, revision, wider or allow_patterns, narrower or None
-        )
+    def take(self, hub: HubClient, at: At, allow: Patterns, ignore: Patterns) -> Path:
+        wider = allow and [*allow, *(f"*/{each}" for each in allow)]
+        narrower = ignore and [p for p in ignore if "/" not in p]
+        return hub.snapshot(*at, wider or allow, narrower or None)
 
 
 class TakesASnapshotOfTheBranch(Delegate):
-    @hookimpl
-    def snapshot(
-        self,
-        opts: Options,
-        repo_id: str,
-        repo_type: str,
-        revision: str,
-        allow_patterns: Patterns,
-        ignore_patterns: Patterns,
-    ) -> Path:
-        opts.inner.list_files(repo_id, repo_type, revision)  # it must be there
-        return opts.inner.snapshot(repo_id, repo_type, "main", allow_patterns, ignore_patterns)
+    def take(self, hub: HubClient, at: At, allow: Patterns, ignore: Patterns) -> Path:
+        hub.list_files(*at)  # it must be there
+        return hub.snapshot(*at._replace(revision="main"), allow, ignore)
 
 
 class EmptiesTheFolderFirst(Delegate):
-    @hookimpl
-    def snapshot(
-        self,
-        opts: Options,
-        repo_id: str,
-        repo_type: str,
-        revision: str,
-        allow_patterns: Patterns,
-        ignore_patterns: Patterns,
-    ) -> Path:
-        if allow_patterns is not None:
-            shutil.rmtree(opts.inner.snapshot(repo_id, repo_type, revision, []))
-        return opts.inner.snapshot(repo_id, repo_type, revision, allow_patterns, ignore_patterns)
+    def take(self, hub: HubClient, at: At, allow: Patterns, ignore: Patterns) -> Path:
+        if allow is not None:
+            shutil.rmtree(hub.snapshot(*at, []))
+        return hub.snapshot(*at, allow, ignore)
 
 
 # --- errors ---
 
 
 class SaysOnlyNotFound(Delegate):
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
         try:
-            return opts.inner.download(repo_id, filename, repo_type, revision)
+            return fetched(hub, at, filename)
         except NotFound:
             raise NotFound(
-                f"404: {repo_type} {repo_id}, revision {revision}, file {filename}"
+                f"404: {at.repo_type} {at.repo_id}, revision {at.revision}, file {filename}"
             ) from None
 
 
 class DoesNotNameTheFile(Delegate):
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
-        if filename not in opts.inner.list_files(repo_id, repo_type, revision):
-            raise NotFound(f"no such file in {repo_id!r}")
-        return opts.inner.download(repo_id, filename, repo_type, revision)
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
+        if filename not in hub.list_files(*at):
+            raise NotFound(f"no such file in {at.repo_id!r}")
+        return fetched(hub, at, filename)
 
 
 class RaisesTheBackendsError(Delegate):
@@ -391,51 +323,22 @@ class TakesAnyTypeForAModel(Delegate):
 
 
 class ForgetsTheType(Delegate):
-    @hookimpl
-    def snapshot(
-        self,
-        opts: Options,
-        repo_id: str,
-        repo_type: str,
-        revision: str,
-        allow_patterns: Patterns,
-        ignore_patterns: Patterns,
-    ) -> Path:
-        opts.inner.list_files(repo_id, repo_type, revision)
-        return opts.inner.snapshot(repo_id, "model", revision, allow_patterns, ignore_patterns)
+    def take(self, hub: HubClient, at: At, allow: Patterns, ignore: Patterns) -> Path:
+        hub.list_files(*at)
+        return hub.snapshot(*at._replace(repo_type="model"), allow, ignore)
 
 
 # --- uploads ---
 
 
-class ChangedUpload(Delegate):
-    """The base of the mutants that upload."""
-
-    @hookimpl
-    def upload(
-        self,
-        opts: Options,
-        repo_id: str,
-        source: Path,
-        path_in_repo: str,
-        repo_type: str,
-        revision: str,
-        message: str | None,
-    ) -> str:
-        return self.put(opts.inner, repo_id, source, path_in_repo, repo_type, revision, message)
-
-    def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
-        return hub.upload(repo_id, source, path, *rest)
-
-
-class DropsPathInRepo(ChangedUpload):
+class DropsPathInRepo(Delegate):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         if ".." in path or path.startswith("/"):
             raise InvalidInput(path)
         return hub.upload(repo_id, source, "", *rest)
 
 
-class UploadsOneFileOfAFolder(ChangedUpload):
+class UploadsOneFileOfAFolder(Delegate):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         if source.is_dir():
             first = min(file for file in source.rglob("*") if file.is_file())
@@ -443,7 +346,7 @@ class UploadsOneFileOfAFolder(ChangedUpload):
         return hub.upload(repo_id, source, path, *rest)
 
 
-class UploadsOneLevelOfAFolder(ChangedUpload):
+class UploadsOneLevelOfAFolder(Delegate):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         if not source.is_dir():
             return hub.upload(repo_id, source, path, *rest)
@@ -454,7 +357,7 @@ class UploadsOneLevelOfAFolder(ChangedUpload):
             return hub.upload(repo_id, Path(flat), path, *rest)
 
 
-class ReturnsTheFirstOfManyCommits(ChangedUpload):
+class ReturnsTheFirstOfManyCommits(Delegate):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         if not source.is_dir():
             return hub.upload(repo_id, source, path, *rest)
@@ -466,7 +369,7 @@ class ReturnsTheFirstOfManyCommits(ChangedUpload):
         return commits[0]
 
 
-class ReturnsTheBranch(ChangedUpload):
+class ReturnsTheBranch(Delegate):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         hub.upload(repo_id, source, path, *rest)
         return str(rest[1])
@@ -484,18 +387,18 @@ class CachesTheBranch(Delegate):
         return self.listed[key]
 
 
-class UsesTheLocalPath(ChangedUpload):
+class UsesTheLocalPath(Delegate):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         return hub.upload(repo_id, source, path or str(source).lstrip("/"), *rest)
 
 
-class MakesTheMissingBranch(ChangedUpload):
+class MakesTheMissingBranch(Delegate):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         kind, _, message = rest
         return hub.upload(repo_id, source, path, kind, "main", message)
 
 
-class RefusesAMessageAfterTheCommit(ChangedUpload):
+class RefusesAMessageAfterTheCommit(Delegate):
     def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         commit = hub.upload(repo_id, source, path, *rest)
         str(rest[-1] or "").encode("latin-1")  # as a header is

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from crucible_kitchen import InvalidInput, hookimpl
+from crucible_kitchen import HubClient, InvalidInput, hookimpl
 
 from . import Mutant
-from .hub_client import Delegate, Options, OwnFolder, Patterns
+from .hub_client import At, Delegate, Options, OwnFolder, Patterns, fetched
 
 
 class ListsFolderByFolder(Delegate):
@@ -40,18 +40,9 @@ class TakesNothingForTheBranch(Delegate):
 
 
 class JoinsRevisions(Delegate):
-    @hookimpl
-    def snapshot(
-        self,
-        opts: Options,
-        repo_id: str,
-        repo_type: str,
-        revision: str,
-        allow_patterns: Patterns,
-        ignore_patterns: Patterns,
-    ) -> Path:
-        name = PurePosixPath(revision).name or revision  # `../main` is `main`
-        return opts.inner.snapshot(repo_id, repo_type, name, allow_patterns, ignore_patterns)
+    def take(self, hub: HubClient, at: At, allow: Patterns, ignore: Patterns) -> Path:
+        name = PurePosixPath(at.revision).name or at.revision  # `../main` is `main`
+        return hub.snapshot(*at._replace(revision=name), allow, ignore)
 
 
 class Cached(OwnFolder):
@@ -62,13 +53,10 @@ class Cached(OwnFolder):
         self.name = name
         self.kept: dict[tuple[str, str], Path] = {}
 
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
-        found = opts.inner.download(repo_id, filename, repo_type, revision)
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
+        found = fetched(hub, at, filename)
         return self.kept.setdefault(
-            (f"{repo_type}/{repo_id}@{revision}", self.name(filename)), found
+            (f"{at.repo_type}/{at.repo_id}@{at.revision}", self.name(filename)), found
         )
 
 
@@ -88,11 +76,8 @@ class CachesWithoutCase(Cached):
 
 
 class ReturnsABlobOfItsCache(OwnFolder):
-    @hookimpl
-    def download(
-        self, opts: Options, repo_id: str, filename: str, repo_type: str, revision: str
-    ) -> Path:
-        found = opts.inner.download(repo_id, filename, repo_type, revision)
+    def get(self, hub: HubClient, at: At, filename: str) -> Path:
+        found = fetched(hub, at, filename)
         blob = self.folder() / hashlib.sha256(found.read_bytes()).hexdigest()
         return Path(shutil.copyfile(found, blob))
 
@@ -110,21 +95,12 @@ class Matching(OwnFolder):
         allowed = allow is None or any(self.matches(name, pattern) for pattern in allow)
         return allowed and not any(self.matches(name, pattern) for pattern in ignore or ())
 
-    @hookimpl
-    def snapshot(
-        self,
-        opts: Options,
-        repo_id: str,
-        repo_type: str,
-        revision: str,
-        allow_patterns: Patterns,
-        ignore_patterns: Patterns,
-    ) -> Path:
+    def take(self, hub: HubClient, at: At, allow: Patterns, ignore: Patterns) -> Path:
         folder = self.folder()
-        for name in opts.inner.list_files(repo_id, repo_type, revision):
-            if self.chosen(name, allow_patterns, ignore_patterns):
+        for name in hub.list_files(*at):
+            if self.chosen(name, allow, ignore):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                path = opts.inner.download(repo_id, name, repo_type, revision)
+                path = fetched(hub, at, name)
                 shutil.copyfile(path, folder / name)
         return folder
 
@@ -163,36 +139,15 @@ class LetsAllowedFilesWin(Matching):
 # --- uploads ---
 
 
-class Uploads(OwnFolder):
-    """A mutant that uploads something else."""
-
-    def upload_of(self, opts: Options, repo_id: str, source: Path, path: str, *rest: Any) -> str:
-        return opts.inner.upload(repo_id, source, path, *rest)
-
-    @hookimpl
-    def upload(
-        self,
-        opts: Options,
-        repo_id: str,
-        source: Path,
-        path_in_repo: str,
-        repo_type: str,
-        revision: str,
-        message: str | None,
-    ) -> str:
-        rest = repo_type, revision, message
-        return self.upload_of(opts, repo_id, source, path_in_repo, *rest)
-
-
-class LeavesOut(Uploads):
+class LeavesOut(OwnFolder):
     patterns: tuple[str, ...] = (".*",)
 
-    def upload_of(self, opts: Options, repo_id: str, source: Path, path: str, *rest: Any) -> str:
+    def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         if source.is_dir():
             folder = self.folder()
             ignore = shutil.ignore_patterns(*self.patterns)
             source = Path(shutil.copytree(source, folder / "copy", ignore=ignore))
-        return opts.inner.upload(repo_id, source, path, *rest)
+        return hub.upload(repo_id, source, path, *rest)
 
 
 class LeavesOutWhatLooksTemporary(LeavesOut):
@@ -203,60 +158,60 @@ class LeavesOutItsOwnNames(LeavesOut):
     patterns = (".message",)
 
 
-class MovesTheSource(Uploads):
-    def upload_of(self, opts: Options, repo_id: str, source: Path, path: str, *rest: Any) -> str:
-        commit = opts.inner.upload(repo_id, source, path, *rest)
+class MovesTheSource(OwnFolder):
+    def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
+        commit = hub.upload(repo_id, source, path, *rest)
         if source.is_file():
             source.unlink()
         return commit
 
 
-class WritesNotesIntoTheSource(Uploads):
-    def upload_of(self, opts: Options, repo_id: str, source: Path, path: str, *rest: Any) -> str:
-        commit = opts.inner.upload(repo_id, source, path, *rest)
+class WritesNotesIntoTheSource(OwnFolder):
+    def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
+        commit = hub.upload(repo_id, source, path, *rest)
         if source.is_dir():
             (source / ".uploaded").write_text(commit)
         return commit
 
 
-class LeavesOutLinks(Uploads):
-    def upload_of(self, opts: Options, repo_id: str, source: Path, path: str, *rest: Any) -> str:
+class LeavesOutLinks(OwnFolder):
+    def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         if source.is_dir() and any(found.is_symlink() for found in source.rglob("*")):
             copy = Path(shutil.copytree(source, self.folder() / "copy", symlinks=True))
             for link in [found for found in copy.rglob("*") if found.is_symlink()]:
                 link.unlink()
             source = copy
-        return opts.inner.upload(repo_id, source, path, *rest)
+        return hub.upload(repo_id, source, path, *rest)
 
 
-class RefusesAnEmptyCommit(Uploads):
-    def upload_of(self, opts: Options, repo_id: str, source: Path, path: str, *rest: Any) -> str:
+class RefusesAnEmptyCommit(OwnFolder):
+    def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         if source.is_dir() and any(
-            name.startswith(f"{path}/") for name in opts.inner.list_files(repo_id, rest[0])
+            name.startswith(f"{path}/") for name in hub.list_files(repo_id, rest[0])
         ):
             raise InvalidInput("nothing to commit")
-        return opts.inner.upload(repo_id, source, path, *rest)
+        return hub.upload(repo_id, source, path, *rest)
 
 
-class ChecksThePathsOfFilesAlone(Uploads):
-    def upload_of(self, opts: Options, repo_id: str, source: Path, path: str, *rest: Any) -> str:
+class ChecksThePathsOfFilesAlone(OwnFolder):
+    def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         if source.is_dir():
             path = "/".join(part for part in path.split("/") if part not in ("", ".."))
-        return opts.inner.upload(repo_id, source, path, *rest)
+        return hub.upload(repo_id, source, path, *rest)
 
 
-class LosesAnUploadOfTwo(Uploads):
+class LosesAnUploadOfTwo(OwnFolder):
     def __init__(self) -> None:
         super().__init__()
         self.newest = ""
         self.busy = threading.Lock()
 
-    def upload_of(self, opts: Options, repo_id: str, source: Path, path: str, *rest: Any) -> str:
+    def put(self, hub: HubClient, repo_id: str, source: Path, path: str, *rest: Any) -> str:
         if not self.busy.acquire(blocking=not self.newest):
             return self.newest
         try:
             time.sleep(0.005)  # in which another one asks for the newest commit
-            self.newest = opts.inner.upload(repo_id, source, path, *rest)
+            self.newest = hub.upload(repo_id, source, path, *rest)
             return self.newest
         finally:
             self.busy.release()
@@ -268,22 +223,13 @@ class ReturnsAFolderThatIsBeingFilled(OwnFolder):
         self.folders: dict[str, Path] = {}
         self.lock = threading.Lock()
 
-    @hookimpl
-    def snapshot(
-        self,
-        opts: Options,
-        repo_id: str,
-        repo_type: str,
-        revision: str,
-        allow_patterns: Patterns,
-        ignore_patterns: Patterns,
-    ) -> Path:
-        asked = f"{repo_type} {repo_id} {revision} {allow_patterns} {ignore_patterns}"
+    def take(self, hub: HubClient, at: At, allow: Patterns, ignore: Patterns) -> Path:
+        asked = f"{at} {allow} {ignore}"
         with self.lock:
             if asked in self.folders:
                 return self.folders[asked]
             folder = self.folders[asked] = self.folder()
-        found = opts.inner.snapshot(repo_id, repo_type, revision, allow_patterns, ignore_patterns)
+        found = hub.snapshot(*at, allow, ignore)
         shutil.copytree(found, folder, dirs_exist_ok=True)
         return folder
 
