@@ -16,14 +16,14 @@ STARS = "**********"
 
 
 class Says:
-    """A blob store with a helper that says how long a text is."""
+    """A blob store with a helper that says how long texts are."""
 
     class Options(AdapterOptions):
         inner: BlobStore
 
     @helper
-    def length(self, opts: Any, text: str) -> int:
-        return len(text)
+    def length(self, opts: Any, *texts: str) -> int:
+        return sum(map(len, texts))
 
 
 @pytest.fixture
@@ -70,6 +70,12 @@ def test_what_varies_is_not_a_number(taped: Callable[..., Any]) -> None:
         taped("completer", varying=[r"\d+"]).complete([1, 2], SamplingParams(2, seed=7))
 
 
+def test_what_varies_is_not_a_name(taped: Callable[..., Any]) -> None:
+    taped("metrics_store").record_many("run", {"job-17": 1.0})
+    with pytest.raises(NotOnCassette):
+        taped("metrics_store", varying=[r"job-\d+"]).record_many("run", {"job-4": 1.0})
+
+
 @pytest.mark.parametrize("rest", ["", "\u00fc", '"', "\\", "\n", "\0"])
 def test_what_varies_may_be_in_any_text(rest: str, taped: Callable[..., Any]) -> None:
     prompt = [{"role": "user", "content": f"{rest}job-17{rest} {rest}job-18"}]
@@ -99,7 +105,7 @@ def test_asterisks_in_a_text_hide_nothing(taped: Callable[..., Any]) -> None:
     params = SamplingParams(4, seed=0)
     one = taped("completer").complete(prompt(f"a {STARS} b"), params)
     replayed = taped("completer")
-    with pytest.raises(NotOnCassette):
+    with pytest.raises(NotOnCassette, match="does not have this call of complete"):
         replayed.complete(prompt("a other b"), params)
     assert replayed.complete(prompt(f"a {STARS} b"), params).text == one.text
 
@@ -120,3 +126,9 @@ def test_asterisks_next_to_a_secret_leave_it_hidden(taped: Callable[..., Any]) -
     params = SamplingParams(4, seed=0)
     recorded = taped("completer").complete(prompt("sk-aaaaaaaaaaaa1"), params)
     assert taped("completer").complete(prompt("another"), params).text == recorded.text
+
+
+def test_asterisks_next_to_a_secret_of_a_helper_leave_it_hidden(taped: Callable[..., Any]) -> None:
+    length = taped("blob_store", {"use": Says(), "inner": NOOP}).helper("length")
+    assert length(STARS, "api_key=sk-aaaaaaaaaaaa1") == 34
+    assert taped("blob_store").helper("length")(STARS, "api_key=another") == 34

@@ -613,6 +613,16 @@ def test_a_line_that_lacks_something_is_named_when_the_cassette_is_bound(
     assert said in str(raised.value)
 
 
+def test_a_line_that_is_not_json_is_named_when_the_cassette_is_bound(tapes: Tapes) -> None:
+    tapes.record().exists("a")
+    tapes.edit(lambda lines: None)
+    header, call, end, _ = tapes.file.read_text().split("\n")
+    tapes.file.write_text("\n".join([header, call[:-1], end, ""]))
+    with pytest.raises(ConfigurationError, match="is damaged in line 2: Expecting") as raised:
+        tapes.replay()
+    assert "it lacks" not in str(raised.value)
+
+
 def test_an_error_that_lacks_something_is_named_when_the_cassette_is_bound(tapes: Tapes) -> None:
     with pytest.raises(AdapterError):
         tapes.record().read("a")
