@@ -515,6 +515,14 @@ def test_a_replay_has_no_checkpoints_to_list_or_to_delete_but_those_of_the_recor
         replayed.delete_checkpoint(f"{reference}/2")
 
 
+def test_checkpoints_that_were_listed_later_are_not_said_to_be_none(tapes: Tapes) -> None:
+    client = tapes.record("training_client")
+    client.save_checkpoint(client.start_session(SessionConfig("any")), "run/1")
+    client.list_checkpoints("run/")
+    with pytest.raises(NotOnCassette, match="start_session, comes before it"):
+        tapes.replay("training_client", ordered=True).list_checkpoints("run/")
+
+
 def test_a_result_that_was_not_there_yet_is_there_in_a_replay(tapes: Tapes) -> None:
     client = tapes.record("training_client", {"use": "noop", "latency_scale": 50})
     session = client.start_session(SessionConfig("any"))

@@ -26,6 +26,8 @@ class NotOnCassette(AdapterError):
     """A call that a replay cannot answer. No repetition helps."""
 
     no_effect = True
+    unknown = False
+    """Whether no recorded call may be meant; else one may, at another place, or one of several."""
     ADVICE: ClassVar[str] = (
         'if that is meant, delete the cassette and record again with mode = "record"'
     )
@@ -133,10 +135,10 @@ def explained(
     """
     advice = NotOnCassette.ADVICE
     if not left and not asked:
-        return NotOnCassette(f"{file} has no call of {name}; {advice}")
+        return _unknown(f"{file} has no call of {name}; {advice}")
     if not left:
         calls = "1 call" if asked == 1 else f"{asked} calls"
-        return NotOnCassette(f"{file} has {calls} of {name}, all asked for before; {advice}")
+        return _unknown(f"{file} has {calls} of {name}, all asked for before; {advice}")
     found: list[tuple[int, int, list[tuple[str, Json, Json]]]] = []
     for number, recorded in left:
         alike = functools.partial(same, number)
@@ -144,16 +146,22 @@ def explained(
         found.append((len({place.partition(".")[0] for place, *_ in differ}), number, differ))
     _, number, differ = min(found, key=lambda each: (len(each[2]), each[0], each[1]))
     if not differ:
-        return NotOnCassette(
+        return _unknown(
             f"{file} has this call of {name}, but after other calls (it is call {number}); the "
             f"order of calls has changed: {advice}"
         )
     place, *both = differ[0]
     more = f" (and {len(differ) - 1} more differences)" if len(differ) > 1 else ""
-    return NotOnCassette(
+    return _unknown(
         f"{file} does not have this call of {name}. The nearest is call {number}, where "
         f"{_contrast(place, *both)}{more}; {advice}"
     )
+
+
+def _unknown(text: str) -> NotOnCassette:
+    error = NotOnCassette(text)
+    error.unknown = True
+    return error
 
 
 def _contrast(place: str, recorded: Json, given: Json) -> str:
