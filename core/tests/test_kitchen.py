@@ -427,6 +427,20 @@ def test_of_many_mistakes_a_message_lists_the_first_and_counts_the_others() -> N
     assert "more" not in str(ConfigurationError(*error.mistakes[:20]))
 
 
+def test_a_required_option_is_listed_before_misspelt_ones() -> None:
+    """Of many mistakes a message counts the last ones, and that one shows nowhere else."""
+
+    class Bucketed(AdapterOptions):
+        bucket: str
+
+    wrong = {f"nothing{n}": n for n in range(30)}
+    kitchen = Kitchen({"blob_store": {"use": Store(Bucketed), **wrong}})
+    with pytest.raises(ConfigurationError) as caught:
+        _ = kitchen.blob_store
+    assert caught.value.mistakes[0].startswith("adapters.blob_store.bucket: is required")
+    assert len(caught.value.mistakes) == 31
+
+
 def test_misspelt_keys_of_a_file_are_listed_up_to_a_limit(tmp_path: Path) -> None:
     file = tmp_path / "my.toml"
     file.write_text("\n".join(f"[misspelt{number}]" for number in range(100)))

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crucible_kitchen import ConfigurationError, Kitchen
-from crucible_kitchen.configuration.replaced import named_in, without_option
+from crucible_kitchen import ConfigurationError
 from crucible_kitchen.extent import DEEPEST
 from crucible_kitchen.settings import SETTABLE, Layer, gather, in_code, load, merge
 from hypothesis import given
@@ -37,24 +36,6 @@ def test_a_higher_layer_that_names_another_adapter_drops_the_options_of_the_lowe
         ("adapters", "blob_store"): "high",
         ("adapters", "blob_store", "use"): "high",
     }
-
-
-def test_options_that_were_dropped_are_explained_where_they_are_missed() -> None:
-    models = {"small": {"hidden_size": 16}}
-    low = {"adapters": {"blob_store": {"use": "acme", "url": "x", "models": models}}}
-    high = {"adapters": {"blob_store": "disk"}}
-    settings = merge([Layer("my.toml", low), Layer("argument", high)])
-    at = ("adapters", "blob_store")
-    said = without_option(settings, (*at, "url"))
-    assert said == (
-        "adapters.blob_store.url is set for 'acme' (my.toml), which 'disk' (argument) replaced "
-        "together with its options: set it for 'disk', too, or write use = \"disk\" there"
-    )
-    assert without_option(settings, (*at, "bucket")) == ""
-    text = "no model 'small'"
-    assert "adapters.blob_store.models.small is set for 'acme'" in named_in(text, settings, at[1])
-    assert named_in("no model 'large'", settings, at[1]) == ""
-    assert named_in(text, settings, "hub_client") == ""
 
 
 def test_the_rule_holds_for_inner_adapters_too() -> None:
@@ -553,12 +534,3 @@ def test_a_value_after_a_space_instead_of_an_equals_sign_is_not_repeated() -> No
         load(environ={}, arguments=["workflow.epochs=3", "adapters.completer.api_key", "hunter22"])
     assert "hunter22" not in str(caught.value)
     assert "the argument after 'adapters.completer.api_key'" in str(caught.value)
-
-
-def test_a_required_option_of_an_adapter_that_was_replaced_is_explained(tmp_path: Path) -> None:
-    file = tmp_path / "my.toml"
-    file.write_text('[adapters]\nblob_store = { use = "acme", url = "runs" }')
-    kitchen = Kitchen.load(file, arguments=["adapters.blob_store=fsspec"], environ={})
-    with pytest.raises(ConfigurationError, match=r"blob_store\.url: is required") as caught:
-        _ = kitchen.blob_store
-    assert "; adapters.blob_store.url is set for 'acme'" in str(caught.value)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import Crucible
-from crucible_kitchen import AdapterOptions, HubClient, Kitchen, Unavailable, hookimpl
+from crucible_kitchen import AdapterOptions, HubClient, Kitchen, NotFound, Unavailable, hookimpl
 from crucible_kitchen.cli.doctor import _reach
+from crucible_kitchen.settings import Layer, merge
 
 SECRET = "do-not-show-me"
 
@@ -113,6 +114,54 @@ def test_an_adapter_with_a_backend_is_reached_beside_those_inside_it() -> None:
         ("adapters.blob_store", "problem"),
         ("adapters.blob_store.hub", ""),
     ]
+
+
+class Models(Own):
+    """Knows models by the names that an option gives them."""
+
+    class Options(AdapterOptions):
+        models: Mapping[str, str] | None = None
+
+    @hookimpl
+    def ping(self) -> None:
+        raise NotFound("no model 'small'")
+
+
+@pytest.mark.parametrize("around", [(), ("inner",)])
+def test_options_of_a_replaced_adapter_are_named_where_they_are_missing(
+    around: tuple[str, ...],
+) -> None:
+    """In the doctor's row, and in the error that a program gets; in adapters in adapters, too."""
+    low: Any = {"use": "acme", "models": {"small": "s"}}
+    high: Any = {"use": Models()}
+    if around:
+        low, high = {"use": "retry", "max_attempts": 1, "inner": low}, {"inner": high}
+    tables = {"my.toml": low, "code": high}
+    layers = [Layer(name, {"adapters": {"blob_store": table}}) for name, table in tables.items()]
+    kitchen = Kitchen(settings=merge(layers))
+    key = ".".join(("adapters", "blob_store", *around, "models", "small"))
+    said = f"{key} is set for 'acme' (my.toml), which 'Models' (code) replaced"
+    *_, (_, state, detail) = _reach(
+        kitchen.settings, kitchen.blob_store, ("adapters", "blob_store")
+    )
+    assert state == "problem"
+    assert f"no model 'small'\n{said}" in detail
+    with pytest.raises(NotFound) as caught:
+        kitchen.blob_store.ping()
+    [note] = caught.value.__notes__
+    assert note.startswith(said)
+
+
+def test_every_mistake_is_a_problem_of_its_own(plain_crucible: Crucible, tmp_path: Path) -> None:
+    tables = "".join(f"[nothing{n}]\n" for n in range(30))
+    keys = "".join(f"nothing{n} = 1\n" for n in range(30))
+    file = f'{tables}[adapters.blob_store]\nuse = "noop"\n{keys}[workflow]\nuse = "none"\n'
+    (tmp_path / "crucible.toml").write_text(file)
+    found = json.loads(plain_crucible("doctor", "--json").out)
+    failed = [check for check in found["checks"] if check["state"] == "FAIL"]
+    assert found["problems"] == len(failed) == 30 + 30 + 1
+    details = "\n".join(check["detail"] for check in failed)
+    assert all(f"nothing{n}'" in details and f".nothing{n}:" in details for n in range(30))
 
 
 def test_an_adapter_without_a_backend_has_nothing_to_reach(crucible: Crucible) -> None:

@@ -15,7 +15,7 @@ import errno
 import re
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -80,13 +80,11 @@ class ConfigurationError(CrucibleError):
     def __str__(self) -> str:
         if len(self.mistakes) < 2:
             return "".join(self.mistakes)
-        listed = (textwrap.indent(mistake, "    ").strip() for mistake in self.listed())
+        first = self.mistakes[: self.LISTED]
+        listed = [textwrap.indent(mistake, "    ").strip() for mistake in first]
+        if more := len(self.mistakes) - len(first):
+            listed.append(f"and {more:,} more")
         return "\n  - ".join([f"{len(self.mistakes):,} mistakes in the configuration:", *listed])
-
-    def listed(self) -> Sequence[str]:
-        """Return the first mistakes, and how many more there are."""
-        more = len(self.mistakes) - self.LISTED
-        return [*self.mistakes[: self.LISTED], *([f"and {more:,} more"] if more > 0 else [])]
 
     @classmethod
     def of(cls, errors: Iterable[ConfigurationError]) -> ConfigurationError:

@@ -97,6 +97,10 @@ class Dispatch(Contract):
         """The name of the bound adapter."""
         return self._label
 
+    def hint_by(self, hint: Callable[[str], str]) -> None:
+        """Add a note to errors of the adapter: what `hint` returns for a message, unless ""."""
+        self._errors.hint = hint
+
     @property
     def options(self) -> AdapterOptions:
         """The options that the adapter was bound with."""

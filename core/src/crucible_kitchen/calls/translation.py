@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ..errors import AdapterError, described
@@ -19,12 +20,14 @@ class Translation:
         secrets: those that no message may show.
     """
 
-    __slots__ = ("_adapter", "_port", "_secrets")
+    __slots__ = ("_adapter", "_port", "_secrets", "hint")
 
     def __init__(self, port: str, adapter: str, secrets: Secrets) -> None:
         self._port = port
         self._adapter = adapter
         self._secrets = secrets
+        self.hint: Callable[[str], str] | None = None
+        """Returns a note for an error's message, "" for none."""
 
     def fail(self, error: BaseException, callback: str) -> NoReturn:
         """Raise the translation of an error that a callback raised."""
@@ -42,6 +45,9 @@ class Translation:
                 error.reason = text_of(error.reason) or type(error).__name__
             explained = self.explain(error, callback)
             str(explained)
+            hint = self.hint(explained.reason) if self.hint else ""
+            if hint and hint not in getattr(explained, "__notes__", ()):
+                explained.add_note(hint)
             return explained
         except KeyboardInterrupt:
             raise

@@ -69,7 +69,7 @@ def _everything(arguments: list[str], profile: str | None) -> Iterator[CheckRow]
     try:
         settings = read(arguments, profile, gather)
     except CrucibleError as error:  # then nobody knows what may be loaded
-        yield "configuration", "problem", str(error)
+        yield from _problems("configuration", error)
         return
     found = policy.Policy.of(settings.values.get("plugins", {}), settings.source_of)
     if found.broken:
@@ -98,10 +98,8 @@ def _configuration(settings: Settings) -> Iterator[CheckRow]:
         wrong = {part.at for part in parts if isinstance(part, Wrong)}
         for part in parts:
             match part:
-                case Wrong(at=(), error=mistakes):
-                    yield from (("configuration", "problem", each) for each in mistakes.listed())
-                case Wrong(at=at, error=mistake):
-                    yield ".".join(at), "problem", str(mistake)
+                case Wrong(at=at, error=error):
+                    yield from _problems(".".join(at) or "configuration", error)
                 case BoundAdapter(at=at, port=port):
                     yield from _reach(settings, port, at)
                 case ChosenWorkflow():
@@ -110,11 +108,19 @@ def _configuration(settings: Settings) -> Iterator[CheckRow]:
                     yield from _observers(settings, part)
 
 
+def _problems(what: str, error: CrucibleError) -> Iterator[CheckRow]:
+    """Yield a row for each mistake, or one for another error, with its notes."""
+    if isinstance(error, ConfigurationError):
+        yield from ((what, "problem", mistake) for mistake in error.mistakes)
+    else:
+        yield what, "problem", "\n".join([str(error), *getattr(error, "__notes__", ())])
+
+
 def _observers(settings: Settings, observe: Observation) -> Iterator[CheckRow]:
     try:
         on = ", ".join(reach(observe.config, settings.source_of)) or "nothing"
     except ConfigurationError as error:
-        yield "observe", "problem", str(error)
+        yield from _problems("observe", error)
     else:
         yield "observe", "", f"{on} (from {settings.source_of(observe.at)})"
 
@@ -132,7 +138,7 @@ def _try(kitchen: Kitchen, workflow: ChosenWorkflow, wrong: Collection[Key]) -> 
         for what, detail in tried(kitchen, workflow.config):
             yield f"workflow {what}", "", detail
     except CrucibleError as error:
-        yield "workflow", "problem", str(error)
+        yield from _problems("workflow", error)
 
 
 def _reach(settings: Settings, port: Port, at: Key) -> Iterator[CheckRow]:
@@ -149,7 +155,7 @@ def _reach(settings: Settings, port: Port, at: Key) -> Iterator[CheckRow]:
             try:
                 port.ping()
             except CrucibleError as error:
-                yield what, "problem", str(error)
+                yield from _problems(what, error)
             else:
                 seconds = time.perf_counter() - started
                 yield what, "", f"{port.adapter}: reached in {seconds:.2f} s {source}"

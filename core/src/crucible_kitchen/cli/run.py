@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ..configuration.replaced import named_in
 from ..errors import AdapterError, ConfigurationError, CrucibleError
 from ..kitchen import Kitchen
 from ..settings import gather
@@ -102,7 +101,6 @@ def run(
                 signals.release()
             except BaseException as error:
                 progress.stop()
-                _explain_options(error, kitchen)
                 ended = _ended(error, progress, given, profile)
                 if ended is error:
                     raise
@@ -122,14 +120,6 @@ def run(
         fail(f"{progress.name} is done, but observers failed: {', '.join(observers)}")
     if losses or observers:
         raise typer.Exit(1)
-
-
-def _explain_options(error: BaseException, kitchen: Kitchen) -> None:
-    """Note where an error is about an option that went with an adapter that was replaced."""
-    if not isinstance(error, AdapterError) or error.port is None:
-        return
-    if lost := named_in(error.reason, kitchen.settings, error.port):
-        error.add_note(lost)
 
 
 def _ended(

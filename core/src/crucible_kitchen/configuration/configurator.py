@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from ..adapters.binding import PortT, bind, label_of, options_class
 from ..adapters.discovery import Catalog, catalog
-from ..calls.port import Port
+from ..calls.port import Port, ports_in
 from ..errors import BindError, ConfigurationError, CrucibleError
 from ..events import Event, Observers
 from ..extent import unfit
@@ -24,6 +24,7 @@ from ..options.adapter_options import AdapterOptions
 from ..settings import Key, Settings, miswritten
 from .mistakes import carried, cause_of, described, explained
 from .renaming import Renaming, put
+from .replaced import named_in
 from .validation import ModelT, validate
 
 PLAIN = (bool, int, float, list, tuple, datetime.date, datetime.time)
@@ -84,6 +85,7 @@ class Configurator:
             ) from without_secrets(error, self._secrets)
         if renaming.mistakes:
             raise ConfigurationError.of(renaming.mistakes)
+        self._hint(configured, at)
         return configured
 
     def adapter(self, port: type[PortT], value: Any, at: Key) -> PortT:
@@ -110,7 +112,20 @@ class Configurator:
             raise self._explained(error, at, renaming) from self._cause_of(error)
         if renaming.mistakes:
             raise ConfigurationError.of(renaming.mistakes)
+        self._hint(bound, at)
         return bound
+
+    def _hint(self, value: Any, at: Key) -> None:
+        """Let errors of the adapters in a value say which options went with a replaced adapter."""
+        if not self._settings.replaced:
+            return
+        for port, key in ports_in(value, at):
+            port.hint_by(
+                functools.partial(
+                    named_in, settings=self._settings, adapter=key, options=type(port.options)
+                )
+            )
+            self._hint(port.options, key)
 
     def _bind(self, port: type[PortT], value: Any) -> PortT:
         """Bind one adapter, perhaps inside the options of another.

@@ -76,7 +76,7 @@ def explained(
             message += f", on the command line {'.'.join(key)}.{part}"
         if problem["type"] == "missing":  # a missing value has no source
             lost = without_option(settings, key)
-            message += f"; {lost}" if lost else ""
+            message = f"{message.removesuffix('.')}; {lost}" if lost else message
         else:
             message += f" (from {context.get('source') or settings.source_of(key)})"
         kind = _KINDS.get(problem["type"], ConfigurationError)

@@ -46,6 +46,9 @@ def validate(
                 *unknown.values(),
                 *_behind(list(map(str, unknown)), model, table, context, label),
             ]
+        # What is missing comes first: a message lists a limited number, and only this is not seen
+        # by looking at what was written.
+        found.sort(key=lambda problem: not _is_missing(problem))
         raise ValidationError.from_exception_data(label, found, hide_input=True) from None
 
 
@@ -83,6 +86,10 @@ def _meant(model: type[BaseModel], name: str) -> str:
 
 def _is_unknown(problem: InitErrorDetails) -> bool:
     return isinstance(problem["type"], PydanticCustomError) and problem["type"].type in UNKNOWN
+
+
+def _is_missing(problem: InitErrorDetails) -> bool:
+    return isinstance(problem["type"], PydanticCustomError) and problem["type"].type == "missing"
 
 
 _LONG = re.compile(r"\s*[+-]?[0-9][0-9_]{19,}\s*")

@@ -50,18 +50,18 @@ class Replaced:
     """An adapter that a higher layer replaced by another; its options do not apply.
 
     Args:
-        use: the adapter.
-        options: its options.
-        source: where it was chosen.
+        at: its key in the settings.
+        table: the adapter, as `use`, and its options.
+        sources: where these were set, by their keys in the settings.
         by: what replaced it.
         by_source: where that was chosen.
     """
 
-    use: str
-    options: Mapping[str, Any] = field(repr=False)  # they may hold secrets
-    source: str
-    by: str
-    by_source: str
+    at: Key
+    table: Mapping[str, Any] = field(repr=False)  # it may hold secrets
+    sources: Mapping[Key, str]
+    by: Any
+    by_source: Source
 
 
 @dataclass(slots=True)
@@ -74,16 +74,14 @@ class Settings:
     profile: str | None = None
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     """The tables of the file's profiles, by name, chosen or not."""
-    replaced: dict[Key, Replaced] = field(default_factory=dict)
-    """What the adapter at a key replaced last, where that had options."""
+    replaced: dict[Key, list[Replaced]] = field(default_factory=dict)
+    """The adapters with options that were at a key and replaced, in the order of the layers."""
     mistakes: tuple[str, ...] = ()
     """What is wrong so far. If there are any, the values serve only to find more."""
 
     def source_of(self, key: Key) -> str:
         """Say where a key, or else the nearest table around it, was set."""
-        while key and key not in self.sources:
-            key = key[:-1]
-        return self.sources.get(key, "defaults")
+        return source_in(self.sources, key)
 
     def level_of(self, key: Key) -> int:
         """Return the level of the layer that set a key, or else the nearest table around it."""
@@ -93,6 +91,13 @@ class Settings:
     def leaves(self) -> Iterator[tuple[Key, Any]]:
         """Yield every key and value that is not a table."""
         yield from _leaves(self.values, ())
+
+
+def source_in(sources: Mapping[Key, str], key: Key) -> str:
+    """Say where a key, or else the nearest table around it, was set."""
+    while key and key not in sources:
+        key = key[:-1]
+    return sources.get(key, "defaults")
 
 
 def _leaves(value: Any, at: Key) -> Iterator[tuple[Key, Any]]:
@@ -140,7 +145,8 @@ def _lay(
             continue
         if isinstance(value, Mapping):
             source = Source(layer.source(key), level)
-            table = _table_below(settings, source, below, value, key)
+            chosen = Source(layer.source_around((*key, "use")), level)
+            table = _table_below(settings, source, chosen, below, value, key)
             settings.sources[key] = source
             _lay(settings, layer, level, table, value, key)
         else:
@@ -168,9 +174,23 @@ def _switches_on(value: Any, key: Key) -> bool:
 
 
 def _table_below(
-    settings: Settings, source: Source, below: dict[str, Any], above: Mapping[str, Any], key: Key
+    settings: Settings,
+    source: Source,
+    chosen: Source,
+    below: dict[str, Any],
+    above: Mapping[str, Any],
+    key: Key,
 ) -> dict[str, Any]:
-    """Return the table that `above`, from `source`, is laid over; it is in its place in `below`."""
+    """Return the table that `above` is laid over; it is in its place in `below`.
+
+    Args:
+        settings: what is merged so far.
+        source: the place of `above`.
+        chosen: the place of its `use`.
+        below: the table around the place.
+        above: a table of the higher layer.
+        key: where it is in the settings.
+    """
     name = key[-1]
     old = below.get(name)
     if isinstance(old, str) and "use" not in above:  # the name of an adapter, and now its options
@@ -178,21 +198,14 @@ def _table_below(
         settings.sources[(*key, "use")] = settings.sources.pop(key, source)
     elif not isinstance(old, dict) or _names_another(above, old):
         if isinstance(old, dict) and len(old) > 1:
-            _note(settings, source, old, above, key)
+            sources = {k: v for k, v in settings.sources.items() if k[: len(key)] == key}
+            gone = Replaced(key, old, sources, above["use"], chosen)
+            settings.replaced.setdefault(key, []).append(gone)
         if old is not None:
             _forget(settings, key)
         below[name] = {}
     table: dict[str, Any] = below[name]
     return table
-
-
-def _note(
-    settings: Settings, source: Source, old: Mapping[str, Any], above: Mapping[str, Any], key: Key
-) -> None:
-    """Note which adapter a layer replaces, and its options."""
-    options = {name: value for name, value in old.items() if name != "use"}
-    chosen = settings.source_of((*key, "use"))
-    settings.replaced[key] = Replaced(str(old["use"]), options, chosen, str(above["use"]), source)
 
 
 def _names_another(above: Mapping[str, Any], below: Mapping[str, Any]) -> bool:
