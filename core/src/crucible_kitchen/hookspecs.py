@@ -91,9 +91,10 @@ def helper(function: F) -> F:
     session)`, and dry runs for `memory_needed(opts, config, rows)`, where `rows`, if it is not 0,
     is how many of `config.max_length` tokens are in a batch; commands ask completers for
     `get_tokenizer(opts, model)`, and hub clients for `commit_url(opts, repo_id, commit)`. An
-    adapter that makes its results up returns why from `synthetic(opts)`, "" where they are real. A
-    kitchen calls `observe(opts, event)` with every event while the adapter is bound: so a metrics
-    store shows a run's settings, and how it ended.
+    adapter that makes its results up returns why from `synthetic(opts)`, "" where they are real; it
+    answers from `opts` alone and waits for nothing, such as a network, since messages also ask
+    adapters that are not in use. A kitchen calls `observe(opts, event)` with every event while the
+    adapter is bound: so a metrics store shows a run's settings, and how it ended.
     """
     function.crucible_helper = True  # type: ignore[attr-defined]
     return function
