@@ -174,6 +174,52 @@ def test_a_process_serves_one_test_after_the_other(store: BlobStore) -> None:
     assert pids[0] == pids[1]
 
 
+def test_a_few_processes_serve_the_next_class_of_tests(store: BlobStore) -> None:
+    interpreters, pids = Interpreters(), []
+    for _ in range(2):
+        elsewhere = Elsewhere(store, interpreters)
+        pids.append([each.run(other_process.pid) for each in elsewhere.processes(4)])
+        elsewhere.close()
+        interpreters.rest()
+    interpreters.close()
+    assert len({*pids[0]} & {*pids[1]}) == 2
+    assert all(map(_ends, {*pids[0], *pids[1]}))
+
+
+def test_processes_that_begin_together_are_the_same_each_time(elsewhere: Elsewhere) -> None:
+    twice = [
+        [each.result() for each in elsewhere.submit_together(other_process.pid, [(), ()])]
+        for _ in range(2)
+    ]
+    assert twice[0] == twice[1]
+    assert [each.run(other_process.pid) for each in elsewhere.processes(2)] == twice[0]
+
+
+def test_no_process_begins_if_what_another_is_to_be_given_cannot_be_sent(
+    elsewhere: Elsewhere, tmp_path: Path
+) -> None:
+    file = tmp_path / "begun"
+    with open(tmp_path / "a", "w") as unsent, pytest.raises(pytest.skip.Exception):
+        elsewhere.submit_together(other_process.touch, [(file,), (unsent,)])
+    elsewhere.run(other_process.pid)
+    assert not file.exists()
+
+
+def test_those_that_begin_together_do_not_wait_for_ever(
+    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow:
+        """Takes 2 s to arrive, and is None then."""
+
+        def __reduce__(self) -> Any:
+            return time.sleep, (2,)
+
+    monkeypatch.setattr("crucible_kitchen.testing.processes.elsewhere.TIMEOUT", 0.1)
+    futures = elsewhere.submit_together(other_process.given, [(1,), (Slow(),)])
+    assert not futures[1].done()
+    assert [each.result() for each in futures] == [1, None]
+
+
 def test_with_another_environment_it_is_another_process(
     store: BlobStore, interpreters: Interpreters, monkeypatch: pytest.MonkeyPatch
 ) -> None:

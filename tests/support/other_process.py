@@ -31,6 +31,14 @@ def pid(port: Any) -> int:
     return os.getpid()
 
 
+def given(port: Any, value: Any) -> Any:
+    return value
+
+
+def touch(port: Any, file: Path) -> None:
+    file.touch()
+
+
 def wrapped(port: Any) -> tuple[str, str]:
     return port.adapter, port.inner.adapter
 

@@ -25,6 +25,8 @@ Test = TypeVar("Test", bound=Callable[..., None])
 Value = TypeVar("Value")
 AnyPort = TypeVar("AnyPort", bound=Port)
 
+_INTERPRETERS = pytest.StashKey[Interpreters]()
+
 Reopen: TypeAlias = Callable[[], contextlib.AbstractContextManager[AnyPort]]
 """Binds the adapter once more; see the fixture `reopen`."""
 
@@ -165,13 +167,16 @@ class Conformance:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def _interpreters(cls) -> Iterator[Interpreters]:
-        """The other processes of the suite, which tests share."""
-        interpreters = Interpreters()
+    def _interpreters(cls, request: pytest.FixtureRequest) -> Iterator[Interpreters]:
+        """The other processes, which the suites of a run share."""
+        stash = request.config.stash
+        if _INTERPRETERS not in stash:
+            stash[_INTERPRETERS] = Interpreters()
+            request.config.add_cleanup(stash[_INTERPRETERS].close)
         try:
-            yield interpreters
+            yield stash[_INTERPRETERS]
         finally:
-            interpreters.close()
+            stash[_INTERPRETERS].rest()
 
     @staticmethod
     def given(value: Value | None, name: str) -> Value:

@@ -17,11 +17,14 @@ import pytest
 
 from ...calls.port import Port
 from ...errors import AdapterError
-from .interpreter import Interpreter, environ
+from .interpreter import TIMEOUT, Interpreter, environ, import_path
 from .travelling import CannotTravel, packed, unpacked
 
+KEPT = 2
+"""Processes that stay for the next class of tests: no test needs more."""
 
-@dataclass
+
+@dataclass(eq=False)
 class Place:
     """A process, and the adapter that is bound in it: as it was sent, and by its name there."""
 
@@ -45,8 +48,8 @@ class Place:
 
 
 class Interpreters:
-    """The processes of a class of tests. One that a test has given back serves the next, with the
-    adapter that is bound in it if that is the same.
+    """The processes of a test run. One that a test has given back serves the next, with the adapter
+    that is bound in it if that is the same.
     """
 
     def __init__(self) -> None:
@@ -55,8 +58,7 @@ class Interpreters:
 
     def take(self, adapter: bytes) -> Place:
         """Return a process that no test uses, with the environment of this one as it is now."""
-        usable = [place for place in self._idle if place.interpreter.alive]
-        usable = [place for place in usable if place.interpreter.environ == environ()]
+        usable = [place for place in self._idle if place.interpreter.fits(environ(), import_path())]
         if usable:
             found = min(usable, key=lambda place: place.adapter != adapter)
             self._idle.remove(found)
@@ -69,15 +71,31 @@ class Interpreters:
         """Keep a process for the next test."""
         self._idle.append(place)
 
+    def rest(self) -> None:
+        """Close the adapters, whose servers may end with a class of tests; keep a few processes.
+
+        Raises:
+            AdapterError: closing an adapter failed.
+        """
+        kept = [place for place in self._idle if place.interpreter.alive][-KEPT:]
+        self._end([place for place in self._places if place not in kept])
+
     def close(self) -> None:
         """Close the adapters, and end all processes.
 
         Raises:
             AdapterError: closing an adapter failed.
         """
+        self._end(self._places)
+
+    def _end(self, ending: Sequence[Place]) -> None:
+        places = self._places
+        self._places = [place for place in places if place not in ending]
+        self._idle = [place for place in self._idle if place not in ending]
         with contextlib.ExitStack() as stack:
-            for place in self._places:
-                stack.callback(place.interpreter.end)
+            for place in places:
+                if place in ending:
+                    stack.callback(place.interpreter.end)
                 stack.callback(place.close)
 
 
@@ -141,10 +159,12 @@ class Elsewhere:
         return other
 
     def processes(self, count: int) -> list[Elsewhere]:
-        """Return this one and others, `count` in all. The adapter is bound in each already, so that
-        what is submitted to them begins at once.
+        """Return this one and others, `count` in all, each time the same. The adapter is bound in
+        each already, so that what is submitted to them begins at once.
         """
-        processes = [self, *(self.another() for _ in range(count - 1))]
+        while len(self._others) < count - 1:
+            self.another()
+        processes = [self, *self._others[: count - 1]]
         for each in processes:
             each.run(_nothing)
         return processes
@@ -157,18 +177,27 @@ class Elsewhere:
 
         Args:
             function: a function of a module, as for `run`.
-            arguments: what each process calls it with, after the adapter.
+            arguments: what each process calls it with, after the adapter; one tuple or more.
 
         Returns:
             The future of each.
         """
+        try:
+            packed(arguments)  # all of them, before a process calls anything
+        except CannotTravel as error:
+            pytest.skip(f"cannot be sent to another process: {error}")
+        until = time.monotonic() + TIMEOUT
         with tempfile.TemporaryDirectory() as name:
             start = Path(name)
             futures = [
                 each.submit(_wait_and_call, start, function, mine)
                 for each, mine in zip(self.processes(len(arguments)), arguments, strict=True)
             ]
-            while len([*start.iterdir()]) < len(futures) and not any(f.done() for f in futures):
+            while (
+                len([*start.iterdir()]) < len(futures)
+                and not any(future.done() for future in futures)
+                and time.monotonic() < until
+            ):
                 time.sleep(0.001)
         return futures
 
@@ -222,7 +251,8 @@ def _wait_and_call(
     port: Port, start: Path, function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> Any:
     """Say in a folder that this process is ready, and begin when the folder is deleted."""
-    (start / str(os.getpid())).touch()
+    with contextlib.suppress(FileNotFoundError):  # the others have begun long since
+        (start / str(os.getpid())).touch()
     while start.exists():
         time.sleep(0.0005)
     return function(port, *arguments)

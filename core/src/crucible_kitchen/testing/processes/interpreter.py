@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from multiprocessing.connection import Pipe
@@ -46,7 +46,7 @@ class Interpreter:
     """
 
     def __init__(self) -> None:
-        self.environ = environ()
+        self._environ, self._path = environ(), import_path()
         self._kept = kept = contextlib.ExitStack()
         folder = kept.enter_context(tempfile.TemporaryDirectory(prefix="crucible-"))
         self._written = kept.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
@@ -55,7 +55,7 @@ class Interpreter:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-X", "faulthandler", "-c", _BOOT, str(theirs.fileno())],
-                env={**self.environ, **_different()},
+                env={**self._environ, **_different()},
                 cwd=folder,
                 umask=_UMASK,
                 stdin=subprocess.DEVNULL,
@@ -64,7 +64,7 @@ class Interpreter:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        self._connection.send([os.path.abspath(place) for place in sys.path])
+        self._connection.send(self._path)
         self._lock, self._killing = threading.Lock(), threading.Lock()
         self._killed = False
         self._pending: dict[int, Future[Any]] = {}
@@ -78,6 +78,10 @@ class Interpreter:
     def alive(self) -> bool:
         """Whether it can still be asked."""
         return self._obituary is None
+
+    def fits(self, environ: Mapping[str, str], path: Sequence[str]) -> bool:
+        """Say whether it can be asked, and was started with this environment and `sys.path`."""
+        return self.alive and self._environ == environ and self._path == path
 
     def submit(
         self, function: Callable[..., Any], *arguments: Any, last: bool = False
@@ -199,6 +203,11 @@ class _Bounded(Future[Any]):
 def environ() -> dict[str, str]:
     """Return the environment but for what pytest notes there during each test."""
     return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+def import_path() -> list[str]:
+    """Return `sys.path` as it is from any working directory."""
+    return [os.path.abspath(place) for place in sys.path]
 
 
 def _different() -> dict[str, str]:
