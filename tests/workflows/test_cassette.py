@@ -243,7 +243,27 @@ def test_a_recorded_run_and_its_replay_can_be_deleted_in_a_replay(
         done = plain_crucible("runs", "delete", run_id, "-y")
         assert done.code == 0, done.err
         assert "a replay deletes no checkpoints" in " ".join(done.err.split())
+        deleted, kept = done.out.split("kept\n")
+        assert "noop://" not in deleted
+        assert f"{run_id}/run.json" in deleted
+        assert {line.split()[0] for line in kept.splitlines()} == {run_id}
+        assert kept.count("noop://") >= 2  # a checkpoint, and the weights
     assert [*tmp_path.glob("runs/**/run.json")] == []
+
+
+def test_what_a_replay_would_not_delete_is_not_said_to_be_deleted(
+    guide: list[list[str]], plain_crucible: Crucible, tmp_path: Path
+) -> None:
+    recording, _ = guide
+    assert plain_crucible(*recording).code == 0
+    [file] = tmp_path.glob("runs/**/run.json")
+    done = plain_crucible("runs", "delete", file.parent.name)
+    would_be, kept = done.out.split("would be kept\n")
+    assert "would be deleted" in would_be
+    assert "noop://" not in would_be
+    assert "noop://" in kept
+    assert "a replay deletes no checkpoints" in " ".join(done.err.split())
+    assert file.exists()
 
 
 def test_no_command_that_would_record_replaces_a_cassette(

@@ -7,6 +7,7 @@ import io
 import json
 import threading
 import urllib.parse
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ from crucible_kitchen import (
     RateLimited,
     SamplingParams,
     SessionConfig,
+    TrainingClient,
     Unavailable,
     Unsupported,
     helper,
@@ -507,7 +509,8 @@ def test_a_replay_has_no_checkpoints_to_list_or_to_delete_but_those_of_the_recor
     assert client.list_checkpoints("run/") == [reference]
     replayed = tapes.replay("training_client")
     assert replayed.list_checkpoints("run/") == [reference]
-    assert [*replayed.list_checkpoints("another/")] == []
+    assert replayed.list_checkpoints("another/") == []
+    assert replayed.helper("keeps_checkpoints")().startswith("a replay deletes no checkpoints")
     with pytest.warns(CrucibleWarning, match="a replay deletes no checkpoints: those of"):
         replayed.delete_checkpoint(reference)
     with warnings.catch_warnings():
@@ -521,6 +524,100 @@ def test_checkpoints_that_were_listed_later_are_not_said_to_be_none(tapes: Tapes
     client.list_checkpoints("run/")
     with pytest.raises(NotOnCassette, match="start_session, comes before it"):
         tapes.replay("training_client", ordered=True).list_checkpoints("run/")
+
+
+def test_a_list_that_was_not_recorded_has_what_was_saved_so_far(tapes: Tapes) -> None:
+    def program(client: Any, *, lists: bool) -> Iterator[list[str]]:
+        session = client.start_session(SessionConfig("any"))
+        first = client.save_checkpoint(session, "run/1")
+        client.await_(client.save_checkpoint_async(session, "run/2"))
+        yield client.list_checkpoints("run/") if lists else []
+        client.save_checkpoint(session, "other/1")
+        client.delete_checkpoint(first)
+        yield client.list_checkpoints("run/") if lists else []
+
+    assert [*program(tapes.record("training_client"), lists=False)] == [[], []]
+    both, second = program(tapes.replay("training_client"), lists=True)
+    assert [each.rpartition("/")[2] for each in both] == ["run%2F1", "run%2F2"]
+    assert second == both[1:]
+
+
+def test_where_no_session_is_replayed_the_list_has_what_the_recording_left(tapes: Tapes) -> None:
+    client = tapes.record("training_client")
+    session = client.start_session(SessionConfig("any"))
+    saved = [client.save_checkpoint(session, f"run/{step}") for step in (1, 2, 10)]
+    client.delete_checkpoint(saved[0])
+    replayed = tapes.replay("training_client")
+    assert replayed.list_checkpoints("run/") == saved[1:]
+    assert replayed.list_checkpoints("run/1") == saved[2:]
+    assert replayed.list_checkpoints("run/3") == []
+
+
+def test_a_list_that_is_asked_for_once_more_does_not_become_empty(tapes: Tapes) -> None:
+    client = tapes.record("training_client")
+    session = client.start_session(SessionConfig("any"))
+    lists = []
+    for step in (1, 2):
+        client.save_checkpoint(session, f"run/{step}")
+        lists.append(client.list_checkpoints("run/"))
+    replayed = tapes.replay("training_client")
+    asked = [replayed.list_checkpoints("run/") for _ in range(4)]
+    assert asked == [*lists, lists[-1], lists[-1]]
+
+
+def test_a_list_finds_the_labels_of_a_run_with_another_id(tapes: Tapes) -> None:
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    client = tapes.record("training_client")
+    saved = client.save_checkpoint(client.start_session(SessionConfig("any")), f"{ids[0]}/1")
+    replayed = tapes.replay("training_client")
+    session = replayed.start_session(SessionConfig("any"))
+    assert replayed.list_checkpoints(f"{ids[1]}/") == []
+    assert replayed.save_checkpoint(session, f"{ids[1]}/1") == saved
+    assert replayed.list_checkpoints(f"{ids[1]}/") == [saved]
+    assert replayed.list_checkpoints(f"{ids[2]}/") == []
+
+
+def test_all_checkpoints_are_not_known_where_they_were_not_listed(tapes: Tapes) -> None:
+    client = tapes.record("training_client")
+    client.save_checkpoint(client.start_session(SessionConfig("any")), "run/1")
+    with pytest.raises(NotOnCassette, match="has no call of list_checkpoints"):
+        tapes.replay("training_client").list_checkpoints()
+
+
+class HasOlder:
+    """A training client in which a checkpoint is from before."""
+
+    class Options(AdapterOptions):
+        inner: TrainingClient
+        token: str = CANARY
+
+    @hookimpl
+    def list_checkpoints(self, opts: Options, prefix: str) -> list[str]:
+        return ["older", *opts.inner.list_checkpoints(prefix)]
+
+
+def test_a_list_is_not_known_where_others_saved_checkpoints_before(tapes: Tapes) -> None:
+    client = tapes.record("training_client", {"use": HasOlder(), "inner": NOOP})
+    client.save_checkpoint(client.start_session(SessionConfig("any")), "run/1")
+    client.list_checkpoints("run/")
+    replayed = tapes.replay("training_client")
+    assert len(replayed.list_checkpoints("run/")) == 2
+    for prefix in ("run/", "run", "run/1", ""):
+        with pytest.raises(NotOnCassette):
+            replayed.list_checkpoints(prefix)
+    assert replayed.list_checkpoints("other/") == []
+
+
+def test_a_list_is_not_known_where_a_label_that_may_be_meant_is_masked(tapes: Tapes) -> None:
+    client = tapes.record("training_client", {"use": HasOlder(), "inner": NOOP})
+    session = client.start_session(SessionConfig("any"))
+    saved = client.save_checkpoint(session, f"run/{CANARY}/1")
+    replayed = tapes.replay("training_client")
+    with pytest.raises(NotOnCassette):
+        replayed.list_checkpoints(f"run/{CANARY}/")
+    [listed] = replayed.list_checkpoints("run/")
+    assert listed.replace("*" * 10, CANARY) == saved
+    assert replayed.list_checkpoints("other/") == []
 
 
 def test_a_result_that_was_not_there_yet_is_there_in_a_replay(tapes: Tapes) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from .masks import MASK
-from .varying import GAP, Varying
+from .varying import GAP, Varying, json_of
 
 T = TypeVar("T")
 
@@ -118,6 +118,13 @@ class Lookup(Generic[T]):
     def settle(self, match: Match[T]) -> None:
         """From now on, what varies stands for what it stood for in this match."""
         self._recorded_as.update(match.aliases)
+
+    def recorded(self, text: str) -> str:
+        """Return JSON in which what varies is as it was recorded, where that was settled."""
+        first, *parts = self._split(text)[0].split(GAP)
+        values = (self._recorded_as.get(each, each) for each in self._split(text)[1])
+        pairs = zip(values, parts, strict=True)
+        return first + "".join(json_of(value) + part for value, part in pairs)
 
     def same(self, recorded: str, given: str, masked: bool) -> bool:
         """Return whether a text may stand for a recorded one, which may hold masks."""

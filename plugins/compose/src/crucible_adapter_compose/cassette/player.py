@@ -13,6 +13,7 @@ from crucible_kitchen import PORTS, CrucibleWarning, Unsupported, helper, hookim
 
 from .answering import AnsweringObjects
 from .arguments import Arguments
+from .checkpoints import Checkpoints
 from .contract import signature
 from .failures import error_of
 from .files import Files
@@ -27,8 +28,6 @@ from .values import Json, Plain, unrecordable, value_of
 _PLAIN = {texts: Plain(str, briefly=True, texts=texts) for texts in (False, True)}
 _OF_BACKENDS: Mapping[str, Any] = {"clean": (), "close": None, "ping": None}
 """Answers of callbacks that are about a backend: there is nothing to remove, and to reach."""
-_OF_CHECKPOINTS: Mapping[str, Any] = {"list_checkpoints": (), "delete_checkpoint": None}
-"""The same of those whose answers are recorded, where one was not: so runs can be deleted."""
 
 
 class Player:
@@ -53,13 +52,20 @@ class Player:
         self._file, self._port, self._id = file, port, str(header.get("id"))
         self._files = Files.of(file, 0)
         self._warned = False
+        self._kept = (
+            f"a replay deletes no checkpoints: those of the recording {file} stay where they were "
+            "saved"
+        )
         self._objects = AnsweringObjects(self._id, str(file))
         names, calls = interactions_of(file, port, chain([header], lines), self._objects)
         self._questions = Questions(str(file), port, calls, varying, ordered)
+        self._calls = calls
         for name in names:
             setattr(self, name, self._callback(name))
         for name in self._objects.helpers:
             setattr(self, name, self._helper(name))
+        if port == "training_client":
+            self.keeps_checkpoints = helper(lambda opts: self._kept)
 
     def find(self, handle: Any) -> int | None:
         """Return the number of a handle; None for what is not one of this cassette."""
@@ -76,15 +82,19 @@ class Player:
         # Not masked: a mask on the cassette stands for any text, and errors are masked later.
         made = Arguments.of(self._port, name, given, self, str)
         if (kind := unrecordable(made.plain)) is not None:
-            raise Unsupported(f"an argument is or holds a {kind}, which a cassette cannot compare")
+            raise Unsupported(f"an argument is or holds {kind}, which a cassette cannot compare")
         try:
             found = self._found(name, given, made)
         except NotOnCassette as error:
-            if name not in _OF_CHECKPOINTS or not error.unknown:
-                raise
-            if name == "delete_checkpoint":
+            if error.unknown and name == "delete_checkpoint":  # so that runs can be deleted
                 self._warn_of_checkpoints()
-            return _OF_CHECKPOINTS[name]
+                return None
+            if error.unknown and name == "list_checkpoints":
+                checkpoints = Checkpoints(self._calls, self._questions.recorded)
+                listed = checkpoints.listed(given["prefix"])
+                if listed is not None:
+                    return listed
+            raise
         outcome = found.outcome
         if "raised" in outcome:
             raise error_of(outcome["raised"], value_of)
@@ -112,12 +122,7 @@ class Player:
     def _warn_of_checkpoints(self) -> None:
         if not self._warned:
             self._warned = True
-            warnings.warn(
-                f"a replay deletes no checkpoints: those of the recording {self._file} stay where "
-                "they were saved",
-                CrucibleWarning,
-                stacklevel=2,
-            )
+            warnings.warn(self._kept, CrucibleWarning, stacklevel=2)
 
     def _callback(self, name: str) -> Any:
         spec = inspect.signature(PORTS[self._port].callbacks()[name]).parameters

@@ -119,6 +119,11 @@ class Questions:
         with self._lock:
             raise self._missing(name, arguments)
 
+    def recorded(self, text: str) -> str:
+        """Return a text in which what varies is as it was recorded, where that is known by now."""
+        with self._lock:
+            return str(json.loads(self._answers.recorded(_text(text))))
+
     def _take(self, name: str, arguments: dict[str, Json]) -> Interaction | None:
         """Return the next answer to a question; None if there is none."""
         with self._lock:
