@@ -6,6 +6,7 @@ import collections
 import datetime
 import enum
 import json
+import uuid
 import zoneinfo
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from crucible_adapter_compose.cassette.failures import (
     plain_error,
     plain_exception,
 )
-from crucible_adapter_compose.cassette.values import Plain, unrecordable, value_of
+from crucible_adapter_compose.cassette.values import Plain, Unreadable, unrecordable, value_of
 from crucible_kitchen import (
     PORTS,
     AdapterOptions,
     BlobStore,
     Kitchen,
     Unavailable,
+    Unsupported,
     hookimpl,
 )
 
@@ -45,6 +47,13 @@ class Instant(datetime.datetime):
     """As those of pandas, which have nanoseconds."""
 
 
+class WithRules(datetime.tzinfo):
+    """As those of dateutil and pytz: one hour, another one in summer."""
+
+    def utcoffset(self, when: datetime.datetime | None) -> datetime.timedelta:
+        return datetime.timedelta(hours=2 if when and 3 < when.month < 11 else 1)
+
+
 def again(value: Any) -> Any:
     return value_of(json.loads(json.dumps(Plain(str)(value), allow_nan=False)))
 
@@ -58,6 +67,10 @@ def again(value: Any) -> Any:
         datetime.time(12, 30, tzinfo=BERLIN),
         datetime.time(12, 30, 1, 5, tzinfo=datetime.UTC),
         datetime.time(12, 30),
+        datetime.datetime(2026, 7, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=1), "CET")),
+        datetime.datetime(2026, 7, 1, tzinfo=datetime.timezone(datetime.timedelta(0, 1, 1))),
+        datetime.datetime(2026, 10, 25, 2, 30, fold=1),
+        datetime.time(2, 30, fold=1, tzinfo=datetime.UTC),
     ],
     ids=str,
 )
@@ -65,6 +78,7 @@ def test_a_time_keeps_its_zone(value: Any) -> None:
     made = again(value)
     assert made == value
     assert (made.tzinfo, made.fold, type(made)) == (value.tzinfo, value.fold, type(value))
+    assert made.tzname() == value.tzname()
 
 
 @pytest.mark.parametrize(
@@ -94,6 +108,8 @@ def test_an_array_keeps_its_bits_its_type_and_its_shape(array: np.ndarray[Any, A
     [
         np.ma.masked_array([1, 2], [True, False]),
         Instant(2026, 1, 2),
+        datetime.datetime(2026, 1, 2, tzinfo=WithRules()),
+        datetime.time(1, tzinfo=WithRules()),
         np.longdouble(1) / 3,
         np.array([1], np.longdouble),
         np.datetime64("2026-01-02"),
@@ -120,6 +136,9 @@ def test_what_would_lose_something_is_not_recorded(value: Any) -> None:
         ([], []),
         ((), ()),
         ({}, {}),
+        (collections.deque([1, (2,)]), [1, (2,)]),
+        (collections.Counter("aab"), {"a": 2, "b": 1}),
+        (bytearray(b"a"), b"a"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -131,13 +150,38 @@ def test_a_value_is_what_it_was(value: Any, kept: Any) -> None:
         assert str(made) == str(kept)
 
 
-def test_keys_of_which_the_same_remains_stay_two() -> None:
-    def masked(text: str) -> str:
-        return "**********" if text.startswith("key") else text
+def without_keys(text: str) -> str:
+    return "**********" if text.startswith("key") else text
 
-    plain = Plain(masked)({"key1": 1, "key2": 2})
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"key1": 1, "key2": 2},
+        {"key1": 1, "**********": 2},
+        {Path("key1"): 1, Path("key2"): 2, 3: 4},
+        {("key1", 1): 1, ("key2", 1): 2},
+    ],
+    ids=str,
+)
+def test_a_table_with_keys_of_which_the_same_remains_is_not_recorded(table: Any) -> None:
+    plain = json.loads(json.dumps(Plain(without_keys)([table])))
     assert "key1" not in json.dumps(plain)
-    assert [item for _, item in plain["$dict"]] == [1, 2]
+    assert unrecordable(plain) == "a dict with keys that are alike once masked"
+    with pytest.raises(Unsupported, match="dict with keys that are alike"):
+        value_of(plain)
+
+
+def test_a_table_with_two_keys_that_are_the_same_is_damaged() -> None:
+    with pytest.raises(Unreadable, match="two keys that are the same"):
+        value_of({"$dict": [["a", 1], ["a", 2]]})
+
+
+def test_what_has_no_form_once_masked_is_not_recorded() -> None:
+    secret = uuid.UUID(int=7)
+    plain = Plain(lambda text: text.replace(str(secret), "**********"))({"token": secret})
+    assert str(secret) not in json.dumps(plain)
+    assert unrecordable(plain) == "a uuid.UUID"
 
 
 @pytest.mark.parametrize(
@@ -145,6 +189,7 @@ def test_keys_of_which_the_same_remains_stay_two() -> None:
     [
         KeyError("a"),
         OSError(2, "No such file", "a.txt"),
+        OSError(18, "Invalid cross-device link", "a.txt", None, "b.txt"),
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
         ValueError("a", 1),
         ValueError(),
@@ -159,7 +204,8 @@ def test_an_exception_of_a_helper_keeps_its_text_and_its_arguments(error: Except
         assert str(made) == f"JSONDecodeError: {error}"
         return
     assert (type(made), made.args, str(made)) == (type(error), error.args, str(error))
-    assert getattr(made, "errno", None) == getattr(error, "errno", None)
+    for name in ("errno", "filename", "filename2"):
+        assert getattr(made, name, None) == getattr(error, name, None)
 
 
 def test_an_exception_holds_no_secret() -> None:

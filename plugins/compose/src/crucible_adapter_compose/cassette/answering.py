@@ -70,7 +70,7 @@ class AnsweringObjects:
         found = self._found(*key_for(number, name, arguments))
         if found is None and (kind := unrecordable(arguments)) is not None:  # no line has any
             raise Unsupported(
-                f"an argument of {name} is or holds a {kind}, which a cassette cannot compare"
+                f"an argument of {name} is or holds {kind}, which a cassette cannot compare"
             )
         if found is None:  # where something was masked, long texts are written
             whole = asked(args, kwargs, functools.partial(plain, texts=True))

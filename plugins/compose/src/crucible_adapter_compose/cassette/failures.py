@@ -94,6 +94,8 @@ def plain_exception(error: Exception, plain: Callable[[Any], Any]) -> dict[str, 
     given = error.args
     if isinstance(error, OSError) and error.filename is not None:
         given = (error.errno, error.strerror, error.filename)
+        if error.filename2 is not None:
+            given = (*given, None, error.filename2)
     arguments = _without_unrecordable(plain([*given]))
     return {"class": type(error).__name__, "text": plain(str(error)), "arguments": arguments}
 

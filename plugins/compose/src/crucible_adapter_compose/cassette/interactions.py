@@ -12,7 +12,7 @@ from crucible_kitchen import PORTS
 from .answering import AnsweringObjects
 from .contract import signature
 from .failures import error_of
-from .missing import NotOnCassette
+from .missing import NotOnCassette, counted
 from .values import Json, Unreadable, value_of
 
 
@@ -117,8 +117,8 @@ class ReplayedStream(Iterator[Any]):
             raise StopIteration
         if isinstance(ended, dict):
             raise error_of(ended["raised"], value_of)
-        count = len(self._recorded.items)
+        count = counted(len(self._recorded.items), "item")
         raise NotOnCassette(
-            f"{self._file} has {count} items of this {self._recorded.name}, which was left there "
+            f"{self._file} has {count} of this {self._recorded.name}, which was left there "
             f"when it was recorded; {NotOnCassette.ADVICE}"
         )

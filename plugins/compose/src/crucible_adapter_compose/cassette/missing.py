@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from crucible_kitchen import AdapterError
 
+from .texts import with_article
 from .values import Json
 
 _LONGEST = 60
@@ -77,14 +78,15 @@ def shown(value: Json) -> str:
         numbers = about.get("numbers", f"sha256 {about.get('sha256', '')[:12]}")
         return _cut(f"{about['dtype']} of shape {tuple(about['shape'])}, {numbers}")
     if tag in ("$bytes", "$ints", "$text") and "sha256" in value:
-        what = {"$bytes": "bytes", "$ints": "integers", "$text": "characters"}[tag]
+        what = {"$bytes": "byte", "$ints": "integer", "$text": "character"}[tag]
+        what = counted(value[tag], what)
         if value.get("left"):
             what += ", the rest not read"
-        return f"{value[tag]:,} {what}, sha256 {value['sha256'][:12]}"
+        return f"{what}, sha256 {value['sha256'][:12]}"
     if tag == "$handle":
         return f"handle {value[tag]}"
     if tag == "$foreign":
-        return f"a {value[tag]}, which is not a handle of this adapter"
+        return f"{with_article(value[tag])}, which is not a handle of this adapter"
     return _cut(json.dumps(value, ensure_ascii=False))
 
 
@@ -137,7 +139,7 @@ def explained(
     if not left and not asked:
         return _unknown(f"{file} has no call of {name}; {advice}")
     if not left:
-        calls = "1 call" if asked == 1 else f"{asked} calls"
+        calls = counted(asked, "call")
         return _unknown(f"{file} has {calls} of {name}, all asked for before; {advice}")
     found: list[tuple[int, int, list[tuple[str, Json, Json]]]] = []
     for number, recorded in left:
@@ -151,11 +153,21 @@ def explained(
             f"order of calls has changed: {advice}"
         )
     place, *both = differ[0]
-    more = f" (and {len(differ) - 1} more differences)" if len(differ) > 1 else ""
+    more = f" (and {_further(len(differ) - 1)})" if len(differ) > 1 else ""
     return _unknown(
         f"{file} does not have this call of {name}. The nearest is call {number}, where "
         f"{_contrast(place, *both)}{more}; {advice}"
     )
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun: `1 call`, `2 calls`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _further(number: int) -> str:
+    least = "at least " if number == _COUNTED - 1 else ""  # no further ones were counted
+    return f"{least}{counted(number, 'more difference')}"
 
 
 def _unknown(text: str) -> NotOnCassette:

@@ -92,8 +92,8 @@ class AskedObjects:
             arguments = asked(args, kwargs, functools.partial(self._plain, masking, texts=True))
         if (kind := unrecordable(arguments)) is not None:
             warnings.warn(
-                f"the answer of {name} cannot be replayed: an argument is or holds a {kind}, which "
-                "a cassette cannot compare",
+                f"the answer of {name} cannot be replayed: an argument is or holds "
+                f"{kind}, which a cassette cannot compare",
                 CrucibleWarning,
                 stacklevel=2,
             )

@@ -69,7 +69,7 @@ class Recorder:
         if (kind := unrecordable(made.plain)) is not None:
             warnings.warn(
                 f"this call of {call.port}.{call.name} cannot be replayed: an argument is or holds "
-                f"a {kind}, which a cassette cannot compare",
+                f"{kind}, which a cassette cannot compare",
                 CrucibleWarning,
                 stacklevel=2,
             )

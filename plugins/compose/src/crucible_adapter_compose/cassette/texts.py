@@ -21,6 +21,9 @@ _BY_TEXT: Mapping[str, tuple[type[Any], Callable[[Any], str], Callable[[str], An
     "$path": (type(Path()), str, Path),
 }
 _TAGS = {kind: tag for tag, (kind, _, _) in _BY_TEXT.items()}
+_ANY_TEXT = ("$path",)
+"""Those that may be of any text."""
+_UNKNOWN = object()
 _ZONED: Mapping[str, _Kind] = {"$datetime": datetime.datetime, "$time": datetime.time}
 
 
@@ -35,12 +38,36 @@ def plain_text(value: Any, masked: Callable[[str], str]) -> dict[str, Any] | Non
     """
     if (tag := _TAGS.get(type(value))) is None:
         return None
-    if tag in _ZONED and isinstance(zone := value.tzinfo, zoneinfo.ZoneInfo):
-        if not zone.key:  # it was read from a file
+    if tag in _ZONED and (value.fold or value.tzinfo is not None):
+        if (zone := _plain_zone(value.tzinfo)) is _UNKNOWN:
             return None
-        # The offset alone would be another time in half a year; a time of day has none.
-        return {tag: [value.replace(tzinfo=None).isoformat(), zone.key, value.fold]}
-    return {tag: masked(_BY_TEXT[tag][1](value))}
+        return {tag: [value.replace(tzinfo=None, fold=0).isoformat(), zone, value.fold]}
+    text = _BY_TEXT[tag][1](value)
+    if tag not in _ANY_TEXT and masked(text) != text:  # a mask is not a date
+        return None
+    return {tag: masked(text)}
+
+
+def _plain_zone(zone: datetime.tzinfo | None) -> Any:
+    """Return a zone as JSON. The offset alone would be another time in half a year."""
+    if type(zone) is zoneinfo.ZoneInfo and zone.key:  # else it was read from a file
+        return zone.key
+    if isinstance(zone, datetime.timezone):
+        return [zone.utcoffset(None).total_seconds(), zone.tzname(None)]
+    return zone if zone is None else _UNKNOWN
+
+
+def _zone_of(zone: Any) -> datetime.tzinfo | None:
+    if not isinstance(zone, list):
+        return zone if zone is None else zoneinfo.ZoneInfo(zone)
+    offset, name = datetime.timedelta(seconds=zone[0]), zone[1]
+    made = datetime.timezone(offset)
+    return made if made.tzname(None) == name else datetime.timezone(offset, name)
+
+
+def with_article(noun: str) -> str:
+    """Return a noun with `a` or `an`, as it is spoken: an int64, a uint8."""
+    return f"{'an' if noun.lower().startswith(('a', 'e', 'i', 'o')) else 'a'} {noun}"
 
 
 def is_text(tag: str) -> bool:
@@ -53,5 +80,5 @@ def text_of(tag: str, inside: Any) -> Any:
     if isinstance(inside, list):
         text, zone, fold = inside
         made = _ZONED[tag].fromisoformat(text)
-        return made.replace(tzinfo=zoneinfo.ZoneInfo(zone), fold=fold)
+        return made.replace(tzinfo=_zone_of(zone), fold=fold)
     return _BY_TEXT[tag][2](inside)

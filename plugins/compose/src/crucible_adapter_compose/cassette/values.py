@@ -38,7 +38,7 @@ from crucible_kitchen import (
 
 from .arrays import SHORT, array_of, plain_array
 from .failures import error_of, plain_error
-from .texts import is_text, plain_text, text_of
+from .texts import is_text, plain_text, text_of, with_article
 
 Json: TypeAlias = Any
 """What `json` can write: None, booleans, numbers, texts, lists and tables."""
@@ -156,16 +156,21 @@ class Plain:
         items = [*value.items()]
         if all(type(name) is str and not name.startswith("$") for name, _ in items):
             plain = {self.masked(name): self(item) for name, item in items}
-            if len(plain) == len(items):  # without their secrets two names may be the same
+            if len(plain) == len(items):
                 return plain
-        return {"$dict": [[self(name), self(item)] for name, item in items]}
+        keys = [self(name) for name, _ in items]
+        if len({*map(json.dumps, keys)}) < len(keys):
+            return {"$unrecordable": f"{type(value).__name__} with keys that are alike once masked"}
+        return {"$dict": [[key, self(item)] for key, (_, item) in zip(keys, items, strict=True)]}
 
 
 def unrecordable(plain: Json) -> str | None:
-    """Return the type of something in JSON that a cassette cannot hold; None if there is none."""
+    """Return the type of something in JSON that a cassette cannot hold, with its article; None if
+    there is none.
+    """
     if isinstance(plain, dict):
         if "$unrecordable" in plain:
-            return str(plain["$unrecordable"])
+            return with_article(plain["$unrecordable"])
         plain = () if "$array" in plain else plain.values()
     elif not isinstance(plain, list):
         return None
@@ -200,13 +205,20 @@ def value_of(plain: Json) -> Any:
         raise Unreadable(f"{tag} holds something else: {error}") from None
 
 
+def _table_of(items: Sequence[Any]) -> dict[Any, Any]:
+    made = {value_of(name): value_of(item) for name, item in items}
+    if len(made) < len(items):
+        raise Unreadable("$dict holds two keys that are the same")
+    return made
+
+
 def _tagged(tag: str, inside: Any) -> Any:
     if tag == "$float":
         return float(inside)
     if tag == "$tuple":
         return tuple(map(value_of, inside))
     if tag == "$dict":
-        return {value_of(name): value_of(item) for name, item in inside}
+        return _table_of(inside)
     if tag == "$bytes":
         return inside["text"].encode() if isinstance(inside, dict) else base64.b64decode(inside)
     if tag == "$int":
@@ -226,5 +238,5 @@ def _tagged(tag: str, inside: Any) -> Any:
     if (kind := RECORDS.get(tag[1:])) is not None:
         return kind(**{name: value_of(item) for name, item in inside.items()})
     if tag == "$unrecordable":
-        raise Unsupported(f"the answer holds a {inside}, which a cassette cannot hold")
+        raise Unsupported(f"the answer holds {with_article(inside)}, which a cassette cannot hold")
     raise Unreadable(f"{tag} is not known")
