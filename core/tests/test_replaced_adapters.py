@@ -131,6 +131,14 @@ def test_a_workflow_is_named_with_the_argument_that_chose_it() -> None:
     )
 
 
+def test_what_a_table_on_the_command_line_chose_is_named_with_its_argument() -> None:
+    table = 'adapters.blob_store={"use": "retry", "inner": {"use": "acme"}}'
+    settings = layered(ACME, arguments=(table,))
+    assert named_in(TEXT, settings, (*AT, "inner"), HasModels).endswith(
+        "where 'acme' is chosen (argument adapters.blob_store=)"
+    )
+
+
 def test_a_required_option_is_explained_after_its_description(tmp_path: Path) -> None:
     file = tmp_path / "my.toml"
     file.write_text('[adapters]\nblob_store = { use = "acme", url = "runs" }')

@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 from commands import Crucible
-from crucible_kitchen import AdapterOptions, HubClient, Kitchen, NotFound, Unavailable, hookimpl
+from crucible_kitchen import (
+    AdapterOptions,
+    BlobStore,
+    HubClient,
+    Kitchen,
+    NotFound,
+    Unavailable,
+    hookimpl,
+)
 from crucible_kitchen.cli.doctor import _reach
 from crucible_kitchen.settings import Layer, merge
 
@@ -122,9 +130,12 @@ class Models(Own):
     class Options(AdapterOptions):
         models: Mapping[str, str] | None = None
 
+    def __init__(self) -> None:
+        self.failure = NotFound("no model 'small'")
+
     @hookimpl
     def ping(self) -> None:
-        raise NotFound("no model 'small'")
+        raise self.failure
 
 
 @pytest.mark.parametrize("around", [(), ("inner",)])
@@ -148,8 +159,23 @@ def test_options_of_a_replaced_adapter_are_named_where_they_are_missing(
     assert f"no model 'small'\n{said}" in detail
     with pytest.raises(NotFound) as caught:
         kitchen.blob_store.ping()
-    [note] = caught.value.__notes__
+    [note] = caught.value.__notes__  # once, though the error was raised twice
     assert note.startswith(said)
+
+
+def test_so_are_those_of_an_adapter_in_the_options_of_a_workflow() -> None:
+    class Config(AdapterOptions):
+        store: BlobStore
+
+    low, high = {"use": "acme", "models": {"small": "s"}}, {"use": Models()}
+    tables = {"my.toml": {"store": low}, "code": {"store": high}}
+    settings = merge(Layer(name, {"workflow": table}) for name, table in tables.items())
+    config = Kitchen(settings=settings).configure(
+        Config, settings.values["workflow"], ("workflow",)
+    )
+    with pytest.raises(NotFound) as caught:
+        config.store.ping()
+    assert "workflow.store.models.small is set for 'acme'" in caught.value.__notes__[0]
 
 
 def test_every_mistake_is_a_problem_of_its_own(plain_crucible: Crucible, tmp_path: Path) -> None:

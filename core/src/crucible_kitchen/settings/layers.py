@@ -98,7 +98,7 @@ def in_code(given: Mapping[str, Any]) -> Settings:
 def _merged(layers: Sequence[Layer], mistakes: list[str]) -> Settings:
     """Merge layers, once it is known that their values are not too deep or too large for it."""
     found = [
-        f"{layer.source_around(at)}: {_shown(at)} {why}"
+        f"{layer.source(at)}: {_shown(at)} {why}"
         for layer in layers
         for at, why in unfit(layer.table)
     ]

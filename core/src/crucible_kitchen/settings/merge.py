@@ -25,9 +25,6 @@ class Layer:
     labels: Mapping[Key, str] = field(default_factory=dict)
 
     def source(self, key: Key) -> str:
-        return self.labels.get(key, self.name)
-
-    def source_around(self, key: Key) -> str:
         """Say where a key, or a table or list around it, was set."""
         around = (key[:depth] for depth in range(len(key), 0, -1))
         return next((self.labels[each] for each in around if each in self.labels), self.name)
@@ -145,7 +142,7 @@ def _lay(
             continue
         if isinstance(value, Mapping):
             source = Source(layer.source(key), level)
-            chosen = Source(layer.source_around((*key, "use")), level)
+            chosen = Source(layer.source((*key, "use")), level)
             table = _table_below(settings, source, chosen, below, value, key)
             settings.sources[key] = source
             _lay(settings, layer, level, table, value, key)
