@@ -197,11 +197,12 @@ def memory_needed(opts: Options, config: SessionConfig, rows: int = 0) -> Mappin
 
 
 def look_for_model(opts: Options, config: SessionConfig) -> None:
-    """Raise if a session's model has a plain name, and there is none; for packages that start
-    processes to load it. PyTorch is not imported.
+    """Raise if a session's model has a plain name, and the hub says that there is none.
+
+    For packages that start processes to load it. PyTorch is not imported.
 
     Raises:
-        NotFound, Unauthorized, Unavailable: see `start_session`.
+        NotFound: see `start_session`.
     """
     from .models import presence
 

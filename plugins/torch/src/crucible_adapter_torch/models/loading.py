@@ -18,13 +18,17 @@ from ..options import ModelOptions
 from . import causality, frozen, layers, weights
 from .decoders import decoder_of
 from .failures import is_unreachable, model_called, translated
+from .files import find_file
 from .language_model import LanguageModel
 from .presence import ADAPTER_CONFIG, Place, place_of
 from .quiet import quiet
 from .random_models import configured, make_model, make_tokenizer
 from .tokenizer import HuggingFaceTokenizer
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_FILES = ("tokenizer.json", TOKENIZER_CONFIG, "tokenizer.model")
+TOKENIZER_EXTRAS = ("added_tokens.json", "special_tokens_map.json", "chat_template.jinja")
+"""Files that many tokenizers do not have."""
 
 
 def load(
@@ -108,7 +112,7 @@ def configuration(opts: ModelOptions, name: str, revision: str | None = None) ->
     _check_name(name)
     with quiet(), translated(name, revision, opts.models):
         at = place_of(name, revision)
-        described = _find_file(name, ADAPTER_CONFIG, at)
+        described = find_file(name, ADAPTER_CONFIG, at, certain=False)
         if described is None or weights.is_whole(name, at):
             return decoder_of(AutoConfig.from_pretrained(name, **_source(opts, at)), name)
         adapter = weights.read_adapter(name, at)
@@ -155,7 +159,7 @@ def _load(
     with translated(name, revision, opts.models):
         at = place_of(name, revision)
         # All files come from one commit, even if the branch moves meanwhile.
-        described = _find_file(name, ADAPTER_CONFIG, at)
+        described = find_file(name, ADAPTER_CONFIG, at, certain=False)
         commit = extract_commit_hash(described, None)
         at["revision"] = commit or at["revision"]
         if described is None or weights.is_whole(name, at):
@@ -169,6 +173,7 @@ def _load(
                 )
             source = _source(opts, at)
             config = decoder_of(AutoConfig.from_pretrained(name, **source), name)
+            weights.check_files(name, at)
             tokenizer = _tokenizer(name, config, opts, at)
             origin = str(Path(name).absolute()) if Path(name).is_dir() else name, commit
             model = weights.load(name, config, dtype, source)
@@ -195,28 +200,29 @@ def _source(opts: ModelOptions, at: Place) -> dict[str, Any]:
     return {**at, "trust_remote_code": opts.trust_remote_code}
 
 
-def _find_file(name: str, file: str, at: Place) -> str | None:
-    """Return the path of one of the model's files; None if it has no such file."""
-    found: str | None = cached_file(name, file, **at, _raise_exceptions_for_missing_entries=False)
-    return found
-
-
 def _tokenizer(
     name: str, config: Any, opts: ModelOptions, at: Place
 ) -> HuggingFaceTokenizer | None:
     """Return the tokenizer, or None if the model has no files of one.
 
     Where files are missing, Transformers makes some tokenizers empty, without a word.
+
+    Raises:
+        Unavailable: the hub is away, and the cache lacks files that the tokenizer may have.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, config=config, **_source(opts, at))
     except (OSError, ValueError) as error:
-        unknown = is_unreachable(error) and not at["local_files_only"]
-        if unknown or any(_find_file(name, file, at) for file in TOKENIZER_FILES):
+        if is_unreachable(error) or any(find_file(name, file, at) for file in TOKENIZER_FILES):
             raise
         return None
+    find_file(name, TOKENIZER_CONFIG, at)  # where it is missing, special tokens are guessed
+    for file in TOKENIZER_EXTRAS:
+        find_file(name, file, at, certain=False)
     special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
     if special.issuperset(tokenizer.get_vocab()):
+        for file in TOKENIZER_FILES:
+            find_file(name, file, at)
         return None
     return HuggingFaceTokenizer(tokenizer)
 

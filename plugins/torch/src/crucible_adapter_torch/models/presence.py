@@ -31,10 +31,10 @@ class Place(TypedDict):
 def place_of(name: str, revision: str | None) -> Place:
     """Return where to take every file of a model from: from the cache, if that has its commit.
 
-    For a commit, Transformers takes what is in the cache without a request. For a branch it asks
-    for each file, and where the hub does not serve it waits 23 s for each that the model does not
-    have. So the hub is asked once, here, whether the branch has moved; where it does not serve, the
-    commit that is cached is taken.
+    Transformers asks the hub for each file of a branch, and for each of a commit that is not in the
+    cache; where the hub does not serve it waits 23 s each time. So the hub is asked once, here,
+    whether it serves, and whether the branch has moved. Where it does not serve, the commit that is
+    cached is taken, and nothing is asked for.
 
     Args:
         name: a folder, or a repository of the hub.
@@ -48,8 +48,6 @@ def place_of(name: str, revision: str | None) -> Place:
         return asked
     known = _cached_commit(name, revision)
     cached = Place(revision=known, local_files_only=False)
-    if known is not None and known == revision:
-        return cached
     away = False
     try:
         newest = get_hf_file_metadata(hf_hub_url(name, CONFIG, revision=revision)).commit_hash
@@ -80,6 +78,7 @@ def look_for(opts: ModelOptions, name: str, revision: str | None) -> None:
     """Raise if a plain name is of no model, before processes are started to load it.
 
     A name with a slash may be of a folder that their machines alone have, so it is not asked for.
+    Where this machine gets no answer, theirs may: they find out.
 
     Args:
         opts: with the models to make.
@@ -87,8 +86,7 @@ def look_for(opts: ModelOptions, name: str, revision: str | None) -> None:
         revision: a branch, tag or commit on the hub.
 
     Raises:
-        NotFound, Unauthorized: the hub has no such model, or refuses it.
-        Unavailable: the hub cannot be reached.
+        NotFound: the hub has no such model.
     """
     if name in opts.models or "/" in name or name.startswith((".", "~")):
         return
@@ -98,5 +96,8 @@ def look_for(opts: ModelOptions, name: str, revision: str | None) -> None:
                 get_hf_file_metadata(hf_hub_url(name, CONFIG, revision=revision))
         except MISSING:
             raise
-        except hub_errors.EntryNotFoundError:  # of an adapter, which has another configuration
+        except hub_errors.HfHubHTTPError:  # the hub is busy or refuses, or it is an adapter
             return
+        except Exception as error:
+            if not is_unreachable(error):
+                raise

@@ -18,8 +18,9 @@ import torch
 from crucible_kitchen import InvalidInput, NotFound, Unsupported
 from torch import Tensor
 from transformers import AutoModelForCausalLM
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from .files import find_file
 from .presence import ADAPTER_CONFIG, Place
 from .quiet import quiet
 
@@ -130,11 +131,27 @@ class Adapter:
 
 
 def is_whole(name: str, at: Place) -> bool:
-    """Whether a folder or repository has the weights of a whole model."""
+    """Whether a folder or repository has the weights of a whole model, as far as is known."""
     return any(
-        cached_file(name, file, **at, _raise_exceptions_for_missing_entries=False)
+        find_file(name, file, at, certain=False)
         for file in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
     )
+
+
+def check_files(name: str, at: Place) -> None:
+    """Check that it is known where the weights of a whole model are.
+
+    Raises:
+        Unavailable: the hub is not asked, and some of them are not in the cache.
+        OSError: the hub does not answer; see `find_file`.
+    """
+    if find_file(name, SAFE_WEIGHTS_NAME, at):
+        return
+    index = find_file(name, SAFE_WEIGHTS_INDEX_NAME, at)
+    if index and at["local_files_only"]:
+        parts = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+        for file in sorted({*parts.values()}):
+            find_file(name, file, at)
 
 
 def read_adapter(name: str, at: Place) -> Adapter:
@@ -143,11 +160,12 @@ def read_adapter(name: str, at: Place) -> Adapter:
     Raises:
         InvalidInput: it names no base model, or its weights cannot be read.
         NotFound: it has no weights in safetensors.
+        Unavailable: they are not in the cache, and the hub is away.
     """
     settings = json.loads(
-        Path(str(cached_file(name, ADAPTER_CONFIG, **at))).read_text(encoding="utf-8")
+        Path(str(find_file(name, ADAPTER_CONFIG, at))).read_text(encoding="utf-8")
     )
-    file = cached_file(name, ADAPTER_WEIGHTS, **at, _raise_exceptions_for_missing_entries=False)
+    file = find_file(name, ADAPTER_WEIGHTS, at)
     if file is None:
         raise NotFound(f"adapter {name!r} has no {ADAPTER_WEIGHTS}; a pickle is not read")
     base = settings.get("base_model_name_or_path")
