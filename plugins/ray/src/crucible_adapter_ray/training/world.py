@@ -120,8 +120,8 @@ class World:
         if not all(seen):
             raise InvalidInput(
                 f"checkpoint_dir {folder} of this machine is another folder, or none, on "
-                f"{len(seen) - sum(seen)} of the other {len(seen)} machines of the session: all of "
-                "them must share it; or keep checkpoints in a blob store (option `checkpoints`)"
+                f"other machines of the session ({len(seen) - sum(seen)} of {len(seen)}): all must "
+                "share it; or keep checkpoints in a blob store (option `checkpoints`)"
             )
 
     # --- sessions ---

@@ -165,8 +165,8 @@ def _check_reach(language: LanguageModel) -> None:
         others = _last(weights.keys() - {*missed})
         raise Unsupported(
             f"lora on a {type(language.model).__name__}: the model uses the weight of {missed[0]} "
-            f"without the module, so an update would have no effect there; {len(missed)} such "
-            f"projections. Name the `targets`: {others or 'it has no others'}"
+            f"without the module, so an update would have no effect there (such projections: "
+            f"{len(missed)}); name the `targets`: {others or 'it has no others'}"
         )
 
 
@@ -220,8 +220,8 @@ def take(model: Any, config: LoraConfig | None, adapter: Adapter) -> None:
     }
     if odd:
         raise InvalidInput(
-            f"{whose} cannot be continued: it adapts other projections than this session's `lora`: "
-            f"{len(odd)} weights differ, such as {min(odd)!r}; name its `targets` "
+            f"{whose} cannot be continued: it adapts other projections than this session's `lora` "
+            f"(weights that differ: {len(odd)}, such as {min(odd)!r}); name its `targets` "
             f"({adapter.settings.get('target_modules')}), or merge it"
         )
     for name, weight in ours.items():

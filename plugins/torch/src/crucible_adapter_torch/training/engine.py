@@ -188,8 +188,8 @@ class Engine:
         if _kinds(weights) != _kinds(self.weights):
             odd = dict(_kinds(weights).items() ^ _kinds(self.weights).items())
             raise InvalidInput(
-                f"these are weights of another model or adaptation: {len(odd)} differ in name, "
-                f"shape or type, such as {min(odd)!r}"
+                "these are weights of another model or adaptation (different in name, shape or "
+                f"type: {len(odd)}, such as {min(odd)!r})"
             )
         self._optimizer.check(moments)
 
