@@ -53,6 +53,12 @@ class WithRules(datetime.tzinfo):
     def utcoffset(self, when: datetime.datetime | None) -> datetime.timedelta:
         return datetime.timedelta(hours=2 if when and 3 < when.month < 11 else 1)
 
+    def dst(self, when: datetime.datetime | None) -> datetime.timedelta:
+        return self.utcoffset(when) - datetime.timedelta(hours=1)
+
+    def tzname(self, when: datetime.datetime | None) -> str:
+        return "CEST" if self.dst(when) else "CET"
+
 
 def again(value: Any) -> Any:
     return value_of(json.loads(json.dumps(Plain(str)(value), allow_nan=False)))

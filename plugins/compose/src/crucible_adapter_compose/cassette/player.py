@@ -13,12 +13,11 @@ from crucible_kitchen import PORTS, CrucibleWarning, Unsupported, helper, hookim
 
 from .answering import AnsweringObjects
 from .arguments import Arguments
-from .checkpoints import Checkpoints
 from .contract import signature
 from .failures import error_of
 from .files import Files
 from .handles import RecordedHandle
-from .interactions import Interaction, ReplayedStream, interactions_of
+from .interactions import Checkpoints, Interaction, ReplayedStream, interactions_of
 from .missing import NotOnCassette
 from .objects import ADAPTER
 from .questions import Questions
