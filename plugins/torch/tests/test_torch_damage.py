@@ -98,13 +98,17 @@ def test_what_is_damaged_is_passed_over_and_named_by_ping(
     assert client.list_checkpoints("run/") == []
 
 
-def test_ping_warns_of_ten_and_counts_the_rest(client: TrainingClient, ckpt: Path) -> None:
-    for number in range(13):
+@pytest.mark.parametrize("others", [1, 3])
+def test_ping_warns_of_ten_and_counts_the_rest(
+    client: TrainingClient, ckpt: Path, others: int
+) -> None:
+    for number in range(10 + others):
         (ckpt / f"{number}").mkdir(parents=True)
     with pytest.warns(CrucibleWarning) as warned:
         client.ping()
     assert len(warned) == 11
-    assert "3 more" in str(warned[-1].message)
+    last = str(warned[-1].message)
+    assert last.endswith(f"{others} more in {ckpt}: damaged, or not a checkpoint")
 
 
 def test_ping_is_silent_about_checkpoints_and_leaves_nothing(

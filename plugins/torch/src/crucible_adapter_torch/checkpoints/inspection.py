@@ -70,5 +70,5 @@ def warn_of_damage(folder: Path) -> None:
     for reason in found[:10]:
         warnings.warn(reason, CrucibleWarning, stacklevel=3)
     if found[10:]:
-        more = f"damaged in {folder}, or not checkpoints, are others, too: {len(found) - 10}"
+        more = f"{len(found) - 10} more in {folder}: damaged, or not a checkpoint"
         warnings.warn(more, CrucibleWarning, stacklevel=3)
