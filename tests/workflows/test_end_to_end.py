@@ -70,7 +70,7 @@ def test_a_rehearsal_reports_restored_sessions_and_finally_how_to_continue(
     outcome = plain_crucible(*rehearsal, noop)
     assert outcome.code == 0, outcome.err
     assert re.search(
-        r"^\w+ failed \(Unavailable\); restored the session from its checkpoint; "
+        r"^\w+ failed \(Unavailable\); restoring the session from its checkpoint; "
         r"resuming after step \d+ \(restart 3\)$",
         outcome.out,
         re.MULTILINE,

@@ -17,6 +17,7 @@ from crucible_kitchen import (
     Measure,
     NotFound,
     Prepared,
+    RateLimited,
     Run,
     RunRecord,
     SessionFailed,
@@ -148,6 +149,40 @@ def test_a_first_start_that_would_fail_again_is_not_repeated(
     with pytest.raises(NotFound, match="no model of this name"):
         count(kitchen, max_restarts=3)
     assert restarts == []
+
+
+def test_a_first_load_of_a_continued_run_that_fails_is_repeated_as_a_restart(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopping(Counting):
+        def submit(self, session: Any, batch: Sequence[int], step: int) -> Measure:
+            if step == 5:
+                raise Stopped
+            return super().submit(session, batch, step)
+
+    count(kitchen, run_id="whole")
+    with pytest.raises(Stopped):
+        count(kitchen, Stopping, run_id="failed", max_restarts=1)
+    load, failures = kitchen.training_client.load_checkpoint, [Unavailable("a worker died")]
+
+    def failing(session: Any, path: str, *more: Any) -> None:
+        if failures:
+            raise failures.pop()
+        load(session, path, *more)
+
+    monkeypatch.setattr(kitchen.training_client, "load_checkpoint", failing)
+    count(kitchen, run_id="failed", max_restarts=1)
+    assert rows(kitchen, "failed") == rows(kitchen, "whole")
+
+
+def test_a_restart_waits_as_long_as_the_backend_asks_for(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("crucible_kitchen.workflows.restarts.sleep", waits.append)
+    starting(kitchen, monkeypatch, RateLimited("busy", retry_after=20), Unavailable("again"))
+    count(kitchen, max_restarts=2)
+    assert waits == [20, 0]
 
 
 def test_what_an_algorithm_depends_on_may_not_change(kitchen: Kitchen) -> None:

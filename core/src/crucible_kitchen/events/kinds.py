@@ -146,7 +146,7 @@ class WorkflowFinishing(TypedEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowRestart(TypedEvent):
-    """A session failed and is restored from a checkpoint, or could not be started and is again.
+    """A session failed and is restored from a checkpoint, or started again if there is none.
 
     Args:
         workflow: the workflow's name.

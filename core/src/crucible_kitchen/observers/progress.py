@@ -116,11 +116,14 @@ class RunProgress:
             self._line(f"  {port}: {_stack(adapter)}")
 
     def _restart(self, restart: WorkflowRestart) -> None:
-        resumed = (
-            f"restored the session from its checkpoint; resuming after step {restart.step}"
-            if restart.step
-            else "starting another session, from the beginning"
-        )
+        if (restart.callback or "").endswith("start_session"):
+            resumed = "starting the session again"
+        elif restart.step:
+            resumed = (
+                f"restoring the session from its checkpoint; resuming after step {restart.step}"
+            )
+        else:
+            resumed = "starting another session, from the beginning"
         failed = f"{restart.callback} failed ({restart.error})"
         self._line(f"{failed}; {resumed} (restart {restart.restart})")
 

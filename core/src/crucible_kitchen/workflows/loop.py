@@ -21,6 +21,7 @@ from .checkpoints import Checkpoints
 from .checks import check_places, count_steps, starting_note
 from .config import TrainingConfig
 from .evaluator import Evaluator
+from .restarts import Restarts
 from .runs import Run, reported
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ class _Loop(Generic[T]):
         self._config: TrainingConfig = run.config
         self._metrics: dict[str, float] = {}
         self._evaluator = Evaluator(kitchen, run, algorithm, self._record)
-        self._restarts = 0
+        self._restarts = Restarts(kitchen, workflow, run)
         self._last = 0.0  # when the step before was done, by `time.perf_counter`
         self._in_flight: deque[_Step] = deque()
         self._checkpoints = Checkpoints(run, self._evaluator)
@@ -90,7 +91,7 @@ class _Loop(Generic[T]):
 
     def complete(self) -> None:
         """Train from the last checkpoint to the end."""
-        self._session = self._first_session()
+        self._session = self._restarts.again(self._start_session)
         try:
             self._prepare()
             while True:
@@ -110,16 +111,6 @@ class _Loop(Generic[T]):
             self._abandon(sys.exception())
             with contextlib.suppress(AdapterError):
                 self._client.close_session(self._session)
-
-    def _first_session(self) -> Any:
-        """Start the session; again where that may help, as one more restart."""
-        while True:
-            try:
-                return self._start_session()
-            except AdapterError as error:
-                if not error.retryable:
-                    raise
-                self._count_restart(error)
 
     def _start_session(self) -> Any:
         try:
@@ -142,7 +133,8 @@ class _Loop(Generic[T]):
         self._total = count_steps(config, self._batches, run)
         start = partial(run.start, self._session, prepared.depends_on, **prepared.facts)
         if run.checkpoint is not None:  # before the record says that the run goes on
-            self._client.load_checkpoint(self._session, run.checkpoint)
+            load = partial(self._client.load_checkpoint, self._session, run.checkpoint)
+            self._restarts.again(load)
             self._metrics = run.metrics
         if run.resumed:  # frees first what killed processes left of it
             start()
@@ -254,30 +246,11 @@ class _Loop(Generic[T]):
         # A call without effect that is not worth repeating is wrong in itself.
         if error.no_effect and not (error.retryable or isinstance(error, SessionFailed)):
             raise error
-        self._count_restart(error)
+        self._restarts.count(error)
         try:
             self._restore()
         except AdapterError as another:
             self._restart(another)
-
-    def _count_restart(self, error: AdapterError) -> None:
-        """Report that the session is restored after a failure; raise it if no restart is left."""
-        allowed = self._config.max_restarts
-        if self._restarts >= allowed:
-            if allowed:
-                error.add_note(f"restarts are used up (workflow.max_restarts={allowed})")
-            raise error
-        self._restarts += 1
-        self._emit(
-            kinds.WorkflowRestart(
-                workflow=self._workflow,
-                run_id=self._run.id,
-                step=self._run.step,
-                restart=self._restarts,
-                callback=error.callback,
-                error=type(error).__name__,
-            )
-        )
 
     def _restore(self) -> None:
         if self._run.checkpoint is not None:
