@@ -191,7 +191,8 @@ def release(packages: Sequence[Package], cards: Sequence[ReportCard], into: Path
             )
         into.mkdir(parents=True, exist_ok=True)
         for old in (old for package in packages for old in into.glob(f"{package.stem}*")):
-            old.unlink()
+            if old.is_file():
+                old.unlink()
         for archive in work.iterdir():
             shutil.copy(archive, into)
     print(f"built in {into}; without a card: {', '.join(without) or 'none'}")

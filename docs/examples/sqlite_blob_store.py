@@ -54,8 +54,8 @@ class Database:
             try:
                 self.run("PRAGMA journal_mode = WAL")
                 return
-            except sqlite3.OperationalError:  # alone of all, this does not wait by itself
-                if time.monotonic() > until:
+            except sqlite3.OperationalError as error:  # alone of all, this does not wait by itself
+                if "BUSY" not in error.sqlite_errorname or time.monotonic() > until:
                     raise
             time.sleep(0.01)
 
