@@ -59,8 +59,10 @@ def test_where_pip_is_not_installed_uv_serves(
     with_uv(monkeypatch)
     assert Installer.of(environment).name == "uv"
     with_uv(monkeypatch, None)
-    with pytest.raises(ConfigurationError, match="neither pip nor uv; `python -m ensurepip`"):
+    with pytest.raises(ConfigurationError, match="neither pip nor uv: ") as caught:
         Installer.of(environment)
+    assert f"`{sys.executable} -m ensurepip` installs pip" in str(caught.value)
+    assert f"`crucible sync --python {environment.python}`" in str(caught.value)
 
 
 def test_pip_asks_no_question(monkeypatch: pytest.MonkeyPatch, environment: Environment) -> None:

@@ -51,6 +51,15 @@ def command(plain_crucible: Crucible, packages: Path) -> Crucible:
     return partial(plain_crucible, PYTHONPATH=path_with(packages))
 
 
+def make_package(packages: Path) -> None:
+    """Make an import package of the module `acme`, as an installer leaves it."""
+    (packages / "acme.py").unlink()
+    (packages / "acme").mkdir()
+    (packages / "acme" / "__init__.py").touch()
+    digest = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"  # of nothing
+    (packages / "acme-1.0.dist-info" / "RECORD").write_text(f"acme/__init__.py,{digest},0\n")
+
+
 def document(tmp_path: Path) -> dict[str, Any]:
     return tomllib.loads((tmp_path / "pylock.toml").read_text())
 
@@ -249,11 +258,7 @@ def test_a_locked_run_refuses_a_plugin_whose_files_were_changed(
 def test_a_locked_run_refuses_a_module_that_was_not_installed(
     packages: Path, command: Crucible
 ) -> None:
-    (packages / "acme.py").unlink()
-    (packages / "acme").mkdir()
-    (packages / "acme" / "__init__.py").touch()
-    digest = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"  # of nothing
-    (packages / "acme-1.0.dist-info" / "RECORD").write_text(f"acme/__init__.py,{digest},0\n")
+    make_package(packages)
     command("lock", "adapters.hub_client=acme")
     (packages / "acme" / "evil.py").touch()
     outcome = command("run", "--locked", "adapters.hub_client=acme")
@@ -391,6 +396,37 @@ def test_a_dry_sync_shows_what_would_change_and_changes_nothing(
     assert outcome.code == 0
     assert re.search(r"^numpy +\d\S+ +1\.0$", outcome.out, re.MULTILINE), outcome.out
     assert "not in the lock, and kept: acme" in outcome.err
+
+
+def test_a_sync_fails_where_a_locked_run_refuses_a_module_that_was_not_installed(
+    packages: Path, command: Crucible
+) -> None:
+    make_package(packages)
+    command("lock", "adapters.hub_client=acme")
+    (packages / "acme" / "evil.py").touch()
+    said = "acme was not installed with acme/evil.py: remove that"
+    for arguments in (["sync"], ["sync", "--dry-run"]):
+        outcome = command(*arguments)
+        assert (outcome.code, outcome.out, said in outcome.err) == (1, "", True), outcome
+    (packages / "acme" / "evil.py").unlink()
+    assert command("sync").out == "everything is installed as it is locked\n"
+
+
+def test_a_sync_notices_a_changed_byte_of_any_distribution_as_a_check_does(
+    tmp_path: Path, packages: Path, command: Crucible
+) -> None:
+    make_package(packages)
+    add_package(packages, "zebra", "", "observer.zebra")
+    record = "zebra.py,sha256=ypeBEsobvcr6wjGzmiPcTaeG7_gUfE5yuYB3ha_uSLs,1\n"  # of the letter a
+    (packages / "zebra-1.0.dist-info" / "RECORD").write_text(record)
+    (packages / "zebra.py").write_text("a")
+    metadata = packages / "acme-1.0.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text().rstrip() + "\nRequires-Dist: zebra\n")
+    command("lock", "adapters.hub_client=acme")
+    (packages / "zebra.py").write_text("b")
+    outcome = command("lock", "--check", "adapters.hub_client=acme")
+    assert "zebra was changed after it was installed: zebra.py" in outcome.err
+    assert re.search(r"^zebra +1\.0, other files +1\.0$", command("sync", "--dry-run").out, re.M)
 
 
 def test_a_sync_that_fails_has_said_what_it_asked_for(tmp_path: Path, command: Crucible) -> None:

@@ -235,6 +235,7 @@ def test_what_was_changed_is_refused_and_then_restored(
 
     outcome = synced(first, second, wheels)
     assert "acme-bigram" in outcome.out
+    assert outcome.out.endswith("\neverything is installed as it is locked\n")
     assert "numpy" not in outcome.out
     assert second.crucible("lock", "--check").code == 0
 

@@ -15,7 +15,7 @@ from ..installing.restoring import Plan, plan
 from ..locking import Lock, pylock
 from ..locking.environment import Environment
 from ..locking.lock import differences
-from ..locking.taking import as_is
+from ..locking.taking import added, as_is
 from .console import fail, note, say, table
 from .lock import FIND_LINKS
 
@@ -55,12 +55,24 @@ def sync(
     environment = Environment.here() if python is None else Environment.of(python)
     lock = pylock.read(file, environment.version)
     by_name = bool(find_links) or no_index
-    wanted = plan(lock, as_is(lock, environment), by_name=by_name, here=python is None)
+    now = as_is(lock, environment)
+    wanted = plan(lock, now, by_name=by_name, here=python is None)
     _show(wanted, prune)
-    if dry_run:
-        return
-    installer = Installer.of(environment)
-    options = [f"--find-links={folder.resolve()}" for folder in find_links or []]
+    pruned = wanted.surplus if prune else ()
+    if wanted.lines or pruned:
+        if dry_run:
+            for each in added(lock, environment):
+                note(each)
+            return
+        _change(Installer.of(environment), wanted, pruned, find_links or [], no_index)
+        now = as_is(lock, environment)
+    _check(lock, now, environment)
+
+
+def _change(
+    installer: Installer, wanted: Plan, pruned: Sequence[str], folders: list[Path], no_index: bool
+) -> None:
+    options = [f"--find-links={folder.resolve()}" for folder in folders]
     if no_index or (wanted.lines and wanted.needs_no_index):
         options.append("--no-index")
     options += installer.reinstalling(altered=wanted.altered)
@@ -68,9 +80,8 @@ def sync(
     for lines in (wanted.hashed, wanted.plain):
         if lines:
             _install(installer, lines, options)
-    if prune and wanted.surplus:
-        _run(installer, installer.line("uninstall", *wanted.surplus))
-    _check(lock, environment)
+    if pruned:
+        _run(installer, installer.line("uninstall", *pruned))
 
 
 def _show(wanted: Plan, prune: bool) -> None:
@@ -79,8 +90,6 @@ def _show(wanted: Plan, prune: bool) -> None:
         rows += [(name, "installed", "-") for name in wanted.surplus]
     if rows:
         table(("distribution", "is", "becomes"), rows)
-    else:
-        say("everything is installed as it is locked")
     if wanted.surplus and not prune:
         note(f"not in the lock, and kept: {', '.join(wanted.surplus)}; --prune removes them")
 
@@ -106,9 +115,10 @@ def _run(installer: Installer, line: Sequence[str]) -> None:
         raise typer.Exit(code)
 
 
-def _check(lock: Lock, environment: Environment) -> None:
-    """Fail where what is installed now is not what is locked."""
-    wrong = list(differences(lock, as_is(lock, environment)))
+def _check(lock: Lock, now: Lock, environment: Environment) -> None:
+    """Fail where what is installed now is not what is locked; else say that it is."""
+    wrong = [*differences(lock, now), *added(lock, environment)]
     if wrong:
-        fail("what was installed is not what is locked:" + "".join(f"\n  - {w}" for w in wrong))
+        fail("what is installed is not what is locked:" + "".join(f"\n  - {w}" for w in wrong))
         raise typer.Exit(1)
+    say("everything is installed as it is locked")

@@ -43,7 +43,9 @@ class Installer:
             return cls("uv", (uv, "pip"), ("--python", environment.python))
         if not pip:
             raise ConfigurationError(
-                "there is neither pip nor uv; `python -m ensurepip` installs pip, if Python has it"
+                f"there is neither pip nor uv: `{shown([sys.executable, '-m', 'ensurepip'])}` "
+                "installs pip, if Python has it; or restore a lock from an environment that has "
+                f"one, with `{shown(['crucible', 'sync', '--python', environment.python])}`"
             )
         command = [sys.executable, "-m", "pip"]
         if environment.python != sys.executable:

@@ -96,12 +96,7 @@ def unlike(lock: Lock, settings: Settings, *, thorough: bool = False) -> list[st
         now = there
     else:
         now = replace(taken, packages={**there.packages, **taken.packages})
-    added = [
-        f"{name} was not installed with {path}: remove that"
-        for name in lock.packages
-        if name in {CORE, *lock.plugins.values()} and (path := _added(name, lock, here))
-    ]
-    return [*differences(lock, now), *altered, *added] or [*mistakes]
+    return [*differences(lock, now), *altered, *added(lock, here)] or [*mistakes]
 
 
 def _altered(lock: Lock, environment: Environment, *, thorough: bool) -> Iterator[tuple[str, str]]:
@@ -115,10 +110,19 @@ def _altered(lock: Lock, environment: Environment, *, thorough: bool) -> Iterato
             yield name, path
 
 
-def _added(name: str, lock: Lock, environment: Environment) -> str:
-    there = environment.find(name)
-    editable = lock.packages[name].editable
-    return "" if there is None or editable else digests.added(there.folder)
+def added(lock: Lock, environment: Environment) -> list[str]:
+    """Return which modules are in the core and in plugins that were not installed: sentences.
+
+    No installer removes them, since it does not know them.
+    """
+    found = []
+    for name, wanted in lock.packages.items():
+        if name not in {CORE, *lock.plugins.values()} or wanted.editable:
+            continue
+        there = environment.find(name)
+        if there is not None and (path := digests.added(there.folder)):
+            found.append(f"{name} was not installed with {path}: remove that")
+    return found
 
 
 def installed(lock: Lock, environment: Environment) -> Lock:
@@ -129,10 +133,10 @@ def installed(lock: Lock, environment: Environment) -> Lock:
 
 
 def as_is(lock: Lock, environment: Environment) -> Lock:
-    """Do as `installed`, and mark what was changed after it was installed."""
+    """Do as `installed`, and mark what was changed after it was installed: all files are read."""
     found = installed(lock, environment)
     packages = dict(found.packages)
-    for name, _ in _altered(lock, environment, thorough=False):
+    for name, _ in _altered(lock, environment, thorough=True):
         packages[name] = replace(packages[name], digest=ALTERED)
     return replace(found, packages=packages)
 
