@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -179,6 +181,14 @@ def test_the_key_is_the_same_in_the_next_process_and_on_the_next_day() -> None:
     assert key(judge(), "rows") == key(judge(), "rows")
     days = [judge(date=datetime.date(2026, 1, day)) for day in (1, 2)]
     assert key(days[0], "rows") == key(days[1], "rows")
+
+
+def test_the_key_is_the_same_whatever_was_imported_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for jinja2 in (SimpleNamespace(__version__="3.1"), None):
+        monkeypatch.setitem(sys.modules, "jinja2", jinja2)
+        made.append(key(judge(), "rows"))
+    assert made[0] == made[1]
 
 
 def test_the_contents_of_a_tokenizer_count_where_it_can_write_them() -> None:

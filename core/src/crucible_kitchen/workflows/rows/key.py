@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import inspect
 import json
 import sys
+from importlib import metadata
 from types import ModuleType
 from typing import Any
 
@@ -66,9 +68,23 @@ def key(judge: Judge, rows: str) -> str:
         ],
         "date": template.today.isoformat() if template.writes_date else None,
         "code": [_source(module) for module in _CODE],
-        "libraries": [getattr(sys.modules.get(name), "__version__", None) for name in _LIBRARIES],
+        "libraries": _versions(),
     }
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+
+@functools.cache
+def _versions() -> list[str | None]:
+    """Return the versions that are installed, imported or not: jinja2, for one, is imported by the
+    first conversation that is rendered, and not where all of them were kept.
+    """
+    versions: list[str | None] = []
+    for name in _LIBRARIES:
+        try:
+            versions.append(metadata.version(name))
+        except metadata.PackageNotFoundError:
+            versions.append(None)
+    return versions
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:
