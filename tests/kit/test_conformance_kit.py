@@ -446,3 +446,32 @@ def test_checking_leaves_nothing_behind(plain_crucible: Crucible, tmp_path: Path
     left = [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
     assert left == []
     assert os.listdir(tmp_path) == ["blobs"]
+
+
+ON_DISK = """
+from pathlib import Path
+import pytest
+from crucible_kitchen.testing import BlobStoreConformance, bound
+
+class TestDisk(BlobStoreConformance):
+    max_examples = 2
+
+    @pytest.fixture
+    def blob_store(self):
+        with bound("blob_store", "fsspec", url="disk/blobs") as store:
+            yield store
+
+    @pytest.fixture
+    def root(self):
+        return Path("disk/blobs")
+"""
+
+
+def test_a_suite_that_knows_the_folder_of_the_blobs_leaves_it_empty(
+    run_pytest: Pytest, tmp_path: Path
+) -> None:
+    """Links and what killed processes left are not blobs that the adapter could delete."""
+    code, said = run_pytest(ON_DISK, "-p", "no:cacheprovider")
+    assert code == 0, said
+    left = [path.relative_to(tmp_path).as_posix() for path in (tmp_path / "disk").rglob("*")]
+    assert left == ["disk/blobs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -57,13 +58,15 @@ class BlobStoreFixtures(Conformance):
         return None
 
     @pytest.fixture
-    def folder(self, blob_store: BlobStore) -> Iterator[str]:
-        """A folder that no other test writes to."""
+    def folder(self, blob_store: BlobStore, root: Path | str | None) -> Iterator[str]:
+        """A folder that no other test writes to. It is deleted, as far as the port or `root` lets."""
         name = f"conformance-{uuid.uuid4().hex}"
         yield name
         if blob_store.supports("list") and blob_store.supports("delete"):
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(blob_store.delete, blob_store.list(f"{name}/")))
+        if root is not None:  # empty folders, links, and what a killed process left
+            shutil.rmtree(Path(str(root)) / name, ignore_errors=True)
 
 
 def holds(store: BlobStore, path: str, content: bytes | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,14 @@ class Root(BlobStoreFixtures):
     def files(self, root: Path | str | None) -> Path:
         """The folder of the blobs."""
         return Path(str(self.given(root, "root")))
+
+    @pytest.fixture
+    def sibling(self, folder: str, files: Path) -> Iterator[Path]:
+        """A folder next to that of the blobs, whose name begins with the same letters."""
+        path = files.with_name(f"{files.name}-{folder}")
+        path.mkdir(parents=True)
+        yield path
+        shutil.rmtree(path)
 
     @since("1.5")
     def test_a_link_that_leaves_the_root_is_refused(
@@ -55,7 +64,7 @@ class Root(BlobStoreFixtures):
 
     @since("1.5")
     def test_a_folder_next_to_the_root_is_outside(
-        self, blob_store: BlobStore, folder: str, files: Path
+        self, blob_store: BlobStore, folder: str, files: Path, sibling: Path
     ) -> None:
         """A folder whose name begins with that of the root is not below it, however it is named:
         by `..`, by its absolute path, or by a link.
@@ -63,8 +72,6 @@ class Root(BlobStoreFixtures):
         Usually broken by comparing paths as texts, by `startswith`.
         """
         blob_store.write(f"{folder}/blob", b"content")
-        sibling = files.with_name(f"{files.name}-{folder}")
-        sibling.mkdir()
         (sibling / "blob").write_bytes(b"secret")
         (files / folder / "link").symlink_to(sibling, target_is_directory=True)
         inside = str((files / folder / "blob").absolute())
