@@ -59,7 +59,7 @@ class BlobStoreFixtures(Conformance):
 
     @pytest.fixture
     def folder(self, blob_store: BlobStore, root: Path | str | None) -> Iterator[str]:
-        """A folder that no other test writes to. It is deleted, as far as the port or `root` lets."""
+        """A folder that no other test writes to. Its blobs are deleted; with `root`, all of it."""
         name = f"conformance-{uuid.uuid4().hex}"
         yield name
         if blob_store.supports("list") and blob_store.supports("delete"):
