@@ -31,6 +31,7 @@ from crucible_kitchen import (
     helper,
     hookimpl,
 )
+from crucible_kitchen.chat.tokenization import Tokenization
 from pydantic import SecretStr
 
 SECRET = "h\u00fcnter2h\u00fcnter2-c4n4ry"
@@ -50,6 +51,12 @@ class Pad:
     def count(self) -> int:
         self.asked += 1
         return self.asked
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        return [*text.encode()]
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return [*map(self.encode, texts)]
 
 
 class Store:
@@ -429,6 +436,14 @@ def test_what_comes_after_the_end_of_a_recording_leaves_the_cassette_whole(tapes
     spoken.padded("late")
     assert tapes.file.read_bytes() == content
     tapes.replay().write("a", b"abcdef")
+
+
+def test_a_replay_may_encode_texts_in_other_batches_than_the_recording(tapes: Tapes) -> None:
+    for bind, batches in ((tapes.record, ["ab", "c"]), (tapes.replay, ["bc"])):
+        tokens = Tokenization(bind().helper("spoken")())
+        for batch in batches:
+            tokens.encode_ahead([*batch])
+            assert [tokens.encode(text) for text in batch] == [[ord(text)] for text in batch]
 
 
 # --- what cannot be compared ---
