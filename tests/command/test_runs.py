@@ -156,6 +156,36 @@ def test_without_a_store_the_error_says_what_is_missing(plain_crucible: Crucible
     assert "no blob_store is configured" in outcome.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "a"),
+        ("compare", "a", "c"),
+        ("plot", "a"),
+        ("export", "a"),
+        ("delete", "a"),
+    ],
+)
+def test_without_a_store_no_run_is_said_to_be_missing(
+    plain_crucible: Crucible, arguments: tuple[str, ...]
+) -> None:
+    outcome = plain_crucible("runs", *arguments)
+    assert outcome.code == 2
+    assert "there is no run" not in outcome.err
+    assert "configured" in outcome.err
+
+
+@pytest.mark.parametrize("arguments", [("crucible.toml",), ("adapters.blob_store=noop",)])
+def test_a_list_may_be_given_settings_without_its_name(
+    runs: Crucible, arguments: tuple[str, ...]
+) -> None:
+    assert runs("runs", *arguments) == runs("runs", "list", *arguments)
+
+
+def test_a_run_in_place_of_a_command_is_answered_with_what_shows_it(runs: Crucible) -> None:
+    assert runs("a").err.endswith("no such command 'a'; `crucible runs show a` shows one\n")
+
+
 def test_where_there_are_no_runs_the_list_says_so(plain_crucible: Crucible, tmp_path: Path) -> None:
     (tmp_path / "crucible.toml").write_text(CONFIG)
     outcome = plain_crucible("runs")

@@ -7,7 +7,7 @@ record is damaged, is shown as far as it can be.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -88,15 +88,21 @@ def ids(kitchen: Kitchen) -> list[str]:
         return sorted(ids_with(kitchen.blob_store.list("")))
     if "metrics_store" in configured and kitchen.metrics_store.supports("runs"):
         return sorted(kitchen.metrics_store.runs())
-    there = [port for port in ("blob_store", "metrics_store") if port in configured]
+    there = _stores(kitchen)
+    raise ConfigurationError(
+        f"runs cannot be listed: {' and '.join(there)} cannot list what it has; name a run"
+    )
+
+
+def _stores(kitchen: Kitchen) -> Sequence[str]:
+    """Return the ports where runs may be; an error if no adapter is configured for either."""
+    there = [port for port in ("blob_store", "metrics_store") if port in kitchen.configured]
     if not there:
         raise ConfigurationError(
             "no blob_store is configured, where the records of runs are; name a crucible.toml, or "
             "write adapters.blob_store=..."
         )
-    raise ConfigurationError(
-        f"runs cannot be listed: {' and '.join(there)} cannot list what it has; name a run"
-    )
+    return there
 
 
 def find(kitchen: Kitchen) -> list[StoredRun]:
@@ -117,8 +123,10 @@ def get(kitchen: Kitchen, run_id: str) -> StoredRun:
 
     Raises:
         ConfigurationError: there is none of this id; names the one that is spelled most like it.
+            Or no store is configured, where it may be.
         AdapterError: a store is away.
     """
+    _stores(kitchen)
     run = _stored(kitchen, run_id) if _can_be_an_id(run_id) else None
     if run is None or (run.record is None and not run.problem and not rows(kitchen, run_id)):
         try:

@@ -10,12 +10,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
+from ..later import Lists
 from . import deleting, files, looking
+from .words import begins_settings
+
+
+class ListsOfFiles(Lists):
+    """A group whose list may be given a FILE and settings without its name."""
+
+    def resolve_command(self, context: Any, arguments: list[str]) -> Any:
+        if begins_settings(arguments[0]):
+            arguments = ["list", *arguments]
+        return super().resolve_command(context, arguments)
+
 
 app = typer.Typer(
-    help="List runs; show, compare, plot, export or delete them.", rich_markup_mode=None
+    help="List runs; show, compare, plot, export or delete them.",
+    cls=ListsOfFiles,
+    rich_markup_mode=None,
 )
 
 

@@ -35,7 +35,7 @@ def split(
     """
     ids = []
     for word in words:
-        if word.endswith(".toml") or _is_setting(word):
+        if begins_settings(word):
             break
         ids.append(word)
     rest = list(words[len(ids) :])
@@ -50,9 +50,10 @@ def split(
     return ids, rest
 
 
-def _is_setting(word: str) -> bool:
+def begins_settings(word: str) -> bool:
+    """Say whether a word is a file of settings, or a setting, and not a run or a command."""
     key, equals, _ = word.partition("=")
-    return bool(equals) and key.partition(".")[0] in TABLES
+    return word.endswith(".toml") or (bool(equals) and key.partition(".")[0] in TABLES)
 
 
 @contextlib.contextmanager
