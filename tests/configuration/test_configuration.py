@@ -543,7 +543,7 @@ LONG = "n" * 300
         ),
         (("config", LONG), f"{LONG} cannot be read: File name too long"),
         (("config", "pipe"), "pipe cannot be read: it is a pipe, not a file"),
-        (("config", "--profile", LONG), f"no [profile.{LONG}] in any file; there is none"),
+        (("config", "--profile", LONG), f"no [profile.{LONG}]: there is no crucible.toml here"),
         (("config", f"adapters.blob_store={LONG}"), f"no blob_store adapter is named '{LONG}'"),
         (("run", f"workflow.use={LONG}"), f"no workflow is named '{LONG}'"),
         (("adapters", "show", LONG), f"no adapter named '{LONG}' is installed"),

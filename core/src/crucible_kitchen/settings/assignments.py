@@ -141,12 +141,8 @@ def _known_path(assignment: Assignment, mistakes: list[str]) -> Key:
     source, path, _ = assignment
     first, *rest = path
     if first not in SETTABLE:
-        whole = ".".join(path)
-        hint = did_you_mean(first, SETTABLE) or (
-            f"; did you mean workflow.{whole}? Settings begin with "
-            f"{'., '.join(SETTABLE[:-1])}. or {SETTABLE[-1]}."
-        )
-        mistakes.append(f"{source}: there is no setting {whole!r}{hint}")
+        hint = did_you_mean(first, SETTABLE) or f"; {_instead(assignment)}"
+        mistakes.append(f"{source}: there is no setting {'.'.join(path)!r}{hint}")
         first = nearest(first, SETTABLE)
     elif not rest or not all(path):
         mistakes.append(f"{source}: write {first}.<key>, such as {EXAMPLES[first]}")
@@ -154,3 +150,20 @@ def _known_path(assignment: Assignment, mistakes: list[str]) -> Key:
         mistakes.append(no_such(source, f"adapters.{rest[0]}", PORTS))
         rest[0] = nearest(rest[0], PORTS)
     return (first, *rest) if first and rest and all(rest) else ()
+
+
+def _instead(assignment: Assignment) -> str:
+    """Say what to write in place of a setting that is in no table."""
+    if assignment.path[0] == "profile":
+        return "a profile is chosen with --profile NAME, or with $CRUCIBLE_PROFILE"
+    # Which settings the workflow has is not known here, so none is promised.
+    path = ("workflow", *assignment.path)
+    if assignment.source.startswith("argument"):
+        whole, starts = ".".join(path), [f"{table}." for table in SETTABLE]
+    else:
+        whole = PREFIX + "__".join(path).upper()
+        starts = [f"{PREFIX}{table.upper()}__" for table in SETTABLE]
+    return (
+        f"if it is one of the workflow, write {whole}; settings begin with "
+        f"{', '.join(starts[:-1])} or {starts[-1]}"
+    )

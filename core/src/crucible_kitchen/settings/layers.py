@@ -69,9 +69,7 @@ def gather(
         if chosen in profiles:
             layers.append(Layer(f"{found} [profile.{chosen}]", profiles[chosen]))
         else:
-            known = f"there are {listed(chosen, profiles)}" if profiles else "there is none"
-            hint = did_you_mean(chosen, profiles) or f"; {known}"
-            mistakes.append(f"no [profile.{chosen}] in {found or 'any file'}{hint}")
+            mistakes.append(_no_profile(chosen, profiles, found))
     layers.append(assignments.of_environment(environ, mistakes))
     layers.append(assignments.of_arguments(arguments, mistakes))
     if code:
@@ -111,3 +109,12 @@ def _merged(layers: Sequence[Layer], mistakes: list[str]) -> Settings:
 
 def _shown(at: Key) -> str:
     return ".".join(at if len(at) <= 6 else (*at[:6], "..."))
+
+
+def _no_profile(chosen: str, profiles: Mapping[str, Any], found: Path | None) -> str:
+    if found is None:
+        return f"no [profile.{chosen}]: there is no crucible.toml here, and no other file is named"
+    if not profiles:
+        return f"no [profile.{chosen}] in {found}, which has no profiles"
+    hint = did_you_mean(chosen, profiles) or f"; there are {listed(chosen, profiles)}"
+    return f"no [profile.{chosen}] in {found}{hint}"
