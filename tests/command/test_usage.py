@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from commands import Crucible, add_package, path_with
+from commands import Crucible, add_package, path_with, started
+from crucible_kitchen import ConfigurationError
 from crucible_kitchen.adapters.contents import hash_of
-from crucible_kitchen.adapters.discovery import Catalog
-from crucible_kitchen.cli import adapters
-from crucible_kitchen.cli.app import COMMANDS
+from crucible_kitchen.adapters.discovery import ADAPTERS, Catalog, catalog
+from crucible_kitchen.cli import adapter, adapters, check
+from crucible_kitchen.cli.app import COMMANDS, invoke
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -80,6 +82,58 @@ def test_what_is_to_be_checked_is_suggested_with_its_port(
     outcome = plain_crucible("check", written)
     assert outcome.code == 2
     assert outcome.err.endswith(f"got {written!r}; did you mean {meant}?\n")
+
+
+HIDE = """
+import importlib.abc, sys
+
+class Hide(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "pytest":
+            raise ImportError("hidden")
+
+sys.meta_path.insert(0, Hide())
+"""
+
+
+def test_a_misspelt_name_is_answered_where_pytest_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HIDE)
+    command = partial(started, tmp_path, PYTHONPATH=path_with(tmp_path))
+    assert "needs pytest" in command("check", "blob_store.noop").err
+    assert "did you mean 'blob_store.fsspec'?" in command("check", "fsspc").err
+
+
+TORCH = "pip install crucible-adapter-torch"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("adapters", "show", "torch"),
+            f"'torch' is installed; to get it: {TORCH}",
+        ),
+        (("adapters", "show", "training_client.torch"), f"to get it: {TORCH}"),
+        (
+            ("check", "torch"),
+            f"did you mean 'training_client.torch' or 'completer.torch'? To get it: {TORCH}",
+        ),
+        (("check", "completer.torch"), f"to get it: {TORCH}"),
+    ],
+)
+def test_an_adapter_that_is_known_and_not_installed_is_named_with_its_package(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    def without_torch(group: str = ADAPTERS) -> Catalog:
+        found = catalog(group)
+        left = tuple(each for each in found.entries if "torch" not in each.package)
+        return replace(found, entries=left)
+
+    for module in (adapter, check):
+        monkeypatch.setattr(module, "catalog", without_torch)
+    with pytest.raises(ConfigurationError) as caught:
+        invoke(arguments)
+    assert said in str(caught.value)
 
 
 @pytest.fixture

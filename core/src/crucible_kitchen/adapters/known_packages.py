@@ -18,6 +18,17 @@ def packages_of(port: str) -> Mapping[str, str]:
     return {**known.get("first", {}), **known.get("last", {})}
 
 
+def every_package() -> Mapping[str, str]:
+    """Return the package of all that is known, by `<port>.<name>`, `environment.<name>` and
+    `observer.<name>`.
+    """
+    return {
+        f"{kind}.{name}": package
+        for kind in _known()
+        for name, package in packages_of(kind).items()
+    }
+
+
 def by_preference(port: str, names: Iterable[str]) -> list[str]:
     """Sort names of adapters: known ones, those of other packages, stand-ins and wrappers."""
     known = _known().get(port, {})

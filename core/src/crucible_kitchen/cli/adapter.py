@@ -10,8 +10,9 @@ import typer
 
 from ..adapters.binding import marked, options_class
 from ..adapters.cards import Cards
-from ..adapters.discovery import Installed, catalog
+from ..adapters.discovery import Catalog, Installed, catalog
 from ..adapters.installed_card import InstalledCard, words_of
+from ..adapters.known_packages import packages_of
 from ..calls.port import Port
 from ..errors import AdapterNotFound, ConfigurationError
 from ..messages.spelling import did_you_mean
@@ -103,10 +104,18 @@ def _matching(name: str) -> list[Installed]:
     package, slash, short = name.rpartition("/")
     matching = [e for e in found.entries if e.name == short and (not slash or e.package == package)]
     if not matching:
-        known = {n for e in found.entries for n in (e.name, f"{e.port}.{e.name}")} | {*PORTS}
-        hint = did_you_mean(name, sorted(known)) or "; `crucible adapters` lists what is"
-        raise AdapterNotFound(f"no adapter named {name!r} is installed{hint}")
+        raise AdapterNotFound(f"no adapter named {name!r} is installed{_hint(name, found)}")
     return matching
+
+
+def _hint(name: str, found: Catalog) -> str:
+    """Return the end of a message about a name that no installed adapter has."""
+    packages = {name: package for port in PORTS for name, package in packages_of(port).items()}
+    if name in packages:
+        return f"; to get it: pip install {packages[name]}"
+    known = {n for e in found.entries for n in (e.name, f"{e.port}.{e.name}")}
+    hint = did_you_mean(name, sorted({*known, *PORTS, *packages}))
+    return hint or "; `crucible adapters` lists what is"
 
 
 OPTION = ("option", "type", "default", "meaning")

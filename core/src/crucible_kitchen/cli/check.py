@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from ..adapters.discovery import ADAPTERS, ENVIRONMENTS, Installed, catalog
+from ..adapters.known_packages import every_package
 from ..calls.port import Port
 from ..configuration.chosen import OneEnvironment
 from ..errors import ConfigurationError, explain_os_errors
 from ..kitchen import Kitchen
 from ..messages.printable import printable_json
-from ..messages.spelling import did_you_mean, nearest
+from ..messages.spelling import nearest
 from ..ports import PORTS
 from ..settings import Key, load
 from .arguments import PROFILE, opened, restrict
@@ -90,6 +91,7 @@ def check(
 
     The exit code is 0 if all of it was run, something passed and nothing failed.
     """
+    subject = _named(name)  # first: a mistake in it is worth more than what else is missing
     # Hypothesis loads plugins of all packages, and fails if the metadata of one is broken.
     os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"
     try:
@@ -101,7 +103,6 @@ def check(
     if level is not None and (why := unfit_level(level)):
         raise ConfigurationError(f"--level: {why}")
 
-    subject = _named(name)
     file, options = None, list(arguments or [])
     if options and "=" not in options[0]:
         file, *options = options
@@ -219,16 +220,20 @@ def _named(written: str) -> _Subject:
         return _Subject(None, name, ("workflow", "environment"), found)
     if name and kind in PORTS:
         return _Subject(PORTS[kind], name, ("adapters", kind), catalog().find(kind, name))
-    known = [
+    installed = [
         f"{each.port or 'environment'}.{each.name}"
         for group in (ADAPTERS, ENVIRONMENTS)
         for each in catalog(group).entries
     ]
+    packages = every_package()
+    known = [*installed, *(each for each in packages if not each.startswith("observer."))]
     short = nearest(written, [each.partition(".")[2] for each in known])
     meant = [each for each in dict.fromkeys(known) if each.partition(".")[2] == short]
-    hint = did_you_mean(written, known) or f"; the ports are {', '.join(PORTS)}"
-    if meant:
-        hint = f"; did you mean {' or '.join(map(repr, meant))}?"
+    meant = meant or list(filter(None, [nearest(written, known)]))
+    hint = f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""
+    if meant and not {*meant} & {*installed}:
+        hint += f" To get it: pip install {packages[meant[0]]}"
+    hint = hint or f"; the ports are {', '.join(PORTS)}"
     raise ConfigurationError(f"expected <port>.<name> or environment.<name>, got {written!r}{hint}")
 
 
