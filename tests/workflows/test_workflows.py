@@ -20,8 +20,9 @@ ARGUMENTS = ["workflow.model=m", "workflow.dataset=d", "workflow.steps=3", *NOOP
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The current folder of the command, with the example in it."""
+    """The current folder of the command, with the example in it, and a module that lacks one."""
     shutil.copy(EXAMPLE, tmp_path)
+    (tmp_path / "requires_more.py").write_text("import not_installed\n")
     return tmp_path
 
 
@@ -42,8 +43,12 @@ def test_a_workflow_is_run_from_the_file_or_module_it_is_in(
             "tiny_workflow.py:fti",
             "no 'fti' in tiny_workflow.py; did you mean tiny_workflow.py:fit?",
         ),
-        ("nowhere.py:fit", "nowhere.py:fit cannot be imported: FileNotFoundError"),
-        ("nowhere:fit", "nowhere:fit cannot be imported: ModuleNotFoundError"),
+        ("nowhere.py:fit", "the workflow nowhere.py:fit: there is no file 'nowhere.py'"),
+        ("tiny_workflw.py:fit", "no file 'tiny_workflw.py'; did you mean 'tiny_workflow.py'?"),
+        ("nowhere:fit", "the workflow nowhere:fit: there is no module 'nowhere'"),
+        ("tiny_workflw:fit", "there is no module 'tiny_workflw'; did you mean 'tiny_workflow'?"),
+        ("requires_more.py:fit", "requires_more.py:fit cannot be imported: ModuleNotFoundError"),
+        ("requires_more:fit", "requires_more:fit cannot be imported: ModuleNotFoundError"),
         ("tiny_workflow.py:np", "tiny_workflow.py:np is not a function"),
         ("tiny_workflow.py:FitConfig", "must be a function of (kitchen, config)"),
         (":fit", "cannot be imported"),

@@ -18,6 +18,13 @@ from .discovery import KINDS, catalog
 from .origins import distributions_of
 
 
+class _Absent(Exception):
+    """There is no such file or module, and perhaps one that is spelled like it."""
+
+    def __init__(self, what: str, near: str) -> None:
+        super().__init__(f"there is no {what}" + (f"; did you mean {near!r}?" if near else ""))
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a name means.
@@ -61,7 +68,7 @@ def imported(path: str, kind: str) -> Any:
         kind: what it should be, for messages.
 
     Raises:
-        AdapterNotFound: the module has no such name.
+        AdapterNotFound: there is no such file or module, or it has no such name.
         AdapterLoadError: the module cannot be imported, or comes with a distribution that
             `[plugins]` forbids.
     """
@@ -74,6 +81,8 @@ def imported(path: str, kind: str) -> Any:
                 )
     try:
         names = vars(_module(place))
+    except _Absent as absent:
+        raise AdapterNotFound(f"the {kind} {path}: {absent}") from None
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -92,8 +101,17 @@ def _module(place: str) -> ModuleType:
         sys.path.insert(0, os.getcwd())
         try:
             return importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{place}.".startswith(f"{error.name}."):
+                raise  # what the module imports is missing
+            near = nearest(place, [file.stem for file in Path().glob("*.py")])
+            raise _Absent(f"module {place!r}", near) from None
         finally:
             sys.path.remove(os.getcwd())
+    if not Path(place).exists():
+        folder = Path(place).parent
+        near = nearest(Path(place).name, [file.name for file in folder.glob("*.py")])
+        raise _Absent(f"file {place!r}", near and str(folder / near))
     spec = importlib.util.spec_from_file_location(Path(place).stem, place)
     assert spec is not None
     assert spec.loader is not None
