@@ -435,3 +435,10 @@ def card(**fields: Any) -> ReportCard:
 )
 def test_a_badge_says_what_the_worst_card_says(cards: list[ReportCard], message: str) -> None:
     assert f"<title>crucible conformance: {message}</title>" in badge(cards)
+
+
+def test_the_counts_of_a_card_are_english() -> None:
+    outcomes = {"passed": 1, "failed": 2, "warning": 2}
+    verdicts = tuple(Verdict(f"{o}{i}", "", o) for o, n in outcomes.items() for i in range(n))
+    assert card(verdicts=verdicts).summary == "1 passed, 2 warnings, 2 failed"
+    assert card(verdicts=(Verdict("a", "", "warning"),)).summary == "1 warning"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from ..messages.counts import counted
 from .discovery import PORT_NAMES, canonical
 
 CARDS = "extra_metadata/crucible"
@@ -60,7 +61,7 @@ def parsed(data: bytes, package: str) -> tuple[dict[str, Any], Mapping[str, str]
             found = Counter(str(each["outcome"]) for each in verdicts)
             if not found.keys() <= {*OUTCOMES}:
                 raise ValueError("it has an outcome that no test has")
-            summary = ", ".join(f"{found[each]} {each}" for each in OUTCOMES if found[each])
+            summary = ", ".join(in_words(found))
             counts = {each: found[each] for each in ("passed", "failed", "xfailed")}
             counts["warnings"] = found["warning"]
             hashes = {
@@ -73,6 +74,16 @@ def parsed(data: bytes, package: str) -> tuple[dict[str, Any], Mapping[str, str]
             fields = {**texts, **counts, "summary": summary, "not_run": len(not_run)}
             return fields, hashes
     raise ValueError("it lacks verdicts, or the hashes of files")
+
+
+def in_words(counts: Mapping[str, int]) -> list[str]:
+    """Return how many promises had each outcome that some had, such as `2 warnings`."""
+    # Of the outcomes only a warning is a noun.
+    return [
+        counted(counts[each], each) if each == "warning" else f"{counts[each]} {each}"
+        for each in OUTCOMES
+        if counts.get(each)
+    ]
 
 
 def _is_inside(path: str) -> bool:

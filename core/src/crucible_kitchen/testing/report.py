@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..adapters.card_files import in_words
+
 OUTCOMES = ("failed", "warning", "xfailed", "excused", "skipped", "passed")
 """What becomes of a promise, the worst first.
 
@@ -132,7 +134,7 @@ class ReportCard:
     @property
     def summary(self) -> str:
         """The counts, in words."""
-        counts = [f"{self.counts[o]} {o}" for o in reversed(OUTCOMES) if self.counts[o]]
+        counts = in_words(self.counts)
         if self.partial:
             counts.append(f"{len(self.not_run)} not run: a partial card")
         return ", ".join(counts)
