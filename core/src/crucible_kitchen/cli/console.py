@@ -98,14 +98,15 @@ def records(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[dict
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under headings: a table on a terminal, aligned columns in a pipe.
 
-    In a pipe a row is one line; line breaks in its cells become spaces.
+    On a terminal that is too narrow for the words of a row, each row is lines of its own. In a
+    pipe a row is one line; line breaks in its cells become spaces.
     """
     rows = [[masked(cell) for cell in row] for row in rows]
     if _may_be_styled(sys.stdout):
-        from . import styled
+        from . import grid, styled
 
         if (out := styled.console()).is_terminal:
-            out.print(styled.grid(headings, rows))
+            out.print(grid.fitted(headings, rows, out.width))
             return
     lines = [[_one_line(printable(cell)) for cell in row] for row in (headings, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -5,14 +5,11 @@ that prints a plain list.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import rich.text
-from rich import box
 from rich.console import Console
 from rich.style import Style
-from rich.table import Table
 
 from ..messages.printable import printable
 
@@ -34,13 +31,3 @@ def console(*, stderr: bool = False) -> Console:
     file = sys.stderr if stderr else sys.stdout
     width = None if file.isatty() else 10_000
     return Console(file=file, width=width, highlight=False, soft_wrap=not file.isatty())
-
-
-def grid(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Return rows under headings, as a terminal shows them."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for index, heading in enumerate(headings):
-        made.add_column(heading, overflow="fold", no_wrap=index == 0)
-    for row in rows:
-        made.add_row(*map(Text, row))
-    return made
