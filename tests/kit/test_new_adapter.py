@@ -41,6 +41,8 @@ for port, promise in PROMISES.items():
     print(card.title, card.summary)
 """
 
+OPTIONS = '{"file": folder.with_suffix(".db")}'
+
 
 def python(folder: Path, *arguments: str, **environ: str) -> str:
     done = subprocess.run(
@@ -171,6 +173,37 @@ def test_options_are_named_where_they_are_declared_and_in_one_place_of_the_tests
         if re.search(r"\bfolder ?=|\"folder\":", path.read_text("utf-8"))
     ]
     assert sorted(naming) == ["README.md", "src/crucible_adapter_acme/conformance/__init__.py"]
+
+
+def test_the_adapter_of_the_guide_passes_in_the_template_once_the_suite_follows(
+    package: Path, tmp_path: Path
+) -> None:
+    """With the changes that "Replace the folder" in publishing.md names, and no other."""
+    made = tmp_path / "package"
+    shutil.copytree(package, made)
+    module = made / "src/crucible_adapter_acme"
+    example = (ROOT / "docs/examples/sqlite_blob_store.py").read_text("utf-8")
+    example = example.replace("import sqlite_", "import crucible_adapter_acme.")
+    (module / "blob_store.py").write_text(example, "utf-8")
+    replace(module / "conformance/__init__.py", '{"folder": folder}', OPTIONS)
+    suite = module / "conformance/blob_store.py"
+    oracles = suite.read_text("utf-8").partition("\n    @pytest.fixture\n    def stored(")
+    suite.write_text(oracles[0], "utf-8")
+    replace(suite, "import folder_of, options", "import options")
+    said = python(
+        made,
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_blob_store.py"),
+        PYTHONPATH=str(made / "src"),
+    )
+    assert "passed" in said
+    guide = (ROOT / "docs/adapters/publishing.md").read_text("utf-8")
+    assert f"`{OPTIONS}`" in guide
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text("utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), "utf-8")
 
 
 def test_an_adapter_of_every_port_is_listed_once_installed(installed: Callable[..., str]) -> None:
