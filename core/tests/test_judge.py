@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from character_tokenizers import Characters
-from crucible_kitchen import InvalidInput
+from crucible_kitchen import InvalidInput, NotRecorded
 from crucible_kitchen.workflows.rows.examples import RowReader
 from crucible_kitchen.workflows.rows.judge import Counts, Judge
 from crucible_kitchen.workflows.rows.rendering import Example, Renderer, marked
@@ -80,6 +80,15 @@ def test_every_bad_row_is_named_with_its_reason() -> None:
     assert said[0] == "3 rows of x cannot be trained on:"
     assert said[1].startswith("  row 1, row 3: it has no field 'messages'")
     assert said[2] == "  row 2: it has fewer than two tokens"
+
+
+def test_what_a_recording_lacks_is_not_put_down_to_the_row() -> None:
+    class Recorded(Characters):
+        def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+            raise NotRecorded("no answer")
+
+    with pytest.raises(NotRecorded, match=r"^no answer$"):
+        kept(judge(Recorded()), numbered([{"text": "ab"}]))
 
 
 def test_of_many_bad_rows_the_first_are_named_and_the_rest_counted() -> None:

@@ -251,6 +251,32 @@ def test_a_recorded_run_and_its_replay_can_be_deleted_in_a_replay(
     assert [*tmp_path.glob("runs/**/run.json")] == []
 
 
+def test_the_doctor_finds_a_cassette_in_order_and_its_rows_are_shown(
+    guide: list[list[str]], plain_crucible: Crucible
+) -> None:
+    assert plain_crucible(*guide[0]).code == 0
+    checked = plain_crucible("doctor")
+    assert checked.code == 0, checked.out
+    assert re.search("workflow train rows +ok ", checked.out)
+    assert "everything is in order" in checked.out
+    shown = plain_crucible("run", "--show-rows", "1")
+    assert shown.code == 0, shown.err
+
+
+def test_what_the_doctor_asks_and_was_not_recorded_is_not_a_problem(
+    guide: list[list[str]], plain_crucible: Crucible
+) -> None:
+    assert plain_crucible(*guide[0]).code == 0
+    checked = plain_crucible("doctor", "workflow.dataset=others")
+    assert checked.code == 0, checked.out
+    assert re.search("workflow +not recorded ", checked.out)
+    assert "delete the cassette" not in checked.out
+    assert "nothing is wrong with what was tried" in checked.out
+    shown = plain_crucible("run", "--show-rows", "1", "workflow.dataset=others")
+    assert shown.code == 1
+    assert "as they were rendered for the recorded run" in shown.err
+
+
 def test_what_a_replay_would_not_delete_is_not_said_to_be_deleted(
     guide: list[list[str]], plain_crucible: Crucible, tmp_path: Path
 ) -> None:

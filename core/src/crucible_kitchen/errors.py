@@ -259,6 +259,15 @@ class Unsupported(AdapterError, NotImplementedError):
     no_effect = True
 
 
+class NotRecorded(AdapterError):
+    """An adapter replays a recording, which does not have this answer.
+
+    What is asked as it was when it was recorded has one; what tries a part of it may have none.
+    """
+
+    no_effect = True
+
+
 class SessionClosed(AdapterError, RuntimeError):
     """The session was closed; start another."""
 

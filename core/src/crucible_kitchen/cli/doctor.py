@@ -18,7 +18,7 @@ from ..adapters import policy
 from ..adapters.discovery import GROUPS, KINDS, catalog
 from ..adapters.known_packages import packages_of
 from ..calls.port import Port, ports_in
-from ..errors import ConfigurationError, CrucibleError, CrucibleWarning
+from ..errors import ConfigurationError, CrucibleError, CrucibleWarning, NotRecorded
 from ..kitchen import Kitchen
 from ..messages.counts import counted
 from ..observers.config import reach
@@ -32,7 +32,10 @@ from .inspection import BoundAdapter, ChosenWorkflow, Observation, Wrong, inspec
 from .package_checks import CheckRow, packages
 
 HEADINGS = ("what", "state", "detail")
-_STATES = {"": "ok", "warning": "warning", "forbidden": "forbidden"}
+_STATES = {
+    "": "ok",
+    **{state: state for state in ("warning", "forbidden", "not recorded")},
+}
 """The states that are not problems, as they are shown."""
 
 
@@ -60,7 +63,9 @@ def doctor(
         table(HEADINGS, rows)
         found_wrong = {"problem": failed, "warning": warned}
         counts = ", ".join(counted(n, what) for what, n in found_wrong.items() if n)
-        say(counts or "everything is in order")
+        untried = any(state == "not recorded" for _, state, _ in found)
+        fine = "nothing is wrong with what was tried" if untried else "everything is in order"
+        say(counts or fine)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -137,6 +142,9 @@ def _try(kitchen: Kitchen, workflow: ChosenWorkflow, wrong: Collection[Key]) -> 
         kitchen.bind(ports)
         for what, detail in tried(kitchen, workflow.config):
             yield f"workflow {what}", "", detail
+    except NotRecorded:
+        untried = "not tried, since it asks what is not on the recording; a run may be in order"
+        yield "workflow", "not recorded", untried
     except CrucibleError as error:
         yield from _problems("workflow", error)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, NotRecorded
 from ..kitchen import Kitchen
 from ..workflows import Workflow, registry
 from .styled import Text, console
@@ -27,7 +27,11 @@ def preview(workflow: Workflow, count: int) -> Workflow:
 
     @functools.wraps(workflow)
     def shown(kitchen: Kitchen, config: Any) -> None:
-        show_marked(found(kitchen, config, count))
+        try:
+            show_marked(found(kitchen, config, count))
+        except NotRecorded as error:
+            error.add_note("a replay can only show rows as they were rendered for the recorded run")
+            raise
 
     return shown
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import AdapterError, InvalidInput
+from ...errors import AdapterError, InvalidInput, NotRecorded
 from ...kitchen import Kitchen
 from ...types import Tokenizer
 from ..config import RowsConfig, TooLong
@@ -84,6 +84,7 @@ class Judge:
 
         Raises:
             InvalidInput: at the end, if there were rows that cannot be trained on: names them.
+            NotRecorded: the tokenizer is on a recording that lacks one of them.
         """
         bad = BadRows()
         each = iter(rows)
@@ -99,7 +100,7 @@ class Judge:
 
     def sequences(self, rows: Sequence[Row]) -> list[list[Example] | AdapterError]:
         """Render rows together; return of each what is not left out, which may be nothing, or why
-        it cannot be trained on.
+        it cannot be trained on. Raises `NotRecorded`, as `all_of` does.
         """
         shapes = [self._read(row) for row in rows]
         self.renderer.look_ahead(s for s in shapes if not isinstance(s, AdapterError))
@@ -115,6 +116,8 @@ class Judge:
     def _fitting(self, shape: Shape) -> list[Example] | AdapterError:
         try:
             fitting = [self.fit(example) for example in self.renderer.render(shape)]
+        except NotRecorded:  # which says nothing of the row
+            raise
         except AdapterError as error:
             return error
         kept = [example for example in fitting if example is not None]

@@ -9,7 +9,7 @@ from itertools import islice, zip_longest
 from typing import ClassVar
 
 import numpy as np
-from crucible_kitchen import AdapterError
+from crucible_kitchen import NotRecorded
 
 from .texts import with_article
 from .values import Json
@@ -23,10 +23,9 @@ _LEAVES = ("$array", "$scalar", "$bytes", "$ints", "$text", "$files")
 _NOTHING = object()
 
 
-class NotOnCassette(AdapterError):
+class NotOnCassette(NotRecorded):
     """A call that a replay cannot answer. No repetition helps."""
 
-    no_effect = True
     unknown = False
     """Whether no recorded call may be meant; else one may, at another place, or one of several."""
     ADVICE: ClassVar[str] = (
