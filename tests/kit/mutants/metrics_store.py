@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -62,6 +63,7 @@ class AddsToABufferWithoutALock(ChangedRecord):
 
     def keep(self, opts: Options, *row: Any) -> None:
         before = self.buffer
+        time.sleep(0)  # other threads may go on here, and on a busy machine they would seldom
         self.buffer = [*before, (*row[:2], MetricEntry.recorded(*row).value, *row[3:])]
 
     def write(self, opts: Options) -> None:
@@ -86,6 +88,7 @@ class EmptiesItsBufferAfterWriting(AddsToABufferWithoutALock):
     def write(self, opts: Options) -> None:
         for row in list(self.buffer):
             opts.inner.record(*row)
+        time.sleep(0.001)  # as a disk takes
         self.buffer.clear()
 
 
