@@ -80,3 +80,10 @@ def test_lines_of_a_cell_stay_lines() -> None:
 
 def test_a_table_without_rows_is_its_headings() -> None:
     assert shown(("what", "detail"), [])[0].split() == ["what", "detail"]
+
+
+def test_lines_end_with_the_table_and_not_with_the_width() -> None:
+    out = Console(file=io.StringIO(), width=10_000)  # that of a pipe with colours
+    out.print(fitted(*RUNS, 10_000))
+    assert isinstance(out.file, io.StringIO)
+    assert max(map(len, out.file.getvalue().splitlines())) < 200

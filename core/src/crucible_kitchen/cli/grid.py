@@ -53,7 +53,7 @@ def fitted(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -
         made.add_column(Text(heading), overflow="fold", width=size)
     for row in rows:
         made.add_row(*map(Text, row))
-    return Padding(made, (1, 0))
+    return Padding(made, (1, 0), expand=False)
 
 
 def _lines(cell: str) -> list[str]:
