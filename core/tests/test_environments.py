@@ -209,7 +209,7 @@ def test_one_of_a_file_is_found(tmp_path: Path) -> None:
         ({"use": "arithmetic", "largest": 5}, r"environment: largest is 5, below smallest, 10"),
         ({"name": "arithmetic"}, r'environment: name the environment: use = "<name>"'),
         ({"uses": "arithmetic"}, r"did you mean 'use', not 'uses'\?"),
-        ("no.such.module:Maze", r"environment no.such.module:Maze cannot be imported"),
+        ("no.such.module:Maze", r"no.such.module:Maze: there is no module 'no.such.module'"),
         ("os:sep", r"the environment os:sep is not a class or a function"),
         (lambda x: Plain(), r"must take one argument, annotated with a class derived from"),
         (of_two_arguments, r"must take one argument"),
