@@ -179,7 +179,8 @@ def test_without_a_store_no_run_is_said_to_be_missing(
 def test_a_list_may_be_given_settings_without_its_name(
     runs: Crucible, arguments: tuple[str, ...]
 ) -> None:
-    assert runs("runs", *arguments) == runs("runs", "list", *arguments)
+    outcome = runs(*arguments)
+    assert (outcome.code, outcome) == (0, runs("list", *arguments))
 
 
 def test_a_run_in_place_of_a_command_is_answered_with_what_shows_it(runs: Crucible) -> None:
