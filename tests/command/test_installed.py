@@ -122,7 +122,7 @@ def test_an_environment_is_shown_with_its_options(plain_crucible: Crucible) -> N
         ("environments", "arithmetik", "no environment is named 'arithmetik'; did you mean"),
         ("observers", "nothing-like-it", "no observer is named 'nothing-like-it'"),
         ("workflows", "json:dumps", "must be a function of (kitchen, config)"),
-        ("workflows", "nowhere:it", "cannot be imported"),
+        ("workflows", "nowhere:it", "there is no module 'nowhere'"),
         ("environments", "json:dumps", "must take one argument"),
     ],
 )
