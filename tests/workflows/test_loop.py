@@ -69,6 +69,15 @@ class Stopped(BaseException):
     pass
 
 
+class Stopping(Counting):
+    """Is killed at step 5."""
+
+    def submit(self, session: Any, batch: Sequence[int], step: int) -> Measure:
+        if step == 5:
+            raise Stopped
+        return super().submit(session, batch, step)
+
+
 @pytest.mark.parametrize("at", range(7))
 def test_an_algorithm_that_is_killed_and_run_again_ends_as_if_it_had_not_been(
     kitchen: Kitchen, at: int
@@ -154,12 +163,6 @@ def test_a_first_start_that_would_fail_again_is_not_repeated(
 def test_a_first_load_of_a_continued_run_that_fails_is_repeated_as_a_restart(
     kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Stopping(Counting):
-        def submit(self, session: Any, batch: Sequence[int], step: int) -> Measure:
-            if step == 5:
-                raise Stopped
-            return super().submit(session, batch, step)
-
     count(kitchen, run_id="whole")
     with pytest.raises(Stopped):
         count(kitchen, Stopping, run_id="failed", max_restarts=1)
@@ -361,12 +364,6 @@ def test_a_run_without_a_checkpoint_is_nothing_to_start_from(kitchen: Kitchen) -
 def test_settings_that_change_no_result_may_differ_when_a_run_is_continued(
     kitchen: Kitchen, changed: dict[str, int]
 ) -> None:
-    class Stopping(Counting):
-        def submit(self, session: Any, batch: Sequence[int], step: int) -> Measure:
-            if step == 5:
-                raise Stopped
-            return super().submit(session, batch, step)
-
     count(kitchen, run_id="whole")
     with pytest.raises(Stopped):
         count(kitchen, Stopping, run_id="r")
