@@ -90,8 +90,9 @@ def helper(function: F) -> F:
     between an adapter and its users. Workflows ask training clients for `get_tokenizer(opts,
     session)`, and dry runs for `memory_needed(opts, config, rows)`, where `rows`, if it is not 0,
     is how many of `config.max_length` tokens are in a batch; commands ask completers for
-    `get_tokenizer(opts, model)`, and hub clients for `commit_url(opts, repo_id, commit)`. An
-    adapter that makes its results up returns why from `synthetic(opts)`, "" where they are real; it
+    `get_tokenizer(opts, model)`, hub clients for `commit_url(opts, repo_id, commit)`, and training
+    clients for `keeps_checkpoints(opts)`: why `delete_checkpoint` deletes none, or "". An adapter
+    that makes its results up returns why from `synthetic(opts)`, "" where they are real; it
     answers from `opts` alone and waits for nothing, such as a network, since messages also ask
     adapters that are not in use. A kitchen calls `observe(opts, event)` with every event while the
     adapter is bound: so a metrics store shows a run's settings, and how it ended.
