@@ -18,6 +18,13 @@ from crucible_kitchen.testing import suite_of
 from crucible_kitchen.testing.report import ReportCard, sentence
 
 PAGE = Path(__file__).parent / "reference" / "report-cards.md"
+OF_WORDS = (
+    "test_the_first_stop_string_in_the_text_ends_it",
+    "test_white_space_before_a_stop_string_stays",
+)
+"""Promises that not every text can show. What a tiny model says differs between machines, whose
+sums are rounded in different ways.
+"""
 SIGNS = {
     "passed": "✓",
     "failed": "**✗ failed**",
@@ -35,8 +42,8 @@ from a test run, and CI compares the two.
 
 ✓ kept; **✗ failed** broken; ✗ known: broken, for the reason below the table; ⚠ broken, but newer
 than the level that the adapter is held to; – an optional callback that the adapter does not
-implement, or a test that needs information that the backend does not give; *excused*: the adapter
-declares that its results are made up.
+implement, or a test that needs information that the backend does not give, or a longer text than
+the model wrote; *excused*: the adapter declares that its results are made up.
 """
 
 
@@ -115,6 +122,13 @@ def _section(port: str, cards: Sequence[ReportCard]) -> Iterator[str]:
     yield ""
 
 
+def _comparable(text: str) -> str:
+    """Return a page without what differs between machines."""
+    rows = tuple(f"| {sentence(test)} |" for test in OF_WORDS)
+    lines = text.splitlines(keepends=True)
+    return "".join(x.replace("| – ", "| ✓ ") if x.startswith(rows) else x for x in lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cards", type=Path)
@@ -126,7 +140,7 @@ def main() -> None:
     text = page(cards)
     if arguments.write:
         PAGE.write_text(text, encoding="utf-8")
-    elif (known := PAGE.read_text("utf-8")) != text:
+    elif _comparable(known := PAGE.read_text("utf-8")) != _comparable(text):
         sys.stdout.writelines(
             difflib.unified_diff(
                 known.splitlines(True), text.splitlines(True), PAGE.name, "this run"
