@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import sleep
 from typing import Any, TypeVar
 
-from ..errors import AdapterError
+from ..errors import AdapterError, RateLimited
 from ..events import kinds
 from ..kitchen import Kitchen
 from .runs import Run
@@ -50,7 +50,8 @@ class Restarts:
                 error=type(error).__name__,
             )
         )
-        sleep(getattr(error, "retry_after", None) or 0)
+        asked = error.retry_after if isinstance(error, RateLimited) else None
+        sleep(asked or 0)
 
     def again(self, call: Callable[[], Result]) -> Result:
         """Return what a call returns; repeat it while that may help, each time as a restart.

@@ -58,7 +58,8 @@ class Interpreters:
 
     def take(self, adapter: bytes) -> Place:
         """Return a process that no test uses, with the environment of this one as it is now."""
-        usable = [place for place in self._idle if place.interpreter.fits(environ(), import_path())]
+        here = environ(), import_path()
+        usable = [place for place in self._idle if place.interpreter.fits(*here)]
         if usable:
             found = min(usable, key=lambda place: place.adapter != adapter)
             self._idle.remove(found)
